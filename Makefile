@@ -1,0 +1,34 @@
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test install lint clean
+
+help:
+	@echo 'make demo     set everything up, then run the main job on real images and show the result'
+	@echo 'make test     set everything up, then run the tests'
+	@echo 'make install  set everything up in $(VENV) (make -B install repeats it)'
+	@echo 'make lint     check code style'
+	@echo 'make clean    remove build products, caches and what the demo wrote; $(VENV) stays'
+
+# Set up again only when what is to be installed has changed.
+$(STAMP): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
+	@bash tools/misc/install.sh $(VENV)
+	@touch $@
+
+install: $(STAMP)
+	@echo '$(VENV) is ready'
+
+demo: $(STAMP)
+	@$(PY) tools/demo/run.py
+
+test: $(STAMP)
+	@$(PY) -m pytest
+
+lint: $(STAMP)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache work_dirs/demo
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

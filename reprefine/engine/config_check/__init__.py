@@ -1,0 +1,6 @@
+"""Strict configs: a misspelt key, type or argument stops before data is touched."""
+
+from .check import check_config
+from .options import merge_options
+
+__all__ = ['check_config', 'merge_options']

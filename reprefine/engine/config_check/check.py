@@ -1,0 +1,102 @@
+"""Walk a config and refuse what its builders would not take."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from ..errors import UserError
+from .lookup import find_type, suggestion
+from .places import PLAIN, ROOT, RUNNER_KEYS, Place
+from .signatures import accepted_arguments
+
+BUILDER_KEYS = frozenset({'type', '_scope_'})
+# Common helper variables such as ``val_evaluator_lvis`` are named after the key that they end up in.
+VARIANTS = tuple(f'{key}_' for key in RUNNER_KEYS)
+NEAR = 0.85
+
+
+def check_config(cfg: Config) -> None:
+    """Refuse misspelt keys, unknown types and wrong constructor arguments.
+
+    Call it after the custom imports; the config's own ``default_scope`` is applied.
+
+    Args:
+        cfg: The parsed config.
+
+    Raises:
+        UserError: One line with the config path of the first offending key and the nearest valid name.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        for key, value in cfg.items():
+            _check_top_level_key(key)
+            _check(value, ROOT.child(key, cfg), key, None)
+
+
+def accepted_keys(node: Mapping, place: Place, path: str, scope: str | None) -> frozenset[str] | None:
+    """Return the keys that may stand in ``node``.
+
+    Args:
+        node: A dict of the config.
+        place: What kind of position it has.
+        path: Its config path.
+        scope: The innermost ``_scope_``.
+
+    Returns:
+        The keys, or ``None`` if they cannot be known. Of plain data, those that are there.
+
+    Raises:
+        UserError: Its ``type`` is unknown.
+    """
+    target = _target(node, place, path, scope)
+    if target is None:
+        return frozenset(node) | place.extra | (BUILDER_KEYS if place.registries else frozenset())
+    arguments = accepted_arguments(target)
+    return None if arguments is None else arguments | place.extra | BUILDER_KEYS
+
+
+def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callable | None:
+    """Return the class or function that is called with the entries of ``node``."""
+    kind = node.get('type')
+    if kind is None:
+        return place.default(node)
+    if isinstance(kind, str):
+        return find_type(kind, place.registries, scope, f'{path}.type') if place.registries else None
+    return kind if callable(kind) else None
+
+
+def _check(node: Any, place: Place, path: str, scope: str | None) -> None:
+    if place is PLAIN:
+        return
+    if isinstance(node, list | tuple):
+        for index, item in enumerate(node):
+            _check(item, place, f'{path}.{index}', scope)
+    elif isinstance(node, str) and place.by_name:
+        find_type(node, place.registries, scope, path)
+    elif isinstance(node, Mapping):
+        _check_dict(node, place, path, node.get('_scope_', scope))
+
+
+def _check_dict(node: Mapping, place: Place, path: str, scope: str | None) -> None:
+    accepted = accepted_keys(node, place, path, scope)
+    if accepted is not None:
+        for key in node:
+            if key not in accepted:
+                taker = node.get('type', path)
+                name = taker if isinstance(taker, str) else taker.__name__
+                hint = suggestion(key, accepted - BUILDER_KEYS)
+                raise UserError(f"{path}.{key}: {name} takes no argument '{key}'; {hint}")
+    for key, value in node.items():
+        _check(value, place.child(key, node), f'{path}.{key}', scope)
+
+
+def _check_top_level_key(key: str) -> None:
+    """Refuse a key that misses one of the runner's by a letter or two; other names are the config's own variables."""
+    if key in ROOT.extra or key.startswith(VARIANTS):
+        return
+    swapped = [name for name in RUNNER_KEYS if sorted(name) == sorted(key)]
+    near = swapped or difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=NEAR)
+    if near:
+        raise UserError(f"{key}: the runner knows no such key; did you mean '{near[0]}'?")

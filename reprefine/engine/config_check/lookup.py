@@ -1,0 +1,97 @@
+"""Find the class that a ``type`` names, or the name that was meant."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+
+import mmengine.registry
+from mmengine.registry import DefaultScope, Registry
+
+from ... import registry as ours
+from ..errors import UserError
+
+LISTED = 12  # more names than this help nobody
+
+
+def suggestion(word: str, valid: Iterable[str], prefix: str = '') -> str:
+    """Return ``did you mean …?``, or the valid names if none is close; each is shown behind ``prefix``."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(word, valid, n=1)
+    if close:
+        return f"did you mean '{prefix}{close[0]}'?"
+    if not valid:
+        return 'it takes none'
+    return f'valid are: {", ".join(valid[:LISTED])}{", ..." if len(valid) > LISTED else ""}'
+
+
+def find_type(name: str, registries: Iterable[str], scope: str | None, path: str) -> Callable:
+    """Return what is registered as ``name``.
+
+    Args:
+        name: Value of a ``type`` key, with or without a scope prefix.
+        registries: Names of the registries to search, as in ``mmengine.registry``.
+        scope: Value of the innermost ``_scope_``; ``None`` stands for the default scope.
+        path: Where the name stands in the config.
+
+    Raises:
+        UserError: None of the registries knows the name.
+    """
+    with DefaultScope.overwrite_default_scope(scope):
+        found = list(_active(registries))
+        for registry in found:
+            target = _get(registry, name)
+            if target is not None:
+                return target
+    raise UserError(f"{path}: no {found[0].name} is registered as '{name}'; {_nearest(name, found)}")
+
+
+def _active(registries: Iterable[str]) -> Iterator[Registry]:
+    """Yield the registries as the default scope sees them."""
+    current = DefaultScope.get_current_instance()
+    host = importlib.import_module(f'{current.scope_name}.registry') if current else None
+    for name in registries:
+        root = getattr(mmengine.registry, name, None)
+        if root is not None:
+            with root.switch_scope_and_registry(None) as registry:
+                yield registry
+        elif hasattr(host, name):
+            yield getattr(host, name)
+
+
+def _get(registry: Registry, name: str) -> Callable | None:
+    try:
+        target = registry.get(name)
+    except RuntimeError:  # what mmengine raises for a dotted name that leads nowhere
+        return None
+    return target if callable(target) else None
+
+
+def _nearest(name: str, registries: list[Registry]) -> str:
+    """Suggest the same name in another scope, or a similar one in the scope that was meant."""
+    scope, _, bare = name.rpartition('.')
+    trees = [registry for start in registries for registry in _tree(start.root)]
+    for registry in trees:
+        if registry.scope == ours.MODELS.scope:  # its modules are imported on the first look-up with that prefix
+            registry.import_from_location()
+        if bare in registry.module_dict:
+            return f"did you mean '{registry.scope}.{bare}'?"
+    meant = [registry for registry in trees if registry.scope == scope] or trees
+    names = {known: f'{registry.scope}.{known}' for registry in meant for known in registry.module_dict}
+    if not scope:
+        names |= {
+            known: known for start in registries for registry in _ancestors(start) for known in registry.module_dict
+        }
+    close = difflib.get_close_matches(bare, names, n=1)
+    return f"did you mean '{names[close[0]]}'?" if close else 'is what registers it imported, and installed?'
+
+
+def _tree(registry: Registry) -> Iterator[Registry]:
+    yield registry
+    for child in registry.children.values():
+        yield from _tree(child)
+
+
+def _ancestors(registry: Registry | None) -> Iterator[Registry]:
+    while registry is not None:
+        yield registry
+        registry = registry.parent

@@ -1,0 +1,102 @@
+"""Merge command-line options into a config, refusing those that name nothing."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+
+from ..errors import UserError
+from .check import accepted_keys
+from .lookup import suggestion
+from .places import PLAIN, ROOT, Place
+
+
+def merge_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Merge ``--cfg-options`` into ``cfg`` in place.
+
+    An option must name a key of the config, or an argument of the class at that place. A leading plus forces a key in.
+
+    Args:
+        cfg: The parsed config. It is unchanged if an option is refused.
+        options: Values by dotted path, as parsed by mmengine's ``DictAction``. Numbers are indices of lists.
+
+    Raises:
+        UserError: An option names nothing, or leads through a value that has no entries.
+    """
+    merged = cfg._cfg_dict
+    # Arguments are judged by the new class, in whichever order the options came.
+    for option in sorted(options, key=lambda option: not option.endswith('.type')):
+        keys = option.removeprefix('+').split('.')
+        if not option.startswith('+'):
+            with DefaultScope.overwrite_default_scope(merged.get('default_scope', 'mmengine')):
+                _check_option(merged, ROOT, keys, options[option], '', None)
+        merged = _with_entry(merged, keys, copy.deepcopy(options[option]), '')
+    for key, value in dict.items(merged):  # without resolving lazy imports
+        cfg[key] = value
+
+
+def _check_option(node: Any, place: Place, keys: Sequence[str], value: Any, path: str, scope: str | None) -> None:
+    """Follow ``keys`` from ``node`` and refuse the first that is neither there nor an argument of the class there."""
+    if not keys:
+        # A dict is merged entry by entry, unless it brings a class of its own, which check_config judges.
+        if isinstance(node, Mapping) and isinstance(value, Mapping) and not value.keys() & {'_delete_', 'type'}:
+            for key, item in value.items():
+                _check_option(node, place, [key], item, path, scope)
+        return
+    key, *rest = keys
+    here = f'{path}.{key}' if path else key
+    if isinstance(node, list | tuple):
+        _check_option(node[_index(node, key, here)], place, rest, value, here, scope)
+    elif isinstance(node, Mapping):
+        scope = node.get('_scope_', scope)
+        if key not in node:
+            _refuse_unknown(node, keys, place, path, scope)
+        inner, entry = place.child(key, node), node.get(key)
+        if entry is None and place is ROOT and inner is not PLAIN:
+            entry = {}
+        _check_option(entry, inner, rest, value, here, scope)
+
+
+def _refuse_unknown(node: Mapping, keys: Sequence[str], place: Place, path: str, scope: str | None) -> None:
+    accepted = accepted_keys(node, place, path, scope)
+    if accepted is None or keys[0] in accepted:
+        return
+    prefix = f'{path}.' if path else ''
+    option = prefix + '.'.join(keys)
+    hint = suggestion(keys[0], accepted | node.keys(), prefix)
+    raise UserError(
+        f"--cfg-options {option}: '{prefix}{keys[0]}' is neither in the config nor an argument there; {hint} "
+        f"(a leading plus forces it in: '+{option}=...')"
+    )
+
+
+def _with_entry(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
+    """Return a copy of ``node`` in which the entry at ``keys`` is ``value``; dicts are merged.
+
+    Only the containers along the way are copied: configs share objects, e.g. of validation and test.
+    """
+    if not keys:
+        if isinstance(node, Mapping) and isinstance(value, Mapping):
+            merged = copy.deepcopy(node)
+            merged.merge(value)
+            return merged
+        return value
+    key, *rest = keys
+    here = f'{path}.{key}' if path else key
+    if isinstance(node, list | tuple):
+        index = _index(node, key, here)
+        item = _with_entry(node[index], rest, value, here)
+        return type(node)([*node[:index], item, *node[index + 1 :]])
+    if node is not None and not isinstance(node, Mapping):
+        raise UserError(f"--cfg-options {here}: '{path}' is {node!r}, which has no entries; set '{path}' itself")
+    result = ConfigDict() if node is None else node.copy()
+    result[key] = _with_entry(result.get(key), rest, value, here)
+    return result
+
+
+def _index(items: Sequence, key: str, path: str) -> int:
+    if key.isdigit() and int(key) < len(items):
+        return int(key)
+    raise UserError(f'--cfg-options {path}: give an index from 0 to {len(items) - 1} of the list that stands there')

@@ -1,0 +1,185 @@
+"""What stands where in a config: the registries that build it, and the keys that the builder itself consumes."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from mmengine.evaluator import Evaluator
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
+from mmengine.visualization import Visualizer
+from torch.utils.data import DataLoader
+
+
+def _nothing(node: Mapping) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of position in a config.
+
+    Attributes:
+        registries: Names of the registries that may build what stands here, as in ``mmengine.registry``.
+        default: Chooses what is built when no ``type`` is given; ``None`` leaves the keys unjudged.
+        extra: Keys that the builder consumes beside the arguments of the class.
+        children: The place of a key, or of the argument ``Type.key``, where it differs from this one.
+        by_name: Whether a bare string here is the name of a class.
+    """
+
+    registries: tuple[str, ...] = ()
+    default: Callable[[Mapping], Callable | None] = _nothing
+    extra: frozenset[str] = frozenset()
+    children: Mapping[str, 'Place'] = field(default_factory=dict)
+    by_name: bool = False
+
+    def child(self, key: str, node: Mapping) -> 'Place':
+        """Return the place of the entry ``key`` of ``node``; unless said otherwise the same registries build it."""
+        kind = str(node.get('type')).rpartition('.')[2]
+        for name in (f'{kind}.{key}', key):
+            if name in self.children:
+                return self.children[name]
+        if not self.registries:
+            return PLAIN
+        container = node.get('type') is None and self.default(node) is None
+        return self if container else replace(self, default=_nothing, extra=frozenset())
+
+
+def _always(target: Callable) -> Callable[[Mapping], Callable]:
+    return lambda node: target
+
+
+def _train_loop(node: Mapping) -> Callable:
+    return EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop
+
+
+def _optim_wrapper(node: Mapping) -> Callable | None:
+    # Without an optimizer it is a dict of wrappers, one for each part of the model.
+    return OptimWrapper if 'optimizer' in node else None
+
+
+PLAIN = Place()
+TRANSFORM = Place(
+    ('TRANSFORMS',),
+    children={
+        'encoder': Place(('KEYPOINT_CODECS',)),
+        'RandAugment.policies': Place(('TRANSFORMS',), extra=frozenset({'magnitude_key', 'magnitude_range'})),
+        # Names of the albumentations library.
+        'Albu.transforms': PLAIN,
+        'Albu.bbox_params': PLAIN,
+        'Albumentation.transforms': PLAIN,
+    },
+)
+DATASET = Place(('DATASETS',), children={'pipeline': TRANSFORM, 'transforms': TRANSFORM})
+DATA_SAMPLER = Place(('DATA_SAMPLERS',))
+FUNCTION = Place(('FUNCTIONS',))
+DATALOADER = Place(
+    default=_always(DataLoader),
+    extra=frozenset({'num_batch_per_epoch', 'disable_subprocess_warning'}),
+    children={
+        'dataset': DATASET,
+        'sampler': DATA_SAMPLER,
+        'batch_sampler': DATA_SAMPLER,
+        'collate_fn': FUNCTION,
+        'worker_init_fn': FUNCTION,
+    },
+)
+OVERRIDE = Place(('WEIGHT_INITIALIZERS',), extra=frozenset({'name'}))
+INIT = Place(('WEIGHT_INITIALIZERS',), extra=frozenset({'override'}), children={'override': OVERRIDE})
+MODEL_REGISTRIES = ('MODELS', 'TASK_UTILS', 'KEYPOINT_CODECS', 'BATCH_AUGMENTS', 'TOKENIZER')
+# Keys that the parent module takes out before it builds the rest, and those that mask heads ignore on purpose.
+POPPED = {
+    'norm_cfg': ('requires_grad',),
+    'dcn': ('fallback_on_stride',),
+    'upsample_cfg': ('scale_factor',),
+    'loss_cls': ('bg_cls_weight',),
+    'decode_head': ('strides', 'in_index'),
+    'panoptic_head': ('strides',),
+    'track_head': ('strides', 'loss_bbox'),
+}
+MODEL_PARTS = {
+    'init_cfg': INIT,
+    'ImageToImageRetriever.prototype': DATALOADER,
+    # The ``type`` of these is looked up in mmcv.ops or in a table of the module's own.
+    'nms': PLAIN,
+    'dqs_cfg': PLAIN,
+    'roi_layer': PLAIN,
+    'adapt_cfg': PLAIN,
+    'LoRAModel.targets': PLAIN,
+    **{f'FPG.{way}_trans': PLAIN for way in ('same_up', 'same_down', 'output')},
+    **{f'FPG.across_{way}_trans': PLAIN for way in ('lateral', 'down', 'up', 'skip')},
+}
+MODEL = Place(MODEL_REGISTRIES, children=MODEL_PARTS)
+MODEL_PARTS |= {key: replace(MODEL, extra=frozenset(popped)) for key, popped in POPPED.items()}
+HOOK = Place(
+    ('HOOKS',),
+    extra=frozenset({'priority'}),
+    children={
+        'switch_pipeline': TRANSFORM,
+        'new_train_pipeline': TRANSFORM,
+        'new_train_dataset': DATASET,
+        'SwitchRecipeHook.schedule': Place(
+            MODEL_REGISTRIES, children={'pipeline': TRANSFORM, 'train_augments': MODEL, 'loss': MODEL}
+        ),
+    },
+)
+METRIC = Place(('METRICS',), children={'postprocess_tracklet_cfg': Place(('TASK_UTILS',))})
+EVALUATOR = Place(
+    ('METRICS', 'EVALUATOR'),
+    default=lambda node: Evaluator if 'metrics' in node else None,
+    children={**METRIC.children, 'metrics': METRIC, 'datasets': DATASET},
+)
+OPTIM_WRAPPER = Place(
+    ('OPTIM_WRAPPERS',),
+    default=_optim_wrapper,
+    extra=frozenset({'constructor', 'paramwise_cfg'}),
+    children={
+        'optimizer': Place(('OPTIMIZERS',)),
+        'constructor': Place(('OPTIM_WRAPPER_CONSTRUCTORS',), by_name=True),
+        'paramwise_cfg': PLAIN,
+    },
+)
+LOOPS = ('LOOPS',)
+SCHEDULER = Place(('PARAM_SCHEDULERS',), extra=frozenset({'convert_to_iter_based', 'epoch_length'}))
+
+# Names that mmengine's Runner gives its hooks; a config adds others freely.
+DEFAULT_HOOKS = frozenset({'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'})
+
+RUNNER_PLACES = {
+    'model': MODEL,
+    'data_preprocessor': MODEL,
+    'train_dataloader': DATALOADER,
+    'val_dataloader': DATALOADER,
+    'test_dataloader': DATALOADER,
+    'train_cfg': Place(LOOPS, default=_train_loop, extra=frozenset({'by_epoch'})),
+    'val_cfg': Place(LOOPS, default=_always(ValLoop)),
+    'test_cfg': Place(LOOPS, default=_always(TestLoop)),
+    'val_evaluator': EVALUATOR,
+    'test_evaluator': EVALUATOR,
+    'optim_wrapper': OPTIM_WRAPPER,
+    'param_scheduler': SCHEDULER,
+    'default_hooks': replace(HOOK, extra=HOOK.extra | DEFAULT_HOOKS),
+    'custom_hooks': HOOK,
+    'visualizer': Place(
+        ('VISUALIZERS',), default=_always(Visualizer), children={'vis_backends': Place(('VISBACKENDS',))}
+    ),
+    'log_processor': Place(('LOG_PROCESSORS',), default=_always(LogProcessor)),
+    'randomness': Place(default=_always(Runner.set_randomness)),
+    'auto_scale_lr': Place(extra=frozenset({'enable', 'base_batch_size'})),
+    'env_cfg': Place(extra=frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})),
+    'model_wrapper_cfg': Place(('MODEL_WRAPPERS',), default=_always(MMDistributedDataParallel)),
+    'tta_model': MODEL,
+    'tta_pipeline': TRANSFORM,
+}
+
+# The arguments of the runner, and the keys that it reads from the config itself.
+RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
+    'model_wrapper_cfg',
+    'find_unused_parameters',
+    'sync_bn',
+    'compile',
+    'runner_type',
+    'custom_imports',
+}
+ROOT = Place(extra=RUNNER_KEYS.union(RUNNER_PLACES), children=RUNNER_PLACES)

@@ -1,0 +1,242 @@
+"""Comparing the cost of two models in one process, on the same inputs, in turn."""
+
+import contextlib
+import copy
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from torch import nn
+
+from reprefine.engine.errors import UserError
+
+from .counting import count_cost, count_parameters, forward
+from .inputs import Batch, loader_batch, random_batch
+from .memory import peak_memory
+from .models import build_untrained, fold, quiet_log
+from .timing import Spread, Work, interleave
+
+PARTS = ('train', 'inference', 'memory', 'flops')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a comparison is made.
+
+    Attributes:
+        parts: Which of :data:`PARTS` to measure; parameters are always counted.
+        repeats: Timed rounds.
+        warmup: Rounds before them that are not kept.
+        batch_size: Images per batch, default that of the training data loader.
+        input_shape: Height and width in pixels of random images for everything but training, default real images.
+        device: Torch device.
+        amp: Automatic mixed precision.
+        deploy: Fold both models for everything but training.
+        data_root_given: The user named the data: missing data is then an error.
+    """
+
+    parts: Sequence[str] = PARTS
+    repeats: int = 20
+    warmup: int = 5
+    batch_size: int | None = None
+    input_shape: tuple[int, int] | None = None
+    device: str = 'cpu'
+    amp: bool = False
+    deploy: bool = False
+    data_root_given: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the comparison.
+
+    Attributes:
+        name: What is measured.
+        unit: Its unit.
+        form: Form of the models: ``as trained`` or ``folded``.
+        source: What they were fed with.
+        config: Values of the model judged.
+        baseline: Values of the baseline.
+        ratio: Ratios, model over baseline, round by round; None if the baseline's value is zero.
+        not_measured: Reason why the values are missing.
+    """
+
+    name: str
+    unit: str
+    form: str
+    source: str = ''
+    config: Spread | None = None
+    baseline: Spread | None = None
+    ratio: Spread | None = None
+    not_measured: str = ''
+
+
+class CostComparison:
+    """Compare the model of a config with that of a baseline.
+
+    Args:
+        config: Complete config whose model is judged. Its training data feed both models.
+        baseline: Complete config of the baseline.
+        settings: How to compare.
+
+    Raises:
+        UserError: Models of different host libraries, mixed precision without CUDA, an unknown device, or data that the
+            user named and that are missing.
+    """
+
+    def __init__(self, config: Config, baseline: Config, settings: Settings):
+        self.configs = (config, baseline)
+        scopes = [cfg.get('default_scope') for cfg in self.configs]
+        if scopes[0] != scopes[1]:
+            raise UserError(f'config and baseline belong to different libraries ({scopes[0]}, {scopes[1]})')
+        self.settings = settings
+        self.device = _device(settings)
+        self.form = 'folded' if settings.deploy else 'as trained'
+        self.no_data = ''
+        self.train_batch = self._training_batch()
+        self.input_batch = self._input_batch()
+
+    def run(self) -> list[Figure]:
+        """Measure everything asked for."""
+        parts = self.settings.parts
+        figures = self._memory() if 'memory' in parts else []
+        models = [build_untrained(cfg, self.device) for cfg in self.configs]
+        forms = [self._inference_form(model) for model in models]
+        figures = self._counts(forms) + figures
+        if 'inference' in parts:
+            figures.append(self._inference_latency(forms))
+        if 'train' in parts:
+            figures.append(self._train_time(models))
+        return figures
+
+    def _training_batch(self) -> Batch | None:
+        try:
+            return loader_batch(self.configs[0], batch_size=self.settings.batch_size)
+        # What the host libraries raise for missing files; anything else is a fault worth its traceback.
+        except (OSError, AssertionError, UserError) as error:
+            if self.settings.data_root_given:
+                raise UserError(f'no training batch: {error}') from error
+            self.no_data = f'no training batch ({type(error).__name__}: {" ".join(str(error).split())})'
+            return None
+
+    def _input_batch(self) -> Batch:
+        if self.train_batch and not self.settings.input_shape:
+            return self.train_batch
+        cfg = self.configs[0]
+        size = self.settings.batch_size or (cfg.get('train_dataloader') or {}).get('batch_size') or 1
+        return random_batch(cfg, self.settings.input_shape, size)
+
+    def _inference_form(self, model: nn.Module) -> nn.Module:
+        return fold(model) if self.settings.deploy else model
+
+    def _counts(self, models: Sequence[nn.Module]) -> list[Figure]:
+        figures = [self._exact('parameters', '', [count_parameters(model) for model in models])]
+        if 'flops' in self.settings.parts:
+            flops = [count_cost(model, self.input_batch)[0].flops for model in models]
+            figures.append(self._exact('forward FLOPs per image', 'FLOP', flops))
+        return figures
+
+    def _memory(self) -> list[Figure]:
+        """Measure one model after the other, each alone on the device."""
+        inference = self._exact('inference peak memory', 'byte', [self._inference_memory(cfg) for cfg in self.configs])
+        if self.train_batch is None:
+            train = Figure('training peak memory', 'byte', 'as trained', not_measured=self.no_data)
+        else:
+            train = self._exact(
+                'training peak memory',
+                'byte',
+                [self._train_memory(cfg) for cfg in self.configs],
+                self.train_batch,
+                'as trained',
+            )
+        return [inference, train]
+
+    def _inference_memory(self, cfg: Config) -> int:
+        gc.collect()
+        model = self._inference_form(build_untrained(cfg)).to(self.device)
+        return peak_memory(model, self._predict(model)())
+
+    def _train_memory(self, cfg: Config) -> int:
+        gc.collect()
+        model = build_untrained(cfg, self.device)
+        prepare = self._train_step(model, self._optimizer(cfg, model))
+        steps = [prepare(), prepare()]
+
+        # The first step allocates gradients and optimiser state, the second holds them beside its activations.
+        return peak_memory(model, lambda: [step() for step in steps])
+
+    def _inference_latency(self, models: Sequence[nn.Module]) -> Figure:
+        prepare = tuple(self._predict(model) for model in models)
+        return self._timed('inference latency per batch', prepare, self.input_batch, self.form)
+
+    def _train_time(self, models: Sequence[nn.Module]) -> Figure:
+        name = 'training step'
+        if self.train_batch is None:
+            return Figure(name, 's', 'as trained', not_measured=self.no_data)
+        prepare = tuple(
+            self._train_step(model, self._optimizer(cfg, model))
+            for cfg, model in zip(self.configs, models, strict=True)
+        )
+        return self._timed(name, prepare, self.train_batch, 'as trained')
+
+    def _optimizer(self, cfg: Config, model: nn.Module) -> OptimWrapper:
+        optim_cfg = copy.deepcopy(cfg.optim_wrapper)
+        if self.settings.amp:
+            optim_cfg['type'] = 'AmpOptimWrapper'
+            optim_cfg.setdefault('loss_scale', 'dynamic')
+        with quiet_log():
+            return build_optim_wrapper(model, optim_cfg)
+
+    def _train_step(self, model: nn.Module, optimizer: OptimWrapper) -> Callable[[], Work]:
+        """Preprocessing, loss, backward pass and optimiser step: what the runner calls in every iteration."""
+
+        def prepare() -> Work:
+            model.train()
+            data = copy.deepcopy(self.train_batch.data)
+            return lambda: model.train_step(data, optimizer)
+
+        return prepare
+
+    def _predict(self, model: nn.Module) -> Callable[[], Work]:
+        """Forward pass in ``mode='predict'``; preprocessing happens before the clock starts."""
+
+        def prepare() -> Work:
+            model.eval()
+            data = model.data_preprocessor(copy.deepcopy(self.input_batch.data), False)
+
+            @torch.no_grad()
+            def work() -> None:
+                with torch.autocast(self.device.type) if self.settings.amp else contextlib.nullcontext():
+                    forward(model, data, 'predict')
+
+            return work
+
+        return prepare
+
+    def _timed(self, name: str, prepare: tuple, batch: Batch, form: str) -> Figure:
+        wait = (lambda: torch.cuda.synchronize(self.device)) if self.device.type == 'cuda' else (lambda: None)
+        ours, theirs = interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        return Figure(name, 's', form, batch.source, Spread.of(ours), Spread.of(theirs), Spread.of(ratios))
+
+    def _exact(self, name: str, unit: str, values: list[float], batch: Batch | None = None, form: str = '') -> Figure:
+        """Make a figure of values that do not vary."""
+        source = (batch or self.input_batch).source
+        ours, theirs = (Spread(value, 0, 1) for value in values)
+        ratio = Spread(ours.median / theirs.median, 0, 1) if theirs.median else None
+        return Figure(name, unit, form or self.form, source, ours, theirs, ratio)
+
+
+def _device(settings: Settings) -> torch.device:
+    try:
+        device = torch.device(settings.device)
+    except RuntimeError as error:
+        raise UserError(f'unknown device {settings.device!r}; try cpu or cuda:0') from error
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise UserError(f'device {settings.device!r}: torch sees no CUDA device; use --device cpu')
+    if settings.amp and device.type != 'cuda':
+        raise UserError('--amp needs a CUDA device: mmengine has no mixed-precision training on others')
+    return device

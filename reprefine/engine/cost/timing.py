@@ -1,0 +1,64 @@
+"""Times of two pieces of work, measured in turn, and the statistics shown of them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and interquartile range of repeated values.
+
+    Attributes:
+        median: The median.
+        iqr: 75th minus 25th percentile, linearly interpolated.
+        count: Number of values.
+    """
+
+    median: float
+    iqr: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> 'Spread':
+        """Summarise at least one value."""
+        low, median, high = np.percentile(values, [25, 50, 75]).tolist()
+        return cls(median, high - low, len(values))
+
+
+def interleave(
+    prepare: tuple[Callable[[], Work], Callable[[], Work]],
+    repeats: int,
+    warmup: int,
+    synchronize: Callable[[], None] = lambda: None,
+) -> tuple[list[float], list[float]]:
+    """Time two pieces of work in turn: A B, B A, A B, …, so that drifts of the machine meet both alike.
+
+    Args:
+        prepare: For A and for B, a function that makes the next piece of work ready, untimed.
+        repeats: Timed rounds.
+        warmup: Rounds before them that are run but not kept.
+        synchronize: Waits for the device; called before the clock starts and before it stops.
+
+    Returns:
+        Seconds of A and of B, one value a round.
+    """
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for round_index in range(warmup + repeats):
+        for side in (0, 1) if round_index % 2 == 0 else (1, 0):
+            elapsed = _time(prepare[side](), synchronize)
+            if round_index >= warmup:
+                seconds[side].append(elapsed)
+    return seconds
+
+
+def _time(work: Work, synchronize: Callable[[], None]) -> float:
+    synchronize()
+    start = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - start

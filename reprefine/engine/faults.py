@@ -1,0 +1,103 @@
+"""Faults of the user's data, told in one line that names the file."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS
+from PIL import Image
+
+from .errors import UserError
+
+FILE_KEYS = ('img_path', 'seg_map_path')
+
+
+class _FileNamingCompose(Compose):
+    """A pipeline that, when it fails, looks whether the sample's files are at fault."""
+
+    def __init__(self, pipeline: Compose):
+        self.transforms = pipeline.transforms
+
+    def __call__(self, data: dict) -> dict | None:
+        files = [data[key] for key in FILE_KEYS if isinstance(data.get(key), str)]
+        try:
+            return super().__call__(data)
+        except Exception as error:
+            for file in files:
+                _require_readable(file, error)
+            raise
+
+
+def _require_readable(file: str, cause: Exception) -> None:
+    """Raise a UserError if ``file`` is no image that can be decoded completely."""
+    if not os.path.isfile(file):
+        raise UserError(f'image {file} does not exist') from cause
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except OSError as error:
+        raise UserError(f'image {file} cannot be read: the file is damaged or no image') from error
+
+
+def name_unreadable_files(dataset: Any) -> None:
+    """Let the pipelines of ``dataset``, and of the data sets it wraps, name the file that they cannot read."""
+    if type(getattr(dataset, 'pipeline', None)) is Compose:
+        dataset.pipeline = _FileNamingCompose(dataset.pipeline)
+    for inner in [getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())]:
+        if inner is not None:
+            name_unreadable_files(inner)
+
+
+def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
+    """Refuse a config whose data sets lie in a folder that does not exist, before a model is built.
+
+    Args:
+        cfg: The config.
+        loaders: Names of the data loaders that will be used.
+
+    Raises:
+        UserError: With the config path of the data set and its folder.
+    """
+    for name in loaders:
+        for path, node in _nodes(cfg.get(name) or {}, name):
+            root = node.get('data_root')
+            if root and '://' not in root and not Path(root).expanduser().is_dir() and not _downloads(node):
+                raise UserError(
+                    f'{path}.data_root: folder {root} does not exist; put the data there or give --data-root'
+                )
+
+
+def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Yield every dict below ``node`` with its config path."""
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            yield from _nodes(value, f'{path}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _nodes(value, f'{path}.{index}')
+
+
+def _downloads(node: dict) -> bool:
+    """Tell whether the data set fetches its files by itself."""
+    if not isinstance(node.get('type'), str):
+        return False
+    with DATASETS.switch_scope_and_registry(node.get('_scope_')) as registry:
+        dataset = registry.get(node['type'])
+    return dataset is not None and node.get('download', 'download' in signature(dataset).parameters)
+
+
+@contextmanager
+def one_line_faults() -> Iterator[None]:
+    """Turn missing and unreadable files, also those met by a worker of a data loader, into a :class:`UserError`."""
+    try:
+        yield
+    except (UserError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        # A worker's error arrives as the text of its traceback, whose last line is the message.
+        last_line = str(error).strip().splitlines()[-1]
+        raise UserError(last_line.removeprefix(f'{UserError.__module__}.{UserError.__name__}: ')) from error

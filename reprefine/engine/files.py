@@ -1,0 +1,27 @@
+"""Files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def complete_file(path: str | Path | None) -> Iterator[str | None]:
+    """Yield a name to write to; only when all went well does the file appear under ``path``.
+
+    Args:
+        path: The file to write, or None to write none.
+    """
+    if path is None:
+        yield None
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f'.{target.stem}.{os.getpid()}{target.suffix}')
+    try:
+        yield str(partial)
+        if partial.exists():  # only the main process writes
+            os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

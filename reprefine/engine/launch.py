@@ -1,0 +1,151 @@
+"""From a config file and command-line flags to a Runner: what ``tools/train.py`` and ``tools/test.py`` share."""
+
+import argparse
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS, init_default_scope
+
+from .config_check import check_config, merge_options
+from .data_root import set_data_root
+from .errors import UserError
+
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load_config(path: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
+    """Read a config, apply the user's changes and check it before anything is built.
+
+    Args:
+        path: Config file (``.py`` or ``.json``).
+        cfg_options: Dotted keys and their new values, as given to ``--cfg-options``.
+        data_root: Folder that replaces the config's own data root.
+
+    Raises:
+        UserError: If the file is missing or does not parse, or an option or a key of the config names nothing.
+    """
+    cfg = _parse(path)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    merge_options(cfg, cfg_options or {})
+    if data_root is not None:
+        set_data_root(cfg, data_root)
+    check_config(cfg)
+    return cfg
+
+
+def _parse(path: str) -> Config:
+    """Run the config file and import its ``custom_imports``."""
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f'config {path} does not exist{_similar_file(file)}')
+    # mmengine reads YAML with the loader that may build any object.
+    if file.suffix not in ('.py', '.json'):
+        raise UserError(f'config {path} is neither a .py nor a .json file')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is the user's program: whatever it raises is theirs to mend
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+
+
+def _similar_file(file: Path) -> str:
+    """Return a hint at the file of the same folder whose name is nearest."""
+    names = [other.name for other in file.parent.glob(f'*{file.suffix}')]
+    nearest = difflib.get_close_matches(file.name, names, n=1)
+    return f'; did you mean {file.with_name(nearest[0])}?' if nearest else ''
+
+
+def default_work_dir(config: str) -> str:
+    """Return ``work_dirs/<path of the config below its configs folder, without suffix>``.
+
+    Configs of equal name in different folders thus never share a folder. A config that lies in no ``configs`` folder
+    gets its base name.
+    """
+    parts = Path(config).absolute().with_suffix('').parts
+    below = parts[-parts[::-1].index('configs') :] if 'configs' in parts[:-1] else parts[-1:]
+    return str(Path('work_dirs', *below))
+
+
+class OptionsAction(DictAction):
+    """``key=value`` pairs; a word without ``=`` is a usage error instead of a crash."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parse the pairs into a dict."""
+        for pair in values:
+            if '=' not in pair:
+                parser.error(f'{option_string}: expected key=value, got {pair!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing have in common."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: mirrors the path of the config)')
+    parser.add_argument('--amp', action='store_true', help='compute in mixed precision')
+    parser.add_argument('--no-pin-memory', action='store_true', help='switch pin_memory of the data loaders off')
+    add_config_arguments(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two flags that change a config."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='override settings of the config'
+    )
+    parser.add_argument('--data-root', metavar='DIR', help="folder to use instead of the config's own data root")
+
+
+def config_from_args(args: argparse.Namespace) -> Config:
+    """Return the checked config with the flags of :func:`add_run_arguments` applied."""
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    _set_loader_defaults(cfg, args.no_pin_memory)
+    _set_up_processes(cfg, args)
+    return cfg
+
+
+def _set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
+    """Fill in what the host libraries leave to their tools, and what the number of workers rules out."""
+    for name in DATALOADERS:
+        loader = cfg.get(name)
+        if not loader:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+        loader.setdefault('pin_memory', torch.cuda.is_available())
+        if no_pin_memory:
+            loader.pin_memory = False
+        if not loader.get('num_workers'):
+            loader.persistent_workers = False
+
+
+def _set_up_processes(cfg: Config, args: argparse.Namespace) -> None:
+    """Prepare a run of several processes; without a GPU that is a gloo group and a wrapper that pins no device."""
+    cfg.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher == 'none' or torch.cuda.is_available():
+        return
+    if args.launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise UserError('several processes without a GPU need torchrun: use tools/dist_train.sh or tools/dist_test.sh')
+    # mmengine's launcher calls torch.cuda.set_device; it steps back when a group exists.
+    if not dist.is_initialized():
+        dist.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    # An explicit None: otherwise the Runner fills in the local rank.
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
+
+
+def build_runner(cfg: Config) -> Any:
+    """Build the config's own runner type, or :class:`reprefine.engine.runner.Runner`."""
+    from .runner import Runner
+
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,0 +1,148 @@
+"""Testing from the command line."""
+
+import argparse
+import os
+from copy import deepcopy
+from inspect import signature
+
+import mmengine
+import torch.distributed as dist
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
+from mmengine.evaluator import DumpResults
+from mmengine.registry import HOOKS
+
+from .checkpoint import require_checkpoint
+from .errors import UserError
+from .faults import check_data_folders, one_line_faults
+from .files import complete_file
+from .launch import add_run_arguments, build_runner, config_from_args
+
+PICKLES = ('.pkl', '.pickle')
+# What the tools of the host libraries take when a config has no tta_model.
+TTA_MODELS = {
+    'mmpretrain': dict(type='AverageClsScoreTTA'),
+    'mmdet': dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+    'mmseg': dict(type='SegTTAModel'),
+}
+
+
+def add_test_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tools/test.py``."""
+    add_run_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', metavar='FILE', help='write the metrics (.json, .pkl) or the predictions (.pkl)')
+    parser.add_argument('--out-item', choices=['metrics', 'pred'], help='what --out holds (default: pred in a .pkl)')
+    parser.add_argument('--dump', metavar='FILE.pkl', help='write the predictions for offline evaluation')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', metavar='DIR', help='write images of the predictions')
+    parser.add_argument('--interval', type=int, default=1, help='draw every so many samples')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window stays')
+    parser.add_argument('--tta', action='store_true', help="test-time augmentation: the config's own, or a flip")
+
+
+def test(args: argparse.Namespace) -> dict[str, float]:
+    """Evaluate a checkpoint on the test set of the config.
+
+    Args:
+        args: The arguments of :func:`add_test_arguments`.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UserError: If config, data, checkpoint or output files are not fit for it.
+    """
+    predictions, metrics_file = _output_files(args)
+    require_checkpoint(args.checkpoint)
+    cfg = config_from_args(args)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.setdefault('load_floor', 1.0)  # a model that is partly random is not what the user wants to test
+    check_data_folders(cfg, ['test_dataloader'])
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir:
+        draw_predictions(cfg, args.show, args.show_dir, args.interval, args.wait_time)
+    if args.tta:
+        use_tta(cfg)
+    with one_line_faults(), complete_file(predictions) as partial:
+        runner = build_runner(cfg)
+        if partial:
+            runner.test_evaluator.metrics.append(DumpResults(partial))
+        metrics = runner.test()
+    with complete_file(metrics_file) as partial:
+        if partial and is_main_process():
+            mmengine.dump(metrics, partial)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return metrics
+
+
+def _output_files(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Return the files for the predictions and for the metrics."""
+    if args.out_item and not args.out:
+        raise UserError('--out-item says what --out holds: give --out FILE')
+    item = args.out_item or ('pred' if args.out and args.out.endswith(PICKLES) else 'metrics')
+    metrics = args.out if item == 'metrics' else None
+    if metrics and not metrics.endswith(('.json', *PICKLES)):
+        raise UserError(f'--out {metrics}: metrics go into a .json or .pkl file')
+    predictions = args.dump or (args.out if item == 'pred' else None)
+    if args.dump and args.out and item == 'pred':
+        raise UserError('--out and --dump would both hold predictions: add --out-item metrics')
+    if predictions and not predictions.endswith(PICKLES):
+        raise UserError(f'{predictions}: predictions go into a .pkl file')
+    return predictions, metrics
+
+
+def draw_predictions(cfg: Config, show: bool, show_dir: str | None, interval: int, wait_time: float) -> None:
+    """Switch the visualization hook on, whose arguments each host library names differently.
+
+    Args:
+        cfg: The config, changed in place.
+        show: Whether to open a window.
+        show_dir: Folder for the images.
+        interval: Number of samples per drawn one.
+        wait_time: Seconds that a window stays.
+
+    Raises:
+        UserError: If the config has no such hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UserError('--show and --show-dir need default_hooks.visualization in the config')
+    with HOOKS.switch_scope_and_registry(None) as registry:
+        known = signature(registry.get(hook['type'])).parameters
+    folder = show_dir and os.path.abspath(show_dir)
+    wanted = dict(enable=True, draw=True, out_dir=folder, test_out_dir=folder)
+    hook.update({key: value for key, value in wanted.items() if key in known and value is not None})
+    hook.update(show=show, interval=interval, wait_time=wait_time)
+    if folder and not {'out_dir', 'test_out_dir'} & set(known):
+        cfg.visualizer.save_dir = folder
+
+
+def use_tta(cfg: Config) -> None:
+    """Wrap the model for test-time augmentation; a config without its own gets a horizontal flip.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        UserError: If neither the config nor its library has a model for it.
+    """
+    tta_model = cfg.get('tta_model') or TTA_MODELS.get(cfg.get('default_scope'))
+    if tta_model is None:
+        raise UserError(f'--tta: the config has no tta_model, and there is no default for {cfg.get("default_scope")}')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.get('tta_pipeline') or _flip_pipeline(dataset.pipeline)
+    cfg.model = ConfigDict(**deepcopy(tta_model), module=cfg.model)
+
+
+def _flip_pipeline(pipeline: list[dict]) -> list[dict]:
+    """Return the pipeline with a flipped and a plain view before packing."""
+    *transforms, pack = deepcopy(pipeline)
+    if 'meta_keys' in pack:
+        pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+    return [*transforms, dict(type='TestTimeAug', transforms=[flips, [pack]])]

@@ -1,0 +1,100 @@
+"""Training from the command line."""
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+from .checkpoint import require_checkpoint
+from .errors import UserError
+from .faults import check_data_folders, one_line_faults
+from .interrupt import last_checkpoint, resumable
+from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tools/train.py``."""
+    add_run_arguments(parser)
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CKPT', help='continue from CKPT, or from the last checkpoint'
+    )
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
+    parser.add_argument('--no-persistent-workers', action='store_true', help='start new data loader workers each epoch')
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train the model of the config.
+
+    Args:
+        args: The arguments of :func:`add_train_arguments`.
+
+    Raises:
+        UserError: If config, data, checkpoint or work dir are not fit for it.
+    """
+    cfg = config_from_args(args)
+    _set_resume(cfg, args.resume)
+    _apply_flags(cfg, args)
+    check_data_folders(cfg, DATALOADERS[:2])
+    with one_line_faults(), resumable(cfg.work_dir):
+        build_runner(cfg).train()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _set_resume(cfg: Config, resume: str | None) -> None:
+    """Decide which checkpoint the run starts from, and keep it from overwriting another run's.
+
+    Without anything to resume from, ``--resume`` starts the run, and the config's ``load_from`` holds.
+    """
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
+    checkpoint = last_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    cfg.resume = checkpoint is not None
+    if checkpoint is not None:
+        cfg.load_from = checkpoint
+    elif any(Path(cfg.work_dir).glob('*.pth')):
+        raise UserError(
+            f'work dir {cfg.work_dir} already holds checkpoints of a run: continue it with --resume, '
+            'give another --work-dir, or remove it'
+        )
+    if cfg.get('load_from'):
+        _require_start(cfg.load_from)
+
+
+def _require_start(checkpoint: str) -> None:
+    """Refuse a missing ``load_from`` and say which config trains it, where its path in ``work_dirs`` tells."""
+    try:
+        require_checkpoint(checkpoint)
+    except UserError as error:
+        parts = Path(checkpoint).parent.parts
+        config = Path(f'{Path("configs", *parts[1:])}.py')
+        hint = f'train it with tools/train.py {config}, or ' if parts[:1] == ('work_dirs',) and config.is_file() else ''
+        raise UserError(f'{error} (load_from): {hint}name another with --cfg-options load_from=FILE') from error
+
+
+def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.no_persistent_workers:
+        for name in DATALOADERS:
+            if cfg.get(name):
+                cfg[name].persistent_workers = False
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError('--auto-scale-lr: the config names no auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    if args.amp:
+        _use_amp(cfg)
+
+
+def _use_amp(cfg: Config) -> None:
+    wrapper = cfg.optim_wrapper
+    if not torch.cuda.is_available():
+        raise UserError('--amp: training in mixed precision needs a GPU')
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp: optim_wrapper.type is {wrapper.type}; it must be OptimWrapper')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')

@@ -1,0 +1,238 @@
+"""Judging an environment: what it can run, why not, and what to do about it.
+
+Everything here follows from plain dictionaries of versions and import errors; ``reprefine.check_env`` gathers them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+Versions = Mapping[str, str]
+Imports = Mapping[str, str | None]
+
+# Modules each task needs, in the order in which a failure is reported.
+_HOST = ('mmengine', 'pkg_resources', 'mmcv')
+_OPS = (*_HOST, 'mmcv.ops')
+TASKS = {
+    'classification': (*_HOST, 'mmpretrain.models'),
+    're-identification': (*_HOST, 'mmpretrain.models', 'mmpretrain.evaluation'),
+    'detection': (*_OPS, 'mmdet.models'),
+    'segmentation': (*_OPS, 'mmseg.models'),
+    'face parsing': (*_OPS, 'mmseg.models'),
+    'facial landmarks': (*_OPS, 'xtcocotools._mask', 'mmpose.models'),
+    'depth': (*_OPS, 'mmseg.models'),
+    'demo (digits, plots)': (*_HOST, 'mmpretrain.models', 'sklearn', 'matplotlib'),
+    'diffusion teachers': ('diffusers.models.unets.unet_2d',),
+    'timm backbones': ('timm',),
+    'compiled mmcv ops': _OPS,
+    'ONNX export': ('onnx', 'onnxruntime'),
+}
+MODULES = tuple(dict.fromkeys(module for modules in TASKS.values() for module in modules))
+
+_OFFICIAL_SET = 'pip install -r requirements/mminstall.txt'
+_OPTIONAL_SET = 'pip install -r requirements/optional.txt'
+# What installs a module that is missing.
+REMEDIES = {
+    'mmengine': _OFFICIAL_SET,
+    'pkg_resources': 'pip install setuptools==80.10.2',
+    'mmcv': 'make -B install',
+    'mmcv.ops': 'pip uninstall -y mmcv, then make -B install; by hand: MMCV_WITH_OPS=1 pip install '
+    '--no-build-isolation --no-binary mmcv mmcv==2.1.0',
+    'mmpretrain.models': _OFFICIAL_SET,
+    'mmpretrain.evaluation': _OFFICIAL_SET,
+    'mmdet.models': _OFFICIAL_SET,
+    'mmseg.models': _OFFICIAL_SET,
+    'xtcocotools._mask': 'pip install --force-reinstall --no-deps --no-binary xtcocotools xtcocotools==1.14.3',
+    'mmpose.models': 'pip install --no-deps -r requirements/mmpose.txt',
+    'sklearn': 'pip install -r requirements/runtime.txt',
+    'matplotlib': 'pip install -r requirements/runtime.txt',
+    'diffusers.models.unets.unet_2d': _OPTIONAL_SET,
+    'timm': _OPTIONAL_SET,
+    'onnx': 'pip install -r requirements/tests.txt',
+    'onnxruntime': 'pip install -r requirements/tests.txt',
+}
+
+OFFICIAL = {'mmcv', 'mmcv-lite', 'mmcv-full', 'mmengine', 'mmengine-lite', 'mmpretrain', 'mmdet', 'mmsegmentation'}
+FORKS = {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection', 'onedl-mmsegmentation'}
+SAME_FOLDER = ({'mmcv', 'mmcv-lite', 'mmcv-full'}, {'mmengine', 'mmengine-lite'})
+# The official packages assert mmcv below a bound at import; the forks dropped this.
+MMCV_BOUNDS = {'mmpretrain': '2.4.0', 'mmdet': '2.2.0', 'mmsegmentation': '2.2.0'}
+MODULE_OF = {'mmpretrain': 'mmpretrain.models', 'mmdet': 'mmdet.models', 'mmsegmentation': 'mmseg.models'}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with the environment.
+
+    Attributes:
+        modules: Modules it makes unusable; a task that needs one of them cannot be run.
+        problem: What is wrong, with the versions concerned.
+        remedy: What to type.
+    """
+
+    modules: tuple[str, ...]
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        task: What is to be run.
+        works: Whether it can be run here.
+        note: Details when it works, the reason when it does not.
+        remedy: What to type; empty when it works.
+    """
+
+    task: str
+    works: bool
+    note: str = ''
+    remedy: str = ''
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Hardware, and what was built for it.
+
+    Attributes:
+        gpus: Names of the visible GPUs.
+        backends: Usable communication back ends of ``torch.distributed``.
+        ops_cuda: CUDA version that mmcv's ops were compiled with, empty for CPU ops.
+    """
+
+    gpus: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    ops_cuda: str = ''
+
+
+def _at_least(versions: Versions, name: str, bound: str) -> bool:
+    """Tell whether ``name`` is installed in version ``bound`` or newer (a pre-release of ``bound`` counts)."""
+    return name in versions and Version(versions[name]).release >= Version(bound).release
+
+
+def _mixture(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    official, forks = sorted(OFFICIAL & set(versions)), sorted(FORKS & set(versions))
+    if official and forks:
+        yield Finding(
+            _HOST,
+            f'both package families are installed and overwrite each other: {", ".join([*official, *forks])}',
+            f'pip uninstall -y {" ".join([*official, *forks])}, then install one family: make -B install, '
+            'or pip install -r requirements/mminstall-onedl.txt',
+        )
+    for twins in SAME_FOLDER:
+        if len(installed := sorted(twins & set(versions))) > 1:
+            problem = f'{" and ".join(installed)} overwrite each other'
+            yield Finding(_HOST, problem, f'pip uninstall -y {" ".join(installed)}, then make -B install')
+
+
+def _torch_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    if _at_least(versions, 'torch', '2.13') and imports.get('mmcv.ops'):
+        problem = f'torch {versions["torch"]} is too new: mmcv does not compile against its headers'
+        yield Finding(
+            ('mmcv', 'mmcv.ops'), problem, 'pip install torch==2.12.1 torchvision==0.27.1, then make -B install'
+        )
+
+
+def _no_pkg_resources(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    if _at_least(versions, 'setuptools', '82') and imports.get('pkg_resources'):
+        problem = (
+            f'setuptools {versions["setuptools"]} lacks pkg_resources, which mmengine finds inherited configs with'
+        )
+        yield Finding(('pkg_resources',), problem, REMEDIES['pkg_resources'])
+
+
+def _mmcv_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    for package, bound in MMCV_BOUNDS.items():
+        if package in versions and _at_least(versions, 'mmcv', bound):
+            problem = f'{package} {versions[package]} refuses mmcv {versions["mmcv"]}, it wants mmcv < {bound}'
+            yield Finding((MODULE_OF[package],), problem, 'pip uninstall -y mmcv, then make -B install (mmcv 2.1.0)')
+
+
+def _no_ops(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    if imports.get('mmcv.ops') and imports.get('mmcv', '') is None:
+        problem = f'mmcv was installed without working compiled ops: {imports["mmcv.ops"]}'
+        yield Finding(('mmcv.ops',), problem, REMEDIES['mmcv.ops'])
+
+
+def _transformers_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    if _at_least(versions, 'transformers', '5') and imports.get('mmpretrain.models'):
+        problem = f'mmpretrain cannot be imported beside transformers {versions["transformers"]}'
+        yield Finding(('mmpretrain.models',), problem, 'pip install "transformers<5", or uninstall it')
+
+
+def _xtcocotools_for_numpy_1(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    if _at_least(versions, 'numpy', '2') and 'xtcocotools' in versions and imports.get('xtcocotools._mask'):
+        problem = f'xtcocotools was compiled for numpy 1 and does not import with numpy {versions["numpy"]}'
+        yield Finding(('xtcocotools._mask',), problem, REMEDIES['xtcocotools._mask'])
+
+
+def _numpy_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    if _at_least(versions, 'numpy', '2.3') and {'mmpretrain', 'onedl-mmpretrain'} & set(versions):
+        problem = f"numpy {versions['numpy']} is beyond 2.2: mmpretrain's retrieval calls functions removed since"
+        yield Finding(('mmpretrain.evaluation',), problem, 'pip install numpy==2.2.6')
+
+
+# The cause that takes most away stands first, because a row names the first finding that concerns it.
+RULES: tuple[Callable[[Versions, Imports], Iterator[Finding]], ...] = (
+    _mixture,
+    _torch_too_new,
+    _no_pkg_resources,
+    _mmcv_too_new,
+    _no_ops,
+    _transformers_too_new,
+    _xtcocotools_for_numpy_1,
+    _numpy_too_new,
+)
+
+
+def judge(versions: Versions, imports: Imports) -> list[Finding]:
+    """Name every known conflict of an environment.
+
+    Args:
+        versions: Version by canonical distribution name.
+        imports: By module name: None when it imports, the error otherwise.
+    """
+    return [finding for rule in RULES for finding in rule(versions, imports)]
+
+
+def _task_row(task: str, findings: Iterable[Finding], imports: Imports) -> Row:
+    for finding in findings:
+        if set(finding.modules) & set(TASKS[task]):
+            return Row(task, False, finding.problem, finding.remedy)
+    for module in TASKS[task]:
+        if error := imports.get(module, 'not tried'):
+            return Row(task, False, f'{module}: {error}', REMEDIES[module])
+    return Row(task, True)
+
+
+def _gpu_row(devices: Devices, imports: Imports) -> Row:
+    if not devices.gpus:
+        return Row('GPU', False, 'none visible, the CPU is used', 'install a driver and a CUDA build of torch')
+    names = ', '.join(devices.gpus)
+    if imports.get('mmcv.ops', '') is None and not devices.ops_cuda:
+        remedy = 'pip uninstall -y mmcv, then make -B install with nvcc in PATH or with MMCV_WHEEL=FILE'
+        return Row('GPU', False, f'{names}, but the ops of mmcv are compiled for the CPU only', remedy)
+    return Row('GPU', True, names)
+
+
+def tabulate(versions: Versions, imports: Imports, devices: Devices) -> list[Row]:
+    """Decide what can be run.
+
+    Args:
+        versions: Version by canonical distribution name.
+        imports: By module name: None when it imports, the error otherwise.
+        devices: Hardware, and what was built for it.
+
+    Returns:
+        One row per task in the order of ``TASKS``, then the GPU and distributed training.
+    """
+    findings = judge(versions, imports)
+    rows = [_task_row(task, findings, imports) for task in TASKS]
+    if devices.backends:
+        distributed = Row('distributed', True, ', '.join(devices.backends))
+    else:
+        distributed = Row('distributed', False, 'no back end of torch.distributed', 'pip install torch==2.12.1')
+    return [*rows, _gpu_row(devices, imports), distributed]

@@ -1,0 +1,44 @@
+"""DenoiseRep: linear noise predictors that are trained per layer and folded into the layer (NeurIPS 2024)."""
+
+from .checkpoint import fuse_checkpoint
+from .convert import (
+    ConvertedLayer,
+    FusedModelError,
+    convert,
+    denoise_layers,
+    fuse,
+    is_converted,
+    is_fused,
+    noise_loss,
+    report,
+    set_phase,
+)
+from .fit import DenoiseFitLoop, FeatureMoments, collect_moments, expected_noise_losses, fit_closed_form
+from .hooks import DenoiseFuseHook, DenoisePhaseHook, phase_at
+from .layers import DenoiseConv2d, DenoiseLinear
+from .wrapper import DenoiseRep
+
+__all__ = [
+    'ConvertedLayer',
+    'DenoiseConv2d',
+    'DenoiseFitLoop',
+    'DenoiseFuseHook',
+    'DenoiseLinear',
+    'DenoisePhaseHook',
+    'DenoiseRep',
+    'FeatureMoments',
+    'FusedModelError',
+    'collect_moments',
+    'convert',
+    'denoise_layers',
+    'expected_noise_losses',
+    'fit_closed_form',
+    'fuse',
+    'fuse_checkpoint',
+    'is_converted',
+    'is_fused',
+    'noise_loss',
+    'phase_at',
+    'report',
+    'set_phase',
+]

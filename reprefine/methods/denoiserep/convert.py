@@ -1,0 +1,236 @@
+"""Turning the layers of any model into denoising ones, switching phases, and folding them back."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reprefine.engine.errors import UserError
+
+from .functional import LOSS_TYPES
+from .layers import DenoiseConv2d, DenoiseLinear, _DenoiseLayer
+from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
+from .state import PHASES, DenoiseState
+
+
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One row of the report of :func:`convert`."""
+
+    name: str
+    type: str
+    timestep: int | None
+    width: int | None
+    side: str | None
+    skipped: str | None = None
+
+
+class FusedModelError(UserError):
+    """The model is folded already, or was never converted."""
+
+
+def convert(
+    model: nn.Module,
+    include: str | Sequence[str] = 'mlp',
+    exclude: str | Sequence[str] = (),
+    types: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d),
+    timestep: TimestepPolicy = 'descending',
+    steps: int = 1000,
+    step: str = 'ddpm',
+    to: int | None = None,
+    side: str | None = None,
+    bias_policy: str = 'keep',
+    loss_type: str = 'l1+l2',
+    time_embed: bool = False,
+    embed_width: int = 2048,
+    bias_noise: bool = False,
+    kernel_size: int = 1,
+) -> list[ConvertedLayer]:
+    """Attach a denoiser to the chosen layers of ``model``, in place. Outputs in the predictor phase stay as they were.
+
+    Args:
+        model: Any module. A model that is converted already is left as it is.
+        include: Preset or regular expressions on qualified names; see :func:`~.select.find_layers`.
+        exclude: Regular expressions of names to leave out.
+        types: Host types to convert.
+        timestep: Policy that gives each layer its timestep; see :func:`~.select.assign_timesteps`.
+        steps: Length of the noise schedule.
+        step: ``'ddpm'`` (reverse step) or ``'ddim'`` (deterministic step down to ``to``).
+        to: Target timestep of the DDIM step.
+        side: ``'input'`` or ``'output'``; None for the default of the type (Linear input, Conv2d output).
+        bias_policy: ``'keep'`` gives layers without bias a predictor without constant, so that the folded model has
+            the baseline's structure; ``'add'`` gives them a full predictor and, when folded, a bias.
+        loss_type: ``'l1+l2'``, ``'l1'`` or ``'l2'``.
+        time_embed: Whether predictors learn a time vector.
+        embed_width: Width of its embedding.
+        bias_noise: Whether training adds the stochastic term of the reverse step, as the released code does.
+        kernel_size: Kernel of the predictor. Only 1 can be folded.
+
+    Returns:
+        A report with one row for every layer named by the selection.
+
+    Raises:
+        UserError: If no layer matches, or an option cannot be honoured.
+        FusedModelError: If the model is folded already.
+    """
+    if is_converted(model):
+        return report(model)
+    if is_fused(model):
+        raise FusedModelError('the model is folded already: converting it again would denoise its features twice')
+    _check_options(kernel_size, step, to, side, bias_policy, loss_type)
+    candidates = find_layers(model, include, exclude, types)
+    chosen = [c for c in candidates if c.skipped is None]
+    skipped = [c for c in candidates if c.skipped is not None]
+    if not chosen:
+        raise UserError(_no_match(include, exclude, skipped, model))
+    for candidate in skipped:
+        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
+    state = DenoiseState([c.name for c in chosen])
+    timesteps = assign_timesteps(model, state.layer_names, timestep, steps)
+    layers = [
+        (DenoiseLinear if isinstance(candidate.layer, nn.Linear) else DenoiseConv2d).from_host(
+            candidate.layer,
+            timestep=timesteps[candidate.name],
+            side=side,
+            name=candidate.name,
+            state=state,
+            loss_type=loss_type,
+            bias_policy=bias_policy,
+            bias_noise=bias_noise,
+            time_embed=time_embed,
+            embed_width=embed_width,
+            steps=steps,
+            ddim_to=to,
+        )
+        for candidate in chosen
+    ]
+    for candidate, layer in zip(chosen, layers, strict=True):  # only now, so that an error leaves the model as it was
+        setattr(candidate.parent, candidate.attribute, layer)
+    state.watch(model)
+    return report(model) + [_skipped_row(c) for c in skipped]
+
+
+def _check_options(
+    kernel_size: int, step: str, to: int | None, side: str | None, bias_policy: str, loss_type: str
+) -> None:
+    if kernel_size != 1:
+        raise UserError(
+            f'a {kernel_size}x{kernel_size} predictor cannot be folded: the composed kernel is larger than the host; '
+            'use kernel_size=1'
+        )
+    if step not in ('ddpm', 'ddim') or (step == 'ddim') != (to is not None):
+        raise UserError("step is 'ddpm', or 'ddim' together with its target timestep `to`")
+    if side not in (None, 'input', 'output'):
+        raise UserError(f"side is 'input' or 'output', not '{side}'")
+    if bias_policy not in ('keep', 'add'):
+        raise UserError(f"bias_policy is 'keep' or 'add', not '{bias_policy}'")
+    if loss_type not in LOSS_TYPES:
+        raise UserError(f"loss_type is one of {', '.join(LOSS_TYPES)}, not '{loss_type}'")
+
+
+def _no_match(
+    include: str | Sequence[str], exclude: str | Sequence[str], skipped: list[Candidate], model: nn.Module
+) -> str:
+    hosts = [name for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    reason = f'; skipped: {skipped[0].name} ({skipped[0].skipped})' if skipped else ''
+    return (
+        f'no layer can be converted with include={include!r}, exclude={exclude!r}{reason}; '
+        f'the model has {len(hosts)} Linear and Conv2d layers, such as {", ".join(hosts[:3]) or "none"}'
+    )
+
+
+def _skipped_row(candidate: Candidate) -> ConvertedLayer:
+    return ConvertedLayer(candidate.name, type(candidate.layer).__name__, None, None, None, candidate.skipped)
+
+
+def denoise_layers(model: nn.Module) -> dict[str, _DenoiseLayer]:
+    """Return the denoising layers of a model by qualified name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, _DenoiseLayer)}
+
+
+def report(model: nn.Module) -> list[ConvertedLayer]:
+    """Return one row for each denoising layer."""
+    return [
+        ConvertedLayer(
+            name, layer.host_class.__name__, int(layer.denoiser.timestep), len(layer.denoiser.weight), layer.side
+        )
+        for name, layer in denoise_layers(model).items()
+    ]
+
+
+def is_converted(model: nn.Module) -> bool:
+    """Whether the model has denoising layers."""
+    return bool(denoise_layers(model))
+
+
+def denoise_state(model: nn.Module) -> DenoiseState:
+    """Return the state that the denoising layers of a model share.
+
+    Raises:
+        FusedModelError: If there are none.
+    """
+    for layer in denoise_layers(model).values():
+        return layer.state
+    raise FusedModelError('the model has no denoising layer: convert it first; a folded model cannot be folded again')
+
+
+def noise_loss(model: nn.Module) -> Tensor:
+    """Return the noise loss of the last forward pass, summed over layers, and forget it (zero if there was none)."""
+    losses = denoise_state(model).take().values()
+    return torch.stack(list(losses)).sum() if losses else torch.zeros(())
+
+
+def set_phase(model: nn.Module, phase: str) -> None:
+    """Choose what a converted model trains.
+
+    ``'denoise'``: the predictors, by the noise loss, the host staying fixed. ``'backbone'``: the host, by the task
+    loss through the merged weights. ``'joint'``: both. ``'eval_only'``: nothing. Parameters that the host itself had
+    frozen stay frozen in every phase; gradients of what is now frozen are dropped, so that neither momentum nor
+    weight decay moves it.
+
+    Raises:
+        UserError: If the phase is unknown.
+    """
+    if phase not in PHASES:
+        raise UserError(f"unknown phase '{phase}': use one of {', '.join(PHASES)}")
+    state = denoise_state(model)
+    predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
+    for parameter in model.parameters():
+        is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
+        active = phase in (('denoise', 'joint') if parameter in predictors else ('backbone', 'joint'))
+        parameter.requires_grad_(active and is_trainable)
+        if not parameter.requires_grad:
+            parameter.grad = None
+    state.phase = phase
+
+
+def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
+    """Fold every denoiser into its layer and return the plain model: same structure, same cost as the baseline.
+
+    Args:
+        model: Converted model.
+        inplace: Whether to fold ``model`` itself or a copy of it.
+
+    Raises:
+        FusedModelError: If there is nothing to fold, e.g. because the model is folded already.
+    """
+    state = denoise_state(model)
+    if not inplace:
+        model = copy.deepcopy(model)
+        state = denoise_state(model)
+    state.unwatch()
+    for parameter in model.parameters():
+        parameter.requires_grad_(state.trainable.get(parameter, parameter.requires_grad))
+    for name, layer in denoise_layers(model).items():
+        parent, _, attribute = name.rpartition('.')
+        setattr(model.get_submodule(parent), attribute, layer.fuse())
+    model._is_denoise_fused = True
+    return model
+
+
+def is_fused(model: nn.Module) -> bool:
+    """Whether :func:`fuse` made this model."""
+    return getattr(model, '_is_denoise_fused', False)

@@ -1,0 +1,111 @@
+"""Hooks that alternate the phases and write the folded checkpoint."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from reprefine.engine.build import unwrap
+from reprefine.engine.errors import UserError
+from reprefine.registry import HOOKS
+
+from .checkpoint import FUSED_META, fuse_checkpoint
+from .convert import denoise_state, set_phase
+
+
+def phase_at(counter: int, phases: Sequence[str], phase_length: int, first_index: int = 0) -> str:
+    """Return the phase of epoch or iteration ``counter`` (0-based): blocks of ``phase_length``, taken in turn.
+
+    With ``first_index=1`` epochs count from one, so that the first block is one shorter, as in the published ReID code.
+    """
+    return phases[(counter + first_index) // phase_length % len(phases)]
+
+
+@HOOKS.register_module()
+class DenoisePhaseHook(Hook):
+    """Alternates predictor and backbone phases. The phase follows from the counter, so resuming needs no state.
+
+    Args:
+        phase_length: Length of a phase, in epochs or iterations.
+        by: ``'epoch'`` or ``'iter'``.
+        phases: The cycle; ``('denoise',)`` trains predictors only (label-free).
+        first_index: Index of the first epoch or iteration, 0 or 1.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(
+        self,
+        phase_length: int = 10,
+        by: str = 'epoch',
+        phases: Sequence[str] = ('denoise', 'backbone'),
+        first_index: int = 0,
+    ) -> None:
+        if by not in ('epoch', 'iter'):
+            raise UserError(f"by is 'epoch' or 'iter', not '{by}'")
+        self.phase_length, self.by = phase_length, by
+        self.phases, self.first_index = tuple(phases), first_index
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse a folded checkpoint: denoising it again would fold two denoisers into one weight.
+
+        Raises:
+            UserError: If the checkpoint was written by a fold.
+        """
+        if checkpoint.get('meta', {}).get(FUSED_META):
+            raise UserError(
+                'the checkpoint to start from is folded already (DenoiseRep): start from the baseline checkpoint, or '
+                'resume from the unfolded one'
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse phases that a label-free run cannot train.
+
+        Raises:
+            UserError: If the model computes no task loss but a phase trains the backbone with it.
+        """
+        if getattr(unwrap(runner.model), 'label_free', False) and set(self.phases) != {'denoise'}:
+            raise UserError("label_free=True trains predictors only: set phases=('denoise',) in DenoisePhaseHook")
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Set the phase of the epoch."""
+        if self.by == 'epoch':
+            self._enter(runner, runner.epoch)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the phase of the iteration."""
+        if self.by == 'iter':
+            self._enter(runner, runner.iter)
+
+    def _enter(self, runner: Runner, counter: int) -> None:
+        model = unwrap(runner.model)
+        phase = phase_at(counter, self.phases, self.phase_length, self.first_index)
+        state = denoise_state(model)
+        if not state.trainable or phase != state.phase:
+            set_phase(model, phase)
+            runner.logger.info(f'DenoiseRep enters phase "{phase}" at {self.by} {counter + self.first_index}')
+
+
+@HOOKS.register_module()
+class DenoiseFuseHook(Hook):
+    """After training, writes folded copies of the last and the best checkpoint.
+
+    The copies, ``<name>_fused.pth`` beside the originals, load strictly into the untouched baseline config.
+    """
+
+    priority = 'LOWEST'  # after CheckpointHook has written its files
+
+    def after_train(self, runner: Runner) -> None:
+        """Fold what ``CheckpointHook`` has saved."""
+        if not is_main_process():
+            return
+        for key in ('last_ckpt', 'best_ckpt'):
+            source = runner.message_hub.get_info(key)
+            if source is not None and Path(source).is_file():
+                target = Path(source).with_name(f'{Path(source).stem}_fused.pth')
+                fuse_checkpoint(copy.deepcopy(unwrap(runner.model)), source, target, overwrite=True)
+                runner.logger.info(f'The folded checkpoint is saved to {target}')

@@ -1,0 +1,161 @@
+"""Which layers of a model are converted, and with which timestep."""
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from reprefine.engine.errors import UserError
+
+TimestepPolicy = str | int | Sequence[int] | dict[str, int]
+
+# Name patterns per preset, mmcv's FFN names included; a table of coordinates is no feature.
+PRESETS = {
+    'mlp': (r'(^|\.)(mlp|ffn)\.', None),
+    'attn': (r'(^|\.)(\w*attn\w*|attention|w_msa)\.', r'cpb_mlp'),
+    'linear': (r'', r'cpb_mlp'),
+    'conv': (r'', None),
+    'all': (r'', r'cpb_mlp'),
+    'last': (r'', None),
+}
+_PRESET_TYPES = {'mlp': (nn.Linear,), 'attn': (nn.Linear,), 'linear': (nn.Linear,), 'conv': (nn.Conv2d,)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer named by the selection: where it is, and why it cannot be converted if it cannot."""
+
+    name: str
+    parent: nn.Module
+    attribute: str
+    layer: nn.Module
+    skipped: str | None = None
+
+
+def find_layers(
+    model: nn.Module,
+    include: str | Sequence[str] = 'mlp',
+    exclude: str | Sequence[str] = (),
+    types: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d),
+) -> list[Candidate]:
+    """Return the layers that a selection names, in registration order, those that must be skipped included.
+
+    Args:
+        model: Any module.
+        include: A preset (``'mlp'``, ``'attn'``, ``'linear'``, ``'conv'``, ``'all'``, ``'last'``) or regular
+            expressions, one of which must be found in the qualified name.
+        exclude: Regular expressions none of which may be found in the qualified name.
+        types: Host types to consider.
+    """
+    last_only = include == 'last'
+    if isinstance(include, str) and include in PRESETS:
+        types = tuple(t for t in types if t in _PRESET_TYPES.get(include, types))
+        include, preset_exclude = PRESETS[include]
+        exclude = [*_as_list(exclude), *_as_list(preset_exclude or ())]
+    include, exclude = _as_list(include), _as_list(exclude)
+    owners = Counter(id(p) for _, _, _, module in _walk(model) for p in module.parameters(recurse=False))
+    found = []
+    for name, parent, attribute, layer in _walk(model):
+        is_named = any(re.search(p, name) for p in include) and not any(re.search(p, name) for p in exclude)
+        if isinstance(layer, types) and is_named:
+            is_tied = any(owners[id(p)] > 1 for p in layer.parameters(recurse=False))
+            reason = 'its weight is tied to another layer' if is_tied else skip_reason(parent, attribute, layer)
+            found.append(Candidate(name, parent, attribute, layer, reason))
+    return [c for c in found if c.skipped is None][-1:] if last_only else found
+
+
+def skip_reason(parent: nn.Module, attribute: str, layer: nn.Module) -> str | None:
+    """Return why a layer must stay as it is, or None if it can be converted."""
+    if parametrize.is_parametrized(layer) or hasattr(layer, 'weight_g') or hasattr(layer, 'weight_u'):
+        return 'its weight is parametrised'
+    if isinstance(parent, nn.MultiheadAttention) or _reads_weight(type(parent), attribute):
+        return f'{type(parent).__name__} reads its weight instead of calling it'
+    if type(layer) not in (nn.Linear, nn.Conv2d) and type(layer).__module__ != 'mmcv.cnn.bricks.wrappers':
+        return f'{type(layer).__name__} is a layer of its own'
+    return None
+
+
+def _reads_weight(parent: type[nn.Module], attribute: str) -> bool:
+    """Whether the source of ``parent``'s forward methods reads ``self.<attribute>.weight``."""
+    for cls in parent.__mro__[: parent.__mro__.index(nn.Module)]:
+        for name, member in vars(cls).items():
+            if inspect.isfunction(member) and 'forward' in name:
+                try:
+                    source = inspect.getsource(member)
+                except (OSError, TypeError):  # no source to look at, e.g. compiled or typed in
+                    continue
+                if re.search(rf'self\.{re.escape(attribute)}\.weight\b', source):
+                    return True
+    return False
+
+
+def _walk(module: nn.Module, prefix: str = ''):
+    """Yield name, parent, attribute and child of every module below ``module``, depth first; shared ones repeatedly."""
+    for attribute, child in module._modules.items():
+        if child is None:
+            continue
+        name = f'{prefix}{attribute}'
+        yield name, module, attribute, child
+        yield from _walk(child, f'{name}.')
+
+
+def assign_timesteps(model: nn.Module, names: Sequence[str], policy: TimestepPolicy, steps: int) -> dict[str, int]:
+    """Return the timestep of every converted layer.
+
+    Args:
+        model: Root of the names; only the policy ``'reference'`` looks at it.
+        names: Qualified names in forward order.
+        policy: ``'descending'`` (N..1, the published intention), ``'ascending'``, ``'reference'`` (the counter of the
+            released code, which restarts in every sub-tree), an int for all, a list in order, or a dict from regular
+            expression to int, of which the first that is found in the name counts.
+        steps: Length of the schedule.
+
+    Raises:
+        UserError: If there are more layers than steps allow, a list has another length, or a name has no timestep.
+    """
+    count = len(names)
+    if count > steps - 1:
+        raise UserError(f'{count} layers need {count} timesteps, but the schedule has {steps} steps')
+    if policy == 'descending':
+        return {name: count - i for i, name in enumerate(names)}
+    if policy == 'ascending':
+        return {name: i + 1 for i, name in enumerate(names)}
+    if policy == 'reference':
+        return _reference_timesteps(model, set(names), count)
+    if isinstance(policy, int):
+        return dict.fromkeys(names, policy)
+    if isinstance(policy, dict):
+        return {name: _first_match(name, policy) for name in names}
+    if isinstance(policy, str):
+        raise UserError(f"unknown timestep policy '{policy}': use 'descending', 'ascending' or 'reference'")
+    if len(policy) != count:
+        raise UserError(f'{len(policy)} timesteps are given for {count} layers')
+    return dict(zip(names, policy, strict=True))
+
+
+def _first_match(name: str, policy: dict[str, int]) -> int:
+    for pattern, timestep in policy.items():
+        if re.search(pattern, name):
+            return timestep
+    raise UserError(f"no pattern of the timestep dict matches the layer '{name}'")
+
+
+def _reference_timesteps(module: nn.Module, names: set[str], timestep: int, prefix: str = '') -> dict[str, int]:
+    """Count down among the direct children; every sub-tree starts from the counter's value at its own place."""
+    found: dict[str, int] = {}
+    for attribute, child in module.named_children():
+        name = f'{prefix}{attribute}'
+        if name in names:
+            found[name] = timestep
+            timestep -= 1
+        else:
+            found |= _reference_timesteps(child, names, timestep, f'{name}.')
+    return found
+
+
+def _as_list(patterns: str | Sequence[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)

@@ -1,0 +1,111 @@
+"""What all denoising layers of one model share: the phase, and the noise losses of the running forward pass."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+PHASES = ('denoise', 'backbone', 'joint', 'eval_only')
+
+
+class DenoiseState:
+    """Phase switch and collector of noise losses.
+
+    The collector is open only while the root model's own ``forward`` runs. That makes the sum independent of earlier,
+    unread passes, and a recomputation during backward (activation checkpointing) cannot add to it.
+
+    Attributes:
+        layer_names: Qualified names of the denoising layers.
+        phase: One of :data:`PHASES`; see :func:`~.convert.set_phase`.
+        denoise_eval: Whether evaluation uses the denoised layers (True) or the plain host.
+        generator: Generator of the noise, None for torch's global one.
+        trainable: ``requires_grad`` of every parameter as the host set it, taken at the first phase change.
+    """
+
+    def __init__(self, layer_names: list[str]) -> None:
+        self.layer_names = layer_names
+        self.phase = 'denoise'
+        self.denoise_eval = True
+        self.generator: torch.Generator | None = None
+        self.trainable: dict[nn.Parameter, bool] = {}
+        self._is_open = False
+        self._losses: dict[str, list[Tensor]] = {}
+        self._sizes: dict[str, list[int]] = {}
+        self._paused: list[nn.Module] = []
+        self._checked = False
+        self._handles: list[RemovableHandle] = []
+
+    def watch(self, root: nn.Module) -> None:
+        """Open and close the collector with every forward pass of ``root``."""
+        self._handles = [
+            root.register_forward_pre_hook(self._begin_forward),
+            root.register_forward_hook(self._end_forward, always_call=True),
+        ]
+
+    def unwatch(self) -> None:
+        """Undo :meth:`watch`."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave out what belongs to a running pass: graphs, and the generator."""
+        return self.__dict__ | {'_losses': {}, '_sizes': {}, '_paused': [], 'generator': None}
+
+    @property
+    def learns_noise(self) -> bool:
+        """Whether the current phase trains the predictors."""
+        return self.phase in ('denoise', 'joint')
+
+    def _begin_forward(self, root: nn.Module, _: Any) -> None:
+        """Forward pre-hook of the root: empty the collector; keep norm statistics and dropout out of a frozen host."""
+        self._losses, self._sizes, self._is_open = {}, {}, True
+        if root.training and self.phase == 'denoise':
+            self._paused = [module for module in root.modules() if module.training and _is_stochastic(module)]
+            for module in self._paused:
+                module.training = False
+
+    def _end_forward(self, root: nn.Module, _: Any, output: Any) -> None:
+        """Forward hook of the root: close the collector, undo the pause, report layers that never ran.
+
+        It also runs, with ``output`` None, when the forward pass has failed.
+        """
+        for module in self._paused:
+            module.training = True
+        self._paused, self._is_open = [], False
+        if output is not None and root.training and self.learns_noise and not self._checked:
+            self._checked = True
+            silent = [name for name in self.layer_names if name not in self._losses]
+            if silent:
+                warnings.warn(
+                    f'{len(silent)} converted layers did not run in the forward pass, so their predictors learn '
+                    f'nothing: {", ".join(silent[:5])}; exclude them',
+                    stacklevel=2,
+                )
+
+    def record(self, layer_name: str, loss: Tensor, size: int) -> None:
+        """Add the noise loss of one call of a layer, a mean over ``size`` elements."""
+        if self._is_open:
+            self._losses.setdefault(layer_name, []).append(loss)
+            self._sizes.setdefault(layer_name, []).append(size)
+
+    def take(self) -> dict[str, Tensor]:
+        """Return the noise loss per layer of the last forward pass and forget it.
+
+        A layer that ran several times (a head shared between feature levels) yields one mean over all its elements.
+        """
+        losses, sizes = self._losses, self._sizes
+        self._losses, self._sizes = {}, {}
+        return {
+            name: sum(loss * size for loss, size in zip(terms, sizes[name], strict=True)) / sum(sizes[name])
+            if len(terms) > 1
+            else terms[0]
+            for name, terms in losses.items()
+        }
+
+
+def _is_stochastic(module: nn.Module) -> bool:
+    """Whether a module in training mode would move statistics or draw random numbers."""
+    norm_or_dropout = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    return isinstance(module, norm_or_dropout) or type(module).__name__ in ('DropPath', 'StochasticDepth', 'DropBlock')

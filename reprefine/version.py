@@ -1,0 +1,3 @@
+"""Version of reprefine."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,169 @@
+"""How the learning rate and the momentum of a config go over training."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.hooks import ParamSchedulerHook
+from mmengine.logging import MMLogger
+from mmengine.optim import BaseOptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.runner import BaseLoop, Runner
+from rich.progress import track
+from torch import nn
+
+from reprefine.engine.cost.models import quiet_log
+from reprefine.engine.errors import UserError
+
+LABELS = {'lr': 'learning rate', 'momentum': 'momentum'}
+AMP_OPTIONS = ('loss_scale', 'dtype', 'use_fsdp')
+MAX_LEGEND = 16
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Values of a hyper-parameter over training.
+
+    Attributes:
+        parameter: ``lr`` or ``momentum``.
+        curves: Name of each distinct group of parameters and its value in every iteration, shape (iterations,).
+        epoch_length: Iterations per epoch, None if the training loop does not count epochs.
+    """
+
+    parameter: str
+    curves: dict[str, np.ndarray]
+    epoch_length: int | None
+
+
+class _DryLoop(BaseLoop):
+    """A training loop that trains nothing: after every iteration and epoch it steps the schedulers."""
+
+    def __init__(self, runner: Runner, train_cfg: dict, epoch_length: int):
+        self._runner = runner
+        self.dataloader = range(epoch_length)
+        self.epoch_length = epoch_length if 'max_epochs' in train_cfg else None
+        self.max_epochs = train_cfg.get('max_epochs', 1)
+        self.max_iters = self.max_epochs * epoch_length if self.epoch_length else train_cfg['max_iters']
+
+    def run(self) -> Iterator[int]:
+        """Yield the index of every iteration before the schedulers step."""
+        hook = ParamSchedulerHook()
+        for iteration in range(self.max_iters):
+            yield iteration
+            hook.after_train_iter(self.runner, iteration)
+            if self.epoch_length and (iteration + 1) % self.epoch_length == 0:
+                hook.after_train_epoch(self.runner)
+
+
+class _ScheduleRunner(Runner):
+    """As much of a runner as its ``build_param_scheduler`` looks at: no data, no log files."""
+
+    def __init__(self, cfg: Config, optim_wrapper: BaseOptimWrapper, epoch_length: int):
+        self.logger = MMLogger.get_current_instance()
+        self.optim_wrapper = optim_wrapper
+        self._train_loop = _DryLoop(self, cfg.train_cfg, epoch_length)
+        self.param_schedulers = self.build_param_scheduler(cfg.get('param_scheduler') or [])
+
+
+def compute_schedule(cfg: Config, model: nn.Module, epoch_length: int, parameter: str = 'lr') -> Schedule:
+    """Step the schedulers of a config through the whole of its training, without training.
+
+    Args:
+        cfg: Complete config.
+        model: The model whose parameters the config's optimiser gets.
+        epoch_length: Iterations per epoch.
+        parameter: ``lr`` or ``momentum``.
+
+    Raises:
+        UserError: The config does not train.
+    """
+    if not cfg.get('train_cfg') or not cfg.get('optim_wrapper'):
+        raise UserError(f'{cfg.filename} has no train_cfg or no optim_wrapper: nothing to plot')
+    optim_wrapper = _build_optim_wrapper(cfg, model)
+    names = _keep_distinct_groups(optim_wrapper, parameter)
+    runner = _ScheduleRunner(cfg, optim_wrapper, epoch_length)
+    for wrapper in _wrappers(optim_wrapper).values():
+        # No gradients, so nothing moves; the schedulers warn if they step before any optimiser has.
+        wrapper.step()
+    loop = runner.train_loop
+    values = np.empty((len(names), loop.max_iters))
+    for iteration in track(loop.run(), 'stepping schedulers', total=loop.max_iters, transient=True):
+        values[:, iteration] = _current_values(optim_wrapper, parameter)
+    return Schedule(parameter, dict(zip(names, values, strict=True)), loop.epoch_length)
+
+
+def _build_optim_wrapper(cfg: Config, model: nn.Module) -> BaseOptimWrapper:
+    optim_cfg = dict(cfg.optim_wrapper)
+    if optim_cfg.get('type') == 'AmpOptimWrapper':
+        # It demands a GPU, and the schedule does not depend on the precision.
+        optim_cfg = {key: value for key, value in optim_cfg.items() if key not in AMP_OPTIONS}
+        optim_cfg['type'] = 'OptimWrapper'
+    with quiet_log():
+        return build_optim_wrapper(model, optim_cfg)
+
+
+def _wrappers(optim_wrapper: BaseOptimWrapper) -> dict[str, BaseOptimWrapper]:
+    return dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {'': optim_wrapper}
+
+
+def _values(wrapper: BaseOptimWrapper, parameter: str) -> list[float]:
+    return wrapper.get_lr()['lr'] if parameter == 'lr' else wrapper.get_momentum()['momentum']
+
+
+def _current_values(optim_wrapper: BaseOptimWrapper, parameter: str) -> list[float]:
+    return [value for wrapper in _wrappers(optim_wrapper).values() for value in _values(wrapper, parameter)]
+
+
+def _keep_distinct_groups(optim_wrapper: BaseOptimWrapper, parameter: str) -> list[str]:
+    """Drop the groups whose curve another group draws already; return the names of those kept."""
+    names = []
+    for optimizer_name, wrapper in _wrappers(optim_wrapper).items():
+        groups = wrapper.optimizer.param_groups
+        by_value: dict[float, list[dict]] = {}
+        for group, value in zip(groups, _values(wrapper, parameter), strict=True):
+            by_value.setdefault(value, []).append(group)
+        groups[:] = [same[0] for same in by_value.values()]
+        for value, same in by_value.items():
+            tensors = sum(len(group['params']) for group in same)
+            names.append(f'{optimizer_name} {LABELS[parameter]} {value:.3g} ({tensors} tensors)'.strip())
+    return names
+
+
+def plot_schedule(schedule: Schedule, title: str, path: Path) -> None:
+    """Write a plot of a schedule over iterations, and over epochs where they are counted.
+
+    Args:
+        schedule: The schedule.
+        title: Title of the plot.
+        path: Image file; its folder is made.
+    """
+    figure = Figure(figsize=(8, 4.5), layout='constrained')
+    axes = figure.add_subplot()
+    for name, values in schedule.curves.items():
+        axes.plot(np.arange(len(values)), values, label=name)
+    axes.set(xlabel='iteration', ylabel=LABELS[schedule.parameter], title=title)
+    axes.grid(alpha=0.3)
+    if 1 < len(schedule.curves) <= MAX_LEGEND:
+        axes.legend(fontsize='x-small', title='initial value')
+    if schedule.epoch_length:
+        length = schedule.epoch_length
+        top = axes.secondary_xaxis('top', functions=(lambda i: i / length, lambda epoch: epoch * length))
+        top.set_xlabel('epoch')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def epoch_length(dataset_size: int, batch_size: int, num_processes: int = 1, drop_last: bool = False) -> int:
+    """Return the iterations per epoch.
+
+    Args:
+        dataset_size: Images in the training set.
+        batch_size: Images per process and iteration.
+        num_processes: Number of processes.
+        drop_last: An incomplete last batch is left out.
+    """
+    per_process = math.ceil(dataset_size / num_processes)
+    return per_process // batch_size if drop_last else math.ceil(per_process / batch_size)

@@ -1,0 +1,94 @@
+import argparse
+
+import pytest
+
+from reprefine.engine.errors import UserError
+from reprefine.engine.launch import add_run_arguments, config_from_args, default_work_dir, load_config
+from tests.helpers.run import DIGITS
+
+
+@pytest.mark.parametrize(
+    'config, work_dir',
+    [
+        ('configs/denoiserep/classification/x.py', 'work_dirs/denoiserep/classification/x'),
+        ('/a/configs/b/configs/c/x.py', 'work_dirs/c/x'),
+        ('/a/b/x.py', 'work_dirs/x'),
+        ('/a/configs.py', 'work_dirs/configs'),
+        ('/a/configs/x.v2.py', 'work_dirs/x.v2'),
+    ],
+)
+def test_work_dir_mirrors_the_path_of_the_config(config, work_dir):
+    assert default_work_dir(config) == work_dir
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_missing_config_suggests_the_nearest_name():
+    with pytest.raises(UserError, match='vit-tiny_digit.py does not exist; did you mean .*/vit-tiny_digits.py'):
+        load_config(DIGITS.replace('digits', 'digit'))
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('a = (', 'never closed'),
+        ("_base_ = './gone.py'", 'gone.py'),
+        ('a = 1 / 0', 'ZeroDivisionError'),
+        ("custom_imports = dict(imports=['no_such_module_x'])", 'no_such_module_x'),
+    ],
+)
+def test_a_config_that_does_not_run_is_named(tmp_path, text, message):
+    path = write(tmp_path / 'x.py', text)
+    with pytest.raises(UserError, match=f'config {path} cannot be read: .*{message}'):
+        load_config(path)
+
+
+def test_yaml_is_refused_unread(tmp_path):
+    folder = tmp_path / 'created'
+    path = write(tmp_path / 'x.yaml', f'a: !!python/object/apply:os.mkdir ["{folder}"]')
+    with pytest.raises(UserError, match='neither a .py nor a .json'):
+        load_config(path)
+    assert not folder.exists()
+
+
+def test_options_and_data_root_are_applied(tmp_path):
+    cfg = load_config(DIGITS, {'train_cfg.max_epochs': 3})
+    assert cfg.train_cfg.max_epochs == 3
+
+
+def parse(*argv):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    return parser.parse_args([DIGITS, *argv])
+
+
+def test_flags_reach_the_config():
+    cfg = config_from_args(parse('--no-pin-memory', '--work-dir', 'w', '--cfg-options', 'val_dataloader.num_workers=2'))
+    assert cfg.work_dir == 'w'
+    assert cfg.launcher == 'none'
+    assert cfg.train_dataloader.pin_memory is False
+    assert cfg.train_dataloader.persistent_workers is False
+    assert 'persistent_workers' not in cfg.val_dataloader
+    assert cfg.train_dataloader.collate_fn.type == 'default_collate'
+
+
+def test_work_dir_of_the_config_comes_before_the_default():
+    assert config_from_args(parse()).work_dir == 'work_dirs/baselines/classification/vit-tiny_digits'
+    assert config_from_args(parse('--cfg-options', 'work_dir=mine')).work_dir == 'mine'
+
+
+def test_option_without_value_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse('--cfg-options', 'train_cfg.max_epochs')
+    assert stop.value.code == 2
+    assert "expected key=value, got 'train_cfg.max_epochs'" in capsys.readouterr().err
+
+
+def test_several_processes_without_a_launcher_are_refused(monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(UserError, match='torchrun'):
+        config_from_args(parse('--launcher', 'pytorch'))

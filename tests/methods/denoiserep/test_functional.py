@@ -1,0 +1,269 @@
+"""Schedule, embedding, noise loss, merges and optimum against closed forms (checks 1, 2, 8, 10)."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reprefine.methods.denoiserep.functional import (
+    blockwise_product,
+    ddim_step,
+    expected_l2_loss,
+    linear_betas,
+    merge_input_side,
+    merge_output_side,
+    noise_prediction_loss,
+    optimal_predictor,
+    predict_noise,
+    reverse_step,
+    sinusoidal_embedding,
+)
+
+from .toys import constants
+
+# t: beta, sigma, c_e, s, c_x as printed in the specification.
+TABLE = {
+    1: ('1.019e-4', '0.014209', '7.172e-3', '1.0095e-2', '1.00005095'),
+    12: ('1.228e-4', '0.038044', '3.229e-3', '1.1083e-2', '1.00006142'),
+    24: ('1.456e-4', '0.055372', '2.631e-3', '1.2068e-2', '1.00007283'),
+    26: ('1.494e-4', '0.057984', '2.578e-3', '1.2225e-2', '1.00007473'),
+    48: ('1.913e-4', '0.084331', '2.269e-3', '1.3831e-2', '1.00009566'),
+    999: ('2.000e-3', '0.806417', '2.483e-3', '4.4721e-2', '1.00100150'),
+}
+
+
+def half_digit(text: str) -> float:
+    mantissa, _, exponent = text.partition('e')
+    return 0.51 * 10.0 ** (int(exponent or 0) - len(mantissa.partition('.')[2]))
+
+
+@pytest.mark.parametrize('t', TABLE)
+def test_reverse_step_has_the_table_values(t):
+    step, betas = reverse_step(linear_betas(), t), linear_betas()
+    ours = (betas[t].item(), step.noise, step.c_e, step.bias_std, step.c_x)
+    for value, printed in zip(ours, TABLE[t], strict=True):
+        assert value == pytest.approx(float(printed), abs=half_digit(printed), rel=0)
+    c = constants(t)
+    assert (step.noise, step.c_x, step.c_e) == pytest.approx((c.sigma, c.c_x, c.c_e), rel=1e-10)
+    assert all(type(value) is float for value in step)
+
+
+@pytest.mark.parametrize(('t', 'abar'), [(0, 0.9999), (26, 0.99663788), (999, 0.34969194)])
+def test_schedule_is_linear_with_exact_ends(t, abar):
+    betas = linear_betas()
+    assert (betas[0].item(), betas[-1].item(), len(betas)) == (1e-4, 2e-3, 1000)
+    assert betas.dtype == torch.float64
+    np.testing.assert_allclose(np.diff(betas.numpy()), 1.9e-3 / 999, rtol=1e-9)
+    assert reverse_step(betas, t).signal ** 2 == pytest.approx(abar, abs=5e-9)
+
+
+def test_one_step_of_noise_and_back_removes_exactly_the_known_noise():
+    """With the true noise, the deterministic step lands exactly on the less noisy state of the same trajectory."""
+    x, eps, betas = torch.randn(50).double(), torch.randn(50).double(), linear_betas()
+    step, target = ddim_step(betas, 40, 11), reverse_step(betas, 11)
+    noisy = step.signal * x + step.noise * eps
+    torch.testing.assert_close(step.c_x * noisy - step.c_e * eps, target.signal * x + target.noise * eps)
+
+
+@pytest.mark.parametrize('t', [-1, 1000])
+def test_timestep_outside_the_schedule_is_refused(t):
+    with pytest.raises(ValueError, match='outside the schedule of 1000 steps'):
+        reverse_step(linear_betas(), t)
+
+
+@pytest.mark.parametrize('to', [5, 6, -1])
+def test_ddim_step_must_go_down_inside_the_schedule(to):
+    with pytest.raises(ValueError, match='must be below|outside the schedule'):
+        ddim_step(linear_betas(), 5, to)
+
+
+@pytest.mark.parametrize('width', [4, 64, 2048])
+def test_time_embedding(width):
+    assert torch.equal(sinusoidal_embedding(0, width), torch.tensor([0.0, 1.0]).double().repeat_interleave(width // 2))
+    half, t = width // 2, 7
+    f = np.exp(-np.arange(half) * math.log(10000) / (half - 1))
+    assert f[-1] == pytest.approx(1e-4)
+    expected = np.concatenate([np.sin(t * f), np.cos(t * f)])
+    np.testing.assert_allclose(sinusoidal_embedding(t, width).numpy(), expected, rtol=0, atol=1e-14)
+    assert sinusoidal_embedding(t, width)[half - 1] == pytest.approx(math.sin(7e-4), rel=1e-10)
+
+
+@pytest.mark.parametrize('loss_type', ['l1+l2', 'l1', 'l2'])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_noise_loss_equals_the_loop_over_pixels(loss_type, groups):
+    torch.manual_seed(0)
+    channels, step = 4, reverse_step(linear_betas(), 30)
+    width = channels // groups
+    x, eps = torch.randn(2, 2, channels, 3, 5).double()
+    predictor, constant = torch.randn(channels, width).double(), torch.randn(channels).double()
+    c, errors = constants(30), []
+    for b, i, j in np.ndindex(2, 3, 5):
+        for o in range(channels):
+            first = o // width * width
+            noisy = [
+                math.sqrt(c.abar) * x[b, first + k, i, j] + c.sigma * eps[b, first + k, i, j] for k in range(width)
+            ]
+            estimate = sum(predictor[o, k] * noisy[k] for k in range(width)) + constant[o]
+            errors.append((eps[b, o, i, j] - estimate).item())
+    expected = ('l1' in loss_type) * np.mean(np.abs(errors)) + ('l2' in loss_type) * np.mean(np.square(errors))
+    ours = noise_prediction_loss(x, eps, predictor, constant, step, loss_type, channel_dim=1)
+    assert ours.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_channel_last_and_channel_first_agree():
+    x, eps, predictor, constant = torch.randn(2, 6, 7, 4), torch.randn(2, 6, 7, 4), torch.randn(4, 4), torch.randn(4)
+    step = reverse_step(linear_betas(), 9)
+    last = noise_prediction_loss(x, eps, predictor, constant, step)
+    first = noise_prediction_loss(x.movedim(-1, 1), eps.movedim(-1, 1), predictor, constant, step, channel_dim=1)
+    torch.testing.assert_close(first, last)
+    torch.testing.assert_close(predict_noise(x, predictor, None, -1), x @ predictor.T)
+
+
+@pytest.mark.parametrize(
+    ('loss_type', 'expected'), [('l1+l2', math.sqrt(2 / math.pi) + 1), ('l1', math.sqrt(2 / math.pi)), ('l2', 1.0)]
+)
+def test_zero_predictor_has_the_loss_of_the_noise_itself(loss_type, expected):
+    generator = torch.Generator().manual_seed(0)
+    x, eps = torch.randn(2, 20000, 16, generator=generator)
+    step = reverse_step(linear_betas(), 5)
+    loss = noise_prediction_loss(x, eps, torch.zeros(16, 16), torch.zeros(16), step, loss_type)
+    assert loss.item() == pytest.approx(expected, abs=0.01)
+
+
+def test_no_gradient_reaches_the_feature():
+    x = torch.randn(3, 4, requires_grad=True)
+    predictor = torch.randn(4, 4, requires_grad=True)
+    noise_prediction_loss(x, torch.randn(3, 4), predictor, None, reverse_step(linear_betas(), 5)).backward()
+    assert x.grad is None
+    assert predictor.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize('columns', [(), (3,)])
+@pytest.mark.parametrize('groups', [1, 2, 6])
+def test_blockwise_product_is_the_block_diagonal_product(groups, columns):
+    predictor, matrix = torch.randn(6, 6 // groups).double(), torch.randn(6, *columns).double()
+    dense = torch.block_diag(*predictor.split(6 // groups))
+    torch.testing.assert_close(blockwise_product(predictor, matrix), dense @ matrix)
+
+
+@pytest.mark.parametrize('with_shift', [True, False])
+@pytest.mark.parametrize('with_bias', [True, False])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_merges_are_the_sums_of_the_specification(groups, with_bias, with_shift):
+    """W'[o,i] = c_x W[o,i] - c_e sum_m W[o,m] D[m,i] (input), W' = (c_x - c_e D) W (output), index by index."""
+    torch.manual_seed(0)
+    outs, ins, step = 6, 4, reverse_step(linear_betas(), 3)
+    weight, n, m = torch.randn(outs, ins // groups, 3, 2).double(), ins // groups, outs // groups
+    bias = torch.randn(outs).double() if with_bias else None
+    on_input, on_output = torch.randn(ins, n).double(), torch.randn(outs, m).double()
+    shift_in = torch.randn(ins).double() if with_shift else None
+    shift_out = torch.randn(outs).double() if with_shift else None
+    expected_in, expected_out = step.c_x * weight, step.c_x * weight
+    bias_in = torch.zeros(outs).double() if bias is None else bias.clone()
+    bias_out = torch.zeros(outs).double() if bias is None else step.c_x * bias
+    for o in range(outs):
+        q = o // m
+        for k in range(n):
+            for i in range(n):
+                expected_in[o, i] -= step.c_e * weight[o, k] * on_input[q * n + k, i]
+            if with_shift:
+                bias_in[o] += weight[o, k].sum() * shift_in[q * n + k]
+        for k in range(m):
+            expected_out[o] -= step.c_e * on_output[o, k] * weight[q * m + k]
+            if with_bias:
+                bias_out[o] -= step.c_e * on_output[o, k] * bias[q * m + k]
+        if with_shift:
+            bias_out[o] += shift_out[o]
+    for merge, predictor, shift, new_weight, new_bias in (
+        (merge_input_side, on_input, shift_in, expected_in, bias_in),
+        (merge_output_side, on_output, shift_out, expected_out, bias_out),
+    ):
+        ours_weight, ours_bias = merge(weight, bias, predictor, shift, step)
+        torch.testing.assert_close(ours_weight, new_weight, rtol=0, atol=1e-12)
+        if with_bias or with_shift:
+            torch.testing.assert_close(ours_bias, new_bias, rtol=0, atol=1e-12)
+        else:
+            assert ours_bias is None
+
+
+def sample(groups: int, width: int, count: int = 400, seed: int = 1):
+    """Correlated features with a mean, and their moments per group."""
+    torch.manual_seed(seed)
+    x = torch.randn(groups, count, width).double() @ torch.randn(groups, width, width).double() * 0.3
+    x = x + torch.randn(groups, 1, width).double() * 0.5
+    return x, x.transpose(1, 2) @ x / count, x.mean(1)
+
+
+@pytest.mark.parametrize('with_constant', [True, False])
+@pytest.mark.parametrize(('groups', 'width', 't'), [(1, 6, 26), (3, 2, 1), (1, 4, 999)])
+def test_optimum_solves_the_augmented_least_squares(groups, width, t, with_constant):
+    """Rows a X / sqrt(n) with target 0 and rows sigma I with target I have the expected loss as squared error."""
+    x, second_moment, mean = sample(groups, width)
+    step, c = reverse_step(linear_betas(), t), constants(t)
+    predictor, constant = optimal_predictor(second_moment, mean, step, with_constant)
+    assert (constant is not None) == with_constant
+    for q in range(groups):
+        rows, count = x[q].numpy(), x.shape[1]
+        design = np.concatenate([math.sqrt(c.abar) * rows / math.sqrt(count), c.sigma * np.eye(width)])
+        target = np.concatenate([np.zeros((count, width)), np.eye(width)])
+        if with_constant:
+            ones = np.concatenate([np.full(count, 1 / math.sqrt(count)), np.zeros(width)])
+            design = np.column_stack([design, ones])
+        solution = np.linalg.lstsq(design, target, rcond=None)[0]
+        block = slice(q * width, (q + 1) * width)
+        np.testing.assert_allclose(predictor[block].numpy().T, solution[:width], rtol=1e-8, atol=1e-10)
+        if with_constant:
+            np.testing.assert_allclose(constant[block].numpy(), solution[width], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize('with_constant', [True, False])
+@pytest.mark.parametrize('groups', [1, 3])
+def test_expected_loss_equals_monte_carlo(groups, with_constant):
+    x, second_moment, mean = sample(groups, 6 // groups)
+    step = reverse_step(linear_betas(), 400)
+    torch.manual_seed(2)
+    predictor, constant = torch.randn(6, 6 // groups).double(), torch.randn(6).double() if with_constant else None
+    feature = x.transpose(0, 1).reshape(-1, 6)[:, :, None, None].repeat(500, 1, 1, 1)
+    noise = torch.randn(feature.shape).double()
+    simulated = noise_prediction_loss(feature, noise, predictor, constant, step, 'l2', channel_dim=1)
+    expected = expected_l2_loss(second_moment, mean, predictor, constant, step)
+    assert simulated.item() == pytest.approx(expected.item(), rel=5e-3)
+
+
+@pytest.mark.parametrize('with_constant', [True, False])
+def test_optimum_is_stationary_and_has_the_minimum_value(with_constant):
+    _, second_moment, mean = sample(1, 6)
+    step, c = reverse_step(linear_betas(), 26), constants(26)
+    predictor, constant = optimal_predictor(second_moment, mean, step, with_constant)
+    predictor.requires_grad_()
+    loss = expected_l2_loss(second_moment, mean, predictor, constant, step)
+    (gradient,) = torch.autograd.grad(loss, predictor)
+    assert gradient.abs().max() < 1e-10
+    spread = second_moment - mean[..., None] * mean[:, None] if with_constant else second_moment
+    inverse = torch.linalg.inv(c.abar * spread[0] + c.sigma**2 * torch.eye(6).double())
+    assert loss.item() == pytest.approx(1 - c.sigma**2 / 6 * inverse.trace().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize(('t', 'shrink'), [(26, 0.044), (1, 0.50)])
+def test_optimal_step_shrinks_dead_directions_most(t, shrink):
+    """c_x - c_e sigma / (abar v + sigma^2): beta / (1 - abar) at v = 0, about beta / 2 at v = 1."""
+    step, c = reverse_step(linear_betas(), t), constants(t)
+    moment = torch.diag(torch.tensor([0.0, 1.0])).double()[None]
+    predictor, _ = optimal_predictor(moment, torch.zeros(1, 2).double(), step, True)
+    folded, _ = merge_input_side(torch.eye(2).double(), None, predictor, None, step)
+    assert 1 - folded[0, 0].item() == pytest.approx(shrink, abs=0.006)
+    assert 1 - folded[0, 0].item() == pytest.approx(c.beta / (1 - c.abar), abs=2e-4)
+    assert 1 - folded[1, 1].item() == pytest.approx(c.beta / 2, rel=0.01)
+
+
+@pytest.mark.parametrize('merge', [merge_input_side, merge_output_side])
+def test_zero_predictor_only_scales_the_weight(merge):
+    weight, bias, step = torch.randn(3, 3).double(), torch.randn(3).double(), reverse_step(linear_betas(), 24)
+    merged, shifted = merge(weight, bias, torch.zeros(3, 3).double(), torch.zeros(3).double(), step)
+    torch.testing.assert_close(merged, step.c_x * weight)
+    scale = 1 if merge is merge_input_side else step.c_x
+    torch.testing.assert_close(shifted, scale * bias)
+    x = torch.randn(5, 3).double()
+    torch.testing.assert_close(F.linear(x, merged), step.c_x * F.linear(x, weight))

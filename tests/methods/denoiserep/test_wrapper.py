@@ -1,0 +1,288 @@
+"""The mmengine wrapper: losses, label-free training, attribute and key names, EMA (checks 9, 12, 15)."""
+
+import copy
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor, ExponentialMovingAverage
+from mmengine.optim import OptimWrapper
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
+
+from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, is_converted, is_fused, noise_loss, set_phase
+from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.registry import MODELS
+
+from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, snapshot
+
+LABELS = torch.tensor([0, 1, 2, 3])
+PHASES = ('denoise', 'backbone', 'joint', 'eval_only')
+
+
+def wrap(seed=0, include='mlp', drop=0.0, **options) -> DenoiseRep:
+    return DenoiseRep(build(lambda: ToyClassifier(TinyViT(drop=drop)), seed), include=include, **options)
+
+
+def generator(model, seed=3):
+    denoise_state(model).generator = torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize('phase', PHASES)
+@pytest.mark.parametrize('weight', [0.01, 2.0])
+def test_losses_are_the_hosts_plus_the_weighted_noise_loss(phase, weight):
+    model = wrap(loss_weight=weight).train()
+    set_phase(model, phase)
+    generator(model)
+    losses = model(images(), LABELS, mode='loss')
+    twin = wrap().train()
+    set_phase(twin, phase)
+    twin.load_state_dict(model.state_dict())
+    twin.backbone.neck.load_state_dict(ToyClassifier().backbone.neck.state_dict())
+    generator(twin)
+    expected = twin.model(images(), LABELS, mode='loss')
+    noise = noise_loss(twin)
+    learns = phase in ('denoise', 'joint')
+    assert set(losses) == {'loss_cls'} | ({'loss_denoise'} if learns else set())
+    torch.testing.assert_close(losses['loss_cls'], expected['loss_cls'])
+    if learns:
+        torch.testing.assert_close(losses['loss_denoise'], weight * noise)
+    total, log = model.parse_losses(losses)
+    torch.testing.assert_close(total, sum(losses.values()))
+    assert set(log) == {*losses, 'loss'}
+    assert losses['loss_cls'].requires_grad == (phase in ('backbone', 'joint'))  # no host graph for the predictors
+
+
+def test_host_builds_no_graph_while_predictors_train():
+    """Even if something asks for gradients: a trainable host before the first phase change, or the input itself."""
+    losses = wrap().train()(images().requires_grad_(), LABELS, mode='loss')
+    assert not losses['loss_cls'].requires_grad
+    assert losses['loss_denoise'].requires_grad
+
+
+def test_predict_and_tensor_modes_are_the_hosts():
+    model = wrap().eval()
+    assert torch.equal(model(images()), model.model(images()))
+    for ours, hosts in zip(model(images(), mode='predict'), model.model(images(), mode='predict'), strict=True):
+        assert torch.equal(ours, hosts)
+    assert torch.equal(torch.stack(model.test_step({'inputs': images()})), model(images()).softmax(-1))
+
+
+def test_denoise_eval_off_evaluates_the_plain_host():
+    plain = build(ToyClassifier).eval()
+    assert torch.equal(wrap(denoise_eval=False).eval()(images()), plain(images()))
+    assert not torch.equal(wrap().eval()(images()), plain(images()))
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+@pytest.mark.parametrize('phase', PHASES[:3])
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_train_step_moves_what_the_phase_trains(phase, name, accumulate):
+    """Through mmengine's own train_step, with momentum, weight decay and gradient accumulation."""
+    model = wrap().train()
+    model.backbone.patch_embed.weight.requires_grad_(False)
+    if name == 'sgd':
+        optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=0.1)
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.1)
+    wrapper = OptimWrapper(optimizer, accumulative_counts=accumulate)
+    wrapper.initialize_count_status(model, 0, 12)
+    data = {'inputs': images(), 'labels': LABELS}
+    for earlier in ('joint', phase):  # the first fills the momentum of every parameter
+        set_phase(model, earlier)
+        before, statistics = snapshot(model), model.backbone.neck.running_mean.clone()
+        for _ in range(2):
+            log = model.train_step(data, wrapper)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n.removeprefix('model.')])}
+    own = {n for n, _ in model.named_parameters() if '.denoiser.' in n}
+    host = {n for n, _ in model.named_parameters()} - own - {'model.backbone.patch_embed.weight'}
+    assert moved == (own if phase != 'backbone' else set()) | (host if phase != 'denoise' else set())
+    assert ('loss_denoise' in log) == (phase != 'backbone')
+    assert torch.equal(statistics, model.backbone.neck.running_mean) == (phase == 'denoise')
+
+
+@pytest.mark.parametrize('phase', ['denoise', None])
+def test_label_free_training_takes_no_labels_and_computes_no_task_loss(phase, monkeypatch):
+    model = wrap(label_free=True, loss_weight=1.0).train()
+    if phase:
+        set_phase(model, phase)
+    monkeypatch.setattr(F, 'cross_entropy', lambda *_: pytest.fail('the task loss was computed'))
+    generator(model)
+    losses = model(images(), mode='loss')
+    assert set(losses) == {'loss_denoise'}
+    labelled = wrap(loss_weight=1.0).train()
+    labelled.load_state_dict(model.state_dict())
+    generator(labelled)
+    monkeypatch.undo()
+    assert torch.equal(losses['loss_denoise'], labelled(images(), LABELS, mode='loss')['loss_denoise'])
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+    before = snapshot(model)
+    for _ in range(2):
+        model.train_step({'inputs': images()}, OptimWrapper(optimizer))
+    assert {k for k, v in snapshot(model).items() if not torch.equal(v, before[k])} == {
+        k for k in before if '.denoiser.' in k and not k.endswith('timestep')
+    }
+
+
+def test_state_dict_keys_are_the_hosts_plus_predictors():
+    model, host = wrap(), ToyClassifier()
+    keys = set(model.state_dict())
+    assert set(host.state_dict()) < keys
+    added = keys - set(host.state_dict())
+    assert {f'model.{key}' for key in added} == model.added_keys
+    assert {key.partition('.denoiser.')[0] for key in added} == set(denoise_layers(model.model))
+    nested = nn.ModuleDict({'student': model, 'other': nn.Linear(2, 2)})
+    assert {k for k in nested.state_dict() if k.startswith('student.')} == {f'student.{k}' for k in keys}
+    nested.load_state_dict(nested.state_dict())
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_baseline_checkpoint_lacks_predictor_keys_only(prefix):
+    baseline, model = build(ToyClassifier, 7), wrap()
+    missing, unexpected = model.load_state_dict(baseline.state_dict(), strict=False)
+    assert not unexpected
+    assert set(missing) == model.added_keys
+    model = wrap()
+    own = {k: v for k, v in snapshot(model).items() if '.denoiser.' in k}
+    state_dict = {prefix + key: value for key, value in baseline.state_dict().items()}
+    _load_checkpoint_to_model(model, {'state_dict': state_dict})
+    after = snapshot(model)
+    assert_same({k: v for k, v in after.items() if k in own}, own)
+    assert_same({k: v for k, v in after.items() if k not in own}, snapshot(baseline))
+    denoise_state(model).denoise_eval = False
+    assert torch.equal(model.eval()(images()), baseline.eval()(images()))
+
+
+def test_a_foreign_checkpoint_fails_strictly_and_names_the_key():
+    with pytest.raises(RuntimeError, match=r'(?s)Missing key.*backbone\.head\.weight.*Unexpected key.*nothing\.here'):
+        state_dict = wrap().state_dict()
+        del state_dict['backbone.head.weight']
+        wrap().load_state_dict(state_dict | {'nothing.here': torch.zeros(1)})
+
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_round_trip_in_the_middle_of_a_phase(phase):
+    model = wrap(timestep=9, include='all')
+    set_phase(model, 'joint')
+    model.train_step({'inputs': images(), 'labels': LABELS}, OptimWrapper(torch.optim.SGD(model.parameters(), 0.1)))
+    set_phase(model, phase)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = wrap(seed=5, include='all')
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other.eval()(images()), model.eval()(images()))
+    other.switch_to_deploy()
+    torch.testing.assert_close(other(images()), model(images()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
+    model, x = wrap(include='all').eval(), images(8, 2)
+    model.backbone.neck.bias.requires_grad_(False)
+    set_phase(model, phase)
+    expected = model(x)
+    model.switch_to_deploy()
+    assert (is_converted(model), is_fused(model.model)) == (False, True)
+    assert [n for n, p in model.model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
+    folded = snapshot(model)
+    model.switch_to_deploy()
+    assert_same(snapshot(model), folded)
+    stock = ToyClassifier().eval()
+    stock.load_state_dict(folded, strict=True)
+    torch.testing.assert_close(stock(x), expected, rtol=1e-5, atol=1e-5)
+    assert set(model(images(), LABELS, mode='loss')) == {'loss_cls'}
+
+
+def test_attributes_and_preprocessor_are_the_hosts():
+    host = ToyClassifier()
+    host.score_thr = 0.3
+    model = DenoiseRep(host, include='mlp')
+    assert model.score_thr == 0.3
+    assert model.backbone is host.backbone
+    assert model.data_preprocessor is host.data_preprocessor
+    assert sum(p is host.data_preprocessor for p in model.modules()) == 1
+    with pytest.raises(AttributeError, match='no_such_thing'):
+        _ = model.no_such_thing
+    twin = copy.deepcopy(model)
+    assert twin.backbone is twin.model.backbone is not host.backbone
+    assert torch.equal(twin.eval()(images()), model.eval()(images()))
+
+
+def test_building_from_a_config_with_a_preprocessor_beside_it():
+    MODELS.register_module(name='ToyForWrapper', module=ToyClassifier, force=True)
+    config = dict(type='reprefine.DenoiseRep', model=dict(type='reprefine.ToyForWrapper'), include=r'fc1$', timestep=7)
+    original = copy.deepcopy(config)
+    model = MODELS.build(config)
+    assert [int(layer.denoiser.timestep) for layer in denoise_layers(model).values()] == [7, 7]
+    assert isinstance(model.data_preprocessor, BaseDataPreprocessor)
+    assert config == original
+
+
+def test_real_host_from_its_config():
+    """mmpretrain's ViT classifier at toy size: wrapper, loss, prediction, folding into the stock model."""
+    import mmpretrain.models
+    from mmpretrain.structures import DataSample
+
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    host = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmpretrain.VisionTransformer', arch=arch, img_size=8, patch_size=4),
+        head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=5, in_channels=16,
+                  loss=dict(type='mmpretrain.CrossEntropyLoss')),
+    )  # fmt: skip
+    assert mmpretrain.models
+    preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=5, mean=[0.5] * 3, std=[2.0] * 3)
+    model = MODELS.build(
+        dict(type='reprefine.DenoiseRep', model=copy.deepcopy(host), data_preprocessor=preprocessor, include='all')
+    )
+    model.init_weights()
+    batch = {'inputs': list(images()), 'data_samples': [DataSample().set_gt_label(int(i)) for i in LABELS]}
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
+    for phase in PHASES[:3]:
+        set_phase(model.train(), phase)
+        assert ('loss_denoise' in model.train_step(batch, optimizer)) == (phase != 'backbone')
+    expected = torch.stack([sample.pred_score for sample in model.eval().test_step(batch)])
+    model.switch_to_deploy()
+    stock = MODELS.build(copy.deepcopy(host) | {'data_preprocessor': preprocessor}).eval()
+    stock.load_state_dict(model.state_dict(), strict=True)
+    scores = torch.stack([sample.pred_score for sample in stock.test_step(batch)])
+    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('update_buffers', [True, False])
+def test_ema_averages_host_and_predictors_and_folds(update_buffers):
+    model = wrap(include='all', timestep=9).train()
+    ema = ExponentialMovingAverage(model, momentum=0.25, update_buffers=update_buffers)
+    expected = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
+    for i, phase in enumerate(('denoise', 'backbone', 'joint')):
+        set_phase(model, phase)
+        model.train_step({'inputs': images(seed=i), 'labels': LABELS}, optimizer)
+        ema.update_parameters(model)
+        for name, p in model.named_parameters():
+            expected[name] = p.detach().clone() if i == 0 else 0.75 * expected[name] + 0.25 * p.detach()
+    for name, p in ema.module.named_parameters():
+        torch.testing.assert_close(p, expected[name], rtol=1e-5, atol=1e-6)
+    averaged = ema.module.eval()
+    assert denoise_state(averaged) is not denoise_state(model)
+    assert [int(layer.denoiser.timestep) for layer in denoise_layers(averaged).values()] == [9] * len(
+        denoise_layers(model)
+    )
+    output = averaged(images())
+    averaged.switch_to_deploy()
+    torch.testing.assert_close(averaged(images()), output, rtol=1e-5, atol=1e-5)
+    assert is_converted(model)
+
+
+def test_ema_state_dict_swaps_with_the_models_key_by_key():
+    """mmengine's EMAHook exchanges ``module.<key>`` of the average with ``<key>`` of the model."""
+    model = DenoiseRep(TinyClassifierWithConv(), include='conv')
+    keys = set(ExponentialMovingAverage(model).state_dict()) - {'steps'}
+    assert keys == {f'module.{key}' for key in model.state_dict()}
+
+
+class TinyClassifierWithConv(ToyClassifier):
+    def __init__(self) -> None:
+        super().__init__(TinyConvNet())

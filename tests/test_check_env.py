@@ -1,0 +1,222 @@
+"""Every judgement of the environment check, on made-up environments, and the command on the real one."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from reprefine import check_env
+from reprefine.environment import MODULES, Devices, judge, tabulate
+
+SOUND = {
+    'torch': '2.12.1',
+    'numpy': '2.2.6',
+    'setuptools': '80.10.2',
+    'mmengine': '0.10.7',
+    'mmcv': '2.1.0',
+    'mmpretrain': '1.2.0',
+    'mmdet': '3.3.0',
+    'mmsegmentation': '1.2.2',
+    'mmpose': '1.3.2',
+    'xtcocotools': '1.14.3',
+}
+FORKS = {
+    'torch': '2.12.1',
+    'numpy': '2.2.6',
+    'setuptools': '80.10.2',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmpretrain': '1.3.6',
+    'onedl-mmdetection': '3.5.1',
+    'onedl-mmsegmentation': '1.4.2',
+    'mmpose': '1.3.2',
+}
+CPU = Devices(backends=('gloo',))
+SEGMENTATION = {'segmentation', 'face parsing', 'depth'}
+OPS = {'detection', 'facial landmarks', 'compiled mmcv ops', *SEGMENTATION}
+MMPRETRAIN = {'classification', 're-identification', 'demo (digits, plots)'}
+
+
+def imports(**errors):
+    """All modules import, but for those given (a double underscore stands for the dot)."""
+    return dict.fromkeys(MODULES) | {name.replace('__', '.'): error for name, error in errors.items()}
+
+
+def failing(versions, modules, devices=CPU):
+    """Rows that do not work, by task, the missing GPU left out."""
+    return {row.task: row for row in tabulate(versions, modules, devices) if not row.works and row.task != 'GPU'}
+
+
+@pytest.mark.parametrize('versions', [SOUND, FORKS], ids=['official', 'forks'])
+def test_sound_sets_have_no_finding(versions):
+    assert judge(versions, imports()) == []
+    assert failing(versions, imports()) == {}
+
+
+@pytest.mark.parametrize('intruder', ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection', 'mmcv-lite'])
+def test_mixture_takes_everything_although_all_imports_succeed(intruder):
+    rows = failing(SOUND | {intruder: '2.0.0'}, imports())
+    assert set(rows) == OPS | MMPRETRAIN
+    assert intruder in rows['classification'].note
+    assert intruder in rows['classification'].remedy
+    assert rows['classification'].remedy.startswith('pip uninstall -y')
+
+
+def test_mmpose_may_stand_beside_the_forks():
+    assert 'mmpose' in FORKS
+    assert judge(FORKS, imports()) == []
+
+
+CASES = {
+    'torch too new': (
+        {'torch': '2.14.0'},
+        {'mmcv__ops': "No module named 'mmcv'"},
+        {'classification', *OPS},
+        'torch 2.14.0 is too new',
+        'torch==2.12.1',
+    ),
+    'ops missing': (
+        {},
+        {'mmcv__ops': "No module named 'mmcv._ext'"},
+        OPS,
+        "No module named 'mmcv._ext'",
+        '--no-build-isolation',
+    ),
+    'mmcv above the cap of two': (
+        {'mmcv': '2.2.0'},
+        {},
+        {'detection', *SEGMENTATION},
+        'refuses mmcv 2.2.0',
+        'mmcv 2.1.0',
+    ),
+    'mmcv above every cap': (
+        {'mmcv': '2.4.0'},
+        {},
+        {'classification', 'detection', *SEGMENTATION},
+        'mmcv < 2.4.0',
+        'mmcv 2.1.0',
+    ),
+    'no pkg_resources': (
+        {'setuptools': '84.0.0'},
+        {'pkg_resources': "No module named 'pkg_resources'"},
+        {'classification', *OPS},
+        'setuptools 84.0.0',
+        'setuptools==80.10.2',
+    ),
+    'transformers': (
+        {'transformers': '5.23.0'},
+        {'mmpretrain__models': 'NoneType takes no arguments'},
+        {'classification', 're-identification'},
+        'transformers 5.23.0',
+        'transformers<5',
+    ),
+    'xtcocotools': (
+        {},
+        {'xtcocotools___mask': 'numpy.dtype size changed'},
+        {'facial landmarks'},
+        'compiled for numpy 1',
+        '--no-binary xtcocotools',
+    ),
+    'numpy': ({'numpy': '2.4.0'}, {}, {'re-identification'}, 'numpy 2.4.0', 'numpy==2.2.6'),
+    'no mmengine': (
+        {},
+        {'mmengine': "No module named 'mmengine'"},
+        {'classification', *OPS},
+        "No module named 'mmengine'",
+        'mminstall.txt',
+    ),
+    'no mmdet': ({}, {'mmdet__models': "No module named 'mmdet'"}, {'detection'}, 'mmdet', 'mminstall.txt'),
+    'no diffusers': (
+        {},
+        {'diffusers__models__unets__unet_2d': "No module named 'diffusers'"},
+        {'diffusion teachers'},
+        'diffusers',
+        'optional.txt',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_each_conflict_takes_exactly_its_tasks(case):
+    versions, errors, tasks, problem, remedy = CASES[case]
+    rows = failing(SOUND | versions, imports(**errors))
+    expected = tasks | (MMPRETRAIN if 'classification' in tasks else set())
+    assert set(rows) == expected
+    assert any(problem in row.note for row in rows.values())
+    assert any(remedy in row.remedy for row in rows.values())
+
+
+def test_newer_versions_that_do_no_harm_are_left_alone():
+    newer = SOUND | {'torch': '2.14.0', 'transformers': '5.0.0', 'setuptools': '84.0.0'}
+    assert judge(newer, imports()) == []
+
+
+@pytest.mark.parametrize(
+    ('devices', 'works', 'note'),
+    [
+        (CPU, False, 'none visible'),
+        (Devices(('A100',), ('gloo', 'nccl'), '12.9'), True, 'A100'),
+        (Devices(('A100',), ('gloo', 'nccl'), ''), False, 'CPU only'),
+    ],
+)
+def test_gpu_row(devices, works, note):
+    row = {row.task: row for row in tabulate(SOUND, imports(), devices)}['GPU']
+    assert row.works is works
+    assert note in row.note
+
+
+def test_distributed_row_names_the_back_ends():
+    rows = {row.task: row for row in tabulate(SOUND, imports(), Devices(('A100',), ('gloo', 'nccl'), '12.9'))}
+    assert rows['distributed'].note == 'gloo, nccl'
+    assert not {row.task: row for row in tabulate(SOUND, imports(), Devices())}['distributed'].works
+
+
+def test_failed_import_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / 'broken_for_test.py').write_text('print("noise")\nraise RuntimeError("first\\nsecond")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert check_env.try_import('broken_for_test') == 'first second'
+    assert check_env.try_import('json') is None
+
+
+def run(monkeypatch, capsys, versions, errors, argv):
+    """Run the command on a made-up environment; return exit code, stdout and stderr."""
+    modules = imports(**errors)
+    monkeypatch.setattr(check_env, 'installed_versions', lambda: versions)
+    monkeypatch.setattr(check_env, 'try_import', modules.get)
+    monkeypatch.setattr(check_env, 'find_devices', lambda: CPU)
+    code = check_env.run_cli(check_env.main, check_env.make_parser(), argv)
+    return code, *capsys.readouterr()
+
+
+def test_exit_code_and_last_line(monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, SOUND, {}, [])
+    assert (code, err) == (0, '')
+    assert 'classification' in out
+    code, out, err = run(monkeypatch, capsys, SOUND | {'onedl-mmcv': '2.3.6'}, {}, [])
+    assert code == 1
+    assert err.count('\n') == 1
+    assert 'onedl-mmcv' in err
+    assert 'pip uninstall -y' in err
+
+
+def test_missing_detection_alone_is_no_failure(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, SOUND, {'mmdet__models': 'gone'}, ['--json'])
+    rows = {row['task']: row for row in json.loads(out)['rows']}
+    assert code == 0
+    assert not rows['detection']['works']
+    assert rows['classification']['works']
+
+
+def test_this_environment():
+    command = [sys.executable, '-m', 'reprefine.check_env', '--json']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row['task']: row for row in json.loads(done.stdout)['rows']}
+    assert rows['classification']['works']
+    assert 'gloo' in rows['distributed']['note']
+
+
+def test_judging_imports_nothing_heavy():
+    code = 'import sys, reprefine.environment; print([m for m in ("torch", "mmcv", "mmpretrain") if m in sys.modules])'
+    assert subprocess.check_output([sys.executable, '-c', code], text=True).strip() == '[]'

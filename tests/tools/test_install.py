@@ -1,0 +1,312 @@
+"""The set-up script and the Makefile, run on a made-up interpreter that records what it is asked to do."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ('awk', 'bash', 'cat', 'cp', 'cut', 'df', 'dirname', 'du', 'echo', 'find', 'grep', 'make', 'mkdir')
+PROGRAMS += ('realpath', 'rm', 'sed', 'tail', 'tee', 'touch')
+# Stands for the interpreter, for the .venv made from it and for pip. Files in $STATE switch its behaviour.
+FAKE_PYTHON = r"""#!/bin/bash
+case "$1 $2" in
+'-m venv') mkdir -p "$3/bin" "$3/lib/python3.11/site-packages" && cp "$0" "$3/bin/python" ;;
+'-m pip')
+    [ "$3" = --version ] && exit 0
+    echo "$* FORCE_CUDA=${FORCE_CUDA-unset} CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-unset}" >>"$STATE/calls"
+    for word in "$@"; do [[ $word == /dev/fd/* ]] && echo "listed: $(echo $(cat "$word"))" >>"$STATE/calls"; done
+    [ -f "$STATE/fails" ] && [[ "$*" == *"$(cat "$STATE/fails")"* ]] && echo 'the reason' >&2 && exit 1
+    [[ "$*" == *--dry-run* ]] && { [ -f "$STATE/wheel-fits" ]; exit; }
+    if [[ "$*" == *mmcv* && "$*" != *uninstall* ]]; then
+        touch "$STATE/mmcv"
+        [[ "$*" == *' -v '* && -f "$STATE/ninja" ]] && cat "$STATE/ninja"
+    fi
+    exit 0 ;;
+'-m reprefine.check_env') [ ! -f "$STATE/unsound" ] ;;
+-c*)
+    case "$2" in
+    '') ;;
+    *version_info*'<'*) [ ! -f "$STATE/old" ] ;;
+    *version_info*) ;;
+    *ensurepip*) [ ! -f "$STATE/no-venv" ] ;;
+    *sysconfig*) echo "$STATE/include" ;;
+    *cv2*) [ ! -f "$STATE/no-libgl" ] ;;
+    *torch.version*) echo 13 ;;
+    *torch.cuda*) [ -f "$STATE/gpu" ] ;;
+    *mmcv*) [ -f "$STATE/mmcv" ] ;;
+    esac ;;
+--version*) echo 'Python 3.9.2' ;;
+esac
+"""
+
+
+class Checkout:
+    """A bare checkout, a PATH that holds little, and the switches of the made-up interpreter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.programs, self.state = folder / 'check out', folder / 'bin', folder / 'state'
+        for name in ('tools/misc/install.sh', 'Makefile', 'setup.py', 'requirements'):
+            source, target = ROOT / name, self.root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+        self.programs.mkdir()
+        for name in PROGRAMS:
+            # Not a link: a test that exchanges one must not write through it.
+            self.program(name, f'#!/bin/bash\nexec {shutil.which(name)} "$@"\n')
+        self.program('python3.11', FAKE_PYTHON)
+        self.program('gcc')
+        self.program('g++')
+        self.switch('include/Python.h')
+
+    def program(self, name: str, text: str = '#!/bin/bash\n') -> None:
+        (self.programs / name).write_text(text)
+        (self.programs / name).chmod(0o755)
+
+    def switch(self, name: str, text: str = '') -> None:
+        (self.state / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.state / name).write_text(text)
+
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess:
+        environment = {'PATH': str(self.programs), 'STATE': str(self.state), 'HOME': os.environ['HOME']} | variables
+        command = command or ('bash', 'tools/misc/install.sh')
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+
+    @property
+    def calls(self) -> list[str]:
+        calls = self.state / 'calls'
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    def call(self, word: str) -> str:
+        """The only call of pip that holds ``word``."""
+        (found,) = [call for call in self.calls if word in call]
+        return found
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+NINJA = ''.join(
+    f'  [{index}/3] c++ -MMD -c roi_align.cpp -o build/temp/roi_align.o -I[1/2]\n  warning: [9/9]\n'
+    for index in (1, 2, 3)
+)
+
+
+def test_compiles_mmcv_with_progress_and_installs_everything(checkout):
+    checkout.switch('ninja', NINJA)
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert 'about 12 minutes' in done.stdout
+    counts = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith('    compiled')]
+    assert counts == ['1/3', '2/3', '3/3']
+    compiling = checkout.call('--no-binary mmcv')
+    for word in ('-v', '--no-build-isolation', '--no-cache-dir', 'mmcv==2.1.0', 'FORCE_CUDA=unset'):
+        assert word in compiling
+    installs = [call for call in checkout.calls if call.startswith('-m pip') and ' install ' in call]
+    assert installs
+    assert all('install -c requirements/build.txt' in call for call in installs)
+    assert 'mmcv==' not in checkout.call('listed:')
+    assert 'mmdet==3.3.0' in checkout.call('listed:')
+    assert '--no-deps' in checkout.call('-r requirements/mmpose.txt')
+    assert '--no-binary xtcocotools' in checkout.call('optional.txt')
+    assert '--no-deps -e .' in checkout.calls[-1]
+    assert 'roi_align' in (checkout.root / '.venv' / 'install.log').read_text()
+
+
+def test_compiling_without_any_progress_line_is_no_failure(checkout):
+    assert checkout.run().returncode == 0
+
+
+def test_a_second_run_compiles_nothing(checkout):
+    checkout.run()
+    before = len(checkout.calls)
+    done = checkout.run()
+    assert done.returncode == 0
+    assert not [call for call in checkout.calls[before:] if '--no-binary mmcv' in call or 'uninstall' in call]
+    assert 'create the virtual environment' not in done.stdout
+
+
+def test_fitting_wheel_is_used_and_another_one_not(checkout, tmp_path):
+    wheels = tmp_path / 'wheels'
+    wheels.mkdir()
+    checkout.run(REPREFINE_WHEELS=str(wheels))
+    assert '--find-links' not in checkout.call('--no-binary mmcv')
+    (checkout.state / 'mmcv').unlink()
+    (checkout.state / 'calls').unlink()
+    checkout.switch('wheel-fits')
+    done = checkout.run(REPREFINE_WHEELS=str(wheels))
+    assert done.returncode == 0, done.stderr
+    assert f'--find-links {wheels}' in checkout.call('--only-binary mmcv')
+    assert '12 minutes' not in done.stdout
+
+
+def test_named_wheel_replaces_the_installed_one(checkout, tmp_path):
+    checkout.switch('mmcv')
+    wheel = tmp_path / 'mmcv-2.1.0-cuda.whl'
+    wheel.write_text('')
+    done = checkout.run(MMCV_WHEEL=str(wheel))
+    assert done.returncode == 0, done.stderr
+    assert str(wheel) in checkout.call('--force-reinstall --no-deps')
+    assert '12 minutes' not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('nvcc', 'flags', 'message'),
+    [
+        ('release 13.0, V13.0.88', 'FORCE_CUDA=1 CUDA_VISIBLE_DEVICES=unset', 'CUDA ops are built'),
+        ('release 12.4, V12.4.1', 'FORCE_CUDA=unset CUDA_VISIBLE_DEVICES=', 'no nvcc of CUDA 13'),
+        (None, 'FORCE_CUDA=unset CUDA_VISIBLE_DEVICES=', 'MMCV_WHEEL=FILE'),
+    ],
+)
+def test_cuda_ops_need_gpu_and_a_matching_nvcc(checkout, nvcc, flags, message):
+    checkout.switch('gpu')
+    if nvcc:
+        checkout.program('nvcc', f'#!/bin/bash\necho "Cuda compilation tools, {nvcc}"\n')
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert checkout.call('--no-binary mmcv').endswith(flags)
+    assert message in done.stdout
+
+
+def test_headless_opencv_where_libgl_is_missing(checkout):
+    checkout.switch('no-libgl')
+    checkout.run()
+    assert '--no-deps --force-reinstall opencv-python-headless==4.12.0.88' in checkout.call('headless')
+
+
+@pytest.mark.parametrize(
+    ('fails', 'step', 'remedy'),
+    [
+        ('-r requirements/build.txt', 'install torch', 'network'),
+        ('--no-binary mmcv', 'compile mmcv', 'MAX_JOBS=1'),
+        ('/dev/fd', 'OpenMMLab packages', 'network'),
+        ('optional.txt', 'install runtime', 'network'),
+        ('mmpose.txt', 'install mmpose', 'network'),
+        ('-e .', 'install reprefine', 'log'),
+    ],
+)
+def test_failing_step_is_named_and_the_set_up_can_be_repeated(checkout, fails, step, remedy):
+    checkout.switch('fails', fails)
+    done = checkout.run()
+    assert done.returncode == 1
+    assert 'the reason' in done.stderr
+    last = done.stderr[done.stderr.index('set-up stopped') :]
+    assert step in last.splitlines()[0]
+    assert remedy in last
+    (checkout.state / 'fails').unlink()
+    assert checkout.run().returncode == 0
+
+
+def test_unsound_environment_stops(checkout):
+    checkout.switch('unsound')
+    done = checkout.run()
+    assert done.returncode == 1
+    assert 'reprefine.check_env for the table' in done.stderr
+
+
+def remove(name):
+    return lambda checkout: (checkout.programs / name).unlink()
+
+
+def small_disk(checkout):
+    checkout.program('df', '#!/bin/bash\necho head\necho "/dev/sda 1000 1000 3145728 99% /"\n')
+
+
+PREREQUISITES = {
+    'interpreter': (remove('python3.11'), {}, "'python3' not found or not working"),
+    'named interpreter': (lambda _: None, {'PYTHON': '/no/python'}, "'/no/python' not found or not working"),
+    'version': (lambda checkout: checkout.switch('old'), {}, 'Python 3.9.2 is too old'),
+    'venv': (lambda checkout: checkout.switch('no-venv'), {}, 'apt-get install python3-venv'),
+    'headers': (lambda checkout: (checkout.state / 'include/Python.h').unlink(), {}, 'apt-get install python3-dev'),
+    'C compiler': (remove('gcc'), {}, "no compiler 'gcc': apt-get install build-essential"),
+    'C++ compiler': (remove('g++'), {}, "no compiler 'g++': apt-get install build-essential"),
+    'named compiler': (lambda _: None, {'CXX': 'clang++'}, "no compiler 'clang++'"),
+    'disk': (small_disk, {}, 'only 3 GB free'),
+    'wheels': (lambda _: None, {'REPREFINE_WHEELS': '/no/folder'}, 'REPREFINE_WHEELS=/no/folder is no folder'),
+    'wheel': (lambda _: None, {'MMCV_WHEEL': '/no/file.whl'}, 'MMCV_WHEEL=/no/file.whl is no file'),
+}
+
+
+@pytest.mark.parametrize('case', PREREQUISITES)
+def test_missing_prerequisite_is_named_before_anything_happens(checkout, case):
+    take_away, variables, message = PREREQUISITES[case]
+    take_away(checkout)
+    done = checkout.run(**variables)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert 'check prerequisites' in done.stderr
+    assert not checkout.calls
+    assert not (checkout.root / '.venv').exists()
+
+
+def test_all_missing_prerequisites_are_named_at_once(checkout):
+    for case in ('headers', 'C++ compiler', 'disk'):
+        PREREQUISITES[case][0](checkout)
+    errors = checkout.run().stderr
+    assert all(PREREQUISITES[case][2] in errors for case in ('headers', 'C++ compiler', 'disk'))
+
+
+def test_compiler_with_arguments_is_found(checkout):
+    assert checkout.run(CXX='g++ -O1').returncode == 0
+
+
+def test_half_installed_package_does_not_count(checkout):
+    checkout.run()
+    packages = checkout.root / '.venv' / 'lib' / 'python3.11' / 'site-packages'
+    for name in ('whole', 'half'):
+        (packages / f'{name}-1.dist-info').mkdir()
+    (packages / 'whole-1.dist-info' / 'RECORD').write_text('')
+    assert checkout.run().returncode == 0
+    assert [path.name for path in packages.iterdir()] == ['whole-1.dist-info']
+
+
+def test_make_alone_prints_help(checkout):
+    done = checkout.run('make')
+    assert done.returncode == 0
+    assert all(f'make {target} ' in done.stdout for target in ('demo', 'test', 'install', 'lint', 'clean'))
+    assert not checkout.calls
+
+
+def test_second_make_sets_up_nothing_until_a_requirement_changes(checkout):
+    first = checkout.run('make', 'install')
+    assert first.returncode == 0, first.stderr
+    count = len(checkout.calls)
+    assert count > 3
+    assert checkout.run('make', 'install').returncode == 0
+    assert len(checkout.calls) == count
+    future = (checkout.root / '.venv' / '.installed').stat().st_mtime + 10
+    os.utime(checkout.root / 'requirements' / 'tests.txt', (future, future))
+    checkout.run('make', 'install')
+    assert len(checkout.calls) > count
+
+
+@pytest.mark.parametrize('target', ['test', 'demo', 'lint'])
+def test_target_sets_up_and_fails_with_its_command(checkout, target):
+    failing = FAKE_PYTHON.replace(
+        'case "$1 $2" in', 'case "$1 $2" in\n"-m pytest"|"-m ruff"|tools/demo/run.py*) exit 5 ;;'
+    )
+    checkout.program('python3.11', failing)
+    done = checkout.run('make', target)
+    assert checkout.calls
+    assert done.returncode == 2
+    assert 'Error 5' in done.stderr
+
+
+def test_failed_set_up_is_not_taken_for_done(checkout):
+    checkout.switch('fails', 'mmpose.txt')
+    assert checkout.run('make', 'install').returncode == 2
+    assert not (checkout.root / '.venv' / '.installed').exists()
+
+
+def test_clean_keeps_the_environment(checkout):
+    checkout.run('make', 'install')
+    for name in ('reprefine/__pycache__', 'build', 'work_dirs/demo', 'work_dirs/mine'):
+        (checkout.root / name).mkdir(parents=True)
+    assert checkout.run('make', 'clean').returncode == 0
+    left = {path.name for path in checkout.root.rglob('*') if path.is_dir()}
+    assert {'.venv', 'mine', 'reprefine'} <= left
+    assert not {'__pycache__', 'build', 'demo'} & left

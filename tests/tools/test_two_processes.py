@@ -1,0 +1,51 @@
+"""Training with two gloo processes."""
+
+import subprocess
+
+import torch
+
+from tests.helpers.run import DENOISED, DIGITS, ROOT, SMALL, assert_equal, start
+
+
+def test_two_processes_hold_identical_weights(tmp_path):
+    """Each rank writes what it holds after training on its half of the data."""
+    script = tmp_path / 'train.py'
+    script.write_text(
+        'import os, torch\n'
+        'from mmengine.hooks import Hook\n'
+        'def after_train(self, runner):\n'
+        f'    torch.save(runner.model.module.state_dict(), {str(tmp_path)!r} + "/" + os.environ["RANK"] + ".pth")\n'
+        'from reprefine.engine.hooks import EpochSeedHook\n'
+        'EpochSeedHook.after_train = after_train\n'
+        'import runpy\n'
+        f'runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name="__main__")\n'
+    )
+    argv = (str(script), DIGITS, '--work-dir', str(tmp_path / 'run'), '--launcher', 'pytorch', *SMALL)
+    process = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *argv)
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    first, second, saved = (
+        torch.load(path, weights_only=True)
+        for path in (tmp_path / '0.pth', tmp_path / '1.pth', tmp_path / 'run' / 'epoch_2.pth')
+    )
+    assert_equal(dict(first), dict(second))
+    assert_equal(dict(first), dict(saved['state_dict']))
+    # 64 images, 2 processes of batch 32: one iteration an epoch
+    assert saved['meta']['iter'] == 2
+
+
+def test_dist_train_runs_denoiserep_over_both_phases(tmp_path):
+    options = ['load_from=None', 'train_cfg.max_epochs=2', 'custom_hooks.1.phase_length=1']
+    options += ['train_dataloader.dataset.indices=64', 'val_dataloader.dataset.indices=32']
+    command = ['bash', 'tools/dist_train.sh', DENOISED, '2', '--work-dir', str(tmp_path), '--cfg-options', *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'enters phase "denoise" at epoch 0' in log
+    assert 'enters phase "backbone" at epoch 1' in log
+    first, second = (torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=True)['state_dict'] for epoch in (1, 2))
+    moved = {key for key in first if not torch.equal(first[key], second[key])}
+    assert moved
+    assert not any('.denoiser.' in key for key in moved)
+    folded = torch.load(tmp_path / 'epoch_2_fused.pth', weights_only=True)['state_dict']
+    assert not any('.denoiser.' in key for key in folded)

@@ -1,0 +1,83 @@
+"""Compare what a model costs with what its baseline costs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.cost.compare import PARTS, CostComparison, Settings
+from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import OptionsAction, add_config_arguments, load_config
+
+EXAMPLE = """example:
+  python tools/analysis_tools/compare_cost.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
+      --baseline configs/baselines/classification/vit-tiny_digits.py --deploy --out cost.json"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of the model to judge; its training data feed both models')
+    parser.add_argument('--baseline', required=True, help='config to compare with')
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--baseline-cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        metavar='KEY=VALUE',
+        help='override settings of the baseline',
+    )
+    parser.add_argument('--only', nargs='+', choices=PARTS, default=list(PARTS), help='measure these alone')
+    parser.add_argument('--deploy', action='store_true', help='fold both models for everything but training')
+    parser.add_argument('--batch-size', type=positive, help="images per batch (default: the training loader's own)")
+    parser.add_argument(
+        '--input-shape',
+        nargs=2,
+        type=positive,
+        metavar=('H', 'W'),
+        help='use random images of this size for everything but training',
+    )
+    parser.add_argument('--repeats', type=positive, default=20, help='timed rounds')
+    parser.add_argument('--warmup', type=int, default=5, help='rounds before them that are not kept')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (CUDA)')
+    parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
+    parser.add_argument('--out', type=Path, metavar='FILE.json', help='write every figure and its circumstances')
+    return parser
+
+
+def positive(text: str) -> int:
+    """Parse a positive whole number."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a positive number')
+    return int(text)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    check_output(args.out)
+    settings = Settings(
+        parts=args.only,
+        repeats=args.repeats,
+        warmup=args.warmup,
+        batch_size=args.batch_size,
+        input_shape=args.input_shape and tuple(args.input_shape),
+        device=args.device,
+        amp=args.amp,
+        deploy=args.deploy,
+        data_root_given=args.data_root is not None,
+    )
+    config = load_config(args.config, args.cfg_options, args.data_root)
+    baseline = load_config(args.baseline, args.baseline_cfg_options)
+    comparison = CostComparison(config, baseline, settings)
+    figures = comparison.run()
+    arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    report = make_report(comparison, figures, arguments)
+    print_report(report, figures)
+    if args.out:
+        write_json(report, args.out)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,66 @@
+"""Count the parameters and FLOPs of a model, in whole and part by part."""
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from reprefine.engine.cost.counting import PartCost, count_cost
+from reprefine.engine.cost.inputs import Batch, loader_batch, random_batch
+from reprefine.engine.cost.models import build_untrained
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments, load_config
+
+EXAMPLE = """example:
+  python tools/analysis_tools/get_flops.py configs/baselines/classification/vit-tiny_digits.py --shape 8 8"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('H', 'W'),
+        help='size of the random image (default: the size the config tests at)',
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool. With ``--data-root`` the first test image is the input, otherwise random pixels."""
+    if args.shape and args.data_root:
+        raise UserError('--shape and --data-root exclude each other: the input is a random or a real image')
+    if args.shape and min(args.shape) < 1:
+        raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give a positive height and width')
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    batch = loader_batch(cfg, 'test', 1) if args.data_root else random_batch(cfg, args.shape)
+    show(count_cost(build_untrained(cfg), batch), batch)
+
+
+def show(costs: list[PartCost], batch: Batch) -> None:
+    """Print the parts and the whole."""
+    whole, *parts = costs
+    table = Table('part', title=batch.source, caption='FLOPs of one image: two per multiply-add')
+    for column in ('parameters', 'FLOPs', 'share'):
+        table.add_column(column, justify='right')
+    for part in [*parts, whole]:
+        share = f'{part.flops / whole.flops:.1%}' if whole.flops else '-'
+        table.add_row(
+            part.name or 'whole model',
+            f'{part.parameters:,}',
+            f'{part.flops:,.0f}',
+            share,
+            end_section=part is parts[-1] if parts else False,
+        )
+    Console().print(table)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,164 @@
+"""The report of the demo: a table, curves, and the noise loss of every layer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from variants import BASELINE, CLOSEDFORM, CONTROL, DATASETS, DENOISEREP, Variant
+
+from reprefine.engine.build import build_model
+from reprefine.engine.cost.models import quiet_log
+from reprefine.engine.launch import load_config
+from reprefine.engine.runner import Runner
+from reprefine.methods.denoiserep import FeatureMoments, collect_moments, expected_noise_losses, fit_closed_form
+from reprefine.visualization.results import (
+    epoch_series,
+    markdown_table,
+    mean_std,
+    paired_difference,
+    plot_bars,
+    plot_curves,
+    read_scalars,
+    seconds_of_training,
+)
+
+HEADER = (
+    'model',
+    'test accuracy (%)',
+    'minus control',
+    'parameters',
+    'latency / baseline',
+    'extra training time / baseline training',
+)
+
+
+def write_report(out: Path, dataset: str, variants: list[Variant], seeds: list[int]) -> str:
+    """Write ``report.md`` and its plots into ``out`` and return the text."""
+    accuracy = {variant: [_accuracy(variant.folder(out, seed)) for seed in seeds] for variant in variants}
+    plot_curves(_panels(out, variants, seeds), 'epoch', out / 'curves.png')
+    plot_bars(*_noise_losses(out, dataset, seeds), 'expected L2 noise loss', 'noise loss per layer', out / 'noise.png')
+    text = f"""# DenoiseRep beside its baseline and an equal-budget control
+
+{DATASETS[dataset]}. A ViT of width 64 and depth 3, seeds {', '.join(map(str, seeds))}, mean ± standard deviation. Test
+accuracy of the last epoch; nothing was selected on the test images. Latency: median over the rounds, the folded network
+and the baseline in turns. These numbers say nothing about the paper's benchmarks.
+
+{_table(out, accuracy, seeds)}
+
+{verdict(accuracy[DENOISEREP], accuracy[CONTROL])}
+
+![validation accuracy and training loss](curves.png)
+
+Noise loss on the test images: predictors untrained, trained with DenoiseRep, and solved in closed form from one pass
+over the training images (mean of the seeds; always predicting zero gives 1).
+
+![noise loss of every layer](noise.png)
+"""
+    (out / 'report.md').write_text(text)
+    return text
+
+
+def verdict(accuracy: list[float], control: list[float]) -> str:
+    """Say plainly whether the method beat its control, judged by the spread of the paired differences."""
+    differences = np.subtract(accuracy, control)
+    mean = differences.mean()
+    if mean <= 0:
+        return f'DenoiseRep did **not** beat the control ({mean:+.2f} points).'
+    spread = differences.std(ddof=1) if len(differences) > 1 else float('inf')
+    if mean <= spread:
+        return f'DenoiseRep is {mean:+.2f} points from the control, **within the spread** of the seeds ({spread:.2f}).'
+    return f'DenoiseRep beat the control by {mean:.2f} points, the spread of the seeds being {spread:.2f}.'
+
+
+def _accuracy(folder: Path) -> float:
+    return json.loads((folder / 'test.json').read_text())['accuracy/top1']
+
+
+def _table(out: Path, accuracy: dict[Variant, list[float]], seeds: list[int]) -> str:
+    latency = _latency(json.loads((out / 'cost.json').read_text()))
+    rows = [
+        (
+            variant.label,
+            mean_std(values),
+            '-' if variant is CONTROL else paired_difference(values, accuracy[CONTROL]),
+            f'{_parameters(variant.tested_checkpoint(out, seeds[0])):,}',
+            latency if variant.is_folded else '1 (same network)',
+            '-' if variant is BASELINE else _extra_time(out, variant, seeds),
+        )
+        for variant, values in accuracy.items()
+    ]
+    return markdown_table(HEADER, rows)
+
+
+def _parameters(checkpoint: Path) -> int:
+    """Count the elements in the checkpoint that was tested."""
+    return sum(t.numel() for t in torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict'].values())
+
+
+def _latency(cost: dict) -> str:
+    """Return median and interquartile range of the ratio; all folded rows share one network."""
+    ratio = next(f['ratio'] for f in cost['figures'] if f['name'].startswith('inference latency'))
+    return f'{ratio["median"]:.2f} (IQR {ratio["iqr"]:.2f})'
+
+
+def _extra_time(out: Path, variant: Variant, seeds: list[int]) -> str:
+    def seconds(of: Variant, seed: int) -> float:
+        return seconds_of_training(read_scalars(of.folder(out, seed)))
+
+    return mean_std([seconds(variant, seed) / seconds(BASELINE, seed) for seed in seeds])
+
+
+def _panels(out: Path, variants: list[Variant], seeds: list[int]) -> list[tuple[str, str, dict]]:
+    """Return the validation accuracy of the whole run and of the refinement alone, and the loss of the task."""
+    refined = [variant for variant in variants if variant not in (BASELINE, CLOSEDFORM)]
+    accuracy, loss = ('top-1 accuracy (%)', 'accuracy/top1'), ('cross entropy', 'loss')
+    panels = (
+        ('validation accuracy', accuracy, (BASELINE, *refined)),
+        ('validation accuracy, refinement', accuracy, refined),
+        ('training loss of the task', loss, (BASELINE, CONTROL, DENOISEREP)),
+    )
+    return [
+        (title, label, {variant.name: _runs(out, variant, seeds, key) for variant in variants})
+        for title, (label, key), variants in panels
+    ]
+
+
+def _runs(out: Path, variant: Variant, seeds: list[int], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return epochs of shape (N,), counted from the start of the baseline, and values of shape (runs, N)."""
+    series = [epoch_series(read_scalars(variant.folder(out, seed)), key) for seed in seeds]
+    start = 0 if variant is BASELINE else BASELINE.epochs
+    return series[0][0] + start, np.array([values for _, values in series])
+
+
+def _noise_losses(out: Path, dataset: str, seeds: list[int]) -> tuple[list[str], dict[str, list[float]]]:
+    """Return the layers' names and, by state of the predictors, their mean noise loss over the seeds."""
+    runs = [_noise_losses_of(DENOISEREP.checkpoint(out, seed), dataset) for seed in seeds]
+    layers = list(runs[0]['untrained'])
+    names = [layer.removeprefix('model.backbone.layers.') for layer in layers]
+    return names, {
+        state: [float(np.mean([run[state][layer] for run in runs])) for layer in layers] for state in runs[0]
+    }
+
+
+def _noise_losses_of(checkpoint: Path, dataset: str) -> dict[str, dict[str, float]]:
+    cfg = load_config(str(DENOISEREP.config_file(dataset)))
+    torch.manual_seed(0)  # of the untrained predictors
+    with quiet_log():
+        untrained, model = build_model(cfg).eval(), build_model(cfg).eval()
+    model.load_state_dict(torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict'])
+    train, test = (_moments(model, loader) for loader in (cfg.train_dataloader, cfg.test_dataloader))
+    losses = {
+        'untrained': expected_noise_losses(untrained, test),
+        'trained (DenoiseRep)': expected_noise_losses(model, test),
+    }
+    fit_closed_form(model, train)
+    return losses | {'closed form': expected_noise_losses(model, test)}
+
+
+@torch.no_grad()
+def _moments(model: torch.nn.Module, dataloader: dict) -> dict[str, FeatureMoments]:
+    with collect_moments(model) as moments:
+        for batch in Runner.build_dataloader(dataloader):
+            model(**model.data_preprocessor(batch), mode='tensor')
+    return moments

@@ -1,0 +1,47 @@
+"""Print a config as the tools see it: inheritance resolved, options merged, checked."""
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments, load_config
+
+FORMATS = ('.py', '.json', '.yml', '.yaml')
+EXAMPLE = """examples:
+  python tools/misc/print_config.py configs/baselines/classification/vit-tiny_digits.py --save-path full.py
+  python tools/misc/print_config.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
+      --diff configs/baselines/classification/vit-tiny_digits.py"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    add_config_arguments(parser)
+    parser.add_argument('--save-path', type=Path, metavar='FILE', help=f'also write it ({", ".join(FORMATS)})')
+    parser.add_argument('--diff', metavar='OTHER', help='print instead what is new (+) or gone (-) against OTHER')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    if args.save_path and args.save_path.suffix not in FORMATS:
+        raise UserError(f'--save-path {args.save_path}: the suffix must be one of {", ".join(FORMATS)}')
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    if args.diff:
+        texts = (config.pretty_text.splitlines() for config in (load_config(args.diff), cfg))
+        difference = difflib.unified_diff(*texts, args.diff, args.config, lineterm='')
+        print('\n'.join(difference) or 'no difference')
+    else:
+        print(cfg.pretty_text)
+    if args.save_path:
+        args.save_path.parent.mkdir(parents=True, exist_ok=True)
+        cfg.dump(args.save_path)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,25 @@
+"""Test a checkpoint with a config."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.testing import add_test_arguments, test
+
+EXAMPLE = """example:
+  python tools/test.py configs/baselines/classification/vit-tiny_digits.py \\
+      work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth --out metrics.json
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_test_arguments(parser)
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(test, make_parser()))

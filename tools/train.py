@@ -1,0 +1,24 @@
+"""Train a model from a config."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.training import add_train_arguments, train
+
+EXAMPLE = """example:
+  python tools/train.py configs/baselines/classification/vit-tiny_digits.py --cfg-options randomness.seed=1
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_train_arguments(parser)
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(train, make_parser()))

@@ -1,0 +1,54 @@
+"""Write pictures of a data set with its annotation, before and after the pipeline of a config."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.progress import track
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments, default_work_dir, load_config
+from reprefine.visualization.browse import MODES, DatasetBrowser
+from reprefine.visualization.pictures import write_png
+
+EXAMPLE = """example:
+  python tools/visualizations/browse_dataset.py configs/baselines/classification/vit-tiny_digits.py \\
+      --show-number 8 --mode pipeline"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--output-dir', type=Path, help='folder of the PNG files (default: browse/ in the work dir)')
+    parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train', help='which data set')
+    parser.add_argument('--show-number', type=int, metavar='N', help='number of images (default: all)')
+    parser.add_argument(
+        '--mode',
+        choices=MODES,
+        default='transformed',
+        help='image as loaded, as transformed, both, or after every transform',
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    if args.show_number is not None and args.show_number < 1:
+        raise UserError(f'--show-number {args.show_number}: give a positive number')
+    folder = args.output_dir or Path(default_work_dir(args.config), 'browse')
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'--output-dir {folder} is a file; name a folder')
+    browser = DatasetBrowser(load_config(args.config, args.cfg_options, args.data_root), args.phase)
+    count = min(args.show_number or len(browser), len(browser))
+    for index in track(range(count), f'drawing {args.phase} images'):
+        image = browser.draw(index, args.mode)
+        write_png(image, folder / f'{args.phase}_{args.mode}_{browser.name(index)}.png')
+    print(f'wrote {count} images to {folder}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
