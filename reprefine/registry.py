@@ -15,15 +15,24 @@ from .compat import allow_mmengine_checkpoints
 allow_mmengine_checkpoints()
 
 
+HOSTS = {'mmpretrain', 'mmdet', 'mmseg', 'mmpose'}
+
+
 def import_submodules(package: str) -> None:
     """Import every direct sub-module of ``package``, so that adding a folder is all it takes to register its parts.
+
+    What builds on a host library that is not installed is left out.
 
     Args:
         package: Dotted name of an imported package.
     """
     paths = importlib.import_module(package).__path__
     for module in pkgutil.iter_modules(paths):
-        importlib.import_module(f'{package}.{module.name}')
+        try:
+            importlib.import_module(f'{package}.{module.name}')
+        except ModuleNotFoundError as error:
+            if (error.name or '').partition('.')[0] not in HOSTS:
+                raise
 
 
 def _child(root: Registry, *locations: str) -> Registry:

@@ -38,5 +38,16 @@ def run_cli(
         if args.traceback:
             traceback.print_exc()
         print(f'{parser.prog}: error: {one_line(error)}', file=sys.stderr)
+        _release(error)
         return 1
     return 0
+
+
+def _release(error: BaseException | None) -> None:
+    """Drop what the frames of ``error`` and its causes hold, so that loader workers end now and in order.
+
+    Left to the garbage collector, the ends of a worker's pipes are closed in any order, some of them twice.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

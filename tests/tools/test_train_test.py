@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import pickle
 
 import numpy as np
@@ -187,6 +188,7 @@ def test_unreadable_image_is_one_line(folders, tmp_path, capsys, workers, conten
     assert run_in_process(folders, tmp_path / 'run', '--cfg-options', workers) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error == f'train.py: error: image {broken} cannot be read: the file is damaged or no image'
+    assert not multiprocessing.active_children()  # the loader's workers ended with the run
 
 
 def test_exit_code_and_traceback_flag_of_the_scripts(tmp_path):

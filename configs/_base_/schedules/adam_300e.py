@@ -1,0 +1,6 @@
+optim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-4))
+param_scheduler = dict(type='CosineAnnealingLR', T_max=300, eta_min=0.0, by_epoch=True)
+train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=10)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=512)

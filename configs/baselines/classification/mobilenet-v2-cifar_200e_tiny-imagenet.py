@@ -1,0 +1,7 @@
+_base_ = [
+    '../../_base_/models/mobilenet-v2-cifar.py',
+    '../../_base_/datasets/tiny-imagenet.py',
+    '../../_base_/schedules/sgd_200e_small-images.py',
+    '../../_base_/runtime.py',
+]
+model = dict(head=dict(num_classes=200))

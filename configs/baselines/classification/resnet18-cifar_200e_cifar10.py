@@ -1,0 +1,8 @@
+_base_ = [
+    'mmpretrain::_base_/models/resnet18_cifar.py',
+    '../../_base_/datasets/cifar10.py',
+    '../../_base_/schedules/sgd_200e_small-images.py',
+    '../../_base_/runtime.py',
+]
+optim_wrapper = dict(optimizer=dict(nesterov=True))
+custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]

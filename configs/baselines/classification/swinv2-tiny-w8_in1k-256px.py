@@ -1,0 +1,1 @@
+_base_ = ['mmpretrain::swin_transformer_v2/swinv2-tiny-w8_16xb64_in1k-256px.py', '../../_base_/reprefine.py']

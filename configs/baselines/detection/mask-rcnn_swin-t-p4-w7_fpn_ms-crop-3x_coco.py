@@ -1,0 +1,1 @@
+_base_ = ['mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py', '../../_base_/reprefine.py']

@@ -1,0 +1,1 @@
+_base_ = ['mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', '../../_base_/reprefine.py']

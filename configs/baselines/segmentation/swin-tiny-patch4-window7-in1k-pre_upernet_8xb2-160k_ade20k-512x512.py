@@ -1,0 +1,4 @@
+_base_ = [
+    'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py',
+    '../../_base_/reprefine.py',
+]

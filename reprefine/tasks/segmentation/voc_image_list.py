@@ -1,0 +1,51 @@
+"""The images of VOC2007 and VOC2012 on which no segmentation benchmark is validated."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reprefine.engine.errors import UserError
+
+# Later years first; of VOC2007 the images of the archive with the training and validation data.
+YEARS = ('VOC2012', 'VOC2007')
+EXPECTED = 'JPEGImages and ImageSets/Segmentation/val.txt'
+
+
+def train_images(root: Path, year: str) -> list[str]:
+    """Return the images of one year outside its segmentation validation set, sorted, relative to ``root``.
+
+    For VOC2007 only the images listed in ``ImageSets/Main/trainval.txt`` count: the test images may lie beside them.
+
+    Raises:
+        UserError: A part of the data set is missing.
+    """
+    folder = root / year
+    val = _ids(folder / 'ImageSets' / 'Segmentation' / 'val.txt')
+    if year == 'VOC2007':
+        ids = _ids(folder / 'ImageSets' / 'Main' / 'trainval.txt')
+    else:
+        ids = {image.stem for image in (folder / 'JPEGImages').glob('*.jpg')}
+    if not ids:
+        raise UserError(f'{folder}/JPEGImages holds no image; expected {EXPECTED} below {folder}')
+    return [f'{year}/JPEGImages/{image}.jpg' for image in sorted(ids - val)]
+
+
+def _ids(file: Path) -> set[str]:
+    if not file.is_file():
+        raise UserError(f'{file} does not exist; unpack the development kit of that year below {file.parents[3]}')
+    return set(file.read_text().split())
+
+
+def mixed_list(images: Sequence[Sequence[str]], style: str, rng: np.random.Generator) -> list[str]:
+    """Join the images of several years in random order.
+
+    Args:
+        images: The images of each year.
+        style: ``mixed`` shuffles all together. ``upstream-like`` shuffles each year and keeps their order, as the
+            list published with DVT does: its first 10,000 images are all of 2012.
+        rng: Draws the order.
+    """
+    if style == 'mixed':
+        return rng.permutation(np.concatenate(images)).tolist()
+    return [image for year in images for image in rng.permutation(np.asarray(year)).tolist()]

@@ -1,0 +1,37 @@
+"""Write the annotation files of a subset of ImageNet-1k, by default those of ImageNet-100."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+from reprefine.tasks.classification.imagenet100 import WNIDS
+from reprefine.tasks.classification.imagenet_subset import read_classes, write_subset
+
+EXAMPLE = """example:
+  python tools/dataset_tools/imagenet_subset.py data/imagenet"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('data_root', type=Path, help='folder of ImageNet-1k')
+    parser.add_argument('--classes', type=Path, help='file with one wnid a line (default: ImageNet-100)')
+    parser.add_argument('--suffix', default='100', help='the files are meta/{train,val}_SUFFIX.txt (default: 100)')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    wnids = read_classes(args.classes) if args.classes else WNIDS
+    counts = write_subset(args.data_root, wnids, args.suffix)
+    for split, count in counts.items():
+        print(f'{args.data_root}/meta/{split}_{args.suffix}.txt: {count:,} images of {len(wnids)} classes')
+    if not args.classes and counts != {'train': 126_689, 'val': 5_000}:
+        print('note: the whole ImageNet-100 has 126,689 training and 5,000 validation images')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,45 @@
+"""List the images of VOC2012 and VOC2007 outside the segmentation validation sets, for per-image denoising."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.files import complete_file
+from reprefine.tasks.segmentation.voc_image_list import YEARS, mixed_list, train_images
+
+EXAMPLE = """example:
+  python tools/dataset_tools/voc_image_list.py data/VOCdevkit --out data/VOCdevkit/voc_train.txt"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('data_root', type=Path, help='the VOCdevkit folder')
+    parser.add_argument('--out', type=Path, required=True, help='file to write, one path relative to VOCdevkit a line')
+    parser.add_argument(
+        '--style',
+        choices=('mixed', 'upstream-like'),
+        default='mixed',
+        help='shuffle both years together, or 2012 before 2007 as in the published list (default: mixed)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the order (default: 0)')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    years = [train_images(args.data_root, year) for year in YEARS]
+    images = mixed_list(years, args.style, np.random.default_rng(args.seed))
+    with complete_file(args.out) as file:
+        Path(file).write_text(''.join(f'{image}\n' for image in images))
+    counts = ', '.join(f'{len(year):,} of {name}' for year, name in zip(years, YEARS, strict=True))
+    print(f'{args.out}: {len(images):,} images, {counts} (the whole sets give 15,676 and 4,798)')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

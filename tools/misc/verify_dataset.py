@@ -1,0 +1,52 @@
+"""Read every sample of a config's data sets once and list the unreadable ones."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.progress import track
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.faults import check_data_folders, one_line_faults
+from reprefine.engine.files import complete_file
+from reprefine.engine.launch import DATALOADERS, add_config_arguments, load_config
+from reprefine.engine.verify import faults, plain_datasets
+
+EXAMPLE = """example:
+  python tools/misc/verify_dataset.py configs/baselines/detection/retinanet_r50_fpn_1x_coco.py --workers 8"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read (default: 2)')
+    parser.add_argument('--out', type=Path, help='file for the list of unreadable samples')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool; unreadable samples end it with exit code 1."""
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    check_data_folders(cfg, DATALOADERS)
+    lines = []
+    with one_line_faults():
+        for place, dataset in plain_datasets(cfg):
+            before = len(lines)
+            for fault in track(faults(dataset, args.workers), description=place, total=len(dataset)):
+                if fault is not None:
+                    lines.append(f'{place}[{fault.index}] {" ".join(fault.files)}: {fault.reason}')
+                    print(lines[-1])
+            print(f'{place}: {len(dataset):,} samples read, {len(lines) - before:,} unreadable')
+    with complete_file(args.out) as file:
+        if file:
+            Path(file).write_text(''.join(f'{line}\n' for line in lines))
+    if lines:
+        raise UserError(f'{len(lines):,} samples cannot be read; restore their files or take them off the lists')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
