@@ -6,7 +6,8 @@ _base_ = [
     '../../_base_/reprefine.py',
 ]
 
-# The host's model is a Caffe one: BGR, frozen, no normalisation after the last stage.
+# mmpretrain adds the layer to mmdet. The host's model is a Caffe one: BGR, frozen, no such last normalisation.
+custom_imports = dict(imports=['reprefine', 'mmpretrain.models'])
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 trained = dict(
     norm_cfg=norm_cfg,
@@ -17,5 +18,5 @@ trained = dict(
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
     backbone=dict(frozen_stages=-1, **trained),
-    roi_head=dict(shared_head=dict(type='mmpretrain.ResLayerExtraNorm', **trained)),
+    roi_head=dict(shared_head=dict(type='ResLayerExtraNorm', **trained)),
 )
