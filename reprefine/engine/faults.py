@@ -14,7 +14,7 @@ from PIL import Image
 
 from .errors import UserError
 
-FILE_KEYS = ('img_path', 'seg_map_path')
+FILE_KEYS = ('img_path', 'seg_map_path', 'depth_map_path')
 
 
 class _FileNamingCompose(Compose):

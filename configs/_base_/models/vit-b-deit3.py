@@ -1,0 +1,8 @@
+# DeiT-III ViT-B/16.
+backbone = dict(type='reprefine.TimmViT', model_name='deit3_base_patch16_224.fb_in1k', pretrained=True)
+# Size of its input where no protocol sets one, and the statistics it was trained with.
+native = dict(
+    size=512,
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+)

@@ -1,0 +1,40 @@
+"""Evaluation of depth maps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmseg.evaluation import DepthMetric as MMSegDepthMetric
+
+from reprefine.engine.errors import UserError
+from reprefine.registry import METRICS
+
+from .functional import depth_metrics
+
+
+@METRICS.register_module()
+class DepthMetric(MMSegDepthMetric):
+    """mmseg's ``DepthMetric`` with the usual SILog, which keeps nine numbers of an image instead of its pixels.
+
+    SILog is 100 times the standard deviation of the log error; mmseg subtracts half of the squared mean only. The
+    measures are taken for each image and averaged over the images that have a valid pixel.
+    """
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Measure the predictions of a batch."""
+        done = len(self.results)
+        super().process(data_batch, data_samples)
+        self.results[done:] = [depth_metrics(depth, target) for target, depth in self.results[done:]]
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """Return the mean of each measure over the images.
+
+        Raises:
+            UserError: If no image has a valid pixel.
+        """
+        if self.format_only:
+            return {}
+        measured = [result for result in results if not np.isnan(result['d1'])]
+        if not measured:
+            raise UserError('DepthMetric: no image has a depth in the evaluated range and window (crop_type)')
+        return {name: float(np.mean([result[name] for result in measured])) for name in self.metrics}

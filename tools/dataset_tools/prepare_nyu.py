@@ -1,0 +1,44 @@
+"""Bring the common release of NYU depth v2 into the layout that mmseg reads.
+
+The release has the folders sync and official_splits; its lists name image, depth map and focal length in each line.
+It is only read: the result consists of hard links, or of copies on another file system. An interrupted call continues
+where it stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+
+EXAMPLE = """example:
+  python tools/dataset_tools/prepare_nyu.py downloads/nyu_depth_v2 --out data/nyu \\
+      --train-list nyudepthv2_train_files_with_gt.txt --test-list nyudepthv2_test_files_with_gt.txt"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', type=Path, help='folder of the release')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument('--train-list', type=Path, help='list of the training pairs')
+    parser.add_argument('--test-list', type=Path, help='list of the test pairs')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    from reprefine.tasks.depth.nyu import prepare
+
+    lists = {'train': args.train_list, 'test': args.test_list}
+    if not any(lists.values()):
+        raise UserError('give --train-list, --test-list or both')
+    for split, file in lists.items():
+        if file is not None:
+            print(f'{args.out}/images/{split}: {prepare(args.source, args.out, split, file):,} images with depth')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
