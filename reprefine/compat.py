@@ -1,7 +1,7 @@
 """Repairs of the host libraries that must be in place before a config or a checkpoint is read.
 
-The repair of the config reader is applied when ``reprefine`` is imported; the one that needs torch is applied by
-``reprefine.registry``, because importing ``reprefine`` must not pay for torch. Both are harmless where not needed.
+The repair of the config reader is applied when ``reprefine`` is imported; those that need torch or mmcv are applied by
+``reprefine.registry``, because importing ``reprefine`` must not pay for them. All are harmless where not needed.
 """
 
 try:
@@ -36,6 +36,7 @@ def allow_mmengine_checkpoints() -> None:
             np.ndarray,
             np.dtype,
             *dtype_classes,
+            bytes,  # numpy's empty placeholder for an array's content
             # Files written under numpy 1 name the same functions by their old module.
             reconstruct,
             (reconstruct, 'numpy.core.multiarray._reconstruct'),
@@ -43,6 +44,28 @@ def allow_mmengine_checkpoints() -> None:
             (scalar, 'numpy.core.multiarray.scalar'),
         ]
     )
+
+
+def repair_adjust_hue() -> None:
+    """Let mmcv's ``adjust_hue``, and with it mmpretrain's ``ColorJitter``, turn the hue back under numpy 2.
+
+    There ``np.uint8`` refuses negative numbers instead of wrapping them. Exchanging red and blue reverses the circle of
+    hues, so that a turn back becomes a turn forward.
+    """
+    import mmcv
+    import numpy as np
+
+    turn_forward = mmcv.image.photometric.adjust_hue
+    if turn_forward.__module__ == __name__:
+        return
+
+    def adjust_hue(img: np.ndarray, hue_factor: float, backend: str | None = None) -> np.ndarray:
+        if hue_factor >= 0:
+            return turn_forward(img, hue_factor, backend)
+        reversed_hues = np.ascontiguousarray(img[..., ::-1])
+        return np.ascontiguousarray(turn_forward(reversed_hues, -hue_factor, backend)[..., ::-1])
+
+    mmcv.adjust_hue = mmcv.image.adjust_hue = mmcv.image.photometric.adjust_hue = adjust_hue
 
 
 def register_config_packages() -> None:

@@ -10,9 +10,10 @@ import pkgutil
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
-from .compat import allow_mmengine_checkpoints
+from .compat import allow_mmengine_checkpoints, repair_adjust_hue
 
 allow_mmengine_checkpoints()
+repair_adjust_hue()
 
 
 HOSTS = {'mmpretrain', 'mmdet', 'mmseg', 'mmpose'}
@@ -47,6 +48,7 @@ TRANSFORMS = _child(roots.TRANSFORMS, 'tasks')
 METRICS = _child(roots.METRICS, 'tasks')
 TASK_UTILS = _child(roots.TASK_UTILS, 'methods', 'tasks')
 HOOKS = _child(roots.HOOKS, 'engine.hooks', 'methods', 'tasks', 'visualization')
+PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'tasks')
 LOOPS = _child(roots.LOOPS, 'methods', 'tasks')
 RUNNERS = _child(roots.RUNNERS, 'engine.runner')
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'methods')

@@ -54,13 +54,14 @@ class ConvStemViT(PortraitViT):
     """ViT whose patches are embedded by the IBN-based convolutional stem (ICS) of TransReID-SSL (arXiv 2111.12084).
 
     Three convolutions, the first with stride 2, precede a projection of half the patch size, so that the grid of
-    patches is the plain ViT's.
+    patches is the plain ViT's. The form is that of VOLO's stem with other norms; it has not been compared with the
+    published weights. ``tools/model_converters/import_transreid_ssl.py`` reads the sizes off a checkpoint and refuses
+    any other form.
 
     Args:
         *args: Arguments of mmpretrain's ``VisionTransformer``; ``img_size`` is (height, width).
         stem_channels: Channels of the stem.
-        stem_kernel: Kernel size of the first convolution; the others have 3. The default is that of VOLO's stem, whose
-            form this stem has.
+        stem_kernel: Kernel size of the first convolution; the others have 3.
         **kwargs: The same as ``args``.
     """
 

@@ -1,0 +1,6 @@
+_base_ = [
+    '../../_base_/models/reid_vit-small.py',
+    '../../_base_/datasets/market1501_256x128.py',
+    '../../_base_/schedules/reid_sgd_120e.py',
+    '../../_base_/runtime.py',
+]

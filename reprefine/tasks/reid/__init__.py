@@ -1,0 +1,23 @@
+"""Person re-identification: data sets, sampler of identities, head and losses, retrieval metric."""
+
+from .datasets import CUHK03, MSMT17, DukeMTMC, Market1501, MergedReID
+from .heads import BNNeckHead
+from .losses import BatchHardTripletLoss
+from .metrics import ReIDMetric
+from .samplers import PKSampler
+from .schedulers import WarmupCosineLR
+from .tta import ReIDTTAModel
+
+__all__ = [
+    'BNNeckHead',
+    'BatchHardTripletLoss',
+    'CUHK03',
+    'DukeMTMC',
+    'MSMT17',
+    'Market1501',
+    'MergedReID',
+    'PKSampler',
+    'ReIDMetric',
+    'ReIDTTAModel',
+    'WarmupCosineLR',
+]

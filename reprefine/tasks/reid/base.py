@@ -1,0 +1,84 @@
+"""The base of the ReID data sets: images with an identity, a camera and a role."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from reprefine.engine.errors import UserError
+
+from .parsing import Photo
+
+ROLES = {'train': ('train',), 'test': ('query', 'gallery')}
+
+
+class ReIDDataset(BaseDataset):
+    """Base of the data sets: images with an identity, a camera and a role.
+
+    A sample carries ``img_path``, ``pid`` (identity in the release), ``camera`` (from 0), ``role`` (``train``,
+    ``query`` or ``gallery``) and ``gt_label``: the identity counted from 0 without gaps for training, -1 for testing,
+    whose identities no classifier knows. Junk boxes (identity -1) are left out of every split.
+
+    Args:
+        data_root: Folder of the release.
+        split: ``train``, or ``test`` for queries and gallery.
+        **kwargs: Arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
+
+    Raises:
+        UserError: The split is unknown, or the data are not complete.
+    """
+
+    def __init__(self, data_root: str, split: str = 'train', **kwargs: Any):
+        if split not in ROLES:
+            raise UserError(f'{type(self).__name__}: unknown split {split!r}; choose from {", ".join(ROLES)}')
+        self.split = split
+        super().__init__(data_root=data_root, test_mode=split == 'test', **kwargs)
+
+    def find_photos(self, role: str) -> list[Photo]:
+        """Return the photos of a role, junk included.
+
+        Raises:
+            UserError: They are not complete.
+        """
+        raise NotImplementedError
+
+    def load_data_list(self) -> list[dict]:
+        """Return the samples of the split; whatever is missing of them is told at once."""
+        samples, faults = [], []
+        for role in ROLES[self.split]:
+            try:
+                photos = self.find_photos(role)
+            except UserError as error:
+                faults.append(str(error))
+                continue
+            samples += [_sample(photo, role) for photo in photos if photo.pid >= 0]
+        name = type(self).__name__
+        if faults:
+            raise UserError(f'{name}: {"; ".join(faults)}; complete the data there, or give --data-root')
+        if self.split == 'train':
+            _number_labels(samples)
+        print_log(f'{name}: {describe(samples)}', 'current')
+        return samples
+
+
+def _sample(photo: Photo, role: str) -> dict:
+    return dict(img_path=photo.path, gt_label=-1, pid=photo.pid, camera=photo.camera, role=role)
+
+
+def _number_labels(samples: list[dict]) -> None:
+    label_of = {pid: label for label, pid in enumerate(sorted({sample['pid'] for sample in samples}))}
+    for sample in samples:
+        sample['gt_label'] = label_of[sample['pid']]
+
+
+def describe(samples: Sequence[dict]) -> str:
+    """Return the numbers of images, identities and cameras of each role in one line."""
+    by_role: dict[str, list[dict]] = {}
+    for sample in samples:
+        by_role.setdefault(sample['role'], []).append(sample)
+    return '; '.join(
+        f'{role} {len(group):,} images of {len({sample["pid"] for sample in group}):,} identities '
+        f'from {len({sample["camera"] for sample in group})} cameras'
+        for role, group in by_role.items()
+    )

@@ -1,0 +1,149 @@
+"""Import of TransReID-SSL checkpoints: ViTs pre-trained on LUPerson, and the re-identification models made of them."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.errors import UserError
+from reprefine.engine.files import complete_file
+from reprefine.models.vit_conv_stem import STEM_STRIDE, ConvStemViT, PortraitViT, portrait_grid
+
+# Where a file holds its state dict, if it is not one itself. DINO stores a student and its average, the teacher.
+CONTAINERS = ('teacher', 'state_dict', 'model')
+PREFIX = re.compile(r'(teacher\.)?(module\.)?(base\.|backbone\.)?')
+HEAD_WIDTH = 64
+RENAMES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r'(cls_token|pos_embed)', r'backbone.\1'),
+        (r'patch_embed\.((?:conv|proj)\..+)', r'backbone.patch_embed.projection.\1'),
+        (r'blocks\.(\d+)\.norm([12]\..+)', r'backbone.layers.\1.ln\2'),
+        (r'blocks\.(\d+)\.(attn\..+)', r'backbone.layers.\1.\2'),
+        (r'blocks\.(\d+)\.mlp\.fc1\.(.+)', r'backbone.layers.\1.ffn.layers.0.0.\2'),
+        (r'blocks\.(\d+)\.mlp\.fc2\.(.+)', r'backbone.layers.\1.ffn.layers.1.\2'),
+        (r'norm\.(.+)', r'backbone.ln1.\1'),
+        (r'(bottleneck\..+|classifier\.weight)', r'head.\1'),
+        # Never used again: DINO's projection head, and the ImageNet classifier that TransReID builds and does not call.
+        (r'(?:head|fc)\..+', ''),
+    )
+]
+
+
+def import_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
+    """Write a TransReID-SSL checkpoint anew under the names of this package's models.
+
+    Args:
+        source: Supervised checkpoint of TransReID-SSL, or DINO checkpoint with a ViT of its form.
+        target: File to write; it appears whole or not at all.
+
+    Returns:
+        Config of the backbone that the checkpoint fits.
+
+    Raises:
+        UserError: If the target exists, or the source cannot be read, or is not exactly such a model.
+    """
+    if Path(target).exists():
+        raise UserError(f'{target} exists: give another name, or remove it')
+    # DINO stores its command line in the file, a plain record.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        checkpoint = read_checkpoint(str(source))
+    try:
+        state_dict = rename_keys(state_dict_of(checkpoint))
+        backbone = backbone_of(state_dict)
+    except UserError as error:
+        raise UserError(f'{source} is no TransReID-SSL checkpoint of a ViT: {error}') from error
+    with complete_file(target) as partial:
+        meta = dict(source=Path(source).name, backbone=backbone)
+        torch.save(dict(meta=meta, state_dict=state_dict), partial)
+    return backbone
+
+
+def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Take the state dict out of its containers and the names out of their prefixes."""
+    for name in CONTAINERS:
+        if isinstance(checkpoint.get(name), dict):
+            checkpoint = checkpoint[name]
+    return {PREFIX.sub('', key, count=1): value for key, value in checkpoint.items()}
+
+
+def rename_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give every weight its name in a model of :class:`ConvStemViT` or :class:`PortraitViT` and ``BNNeckHead``.
+
+    Args:
+        state_dict: Weights under timm's names for the ViT, without prefix.
+
+    Raises:
+        UserError: If there are keys without a place in such a model.
+    """
+    plain = not any(key.startswith('patch_embed.conv.') for key in state_dict)
+    renamed, unexpected = {}, []
+    for key, value in state_dict.items():
+        match, new = next(((m, new) for pattern, new in RENAMES if (m := pattern.fullmatch(key))), (None, ''))
+        if match is None or not torch.is_tensor(value):
+            unexpected.append(key)
+        elif new:
+            name = match.expand(new)
+            renamed[name.replace('projection.proj.', 'projection.') if plain else name] = value
+    if unexpected:
+        raise UserError(f'unexpected keys {_listing(unexpected)}')
+    return renamed
+
+
+def backbone_of(state_dict: dict[str, Tensor]) -> dict[str, Any]:
+    """Read off the weights which backbone they are, and check that they fill exactly that one.
+
+    Args:
+        state_dict: Result of :func:`rename_keys`.
+
+    Returns:
+        Config of the backbone. Its number of attention heads is taken from their usual width, 64.
+
+    Raises:
+        UserError: If weights are missing or of another shape.
+    """
+    config = _backbone_config(state_dict)
+    arguments = {key: value for key, value in config.items() if key != 'type'}
+    with torch.device('meta'):
+        model = (ConvStemViT if 'ConvStem' in config['type'] else PortraitViT)(**arguments)
+    expected = {f'backbone.{key}': value.shape for key, value in model.state_dict().items()}
+    found = {key: value.shape for key, value in state_dict.items() if key.startswith('backbone.')}
+    wrong = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
+    if wrong:
+        raise UserError(f'missing, superfluous or of another shape than the rest asks for: {_listing(wrong)}')
+    return config
+
+
+def _backbone_config(state_dict: dict[str, Tensor]) -> dict[str, Any]:
+    def shape(name: str) -> torch.Size:
+        if f'backbone.{name}' not in state_dict:
+            raise UserError(f'it lacks backbone.{name}')
+        return state_dict[f'backbone.{name}'].shape
+
+    width = shape('cls_token')[-1]
+    blocks = {key.split('.')[2] for key in state_dict if key.startswith('backbone.layers.')}
+    arch = dict(
+        embed_dims=width,
+        num_layers=len(blocks),
+        num_heads=width // HEAD_WIDTH,
+        feedforward_channels=shape('layers.0.ffn.layers.0.0.weight')[0],
+    )
+    with_stem = 'backbone.patch_embed.projection.conv.0.weight' in state_dict
+    if with_stem:
+        channels, _, kernel, _ = shape('patch_embed.projection.conv.0.weight')
+        stem = dict(type='reprefine.ConvStemViT', stem_channels=channels, stem_kernel=kernel)
+        patch_size = STEM_STRIDE * shape('patch_embed.projection.proj.weight')[-1]
+    else:
+        stem = dict(type='reprefine.PortraitViT')
+        patch_size = shape('patch_embed.projection.weight')[-1]
+    img_size = tuple(patch_size * side for side in portrait_grid(shape('pos_embed')[1] - 1))
+    return dict(**stem, arch=arch, img_size=img_size, patch_size=patch_size)
+
+
+def _listing(names: list[str]) -> str:
+    more = f' and {len(names) - 8} more' if len(names) > 8 else ''
+    return ', '.join(sorted(names)[:8]) + more

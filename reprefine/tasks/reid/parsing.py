@@ -1,0 +1,76 @@
+"""Reading identities and cameras from the names and lists of ReID releases."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from reprefine.engine.errors import UserError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+
+
+class Photo(NamedTuple):
+    """An image with what its release says about it.
+
+    Attributes:
+        path: The file.
+        pid: Identity as the release numbers it; -1 is a junk box.
+        camera: Camera, counted from 0.
+    """
+
+    path: str
+    pid: int
+    camera: int
+
+
+def parse_folder(folder: Path, pattern: re.Pattern[str]) -> list[Photo]:
+    """Parse the names of all images in a folder.
+
+    Args:
+        folder: The folder; one that does not exist holds no images.
+        pattern: Expression with the groups ``pid`` and ``camera`` (counted from 1) that every name must begin with.
+
+    Returns:
+        The photos, sorted by name.
+
+    Raises:
+        UserError: An image is named otherwise.
+    """
+    # A leading dot marks unfinished files and what archives made on a Mac leave beside each image.
+    files = folder.iterdir() if folder.is_dir() else ()
+    images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != '.')
+    return [_parse(image, pattern) for image in images]
+
+
+def parse_list(file: Path, folder: Path, pattern: re.Pattern[str]) -> list[Photo]:
+    """Parse a list of ``path identity`` lines.
+
+    Args:
+        file: The list.
+        folder: What its paths are relative to.
+        pattern: As in :func:`parse_folder`; only the group ``camera`` is used.
+
+    Raises:
+        UserError: A line or a name is not of this form.
+    """
+    photos = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        path, _, pid = line.strip().rpartition(' ')
+        if not path or not pid.isdecimal():
+            raise UserError(f'{file}, line {number}: expected "path identity", found {line!r}')
+        photos.append(_parse(folder / path, pattern)._replace(pid=int(pid)))
+    return photos
+
+
+def _parse(image: Path, pattern: re.Pattern[str]) -> Photo:
+    match = pattern.match(image.name)
+    if match is None:
+        raise UserError(f'{image}: the name does not have the form of this data set; remove the file if it is not part')
+    return Photo(str(image), int(match['pid']), int(match['camera']) - 1)
+
+
+def absent_files(photos: Iterable[Photo], folder: Path) -> list[str]:
+    """Return the paths of photos below ``folder`` that are not there, by one walk instead of a look-up each."""
+    present = {str(path) for path in folder.rglob('*.*')}
+    return [photo.path for photo in photos if photo.path not in present]

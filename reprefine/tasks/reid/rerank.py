@@ -1,0 +1,156 @@
+"""Re-ranking by k-reciprocal encoding (Zhong et al., CVPR 2017), with sparse matrices and in blocks.
+
+Two images are similar if they share their k-reciprocal neighbours: those that are among each other's k nearest. Each
+image is encoded by weights on its reciprocal neighbours; encodings are compared by the Jaccard distance, which is
+blended with the distance of the features. Encodings are sparse, so that memory grows with the number N of images and
+not with its square; time grows with N squared, for the distances of all pairs.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from rich.progress import track
+from scipy.sparse import csc_array, csr_array
+
+from reprefine.engine.errors import UserError
+
+from .functional import BLOCK, row_blocks, squared_distance
+
+
+def reranked_blocks(
+    queries: torch.Tensor,
+    gallery: torch.Tensor,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    block: int = BLOCK,
+) -> Iterator[np.ndarray]:
+    """Compute re-ranked distances.
+
+    Args:
+        queries: Features, shape (Q, D).
+        gallery: Features, shape (G, D).
+        k1: Neighbours among which reciprocal ones are looked for.
+        k2: Nearest images, oneself included, whose encodings are averaged.
+        lambda_value: Weight of the features' distance against the Jaccard distance.
+        block: Elements of a temporary array, unless one row has more.
+
+    Returns:
+        Iterator of blocks of rows, together of shape (Q, G).
+
+    Raises:
+        UserError: There are too few images for k1 and k2.
+    """
+    features = torch.cat([queries, gallery])
+    if not 1 <= k2 <= k1 < len(features):
+        raise UserError(f'rerank: need 1 <= k2 <= k1 < images, got k2={k2}, k1={k1}, {len(features)} images')
+    neighbours, farthest = find_neighbours(features, k1, block)
+    encoding = average_neighbours(encode(features, neighbours, farthest, block), neighbours[:, :k2])
+    encoded_gallery = encoding[len(queries) :].tocsc()
+
+    def blend(part: slice) -> np.ndarray:
+        distance = squared_distance(queries[part], gallery) / farthest[part, None]
+        jaccard = [jaccard_distance(encoding[row : row + 1], encoded_gallery) for row in range(part.start, part.stop)]
+        return lambda_value * distance.numpy() + (1 - lambda_value) * np.stack(jaccard)
+
+    return (blend(part) for part in row_blocks(len(queries), len(gallery), block))
+
+
+def find_neighbours(features: torch.Tensor, k: int, block: int = BLOCK) -> tuple[np.ndarray, torch.Tensor]:
+    """Find the nearest images of every image.
+
+    Args:
+        features: Shape (N, D).
+        k: Number of neighbours.
+        block: Elements of a temporary array.
+
+    Returns:
+        Indices of the image itself and its k nearest, nearest first, shape (N, k + 1); and the squared distance to the
+        farthest image, shape (N,).
+    """
+    nearest, farthest = [], []
+    parts = row_blocks(len(features), len(features), block)
+    for part in track(parts, 'finding neighbours', transient=True, disable=len(parts) == 1):
+        distance = squared_distance(features[part], features)
+        nearest.append(distance.topk(k + 1, largest=False).indices)
+        farthest.append(distance.amax(1))
+    return torch.cat(nearest).numpy(), torch.cat(farthest).clamp(min=torch.finfo(features.dtype).tiny)
+
+
+def reciprocal_neighbours(neighbours: np.ndarray) -> csr_array:
+    """Return the 0/1 matrix (N, N) of the pairs that are among each other's neighbours, from indices of (N, k)."""
+    lists = _indicator(neighbours)
+    return lists.multiply(lists.T).tocsr()
+
+
+def _indicator(columns: np.ndarray) -> csr_array:
+    """Return the matrix (N, N) with ones at the ``columns`` (N, k) of each row."""
+    size, count = columns.shape
+    return csr_array((np.ones(columns.size, np.float32), columns.ravel(), np.arange(size + 1) * count), (size, size))
+
+
+def expand(reciprocal: csr_array, half: csr_array) -> csr_array:
+    """Add to each image's reciprocal neighbours those of a neighbour that shares more than two thirds of its own.
+
+    Args:
+        reciprocal: Reciprocal neighbours of every image among the k1 nearest, 0/1 matrix of (N, N).
+        half: The same among half as many.
+
+    Returns:
+        0/1 matrix of (N, N).
+    """
+    shared = (reciprocal @ half.T).multiply(reciprocal).tocoo()
+    accepted = 3 * shared.data > 2 * half.sum(1)[shared.col]
+    chosen = csr_array((shared.data[accepted], (shared.row[accepted], shared.col[accepted])), shared.shape)
+    expanded = (reciprocal + chosen @ half).tocsr()
+    expanded.data[:] = 1
+    return expanded
+
+
+def encode(features: torch.Tensor, neighbours: np.ndarray, farthest: torch.Tensor, block: int = BLOCK) -> csr_array:
+    """Weigh the expanded reciprocal neighbours by exp(-distance), to a sum of 1 for each image.
+
+    Args:
+        features: Shape (N, D).
+        neighbours: Indices of the image itself and its k1 nearest, shape (N, k1 + 1).
+        farthest: Squared distance to the farthest image, which scales the distances, shape (N,).
+        block: Elements of a temporary array.
+
+    Returns:
+        Weights of shape (N, N).
+    """
+    half = round((neighbours.shape[1] - 1) / 2) + 1
+    encoding = expand(reciprocal_neighbours(neighbours), reciprocal_neighbours(neighbours[:, :half]))
+    lengths = np.diff(encoding.indptr)
+    rows = np.repeat(np.arange(len(features)), lengths)
+    for part in row_blocks(encoding.nnz, features.shape[1], block):
+        i, j = rows[part], encoding.indices[part]
+        distance = (features[i] - features[j]).square_().sum(1) / farthest[i]
+        encoding.data[part] = torch.exp(-distance).numpy()
+    encoding.data /= np.repeat(encoding.sum(1), lengths)
+    return encoding
+
+
+def average_neighbours(encoding: csr_array, neighbours: np.ndarray) -> csr_array:
+    """Average the encodings (N, N) of each image's ``neighbours`` (N, k2)."""
+    return (_indicator(neighbours) @ encoding / neighbours.shape[1]).tocsr()
+
+
+def jaccard_distance(query: csr_array, gallery: csc_array) -> np.ndarray:
+    """Return 1 - sum(min) / sum(max) of an encoding with others; every encoding has the sum 1.
+
+    Args:
+        query: Shape (1, N).
+        gallery: Shape (G, N).
+
+    Returns:
+        Shape (G,).
+    """
+    # All pairs of an entry of the query and an entry of the gallery in the same column, column by column.
+    starts, lengths = gallery.indptr[query.indices], np.diff(gallery.indptr)[query.indices]
+    offsets = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    entries = offsets + np.arange(len(offsets))
+    smaller = np.minimum(np.repeat(query.data, lengths), gallery.data[entries])
+    shared = np.bincount(gallery.indices[entries], smaller, minlength=gallery.shape[0])
+    return 1 - shared / (2 - shared)

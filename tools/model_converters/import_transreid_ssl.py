@@ -1,0 +1,34 @@
+"""Turn a checkpoint of TransReID-SSL, pre-trained on LUPerson or trained on a ReID set, into one for our configs."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/model_converters/import_transreid_ssl.py vit_small_cfs_lup.pth checkpoints/vit-small_luperson.pth
+  python tools/train.py configs/baselines/reid/vit-small_120e_market1501-256x128.py \\
+      --cfg-options load_from=checkpoints/vit-small_luperson.pth
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', help='checkpoint of TransReID-SSL, read weights-only')
+    parser.add_argument('out', help='file to write; it must not exist yet')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Rename, check that nothing is missing or left over, write, and say which backbone the file fits."""
+    from reprefine.tasks.reid.checkpoint import import_checkpoint
+
+    backbone = import_checkpoint(args.checkpoint, args.out)
+    print(f'{args.out}: fits model.backbone = {backbone}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

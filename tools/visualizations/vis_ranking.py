@@ -1,0 +1,59 @@
+"""Draw the gallery images that a ReID checkpoint ranks first for some of the queries."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments
+from reprefine.engine.testing import add_test_arguments, test
+from reprefine.tasks.reid.plot import plot_ranking
+from reprefine.tasks.reid.predictions import Predictions
+
+EXAMPLE = """example:
+  python tools/visualizations/vis_ranking.py CONFIG.py epoch_120.pth --out ranking.png --topk 10 --num 8
+
+A row starts with the query. Gallery images are framed green if they show the same person and red if not; those of the
+query's own camera are left out where they show the same person. Above an image: identity, and camera from 1."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of a ReID model')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
+    parser.add_argument('--topk', type=int, default=10, metavar='K', help='gallery images of each query')
+    parser.add_argument('--num', type=int, default=8, metavar='N', help='number of queries, spread over all')
+    parser.add_argument('--work-dir', help='folder for the log (default: mirrors the path of the config)')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    if min(args.topk, args.num) < 1:
+        raise UserError('--topk and --num must be positive')
+    if args.out.suffix != '.png':
+        raise UserError(f'--out {args.out}: name a .png file')
+    with tempfile.TemporaryDirectory() as folder:
+        features = Path(folder, 'features.npz')
+        test(test_arguments(args, features))
+        hits = plot_ranking(Predictions.load(features), args.out, args.topk, args.num)
+    print(f'{args.out}: {len(hits)} queries, {sum(hits)} with the right person first')
+
+
+def test_arguments(args: argparse.Namespace, features: Path) -> argparse.Namespace:
+    """Return what makes tools/test.py write the features of all test images."""
+    parser = argparse.ArgumentParser()
+    add_test_arguments(parser)
+    options = {**(args.cfg_options or {}), 'test_evaluator.out_file': str(features)}
+    given = dict(work_dir=args.work_dir, data_root=args.data_root, cfg_options=options)
+    return parser.parse_args([args.config, args.checkpoint], argparse.Namespace(**given))
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
