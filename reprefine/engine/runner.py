@@ -34,9 +34,9 @@ class Runner(MMEngineRunner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     @staticmethod
-    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
         """Build a data loader whose data set names the file it cannot read."""
-        loader = MMEngineRunner.build_dataloader(*args, **kwargs)
+        loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), *args, **kwargs)
         name_unreadable_files(loader.dataset)
         return loader
 
@@ -93,6 +93,14 @@ class Runner(MMEngineRunner):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         return model
+
+
+def _with_plain_collate(dataloader: DataLoader | dict) -> DataLoader | dict:
+    """Drop the scope that inheriting another package's config leaves: mmengine would hand it to the function."""
+    collate = dataloader.get('collate_fn') if isinstance(dataloader, dict) else None
+    if not isinstance(collate, dict):
+        return dataloader
+    return {**dataloader, 'collate_fn': {key: value for key, value in collate.items() if key != '_scope_'}}
 
 
 def _without_config(checkpoint: dict[str, Any]) -> dict[str, Any]:

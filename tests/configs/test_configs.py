@@ -1,35 +1,25 @@
-"""Every config of the tree loads, and trains and tests for a few iterations on its data."""
+"""The configs of the tree: short leaves, each refinement with its twin, metafiles that name what exists."""
 
-import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from reprefine.engine.launch import load_config
-from tests.helpers.run import run_test, run_train
-
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+from tests.configs.brief import ROOT
+from tests.configs.walk import CONFIGS, configs_below
 
 
-def test_the_tree_is_found():
-    assert len(CONFIGS) >= 8
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_config_trains_and_tests(path, tmp_path):
-    options = ['train_dataloader.dataset.indices=32', 'val_dataloader.dataset.indices=20']
-    cfg = load_config(str(path))
-    if cfg.train_cfg.get('max_epochs'):
-        options.append('train_cfg.max_epochs=1')
-    if cfg.get('load_from'):
-        options.append('load_from=None')
-    assert run_train(str(path), '--work-dir', str(tmp_path), '--cfg-options', *options) == 0
-    metrics = tmp_path / 'metrics.json'
-    few = ['--cfg-options', 'test_dataloader.dataset.indices=20', '--work-dir', str(tmp_path)]
-    assert run_test(str(path), str(tmp_path / 'epoch_1.pth'), '--out', str(metrics), *few) == 0
-    assert json.loads(metrics.read_text())['accuracy/top1'] % 5 == 0  # of 20 images
+def test_every_config_is_trained_and_tested_by_one_of_these_files():
+    files = Path(__file__).parent.glob('test_*.py')
+    arguments = ' '.join(
+        re.search(r'configs_below\((.*?)\)', file.read_text(), re.S)[1]
+        for file in files
+        if file.name != Path(__file__).name
+    )
+    assert len(CONFIGS) > 80
+    assert configs_below(*re.findall(r"'([\w/]+)'", arguments)) == CONFIGS
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -38,10 +28,9 @@ def test_leaf_configs_are_short(path):
 
 
 def test_every_denoiserep_config_has_its_unrefined_twin():
-    for path in (p for p in CONFIGS if 'denoiserep' in p.parts):
-        model = load_config(str(path)).model
-        twins = [p for p in CONFIGS if 'baselines' in p.parts and load_config(str(p)).model == model.model]
-        assert twins, path
+    baselines = [load_config(str(path)).model for path in configs_below('baselines')]
+    for path in configs_below('denoiserep'):
+        assert load_config(str(path)).model.model in baselines, path
 
 
 @pytest.mark.parametrize('file', sorted((ROOT / 'configs').rglob('metafile.yml')), ids=lambda file: file.parent.name)

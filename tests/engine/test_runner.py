@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from reprefine.engine.runner import Runner
 from tests.helpers.run import DENOISED, DIGITS, SMALL, run_test, run_train, train_digits
 
 
@@ -82,3 +83,15 @@ def test_load_from_starts_a_new_run(trained, tmp_path):
     assert after['meta']['epoch'] == 1
     for key, value in before['state_dict'].items():
         assert torch.equal(after['state_dict'][key], value)
+
+
+def test_a_collate_function_of_an_inherited_config_gets_no_scope():
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=2,
+            dataset=torch.utils.data.TensorDataset(torch.arange(4)),
+            sampler=torch.utils.data.SequentialSampler(range(4)),
+            collate_fn=dict(type='default_collate', _scope_='mmpretrain'),
+        )
+    )
+    assert [batch[0].tolist() for batch in loader] == [[0, 1], [2, 3]]

@@ -1,0 +1,97 @@
+"""Options that make any config of the tree a run of two iterations, with small images and nothing downloaded."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# Sizes of images and crops; those above LARGE are divided by SHRINK.
+SIZES = ('scale', 'scales', 'crop_size', 'size', 'stride')
+LARGE, SHRINK = 320, 8
+# An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
+DETECTOR = dict(score_thr=0.0, max_per_img=20, nms_pre=100)
+ROOT = Path(__file__).parents[2]
+
+
+def brief_options(cfg: Config) -> list[str]:
+    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, two test batches."""
+    options: dict[str, Any] = {}
+    for name in LOADERS:
+        if cfg.get(name):
+            options |= _loader(name, cfg[name])
+    if cfg.train_cfg.get('max_iters'):
+        options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
+    else:
+        options |= {'train_cfg.max_epochs': 1, 'default_hooks.checkpoint.interval': 1}
+    options['default_hooks.checkpoint.save_optimizer'] = False
+    if cfg.get('load_from'):
+        options['load_from'] = None
+    for path, node in nodes(cfg._cfg_dict):
+        if path.startswith('model'):
+            options |= _without_download(path, node)
+        if path.startswith(('model.train_cfg', 'model.test_cfg')):
+            options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
+            if node.get('type') == 'RandomSampler':
+                options[f'{path}.num'] = 16
+        if path.startswith(LOADERS) or path.startswith('model.'):
+            options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+def _loader(name: str, loader: Mapping) -> dict[str, Any]:
+    # Two identities with four images each, where a batch is made of identities.
+    batch = 8 if loader.get('batch_sampler', {}).get('type') == 'reprefine.PKSampler' else 2
+    options = {f'{name}.batch_size': batch, f'{name}.num_workers': 0}
+    if 'persistent_workers' in loader:
+        options[f'{name}.persistent_workers'] = False
+    for path, node in nodes(loader['dataset'], f'{name}.dataset'):
+        plain = not ({'dataset', 'datasets', 'transforms'} & node.keys())
+        if plain and ({'data_root', 'source'} & node.keys()):
+            options[f'{path}.indices'] = 2 * batch
+    return options
+
+
+def _without_download(path: str, node: Mapping) -> dict[str, Any]:
+    options = {}
+    init = node.get('init_cfg')
+    if isinstance(init, Mapping) and init.get('type') == 'Pretrained':
+        options[f'{path}.init_cfg'] = None
+    if isinstance(node.get('pretrained'), str):
+        options[f'{path}.pretrained'] = None
+    return options
+
+
+def nodes(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
+    """Yield every dict below ``node`` with its dotted path."""
+    if isinstance(node, Mapping):
+        yield path, node
+        for key, value in node.items():
+            yield from nodes(value, f'{path}.{key}' if path else key)
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from nodes(value, f'{path}.{index}')
+
+
+def _is_large(value: Any) -> bool:
+    flat = _numbers(value)
+    return bool(flat) and max(flat) > LARGE
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def _small(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_small(item) for item in value)
+    return max(1, int(value) // SHRINK)
+
+
+def data_roots(cfg: Config) -> list[str]:
+    """Return the folders that the config's data sets lie in, none if they need no files."""
+    found = [node.get('data_root') for name in LOADERS for _, node in nodes(cfg.get(name) or {})]
+    return sorted({root.rstrip('/') for root in found if isinstance(root, str)})
