@@ -1,0 +1,7 @@
+"""Face parsing: CelebAMask-HQ, its converter, and the transforms and the hook it needs."""
+
+from .dataset import CelebAMaskHQ
+from .hooks import FaceVisualizationHook
+from .transforms import RandomFaceFlip, ResizeToMask
+
+__all__ = ['CelebAMaskHQ', 'FaceVisualizationHook', 'RandomFaceFlip', 'ResizeToMask']

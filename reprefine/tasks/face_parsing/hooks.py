@@ -1,0 +1,32 @@
+"""Drawing of predictions that are smaller than the image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+from mmengine.runner import Runner
+from mmseg.engine.hooks import SegVisualizationHook
+
+from reprefine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FaceVisualizationHook(SegVisualizationHook):
+    """mmseg's hook, for images that :class:`ResizeToMask` resized: it draws on the image at the label map's size."""
+
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Sequence[Any], mode: str = 'val'
+    ) -> None:
+        if not self.draw or mode == 'train' or not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        for sample in outputs:
+            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            self._visualizer.add_datasample(
+                f'{mode}_{Path(sample.img_path).name}',
+                mmcv.imresize(image, sample.ori_shape[::-1]),
+                data_sample=sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=runner.iter,
+            )

@@ -1,0 +1,5 @@
+"""Facial landmarks: the error rates of WFLW, and its test subsets."""
+
+from .metric import LandmarkErrorRates
+
+__all__ = ['LandmarkErrorRates']

@@ -1,0 +1,50 @@
+"""Test a landmark model on WFLW's test set and on its six subsets of difficult faces."""
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/analysis_tools/test_wflw_subsets.py configs/baselines/landmarks/hrnetv2-w18_60e_wflw-256x256.py \\
+      work_dirs/baselines/landmarks/hrnetv2-w18_60e_wflw-256x256/epoch_60.pth --out subsets.json
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics of each subset')
+    parser.add_argument('--work-dir', help='folder for the logs (default: mirrors the path of the config)')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    import mmengine
+
+    from reprefine.engine.files import complete_file
+    from reprefine.tasks.landmarks.subsets import evaluate_subsets
+
+    results = evaluate_subsets(args.config, args.checkpoint, args.work_dir, args.cfg_options, args.data_root)
+    names = list(results['full'])
+    table = Table('subset', *names)
+    for subset, metrics in results.items():
+        table.add_row(subset, *(f'{metrics[name]:.4f}' for name in names))
+    Console().print(table)
+    with complete_file(args.out) as partial:
+        if partial:
+            mmengine.dump(results, partial, file_format='json', indent=2)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,45 @@
+"""Prepare CelebAMask-HQ: merge the masks of the parts into one label map for each face, and write the split lists.
+
+The raw files are only read. An interrupted call continues where it stopped.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/dataset_tools/prepare_celebamask_hq.py data/celebamask-hq
+  python tools/dataset_tools/prepare_celebamask_hq.py data/toy/celebamask-hq --allow-partial"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('data_root', type=Path, help='folder of CelebAMask-HQ as downloaded; receives the results')
+    parser.add_argument(
+        '--split', choices=['celeba', 'random'], default='celeba', help="follow CelebA's splits (default), or shuffle"
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of --split random (default: 0)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='number of processes (default: all cores)')
+    parser.add_argument('--allow-partial', action='store_true', help='accept fewer than the 30,000 faces')
+    parser.add_argument('--check', action='store_true', help='compare the results with the raw files; write nothing')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    from reprefine.tasks.face_parsing.prepare import check, list_file, make_plan, prepare
+
+    plan = make_plan(args.data_root, args.split, args.seed, args.allow_partial)
+    (check if args.check else prepare)(plan, args.workers)
+    for split, faces in plan.splits.items():
+        print(f'{args.data_root / list_file(split)}: {len(faces):,} faces')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
