@@ -54,22 +54,38 @@ def name_unreadable_files(dataset: Any) -> None:
 
 
 def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
-    """Refuse a config whose data sets lie in a folder that does not exist, before a model is built.
+    """Refuse a config whose data sets lack their folder, or files and folders in it, before a model is built.
 
     Args:
         cfg: The config.
         loaders: Names of the data loaders that will be used.
 
     Raises:
-        UserError: With the config path of the data set and its folder.
+        UserError: With the config path of the data set and everything that is expected and missing.
     """
     for name in loaders:
         for path, node in _nodes(cfg.get(name) or {}, name):
             root = node.get('data_root')
-            if root and '://' not in root and not Path(root).expanduser().is_dir() and not _downloads(node):
+            if not isinstance(root, str) or not root or '://' in root or _downloads(node):
+                continue
+            if not Path(root).expanduser().is_dir():
                 raise UserError(
                     f'{path}.data_root: folder {root} does not exist; put the data there or give --data-root'
                 )
+            folder = Path(root).expanduser()
+            if missing := [f'{key} {part}' for key, part in _parts(node) if not (folder / part).exists()]:
+                raise UserError(f'{path}: {root} lacks {", ".join(missing)}; unpack the rest there or give --data-root')
+
+
+def _parts(node: dict) -> Iterator[tuple[str, str]]:
+    """Yield the files and folders that a data set of a host joins to its root, and the keys that name them."""
+    if str(node.get('type')).startswith('reprefine.'):
+        return  # ours say themselves what they lack, and how to make it
+    prefix = node.get('data_prefix')
+    named = {'ann_file': node.get('ann_file')}
+    named |= {f'data_prefix.{key}': value for key, value in prefix.items()} if isinstance(prefix, dict) else {}
+    named |= {'data_prefix': prefix} if isinstance(prefix, str) else {}
+    yield from ((key, value) for key, value in named.items() if isinstance(value, str) and value)
 
 
 def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict]]:

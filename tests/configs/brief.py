@@ -26,11 +26,16 @@ def brief_options(cfg: Config) -> list[str]:
     else:
         options |= {'train_cfg.max_epochs': 1, 'default_hooks.checkpoint.interval': 1}
     options['default_hooks.checkpoint.save_optimizer'] = False
+    for path, node in nodes(cfg.get('param_scheduler'), 'param_scheduler'):
+        if node.get('begin'):
+            options[f'{path}.begin'] = 0  # what begins after the end of the brief run is refused
     if cfg.get('load_from'):
         options['load_from'] = None
     for path, node in nodes(cfg._cfg_dict):
         if path.startswith('model'):
             options |= _without_download(path, node)
+            if node.get('type') == 'reprefine.TimmViT':
+                options[f'{path}.model_args.depth'] = 1
         if path.startswith(('model.train_cfg', 'model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
@@ -42,7 +47,9 @@ def brief_options(cfg: Config) -> list[str]:
 
 def _loader(name: str, loader: Mapping) -> dict[str, Any]:
     # Two identities with four images each, where a batch is made of identities.
-    batch = 8 if loader.get('batch_sampler', {}).get('type') == 'reprefine.PKSampler' else 2
+    # Some hosts test images of different sizes, one by one.
+    identities = loader.get('batch_sampler', {}).get('type') == 'reprefine.PKSampler'
+    batch = 8 if identities else min(2, loader.get('batch_size', 2))
     options = {f'{name}.batch_size': batch, f'{name}.num_workers': 0}
     if 'persistent_workers' in loader:
         options[f'{name}.persistent_workers'] = False
@@ -58,8 +65,8 @@ def _without_download(path: str, node: Mapping) -> dict[str, Any]:
     init = node.get('init_cfg')
     if isinstance(init, Mapping) and init.get('type') == 'Pretrained':
         options[f'{path}.init_cfg'] = None
-    if isinstance(node.get('pretrained'), str):
-        options[f'{path}.pretrained'] = None
+    if pretrained := node.get('pretrained'):
+        options[f'{path}.pretrained'] = None if isinstance(pretrained, str) else False
     return options
 
 

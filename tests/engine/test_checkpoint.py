@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -127,3 +128,27 @@ def test_floor():
     check_match(match, 'a.pth', 0.5)
     with pytest.raises(UserError, match=r'a.pth belongs to another model: 53.3% .*not filled: 0.bias, 1.weight'):
         check_match(match, 'a.pth', 0.6)
+
+
+def test_what_a_module_takes_out_of_the_file_on_purpose_is_not_missing():
+    class Windowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+            self.register_buffer('table', torch.arange(3.0))
+            self._register_load_state_dict_pre_hook(lambda state, *_: state.pop('table', None))
+
+    file = {'weight': torch.ones(2), 'table': torch.zeros(9)}
+    model = Windowed()
+    match = load_weights(model, file)
+    assert (match.share, match.unfilled) == (1, [])
+    assert model.weight.tolist() == [1, 1]
+    assert model.table.tolist() == [0, 1, 2]
+    assert load_weights(Windowed(), {'weight': torch.ones(2)}).unfilled == ['table']
+
+
+def test_arrays_without_content_load(tmp_path):
+    """The key points of mmpose's data sets come with empty arrays."""
+    file = tmp_path / 'epoch_1.pth'
+    torch.save({'meta': np.empty((0, 2)), 'state_dict': {'weight': torch.ones(1)}}, file)
+    assert read_checkpoint(str(file))['meta'].shape == (0, 2)

@@ -117,3 +117,25 @@ def test_data_set_that_downloads_needs_no_folder(tmp_path, name):
     check_data_folders(loader(**cifar), ['train_dataloader'])
     with pytest.raises(UserError, match='gone'):
         check_data_folders(loader(**cifar, download=False), ['train_dataloader'])
+
+
+def test_everything_that_a_half_unpacked_data_set_lacks_is_listed(tmp_path):
+    (tmp_path / 'train2017').mkdir()
+    prefix = dict(img='train2017/', panoptic='panoptic/')
+    node = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='annotations/train.json', data_prefix=prefix)
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=node))))
+    with pytest.raises(UserError) as error:
+        check_data_folders(cfg, ['train_dataloader'])
+    assert str(error.value) == (
+        f'train_dataloader.dataset.dataset: {tmp_path} lacks ann_file annotations/train.json, data_prefix.panoptic '
+        'panoptic/; unpack the rest there or give --data-root'
+    )
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'train.json').touch()
+    (tmp_path / 'panoptic').mkdir()
+    check_data_folders(cfg, ['train_dataloader'])
+
+
+def test_data_sets_of_this_package_say_themselves_what_they_lack(tmp_path):
+    node = dict(type='reprefine.CelebAMaskHQ', data_root=str(tmp_path), ann_file='train_celebahqmask.txt')
+    check_data_folders(Config(dict(train_dataloader=dict(dataset=node))), ['train_dataloader'])

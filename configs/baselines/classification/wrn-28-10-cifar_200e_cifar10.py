@@ -1,0 +1,3 @@
+_base_ = './wrn-28-2-cifar_200e_cifar10.py'
+
+model = dict(backbone=dict(widen_factor=10), head=dict(in_channels=640))
