@@ -91,10 +91,15 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _use_amp(cfg: Config) -> None:
+    """Choose mmengine's mixed precision, or bfloat16 on the CPU where there is no GPU."""
     wrapper = cfg.optim_wrapper
-    if not torch.cuda.is_available():
-        raise UserError('--amp: training in mixed precision needs a GPU')
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(f'--amp: optim_wrapper.type is {wrapper.type}; it must be OptimWrapper')
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+    if torch.cuda.is_available():
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    print('--amp: there is no GPU, so the forward pass runs in bfloat16 on the CPU')
+    wrapper.type = 'reprefine.CPUAmpOptimWrapper'
+    for option in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(option, None)

@@ -15,6 +15,7 @@ from .convert import (
 )
 from .fit import DenoiseFitLoop, FeatureMoments, collect_moments, expected_noise_losses, fit_closed_form
 from .hooks import DenoiseFuseHook, DenoisePhaseHook, phase_at
+from .import_published import import_published
 from .layers import DenoiseConv2d, DenoiseLinear
 from .wrapper import DenoiseRep
 
@@ -35,6 +36,7 @@ __all__ = [
     'fit_closed_form',
     'fuse',
     'fuse_checkpoint',
+    'import_published',
     'is_converted',
     'is_fused',
     'noise_loss',

@@ -89,7 +89,7 @@ def convert(
     for candidate in skipped:
         warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
     state = DenoiseState([c.name for c in chosen])
-    timesteps = assign_timesteps(model, state.layer_names, timestep, steps)
+    timesteps = assign_timesteps(state.layer_names, timestep, steps)
     layers = [
         (DenoiseLinear if isinstance(candidate.layer, nn.Linear) else DenoiseConv2d).from_host(
             candidate.layer,
@@ -205,6 +205,7 @@ def set_phase(model: nn.Module, phase: str) -> None:
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase
+    state.merged.clear()
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:

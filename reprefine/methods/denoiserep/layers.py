@@ -1,5 +1,6 @@
 """Linear and convolution layers with a denoiser that folds into their weight."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -94,9 +95,25 @@ class _DenoiseLayer(nn.Module):
         """Run the layer; which weights act and whether the noise loss is recorded depends on phase and mode."""
         if self.training and self.state.learns_noise:
             return self._noise_learning_forward(x)
-        if not self.training and not self.state.denoise_eval:
+        if self.training:
+            return self._host_forward(x, *self.effective_weight_bias(bias_noise=self._draw_bias_noise()))
+        if not self.state.denoise_eval:
             return self._host_forward(x, self.weight, self.bias)
-        return self._host_forward(x, *self.effective_weight_bias(bias_noise=self._draw_bias_noise()))
+        return self._host_forward(x, *self.state.merged.of(self))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; weights merged before are forgotten.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
+        self.state.merged.forget(self)
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast, as every such method of a module does; weights merged before are forgotten."""
+        self.state.merged.forget(self)
+        return super()._apply(fn, recurse)
 
     def _noise_learning_forward(self, x: Tensor) -> Tensor:
         is_joint, on_output = self.state.phase == 'joint', self.side == 'output'
@@ -108,7 +125,7 @@ class _DenoiseLayer(nn.Module):
         return self._host_forward(x, *self.effective_weight_bias(bias_noise=self._draw_bias_noise()))
 
     def _draw_bias_noise(self) -> Tensor | None:
-        if not (self.bias_noise and self.training):
+        if not self.bias_noise:
             return None
         return torch.randn(len(self.denoiser.weight), generator=self.state.generator, device=self.weight.device)
 

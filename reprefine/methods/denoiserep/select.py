@@ -103,11 +103,10 @@ def _walk(module: nn.Module, prefix: str = ''):
         yield from _walk(child, f'{name}.')
 
 
-def assign_timesteps(model: nn.Module, names: Sequence[str], policy: TimestepPolicy, steps: int) -> dict[str, int]:
+def assign_timesteps(names: Sequence[str], policy: TimestepPolicy, steps: int) -> dict[str, int]:
     """Return the timestep of every converted layer.
 
     Args:
-        model: Root of the names; only the policy ``'reference'`` looks at it.
         names: Qualified names in forward order.
         policy: ``'descending'`` (N..1, the published intention), ``'ascending'``, ``'reference'`` (the counter of the
             released code, which restarts in every sub-tree), an int for all, a list in order, or a dict from regular
@@ -125,7 +124,7 @@ def assign_timesteps(model: nn.Module, names: Sequence[str], policy: TimestepPol
     if policy == 'ascending':
         return {name: i + 1 for i, name in enumerate(names)}
     if policy == 'reference':
-        return _reference_timesteps(model, set(names), count)
+        return reference_timesteps(names)
     if isinstance(policy, int):
         return dict.fromkeys(names, policy)
     if isinstance(policy, dict):
@@ -144,16 +143,18 @@ def _first_match(name: str, policy: dict[str, int]) -> int:
     raise UserError(f"no pattern of the timestep dict matches the layer '{name}'")
 
 
-def _reference_timesteps(module: nn.Module, names: set[str], timestep: int, prefix: str = '') -> dict[str, int]:
-    """Count down among the direct children; every sub-tree starts from the counter's value at its own place."""
+def reference_timesteps(names: Sequence[str]) -> dict[str, int]:
+    """Return the timesteps of the released code, whose counter is passed down by value.
+
+    Only converted layers that stand beside a layer, or beside a module that holds it, count before it.
+
+    Args:
+        names: Qualified names of the converted layers in registration order.
+    """
     found: dict[str, int] = {}
-    for attribute, child in module.named_children():
-        name = f'{prefix}{attribute}'
-        if name in names:
-            found[name] = timestep
-            timestep -= 1
-        else:
-            found |= _reference_timesteps(child, names, timestep, f'{name}.')
+    for name in names:
+        parents = (other.rpartition('.')[0] for other in found)
+        found[name] = len(names) - sum(not parent or name.startswith(f'{parent}.') for parent in parents)
     return found
 
 

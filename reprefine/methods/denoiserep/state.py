@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .merged import MergedWeights
+
 PHASES = ('denoise', 'backbone', 'joint', 'eval_only')
 
 
@@ -21,6 +23,7 @@ class DenoiseState:
         phase: One of :data:`PHASES`; see :func:`~.convert.set_phase`.
         denoise_eval: Whether evaluation uses the denoised layers (True) or the plain host.
         generator: Generator of the noise, None for torch's global one.
+        merged: Merged weights of the layers in evaluation.
         trainable: ``requires_grad`` of every parameter as the host set it, taken at the first phase change.
     """
 
@@ -29,6 +32,7 @@ class DenoiseState:
         self.phase = 'denoise'
         self.denoise_eval = True
         self.generator: torch.Generator | None = None
+        self.merged = MergedWeights()
         self.trainable: dict[nn.Parameter, bool] = {}
         self._is_open = False
         self._losses: dict[str, list[Tensor]] = {}

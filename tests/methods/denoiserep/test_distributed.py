@@ -54,3 +54,16 @@ def test_reduced_moments_and_fit_are_those_of_one_process(ranks):
     assert_same(first['state'], second['state'])
     for key, value in model.state_dict().items():
         torch.testing.assert_close(first['state'][key], value, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize('host', workers.HOSTS_OF_TWO)
+def test_real_hosts_stay_equal_on_both_ranks_over_two_phase_changes(ranks, host):
+    """Each rank has batches of its own, and each phase leaves one half of the parameters unused."""
+    first, second = (rank[host] for rank in ranks)
+    assert_same(first['parameters'], second['parameters'])
+    assert not torch.equal(first['losses'], second['losses'])
+    assert torch.cat([first['losses'], second['losses']]).isfinite().all()
+    moved = {name for name, value in first['parameters'].items() if not torch.equal(value, first['start'][name])}
+    predictors = {name for name in first['start'] if '.denoiser.' in name}
+    assert predictors <= moved
+    assert len(moved - predictors) > len(predictors)

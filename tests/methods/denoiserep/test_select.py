@@ -231,7 +231,7 @@ def vit_of_the_tutorial(depth: int, with_head: bool) -> nn.Module:
 def test_reference_policy_reproduces_the_released_counters():
     cifar = vit_of_the_tutorial(6, True)
     names = [c.name for c in find_layers(cifar, '')]
-    timesteps = list(assign_timesteps(cifar, names, 'reference', 1000).values())
+    timesteps = list(assign_timesteps(names, 'reference', 1000).values())
     assert timesteps == [26, *[26, 25, 26, 25] * 6, 26]
     reid = TinyViT(depth=12)
     assert [row.timestep for row in convert(reid, 'mlp', timestep='reference')] == [24, 23] * 12

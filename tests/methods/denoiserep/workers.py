@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
@@ -12,9 +13,11 @@ from torch import nn
 from reprefine.methods.denoiserep import DenoiseRep, collect_moments, fit_closed_form, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
 
+from .test_hosts import HOSTS, stock_config
 from .toys import ToyClassifier, build, images
 
 LABELS = torch.arange(8) % 5
+HOSTS_OF_TWO = ('segformer, depthwise', 'mask r-cnn swin')
 PHASES = ('denoise', 'denoise', 'backbone', 'backbone', 'denoise', 'joint', 'backbone')
 
 
@@ -63,8 +66,28 @@ def work(rank: int, folder: str) -> None:
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
     dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     results = {'sgd': train(rank, 'sgd'), 'adamw': train(rank, 'adamw'), 'bf16': train(rank, 'sgd', True)}
-    torch.save(results | {'fit': fit(rank)}, Path(folder) / f'rank{rank}.pth')
+    results |= {'fit': fit(rank)} | {host: train_host(rank, host) for host in HOSTS_OF_TWO}
+    torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()
+
+
+def train_host(rank: int, host: str) -> dict:
+    """Two phase changes of a real model, each rank with batches of its own."""
+    library, text, include, _, make_batch, _ = HOSTS[host]
+    torch.manual_seed(0)
+    model = DenoiseRep(stock_config(library, text), include=include).train()
+    model.init_weights()
+    parallel = MMDistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+    optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), 1e-3))
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    torch.manual_seed(1 + rank)
+    np.random.seed(1 + rank)
+    logs = []
+    for phase in ('denoise', 'backbone', 'denoise'):
+        set_phase(model, phase)
+        logs += [parallel.train_step(make_batch(), optimizer) for _ in range(2)]
+    losses = torch.stack([log['loss'].detach() for log in logs])
+    return {'start': start, 'parameters': {name: p.detach() for name, p in model.named_parameters()}, 'losses': losses}
 
 
 def train(rank: int, name: str, autocast: bool = False) -> dict:

@@ -1,0 +1,29 @@
+"""The Python code in docs/ runs, block by block, as a reader would type it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = sorted((Path(__file__).parents[1] / 'docs').rglob('*.md'))
+BLOCK = re.compile(r'^```python\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+
+
+def padded(text: str, block: re.Match) -> str:
+    """Code of a block, on the lines that it has in the document."""
+    return '\n' * text.count('\n', 0, block.start(1)) + block[1]
+
+
+@pytest.mark.parametrize('document', DOCS, ids=lambda path: path.name)
+def test_code_runs(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, names = document.read_text(), {'__name__': 'document'}
+    for block in BLOCK.finditer(text):
+        exec(compile(padded(text, block), str(document), 'exec'), names)  # noqa: S102
+
+
+def test_each_part_of_the_guide_to_any_model_is_code():
+    text = next(path for path in DOCS if path.name == 'denoiserep_any_model.md').read_text()
+    code = '\n'.join(block[1] for block in BLOCK.finditer(text))
+    for part in ('timm.create_model', 'resnet18(', 'convert(', 'noise_loss(', 'fuse(', 'set_phase('):
+        assert part in code

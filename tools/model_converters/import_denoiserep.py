@@ -1,0 +1,59 @@
+"""Turn a checkpoint of the released DenoiseRep code into one for our configs.
+
+With a DenoiseRep config the predictors are kept, for training on or folding. With its baseline config they are left
+out: that is the model whose accuracy the released code reports, since it evaluates the stored weights as they are.
+The released code also saves merged weights together with their predictors, and such a file cannot always be told from
+an unmerged one; in case of doubt take the baseline config.
+"""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/model_converters/import_denoiserep.py \\
+      configs/denoiserep/classification/vit-tiny_denoiserep_digits.py published.pth imported.pth \\
+      --rename '^blocks\\.(\\d+)\\.mlp\\.fc2=backbone.layers.\\1.ffn.layers.1'
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='DenoiseRep config that the checkpoint is for, or its baseline config')
+    parser.add_argument('checkpoint', help='checkpoint of the released code, read weights-only')
+    parser.add_argument('out', help='file to write; it must not exist yet')
+    parser.add_argument(
+        '--rename',
+        nargs='+',
+        default=[],
+        metavar='PATTERN=REPLACEMENT',
+        help='regular expressions from the names in the file to those of the config, applied in turn; an empty name '
+        'drops the weight',
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Build the model of the config, map names, check that nothing is missing or left over, and write."""
+    from reprefine.engine.build import build_model
+    from reprefine.engine.errors import UserError
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.denoiserep import DenoiseRep, import_published
+
+    if wrong := [rename for rename in args.rename if '=' not in rename]:
+        raise UserError(f'--rename {wrong[0]}: expected PATTERN=REPLACEMENT')
+    model = build_model(load_config(args.config, args.cfg_options, args.data_root))
+    renames = [tuple(rename.rsplit('=', 1)) for rename in args.rename]
+    count = import_published(model, args.checkpoint, args.out, renames)
+    kept = 'kept' if isinstance(model, DenoiseRep) else 'left out'
+    print(f'{args.out}: fits {args.config}; {count} denoisers {kept}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
