@@ -111,7 +111,11 @@ def load_weights(
     source = checkpoint.get('state_dict', checkpoint)
     state_dict = {_revise(key, revise_keys): value for key, value in source.items() if torch.is_tensor(value)}
     keys = {}
-    hook = model.register_load_state_dict_post_hook(lambda _, found: keys.update(found._asdict()))
+    offered = set(state_dict)  # to which a wrapper adds the names that it gives them
+    hooks = (
+        model.register_load_state_dict_post_hook(lambda _, found: keys.update(found._asdict())),
+        model.register_load_state_dict_pre_hook(lambda _, given, *rest: offered.update(given)),
+    )
     reshaped = []
     try:
         model.load_state_dict(_with_metadata(state_dict, source), strict=False)
@@ -121,9 +125,10 @@ def load_weights(
         if not reshaped:
             raise
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     # Swin Transformer V2 takes tables that follow from its window size out of the file on purpose.
-    missing = [key for key in keys['missing_keys'] if key not in state_dict and not key.endswith('num_batches_tracked')]
+    missing = [key for key in keys['missing_keys'] if key not in offered and not key.endswith('num_batches_tracked')]
     unfilled = [key for key in missing + reshaped if key not in may_lack]
     sizes = {name: t.numel() for name, t in _named_tensors(model) if name not in may_lack}
     share = 1 - sum(sizes.get(key, 0) for key in unfilled) / max(sum(sizes.values()), 1)

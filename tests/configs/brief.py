@@ -24,7 +24,9 @@ def brief_options(cfg: Config) -> list[str]:
     if cfg.train_cfg.get('max_iters'):
         options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
     else:
-        options |= {'train_cfg.max_epochs': 1, 'default_hooks.checkpoint.interval': 1}
+        options['default_hooks.checkpoint.interval'] = 1
+        if cfg.train_cfg.get('type') != 'reprefine.DenoiseFitLoop':  # that is one epoch as it stands
+            options['train_cfg.max_epochs'] = 1
     options['default_hooks.checkpoint.save_optimizer'] = False
     for path, node in nodes(cfg.get('param_scheduler'), 'param_scheduler'):
         if node.get('begin'):
@@ -36,10 +38,14 @@ def brief_options(cfg: Config) -> list[str]:
             options |= _without_download(path, node)
             if node.get('type') == 'reprefine.TimmViT':
                 options[f'{path}.model_args.depth'] = 1
+            if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
+                options[f'{path}.num_layers'] = 1
         if path.startswith(('model.train_cfg', 'model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
                 options[f'{path}.num'] = 16
+        if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.DenoisePhaseHook':
+            options |= {f'{path}.by': 'iter', f'{path}.phase_length': 1}  # one iteration of each phase
         if path.startswith(LOADERS) or path.startswith('model.'):
             options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
     return [f'{key}={value}' for key, value in options.items()]
@@ -48,7 +54,7 @@ def brief_options(cfg: Config) -> list[str]:
 def _loader(name: str, loader: Mapping) -> dict[str, Any]:
     # Two identities with four images each, where a batch is made of identities.
     # Some hosts test images of different sizes, one by one.
-    identities = loader.get('batch_sampler', {}).get('type') == 'reprefine.PKSampler'
+    identities = (loader.get('batch_sampler') or {}).get('type') == 'reprefine.PKSampler'
     batch = 8 if identities else min(2, loader.get('batch_size', 2))
     options = {f'{name}.batch_size': batch, f'{name}.num_workers': 0}
     if 'persistent_workers' in loader:
@@ -56,7 +62,8 @@ def _loader(name: str, loader: Mapping) -> dict[str, Any]:
     for path, node in nodes(loader['dataset'], f'{name}.dataset'):
         plain = not ({'dataset', 'datasets', 'transforms'} & node.keys())
         if plain and ({'data_root', 'source'} & node.keys()):
-            options[f'{path}.indices'] = 2 * batch
+            # An identity with few images fills one batch only.
+            options[f'{path}.indices'] = (4 if identities else 2) * batch
     return options
 
 

@@ -2,12 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
+from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
+from reprefine.methods.denoiserep import ConvertedLayer, report
 from tests.configs.brief import ROOT, brief_options, data_roots
 from tests.helpers.run import run_test, run_train
 
@@ -31,20 +36,68 @@ def one_ranking(path: Path, data_root: str) -> list[int]:
 
 
 def train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
-    """Train for two iterations, test on two batches and require that every metric is a finite number."""
+    """Train for two iterations, test on two batches and require that every metric is a finite number.
+
+    Of a DenoiseRep run, the folded checkpoint must test as well, with the config of the unrefined twin.
+    """
+    cfg = load_config(str(path))
+    assert run_train(str(path), '--work-dir', str(work_dir), *brief_arguments(path, toy_folder)) == 0
+    if not cfg.get('test_dataloader'):
+        return
+    (checkpoint,) = [file for file in work_dir.glob('*.pth') if file.stem in ('epoch_1', 'iter_2')]
+    assert_tests(path, checkpoint, work_dir, toy_folder)
+    if cfg.model.type == 'reprefine.DenoiseRep':
+        assert phases_of(work_dir) == {phase for hook in cfg.custom_hooks for phase in phases_named(hook)}
+        folded = checkpoint.with_name(f'{checkpoint.stem}_fused.pth')
+        assert_tests(twin_of(path), folded, work_dir, toy_folder)
+
+
+def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> list[str]:
+    """Return the arguments of a brief run of a config, for training as for testing."""
     cfg = load_config(str(path))
     roots = data_roots(cfg)
     where = ['--data-root', str(toy_folder(roots))] if roots else []
     options = brief_options(cfg)
     if 'reid' in path.parts:
         options += [f'{name}_dataloader.dataset.indices={one_ranking(path, where[1])}' for name in ('val', 'test')]
-    brief = ['--work-dir', str(work_dir), *where, '--cfg-options', *options]
-    assert run_train(str(path), *brief) == 0
-    if not cfg.get('test_dataloader'):
-        return
-    (checkpoint,) = [file for file in work_dir.glob('*.pth') if file.stem in ('epoch_1', 'iter_2')]
+    return [*where, '--cfg-options', *options]
+
+
+def assert_tests(path: Path, checkpoint: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
+    """Test a checkpoint, which must fill the whole model, and require finite metrics."""
     metrics = work_dir / 'metrics.json'
-    assert run_test(str(path), str(checkpoint), '--out', str(metrics), *brief) == 0
+    brief = brief_arguments(path, toy_folder)
+    assert run_test(str(path), str(checkpoint), '--work-dir', str(work_dir), '--out', str(metrics), *brief) == 0
     values = json.loads(metrics.read_text())
     assert values
     assert all(math.isfinite(value) for value in values.values()), values
+
+
+def twin_of(path: Path) -> Path:
+    """Return a baseline of the same task whose model is the one that a DenoiseRep config refines."""
+    host = model_of(path).model
+    return next(twin for twin in configs_below(f'baselines/{path.parent.name}') if model_of(twin) == host)
+
+
+@cache
+def model_of(path: Path) -> ConfigDict:
+    """Return the model of a config."""
+    return Config.fromfile(path).model
+
+
+def denoised_layers(task: str, name: str) -> list[ConvertedLayer]:
+    """Build the model of a DenoiseRep config and return one row for each of its denoised layers."""
+    return report(build_model(load_config(str(ROOT / f'configs/denoiserep/{task}/{name}.py'))))
+
+
+def phases_named(hook: Mapping) -> Sequence[str]:
+    """Return the phases that a hook of a config takes in turn, none if it is another hook."""
+    if hook['type'] != 'reprefine.DenoisePhaseHook':
+        return ()
+    return hook.get('phases', ('denoise', 'backbone'))
+
+
+def phases_of(work_dir: Path) -> set[str]:
+    """Return the phases that the logs of a run name."""
+    logs = ''.join(log.read_text() for log in work_dir.glob('*/*.log'))
+    return set(re.findall(r'enters phase "(\w+)"', logs))

@@ -9,7 +9,7 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoint import load_weights, read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
@@ -44,7 +44,9 @@ def fuse_checkpoint(model: nn.Module, source: str | Path, target: str | Path, ov
     if meta.get(FUSED_META) or not any('.denoiser.' in key for key in state_dict):
         raise UserError(f'{source} holds no denoiser: it is a baseline or folded already; give an unfolded checkpoint')
     try:
-        model.load_state_dict(state_dict)
+        match = load_weights(model, checkpoint)
+        if match.unfilled or match.unused:
+            raise UserError(f'{source} does not fit the config: {match}')
         difference = max(fold_difference(layer) for layer in denoise_layers(model).values())
         model.switch_to_deploy()
     except (RuntimeError, FusedModelError) as error:

@@ -1,0 +1,7 @@
+# DenoiseRep over 80k iterations: predictors and backbone are trained in 12 turns.
+denoiserep = dict(type='reprefine.DenoiseRep', loss_weight=0.01)
+custom_hooks = [
+    dict(type='reprefine.DenoisePhaseHook', by='iter', phase_length=6667),
+    dict(type='reprefine.DenoiseFuseHook'),
+]
+find_unused_parameters = True  # each phase trains one half of the parameters

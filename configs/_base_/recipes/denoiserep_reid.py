@@ -1,0 +1,13 @@
+# DenoiseRep on re-identification: the 24 MLP layers of a ViT; epochs count from 1, so the first turn lasts nine.
+denoiserep = dict(type='reprefine.DenoiseRep', include='mlp', loss_weight=0.1)
+# In place of the doubled rate of biases, also for the predictors' biases.
+denoiser_keys = dict(denoiser=dict(lr_mult=4.0))
+alternating = [
+    dict(type='reprefine.DenoisePhaseHook', phase_length=10, first_index=1),
+    dict(type='reprefine.DenoiseFuseHook'),
+]
+predictors_only = [
+    dict(type='reprefine.DenoisePhaseHook', phases=('denoise',)),
+    dict(type='reprefine.DenoiseFuseHook'),
+]
+find_unused_parameters = True  # each phase trains one half of the parameters

@@ -1,0 +1,10 @@
+# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no denoiser.
+_base_ = './fcn_r101-d8_4xb4-160k_ade20k-512x512.py'
+
+# mIoU 39.91.
+weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/fcn/fcn_r101-d8_512x512_160k_ade20k/'
+load_from = weights + 'fcn_r101-d8_512x512_160k_ade20k_20200615_105816-fd192bd5.pth'
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [dict(_base_.param_scheduler[0], eta_min=1e-5, end=80000)]
+train_cfg = dict(max_iters=80000, val_interval=8000)
+default_hooks = dict(checkpoint=dict(interval=8000, max_keep_ckpts=2))

@@ -1,0 +1,10 @@
+# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no denoiser.
+_base_ = './segformer_mit-b1_8xb2-160k_ade20k-512x512.py'
+
+# mIoU 40.97.
+weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/segformer/segformer_mit-b1_512x512_160k_ade20k/'
+load_from = weights + 'segformer_mit-b1_512x512_160k_ade20k_20210726_112106-d70e859d.pth'
+optim_wrapper = dict(optimizer=dict(lr=6e-6))
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=80000)]
+train_cfg = dict(max_iters=80000, val_interval=8000)
+default_hooks = dict(checkpoint=dict(interval=8000, max_keep_ckpts=2))

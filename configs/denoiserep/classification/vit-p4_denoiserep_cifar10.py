@@ -1,0 +1,9 @@
+# Label-augmented DenoiseRep: predictors and backbone are trained in turns of 10 epochs.
+# All 26 layers: 25 Linear and the patch embedding, here a convolution, which is denoised at its output.
+_base_ = [
+    '../../baselines/classification/vit-p4_finetune-200e_cifar10.py',
+    '../../_base_/recipes/denoiserep_10e-turns.py',
+]
+
+model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}}, include='all')
+custom_hooks = [*_base_.custom_hooks, *_base_.alternating]

@@ -1,0 +1,9 @@
+# Label-augmented DenoiseRep: predictors and backbone are trained in turns of 10 epochs.
+_base_ = [
+    '../../baselines/reid/vit-small_finetune-240e_dukemtmc-256x128.py',
+    '../../_base_/recipes/denoiserep_reid.py',
+]
+
+model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}})
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.denoiser_keys))
+custom_hooks = [*_base_.custom_hooks, *_base_.alternating]

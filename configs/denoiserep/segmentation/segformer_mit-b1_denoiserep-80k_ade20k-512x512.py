@@ -1,0 +1,8 @@
+# Label-augmented DenoiseRep: predictors and backbone are trained in 12 turns.
+# The 24 convolutions of the feed-forward layers: two of 1x1 and a depthwise one each.
+_base_ = [
+    '../../baselines/segmentation/segformer_mit-b1_finetune-80k_ade20k-512x512.py',
+    '../../_base_/recipes/denoiserep_80k.py',
+]
+
+model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}}, include=r'\.ffn\.')
