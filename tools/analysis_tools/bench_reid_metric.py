@@ -35,7 +35,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(args.threads)
+    try:
+        measure(args)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Time metric and loop, and print both.
+
+    Raises:
+        UserError: If the process has used more than ``--max-memory``.
+    """
     queries, query_tags = make_features(args.queries, args.identities, args.dim, seed=1)
     gallery, gallery_tags = make_features(args.gallery, args.identities, args.dim, seed=2)
     seconds, metrics = timed(lambda: evaluate(queries, gallery, query_tags, gallery_tags))

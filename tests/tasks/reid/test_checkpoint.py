@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.volo import PatchEmbed
 from torch import nn
@@ -91,6 +92,7 @@ def test_imported_backbone_computes_the_same(form, stem, tmp_path):
 def reid_model(backbone, identities=IDENTITIES):
     triplet = dict(type='reprefine.BatchHardTripletLoss')
     head = dict(type='reprefine.BNNeckHead', num_classes=identities, in_channels=128, triplet=triplet)
+    init_default_scope('mmpretrain')  # whatever ran before
     return MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=head))
 
 
