@@ -1,4 +1,4 @@
-"""Closed-form fit: exact moments, the optimum, against gradient descent, through the Runner (spec 2.8)."""
+"""Closed-form fit: exact moments, the optimum, against gradient descent, through the Runner."""
 
 import pytest
 import torch
