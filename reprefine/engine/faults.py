@@ -68,11 +68,11 @@ def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
             root = node.get('data_root')
             if not isinstance(root, str) or not root or '://' in root or _downloads(node):
                 continue
-            if not Path(root).expanduser().is_dir():
+            folder = Path(root).expanduser()
+            if not folder.is_dir():
                 raise UserError(
                     f'{path}.data_root: folder {root} does not exist; put the data there or give --data-root'
                 )
-            folder = Path(root).expanduser()
             if missing := [f'{key} {part}' for key, part in _parts(node) if not (folder / part).exists()]:
                 raise UserError(f'{path}: {root} lacks {", ".join(missing)}; unpack the rest there or give --data-root')
 

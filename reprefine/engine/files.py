@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,3 +26,12 @@ def complete_file(path: str | Path | None) -> Iterator[str | None]:
             os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let ``target`` hold what ``source`` holds: by a hard link where the file system has them, else by a copy."""
+    with complete_file(target) as partial:
+        try:
+            os.link(source.resolve(), partial)
+        except OSError:
+            shutil.copyfile(source, partial)

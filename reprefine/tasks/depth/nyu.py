@@ -1,7 +1,5 @@
 """From the common release of NYU depth v2 (folders ``sync`` and ``official_splits``) to the layout that mmseg reads."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +8,7 @@ from PIL import Image
 from rich.progress import track
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import complete_file, link_or_copy
 
 # Where the release keeps the files that its lists name.
 ROOTS = ('', 'sync', 'official_splits/test')
@@ -125,11 +123,6 @@ def _check(image: Path, depth: Path) -> None:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Let ``target`` hold what ``source`` holds, by link or by copy."""
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
-        return
-    with complete_file(target) as partial:
-        try:
-            os.link(source.resolve(), partial)
-        except OSError:
-            shutil.copyfile(source, partial)
+    """Let ``target`` hold what ``source`` holds, unless an earlier call has seen to it."""
+    if not target.is_file() or target.stat().st_size != source.stat().st_size:
+        link_or_copy(source, target)
