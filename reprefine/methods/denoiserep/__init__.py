@@ -13,10 +13,11 @@ from .convert import (
     report,
     set_phase,
 )
-from .fit import DenoiseFitLoop, FeatureMoments, collect_moments, expected_noise_losses, fit_closed_form
+from .fit import DenoiseFitLoop, expected_noise_losses, fit_closed_form
 from .hooks import DenoiseFuseHook, DenoisePhaseHook, phase_at
 from .import_published import import_published
 from .layers import DenoiseConv2d, DenoiseLinear
+from .moments import FeatureMoments, collect_moments
 from .wrapper import DenoiseRep
 
 __all__ = [

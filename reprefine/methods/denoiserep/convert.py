@@ -60,7 +60,8 @@ def convert(
         steps: Length of the noise schedule.
         step: ``'ddpm'`` (reverse step) or ``'ddim'`` (deterministic step down to ``to``).
         to: Target timestep of the DDIM step.
-        side: ``'input'`` or ``'output'``; None for the default of the type (Linear input, Conv2d output).
+        side: ``'input'``, ``'output'`` or ``'narrow'``, the one with fewer channels, whose predictor is the cheapest;
+            None for the default of the type (Linear input, Conv2d output).
         bias_policy: ``'keep'`` gives layers without bias a predictor without constant, so that the folded model has
             the baseline's structure; ``'add'`` gives them a full predictor and, when folded, a bias.
         loss_type: ``'l1+l2'``, ``'l1'`` or ``'l2'``.
@@ -123,8 +124,8 @@ def _check_options(
         )
     if step not in ('ddpm', 'ddim') or (step == 'ddim') != (to is not None):
         raise UserError("step is 'ddpm', or 'ddim' together with its target timestep `to`")
-    if side not in (None, 'input', 'output'):
-        raise UserError(f"side is 'input' or 'output', not '{side}'")
+    if side not in (None, 'input', 'output', 'narrow'):
+        raise UserError(f"side is 'input', 'output' or 'narrow', not '{side}'")
     if bias_policy not in ('keep', 'add'):
         raise UserError(f"bias_policy is 'keep' or 'add', not '{bias_policy}'")
     if loss_type not in LOSS_TYPES:

@@ -96,36 +96,6 @@ def predict_noise(noisy: Tensor, predictor: Tensor, constant: Tensor | None, cha
     return F.conv2d(noisy, predictor[..., None, None], constant, groups=groups)
 
 
-def noise_prediction_loss(
-    feature: Tensor,
-    noise: Tensor,
-    predictor: Tensor,
-    constant: Tensor | None,
-    step: Step,
-    loss_type: str = 'l1+l2',
-    channel_dim: int = -1,
-) -> Tensor:
-    """Return the noise loss of one layer, a scalar: how well ``D`` tells the noise added to the (detached) feature.
-
-    Args:
-        feature: Clean feature ``x0``; no gradient reaches it.
-        noise: Standard normal draw of the same shape.
-        predictor: ``D``, shape ``[C, C / g]``.
-        constant: ``D tau + d``, shape ``[C]``, or None.
-        step: Constants of the layer's timestep.
-        loss_type: ``'l1+l2'`` (mean absolute plus mean squared error), ``'l1'`` or ``'l2'``.
-        channel_dim: Axis of the channels, -1 or 1.
-    """
-    noisy = step.signal * feature.detach() + step.noise * noise
-    error = predict_noise(noisy, predictor, constant, channel_dim) - noise
-    loss = error.new_zeros(())
-    if 'l1' in loss_type:
-        loss = loss + error.abs().mean()
-    if 'l2' in loss_type:
-        loss = loss + error.square().mean()
-    return loss
-
-
 def blockwise_product(predictor: Tensor, matrix: Tensor) -> Tensor:
     """Multiply the block-diagonal predictor ``[C, C / g]`` with ``matrix`` of shape ``[C]`` or ``[C, K]``."""
     channels, width = predictor.shape

@@ -1,6 +1,7 @@
 """Linear and convolution layers with a denoiser that folds into their weight."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from .denoiser import Denoiser
-from .functional import merge_input_side, merge_output_side, noise_prediction_loss
+from .functional import merge_input_side, merge_output_side
+from .prediction_loss import noise_prediction_loss
 from .state import DenoiseState
 
 
@@ -54,14 +56,14 @@ class _DenoiseLayer(nn.Module):
         bias_noise: bool = False,
         **predictor: Any,
     ) -> None:
-        side = side or self.default_side
+        groups = getattr(self, 'groups', 1)
+        channels = {'input': self.weight.shape[1] * groups, 'output': self.weight.shape[0]}
+        side = min((self.default_side, *channels), key=channels.get) if side == 'narrow' else side or self.default_side
         self.host_class, self.side, self.name = host_class, side, name
         self.loss_type, self.bias_noise = loss_type, bias_noise
         self.state = state or DenoiseState([name])
-        groups = getattr(self, 'groups', 1)
-        channels = self.weight.shape[0] if side == 'output' else self.weight.shape[1] * groups
         constant = self.bias is not None or bias_policy == 'add'
-        self.denoiser = Denoiser(channels, timestep, groups, constant, **predictor).to(self.weight)
+        self.denoiser = Denoiser(channels[side], timestep, groups, constant, **predictor).to(self.weight)
         self.denoiser.train(self.training)
 
     def _host_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -142,11 +144,11 @@ class _DenoiseLayer(nn.Module):
         ):
             wide = torch.promote_types(feature.dtype, torch.float32)
             feature = feature.detach().to(wide)
-            noise = torch.randn(feature.shape, generator=self.state.generator, dtype=wide, device=feature.device)
+            draw = partial(torch.randn, generator=self.state.generator, dtype=wide, device=feature.device)
             constant = self.denoiser.constant()
             loss = noise_prediction_loss(
                 feature,
-                noise,
+                draw,
                 self.denoiser.weight.to(wide),
                 None if constant is None else constant.to(wide),
                 self.denoiser.step,

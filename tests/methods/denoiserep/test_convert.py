@@ -147,6 +147,18 @@ def test_converting_twice_changes_nothing():
     assert len(model._forward_pre_hooks) == 1
 
 
+def test_narrow_side_is_the_cheaper_one_and_folds_exactly():
+    model = build(TinyViT).double().eval()
+    rows = {row.name: (row.side, row.width) for row in convert(model, 'mlp', side='narrow')}
+    sides = {'fc1': 'input', 'fc2': 'output'}
+    assert rows == {f'blocks.{i}.mlp.{fc}': (side, 8) for i in (0, 1) for fc, side in sides.items()}
+    batch = images(3).double()
+    torch.testing.assert_close(fuse(model)(batch), model(batch), rtol=1e-12, atol=1e-12)
+    rows = {row.name: (row.side, row.width) for row in convert(TinyConvNet(), 'conv', side='narrow')}
+    assert rows['stem.0'] == ('input', 3)
+    assert rows['depthwise'] == ('output', 8)  # the default side where both are equal
+
+
 def test_report_tells_type_timestep_width_and_side():
     rows = {row.name: (row.type, row.timestep, row.width, row.side) for row in convert(TinyConvNet(), 'conv')}
     assert rows == {

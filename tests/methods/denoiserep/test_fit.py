@@ -8,7 +8,6 @@ from torch.utils.data import DataLoader
 
 from reprefine.methods.denoiserep import (
     DenoiseRep,
-    FeatureMoments,
     collect_moments,
     convert,
     denoise_layers,
@@ -76,15 +75,6 @@ def test_moments_are_those_of_all_rows_of_the_plain_host(model):
         torch.testing.assert_close(m.second_moment, expected, rtol=1e-12, atol=1e-14)
     assert denoise_state(model).denoise_eval is True
     assert not any(layer._forward_hooks for layer in denoise_layers(model).values())
-
-
-def test_moments_of_low_precision_features_are_summed_in_float64():
-    moments = FeatureMoments(1, 2)
-    feature = torch.full((1 << 16, 2), 1 + 2**-7, dtype=torch.bfloat16)
-    for _ in range(4):
-        moments.add(feature, -1)
-    assert moments.mean.tolist() == [[1 + 2**-7] * 2]
-    assert moments.second_moment[0, 0, 1].item() == (1 + 2**-7) ** 2
 
 
 def test_an_error_in_the_pass_undoes_the_collection(model):

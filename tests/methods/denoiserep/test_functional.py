@@ -14,12 +14,11 @@ from reprefine.methods.denoiserep.functional import (
     linear_betas,
     merge_input_side,
     merge_output_side,
-    noise_prediction_loss,
     optimal_predictor,
-    predict_noise,
     reverse_step,
     sinusoidal_embedding,
 )
+from reprefine.methods.denoiserep.prediction_loss import noise_prediction_loss
 
 from .toys import constants
 
@@ -88,56 +87,6 @@ def test_time_embedding(width):
     expected = np.concatenate([np.sin(t * f), np.cos(t * f)])
     np.testing.assert_allclose(sinusoidal_embedding(t, width).numpy(), expected, rtol=0, atol=1e-14)
     assert sinusoidal_embedding(t, width)[half - 1] == pytest.approx(math.sin(7e-4), rel=1e-10)
-
-
-@pytest.mark.parametrize('loss_type', ['l1+l2', 'l1', 'l2'])
-@pytest.mark.parametrize('groups', [1, 2])
-def test_noise_loss_equals_the_loop_over_pixels(loss_type, groups):
-    torch.manual_seed(0)
-    channels, step = 4, reverse_step(linear_betas(), 30)
-    width = channels // groups
-    x, eps = torch.randn(2, 2, channels, 3, 5).double()
-    predictor, constant = torch.randn(channels, width).double(), torch.randn(channels).double()
-    c, errors = constants(30), []
-    for b, i, j in np.ndindex(2, 3, 5):
-        for o in range(channels):
-            first = o // width * width
-            noisy = [
-                math.sqrt(c.abar) * x[b, first + k, i, j] + c.sigma * eps[b, first + k, i, j] for k in range(width)
-            ]
-            estimate = sum(predictor[o, k] * noisy[k] for k in range(width)) + constant[o]
-            errors.append((eps[b, o, i, j] - estimate).item())
-    expected = ('l1' in loss_type) * np.mean(np.abs(errors)) + ('l2' in loss_type) * np.mean(np.square(errors))
-    ours = noise_prediction_loss(x, eps, predictor, constant, step, loss_type, channel_dim=1)
-    assert ours.item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_channel_last_and_channel_first_agree():
-    x, eps, predictor, constant = torch.randn(2, 6, 7, 4), torch.randn(2, 6, 7, 4), torch.randn(4, 4), torch.randn(4)
-    step = reverse_step(linear_betas(), 9)
-    last = noise_prediction_loss(x, eps, predictor, constant, step)
-    first = noise_prediction_loss(x.movedim(-1, 1), eps.movedim(-1, 1), predictor, constant, step, channel_dim=1)
-    torch.testing.assert_close(first, last)
-    torch.testing.assert_close(predict_noise(x, predictor, None, -1), x @ predictor.T)
-
-
-@pytest.mark.parametrize(
-    ('loss_type', 'expected'), [('l1+l2', math.sqrt(2 / math.pi) + 1), ('l1', math.sqrt(2 / math.pi)), ('l2', 1.0)]
-)
-def test_zero_predictor_has_the_loss_of_the_noise_itself(loss_type, expected):
-    generator = torch.Generator().manual_seed(0)
-    x, eps = torch.randn(2, 20000, 16, generator=generator)
-    step = reverse_step(linear_betas(), 5)
-    loss = noise_prediction_loss(x, eps, torch.zeros(16, 16), torch.zeros(16), step, loss_type)
-    assert loss.item() == pytest.approx(expected, abs=0.01)
-
-
-def test_no_gradient_reaches_the_feature():
-    x = torch.randn(3, 4, requires_grad=True)
-    predictor = torch.randn(4, 4, requires_grad=True)
-    noise_prediction_loss(x, torch.randn(3, 4), predictor, None, reverse_step(linear_betas(), 5)).backward()
-    assert x.grad is None
-    assert predictor.grad.abs().min() > 0
 
 
 @pytest.mark.parametrize('columns', [(), (3,)])

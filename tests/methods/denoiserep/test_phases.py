@@ -192,7 +192,7 @@ def test_gradient_accumulation_is_the_mean_over_the_micro_batches(phase, monkeyp
 
     def one_pass(model, rows):
         model.neck.eval()
-        monkeypatch.setattr(torch, 'randn', lambda shape, **_: noise[rows])
+        monkeypatch.setattr(torch, 'randn', lambda shape, **_: noise[rows].reshape(shape))
         return F.cross_entropy(model(batch[rows]), LABELS[rows]) + noise_loss(model)
 
     whole, halves = model_in(phase, include='fc1'), model_in(phase, include='fc1')

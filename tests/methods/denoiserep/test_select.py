@@ -194,7 +194,7 @@ def test_policies(policy, expected):
         (dict(step='ddim'), 'together with its target'),
         (dict(to=0), 'together with its target'),
         (dict(step='euler'), 'step is'),
-        (dict(side='left'), "side is 'input' or 'output', not 'left'"),
+        (dict(side='left'), "side is 'input', 'output' or 'narrow', not 'left'"),
         (dict(bias_policy='drop'), "not 'drop'"),
         (dict(loss_type='huber'), 'huber'),
         (dict(kernel_size=3), '3x3 predictor cannot be folded'),

@@ -114,5 +114,5 @@ def fit(rank: int) -> dict:
     for moment in moments.values():
         moment.all_reduce()
     losses = fit_closed_form(model, moments)
-    sums = {name: (m.count, m.sums, m.products) for name, m in moments.items()}
+    sums = {name: (m.count, m.mean, m.second_moment) for name, m in moments.items()}
     return {'state': model.state_dict(), 'sums': sums, 'losses': losses}
