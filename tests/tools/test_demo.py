@@ -73,15 +73,15 @@ def test_verdict_follows_the_paired_differences(demo, accuracy, control, says):
 def test_a_folder_of_somebody_else_is_left_alone(demo, tmp_path):
     (tmp_path / 'precious').touch()
     with pytest.raises(UserError, match='is not the folder of a demo'):
-        demo.run._prepare(tmp_path, resume=False)
+        demo.run.prepare(tmp_path, resume=False)
     assert (tmp_path / 'precious').exists()
 
 
 def test_an_own_folder_is_emptied_unless_resumed(demo, tmp_path):
     out = tmp_path / 'demo'
-    demo.run._prepare(out, resume=False)
+    demo.run.prepare(out, resume=False)
     (out / 'result').touch()
-    demo.run._prepare(out, resume=True)
+    demo.run.prepare(out, resume=True)
     assert (out / 'result').exists()
-    demo.run._prepare(out, resume=False)
+    demo.run.prepare(out, resume=False)
     assert not (out / 'result').exists()

@@ -53,7 +53,7 @@ def jobs_of(variant: Variant, seed: int, out: Path, dataset: str) -> list[Job]:
     """Return the training and the test of one variant and seed."""
     folder, tested = variant.folder(out, seed), variant.tested_checkpoint(out, seed)
     is_baseline = variant is BASELINE
-    options = [f'randomness.seed={seed}']
+    options = [f'randomness.seed={seed}', *variant.options]
     options += [] if is_baseline else [f'load_from={BASELINE.checkpoint(out, seed)}']
     train = [ROOT / 'tools/train.py', variant.config_file(dataset), '--work-dir', folder, '--resume']
     test = [ROOT / 'tools/test.py', BASELINE.config_file(dataset), tested, '--work-dir', folder / 'test']
@@ -95,23 +95,32 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: If the output folder is somebody else's, or a step fails.
     """
-    _prepare(args.out, args.resume)
+    prepare(args.out, args.resume)
     seeds = list(range(args.seeds))
     variants = [BASELINE, CONTROL, DENOISEREP, *(EXTRA[name] for name in args.also)]
     jobs = [job for variant in variants for seed in seeds for job in jobs_of(variant, seed, args.out, args.dataset)]
     jobs.append(cost_job(args.out, args.dataset, after=tuple(job.name for job in jobs)))
-    print(f'{len(jobs)} steps, {args.jobs} at a time; logs and results in {args.out}')
-    try:
-        run_jobs(jobs, args.jobs, PRELOAD)
-    except KeyboardInterrupt:
-        argv = [word for word in sys.argv if word != '--resume']
-        raise UserError(f'interrupted: go on with {shlex.join([sys.executable, *argv])} --resume') from None
+    run_all(jobs, args.jobs, args.out)
     from report import write_report  # its imports take seconds, which the jobs need not wait for
 
     print(write_report(args.out, args.dataset, variants, seeds))
 
 
-def _prepare(out: Path, resume: bool) -> None:
+def run_all(jobs: list[Job], processes: int, out: Path) -> None:
+    """Run the jobs, so many at a time.
+
+    Raises:
+        UserError: If a job fails, or the user interrupts; it tells how to go on.
+    """
+    print(f'{len(jobs)} steps, {processes} at a time; logs and results in {out}')
+    try:
+        run_jobs(jobs, processes, PRELOAD)
+    except KeyboardInterrupt:
+        argv = [word for word in sys.argv if word != '--resume']
+        raise UserError(f'interrupted: go on with {shlex.join([sys.executable, *argv])} --resume') from None
+
+
+def prepare(out: Path, resume: bool) -> None:
     """Make the output folder, empty unless an interrupted demo is resumed; only a demo's own folder is emptied."""
     if out.exists() and not resume:
         if any(out.iterdir()) and not (out / MARKER).is_file():

@@ -20,6 +20,7 @@ class Variant:
         config: Path below ``configs``, with a place for the data set.
         epochs: Number of epochs, which names the last checkpoint.
         is_folded: Whether the folded checkpoint is the one to test.
+        options: Settings of the config that training overrides, as ``key=value``.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Variant:
     config: str
     epochs: int = 20
     is_folded: bool = True
+    options: tuple[str, ...] = ()
 
     def config_file(self, dataset: str) -> Path:
         """Return the config for one of the data sets."""

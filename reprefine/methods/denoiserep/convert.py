@@ -180,8 +180,12 @@ def denoise_state(model: nn.Module) -> DenoiseState:
 
 def noise_loss(model: nn.Module) -> Tensor:
     """Return the noise loss of the last forward pass, summed over layers, and forget it (zero if there was none)."""
-    losses = denoise_state(model).take().values()
-    return torch.stack(list(losses)).sum() if losses else torch.zeros(())
+    return sum_of(denoise_state(model).take())
+
+
+def sum_of(losses: dict[str, Tensor]) -> Tensor:
+    """Return the sum of the losses by layer, zero if there is none."""
+    return torch.stack(list(losses.values())).sum() if losses else torch.zeros(())
 
 
 def set_phase(model: nn.Module, phase: str) -> None:

@@ -146,15 +146,18 @@ def _first_match(name: str, policy: dict[str, int]) -> int:
 def reference_timesteps(names: Sequence[str]) -> dict[str, int]:
     """Return the timesteps of the released code, whose counter is passed down by value.
 
-    Only converted layers that stand beside a layer, or beside a module that holds it, count before it.
+    Only converted layers that stand beside a layer, or beside a module that holds it, count before it. mmcv's FFN,
+    which nests its first layer deeper than its second, counts as the released ``mlp.fc1`` and ``mlp.fc2``.
 
     Args:
         names: Qualified names of the converted layers in registration order.
     """
     found: dict[str, int] = {}
+    parents: list[str] = []
     for name in names:
-        parents = (other.rpartition('.')[0] for other in found)
-        found[name] = len(names) - sum(not parent or name.startswith(f'{parent}.') for parent in parents)
+        released = re.sub(r'\bffn\.layers\.1$', 'mlp.fc2', re.sub(r'\bffn\.layers\.0\.0$', 'mlp.fc1', name))
+        found[name] = len(names) - sum(not parent or released.startswith(f'{parent}.') for parent in parents)
+        parents.append(released.rpartition('.')[0])
     return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
-from .convert import convert, denoise_state, fuse, is_converted, noise_loss
+from .convert import convert, denoise_state, fuse, is_converted, sum_of
 
 
 @MODELS.register_module()
@@ -24,6 +24,7 @@ class DenoiseRep(BaseModel):
         loss_weight: Weight of the noise loss, summed over layers.
         label_free: Train without labels: the task loss is not computed and unlabelled data are accepted.
         phase: Phase to start in, for runs without a :class:`~.hooks.DenoisePhaseHook`.
+        log_layers: Log the noise loss of every layer as ``noise/<layer>``.
         denoise_eval: Whether evaluation uses the denoised layers; False evaluates the plain host.
         data_preprocessor: Preprocessor config for a host config that has none (mmpretrain keeps it at top level).
         **convert_options: Arguments of :func:`~.convert.convert`: ``include``, ``exclude``, ``timestep`` …
@@ -35,6 +36,7 @@ class DenoiseRep(BaseModel):
         loss_weight: float = 0.01,
         label_free: bool = False,
         phase: str = 'denoise',
+        log_layers: bool = False,
         denoise_eval: bool = True,
         data_preprocessor: dict | None = None,
         **convert_options: Any,
@@ -46,7 +48,7 @@ class DenoiseRep(BaseModel):
         super().__init__(data_preprocessor=model.data_preprocessor)
         del self._modules['data_preprocessor']  # reached through the host, so that it is not stored twice
         self.model = model
-        self.loss_weight, self.label_free = loss_weight, label_free
+        self.loss_weight, self.label_free, self.log_layers = loss_weight, label_free, log_layers
         layers = convert(model, **convert_options)
         state = denoise_state(model)
         state.phase, state.denoise_eval = phase, denoise_eval
@@ -76,7 +78,10 @@ class DenoiseRep(BaseModel):
             outputs = self.model(*args, mode=host_mode, **kwargs)
         losses: dict[str, Tensor] = {} if self.label_free else dict(outputs)
         if state.learns_noise:
-            losses['loss_denoise'] = self.loss_weight * noise_loss(self.model)
+            by_layer = state.take()
+            losses['loss_denoise'] = self.loss_weight * sum_of(by_layer)
+            if self.log_layers:
+                losses |= {noise_key(name): loss.detach() for name, loss in by_layer.items()}
         return losses
 
     @property
@@ -89,6 +94,11 @@ class DenoiseRep(BaseModel):
         """Fold every denoiser into its layer, in place; nothing happens to a folded model."""
         if is_converted(self.model):
             fuse(self.model, inplace=True)
+
+
+def noise_key(layer: str) -> str:
+    """Return the log key of a layer's noise loss; mmengine adds up whatever has ``loss`` in its key, so it has not."""
+    return f'noise/{layer.replace("loss", "l0ss")}'
 
 
 def _drop_host_prefix(module: nn.Module, state_dict: dict, prefix: str, _: dict) -> None:

@@ -235,6 +235,8 @@ def test_reference_policy_reproduces_the_released_counters():
     assert timesteps == [26, *[26, 25, 26, 25] * 6, 26]
     reid = TinyViT(depth=12)
     assert [row.timestep for row in convert(reid, 'mlp', timestep='reference')] == [24, 23] * 12
+    by_mmcv = [f'backbone.layers.{i}.ffn.layers.{fc}' for i in range(12) for fc in ('0.0', '1')]
+    assert list(assign_timesteps(by_mmcv, 'reference', 1000).values()) == [24, 23] * 12
 
 
 def host(config: dict) -> nn.Module:

@@ -54,6 +54,20 @@ def test_losses_are_the_hosts_plus_the_weighted_noise_loss(phase, weight):
     assert losses['loss_cls'].requires_grad == (phase in ('backbone', 'joint'))  # no host graph for the predictors
 
 
+def test_noise_losses_by_layer_are_logged_but_not_added():
+    plain, logging = (wrap(log_layers=log).train() for log in (False, True))
+    logging.load_state_dict(plain.state_dict())
+    losses = []
+    for model in (plain, logging):
+        generator(model)
+        losses.append(model(images(), LABELS, mode='loss'))
+    layers = {key: value for key, value in losses[1].items() if key.startswith('noise/')}
+    assert layers.keys() == {f'noise/{name}' for name in denoise_state(logging.model).layer_names}
+    assert not any('loss' in key or value.requires_grad for key, value in layers.items())
+    torch.testing.assert_close(losses[1]['loss_denoise'], logging.loss_weight * sum(layers.values()))
+    torch.testing.assert_close(plain.parse_losses(losses[0])[0], logging.parse_losses(losses[1])[0])
+
+
 def test_host_builds_no_graph_while_predictors_train():
     """Even if something asks for gradients: a trainable host before the first phase change, or the input itself."""
     losses = wrap().train()(images().requires_grad_(), LABELS, mode='loss')

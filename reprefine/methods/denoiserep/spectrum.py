@@ -1,0 +1,53 @@
+"""Spectra of the features that the converted layers put out, before and after their denoisers are merged."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .convert import denoise_layers, denoise_state
+from .moments import FeatureMoments
+
+Spectra = dict[str, tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def feature_spectra(model: nn.Module, run: Callable[[], None]) -> Spectra:
+    """Return the eigenvalues of the covariance of every converted layer's output, for the host and for the merge.
+
+    Args:
+        model: Converted model, in evaluation mode.
+        run: Passes the same data through the model whenever it is called; it is called twice.
+
+    Returns:
+        By layer: eigenvalues ``[C]`` of the host alone and of the merged model, float64, in descending order. Each
+        covariance is over all positions and images, so the merges of earlier layers are in it too.
+    """
+    state = denoise_state(model)
+    was_denoised = state.denoise_eval
+    try:
+        state.denoise_eval = False
+        before = _output_moments(model, run)
+        state.denoise_eval = True
+        after = _output_moments(model, run)
+    finally:
+        state.denoise_eval = was_denoised
+    return {name: (_eigenvalues(before[name]), _eigenvalues(after[name])) for name in before}
+
+
+def _output_moments(model: nn.Module, run: Callable[[], None]) -> dict[str, FeatureMoments]:
+    moments, handles = {}, []
+    for name, layer in denoise_layers(model).items():
+        moments[name] = FeatureMoments(1, layer.weight.shape[0], layer.weight.device)
+        add = moments[name].add
+        handles.append(layer.register_forward_hook(lambda layer, _, output, add=add: add(output, layer.channel_dim)))
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moments
+
+
+def _eigenvalues(moments: FeatureMoments) -> Tensor:
+    return torch.linalg.eigvalsh(moments.covariance[0]).flip(0).clamp(min=0)

@@ -1,0 +1,156 @@
+"""Measure what training with DenoiseRep costs: its phases against the baseline's step, its fit against an evaluation.
+
+A timm ViT on random images; whatever is compared runs in turns in this process.
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from reprefine.engine.cost.timing import Spread, Work, interleave
+from reprefine.engine.errors import run_cli
+from reprefine.methods.denoiserep import (
+    collect_moments,
+    convert,
+    denoise_layers,
+    expected_noise_losses,
+    fit_closed_form,
+    noise_loss,
+    set_phase,
+)
+from reprefine.visualization.results import markdown_table
+
+EXAMPLE = """example:
+  python tools/analysis_tools/bench_denoiserep.py --model vit_tiny_patch16_224 --depth 6 --batch-size 64 --threads 2"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--model', default='vit_tiny_patch16_224', help='name of a timm ViT')
+    parser.add_argument('--depth', type=int, default=6, help='its number of blocks')
+    parser.add_argument('--include', default='mlp', help='layers to denoise, a preset or a regular expression')
+    parser.add_argument('--batch-size', type=int, default=32, help='images per batch')
+    parser.add_argument('--repeats', type=int, default=10, help='timed rounds')
+    parser.add_argument('--threads', type=int, default=2, help='threads of torch')
+    parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
+    return parser
+
+
+class Bench:
+    """The baseline, its data, and the comparisons with it.
+
+    Args:
+        args: Arguments of the tool.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.base = self.build()
+        size = self.base.patch_embed.img_size
+        self.images = torch.randn(args.batch_size, 3, *size, device=args.device)
+        self.labels = torch.randint(0, 1000, (args.batch_size,), device=args.device)
+
+    def build(self, **options: str) -> nn.Module:
+        """Return the ViT, converted if options are given; always with the same weights."""
+        torch.manual_seed(0)
+        model = timm.create_model(self.args.model, depth=self.args.depth).to(self.args.device)
+        if options:
+            convert(model, **options)
+        return model
+
+    def ratio(self, ours: Work, theirs: Work) -> str:
+        """Return median and interquartile range of the ratio of two pieces of work."""
+        wait = torch.cuda.synchronize if self.args.device.startswith('cuda') else (lambda: None)
+        times = interleave((lambda: ours, lambda: theirs), self.args.repeats, 2, wait)
+        spread = Spread.of([a / b for a, b in zip(*times, strict=True)])
+        return f'{spread.median:.2f} ({spread.iqr:.2f})'
+
+    def phase(self, phase: str, **options: str) -> str:
+        """Compare the training step of a phase with that of the baseline."""
+        model = self.build(include=self.args.include, **options)
+        set_phase(model, phase)
+        return self.ratio(self._step(model, phase), self._step(self.base))
+
+    def _step(self, model: nn.Module, phase: str = '') -> Work:
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+        model.train()
+
+        def work() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            with torch.no_grad() if phase == 'denoise' else contextlib.nullcontext():
+                loss = F.cross_entropy(model(self.images), self.labels)
+            if phase == 'denoise':
+                loss = 0.01 * noise_loss(model)
+            loss.backward()
+            optimizer.step()
+
+        return work
+
+    def fit(self, fraction: float = 1.0, **options: str) -> str:
+        """Compare a pass that collects the moments with an evaluation pass."""
+        model = self.build(include=self.args.include, **options).eval()
+
+        @torch.no_grad()
+        def collect() -> None:
+            with collect_moments(model, fraction):
+                model(self.images)
+
+        @torch.no_grad()
+        def evaluate() -> None:
+            self.base.eval()(self.images)
+
+        return self.ratio(collect, evaluate)
+
+    @torch.no_grad()
+    def loss_of_subsampling(self, fraction: float) -> str:
+        """Return by how much a fit to some tokens raises the expected noise loss on all of them, the worst layer."""
+        model = self.build(include=self.args.include).eval()
+        moments = {}
+        for share in (1.0, fraction):
+            with collect_moments(model, share, torch.Generator().manual_seed(0)) as moments[share]:
+                model(self.images)
+        losses = []
+        for share in (1.0, fraction):
+            fit_closed_form(model, moments[share])
+            losses.append(expected_noise_losses(model, moments[1.0]))
+        return f'{100 * max(losses[1][name] / losses[0][name] - 1 for name in denoise_layers(model)):.2g} %'
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    try:
+        print(table(Bench(args)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def table(bench: Bench) -> str:
+    """Measure everything and return the table."""
+    rows: list[tuple[str, str, Callable[[], str]]] = [
+        ('predictor phase', 'training step', lambda: bench.phase('denoise')),
+        ("predictor phase, `side='narrow'`", 'training step', lambda: bench.phase('denoise', side='narrow')),
+        ('backbone phase', 'training step', lambda: bench.phase('backbone')),
+        ('closed form', 'evaluation pass', bench.fit),
+        ("closed form, `side='narrow'`", 'evaluation pass', lambda: bench.fit(side='narrow')),
+        ('closed form, `token_fraction=0.1`', 'evaluation pass', lambda: bench.fit(0.1)),
+    ]
+    cells = [(name, baseline, measure()) for name, baseline, measure in rows]
+    excess = bench.loss_of_subsampling(0.1)
+    return markdown_table(('what', 'relative to', 'time'), cells) + (
+        f'\n\nA fit to 10 % of the tokens of this one batch raises the expected noise loss by at most {excess}.'
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,72 @@
+"""Plot the spectrum of every denoised layer's output before and after its denoiser is merged."""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from reprefine.engine.build import build_model
+from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+from reprefine.engine.cost.models import quiet_log
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments, load_config
+from reprefine.engine.runner import Runner
+from reprefine.methods.denoiserep.plot import plot_spectra
+from reprefine.methods.denoiserep.spectrum import feature_spectra
+
+EXAMPLE = """example:
+  python tools/analysis_tools/plot_feature_spectrum.py \\
+      configs/denoiserep/classification/vit-tiny_denoiserep_digits.py work_dirs/run/epoch_20.pth"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a DenoiseRep run')
+    parser.add_argument('checkpoint', help='its checkpoint, not folded')
+    parser.add_argument('--batches', type=int, default=50, metavar='N', help='batches of the test data to look at')
+    parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: beside the checkpoint)')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        UserError: If the model is none of DenoiseRep's, or the checkpoint is of another one.
+    """
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    if cfg.model.get('type') != 'reprefine.DenoiseRep':
+        raise UserError(f'{args.config}: its model is {cfg.model.get("type")}, not reprefine.DenoiseRep')
+    model = load_model(cfg, args.checkpoint)
+    loader = Runner.build_dataloader(dict(cfg.test_dataloader, num_workers=0, persistent_workers=False))
+
+    def run() -> None:
+        for batch in itertools.islice(loader, args.batches):
+            model.test_step(batch)
+
+    spectra = feature_spectra(model, run)
+    out = args.out or Path(args.checkpoint).with_name(f'{Path(args.checkpoint).stem}_spectrum.png')
+    plot_spectra(spectra, out)
+    for name, (before, after) in spectra.items():
+        print(f'{name}: total variance {before.sum():.5g} -> {after.sum():.5g}')
+    print(f'wrote {out}')
+
+
+def load_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build the model of a config in evaluation mode and fill it completely from a checkpoint."""
+    with quiet_log():
+        model = build_model(cfg).eval()
+    match = load_weights(model, read_checkpoint(checkpoint))
+    check_match(match, checkpoint, floor=1.0)
+    return model
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,46 @@
+"""Plot the noise loss of every layer over a DenoiseRep training run."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.methods.denoiserep.plot import noise_series, plot_noise_losses
+from reprefine.visualization.results import read_scalars
+
+EXAMPLE = """example:
+  python tools/train.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
+      --cfg-options load_from=BASELINE.pth model.log_layers=True --work-dir work_dirs/noise
+  python tools/analysis_tools/plot_noise_loss.py work_dirs/noise"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dir', type=Path, help='folder of the run, which has logged with model.log_layers=True')
+    parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: noise_loss.png in the folder)')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        UserError: If the folder holds no log, or one without noise losses.
+    """
+    records = read_scalars(args.work_dir)
+    if not records:
+        raise UserError(f'{args.work_dir} holds no log of a run (*/vis_data/scalars.json)')
+    out = args.out or args.work_dir / 'noise_loss.png'
+    series = noise_series(records)
+    plot_noise_losses(series, out)
+    for name, (_, values) in series.items():
+        logged = values[~(values != values)]
+        print(f'{name}: {logged[0]:.4f} -> {logged[-1]:.4f}')
+    print(f'wrote {out}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
