@@ -9,6 +9,8 @@ from torch import nn
 
 from reprefine.registry import OPTIM_WRAPPERS
 
+from .errors import UserError
+
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
@@ -26,3 +28,24 @@ class CPUAmpOptimWrapper(OptimWrapper):
         """
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield
+
+
+def use_amp(optim_wrapper: dict, on_gpu: bool) -> None:
+    """Change the config of an optimiser wrapper, in place, to mixed precision: mmengine's, or bfloat16 on the CPU.
+
+    Args:
+        optim_wrapper: Config of the wrapper.
+        on_gpu: Whether the model is on a GPU.
+
+    Raises:
+        UserError: If the wrapper is of a class of its own.
+    """
+    if optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp: optim_wrapper.type is {optim_wrapper["type"]}; it must be OptimWrapper')
+    if on_gpu:
+        optim_wrapper['type'] = 'AmpOptimWrapper'
+        optim_wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    optim_wrapper['type'] = 'reprefine.CPUAmpOptimWrapper'
+    for option in ('loss_scale', 'dtype', 'use_fsdp'):
+        optim_wrapper.pop(option, None)

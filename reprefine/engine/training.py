@@ -12,6 +12,7 @@ from .errors import UserError
 from .faults import check_data_folders, one_line_faults
 from .interrupt import last_checkpoint, resumable
 from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
+from .optim import use_amp
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,19 +88,6 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
             raise UserError('--auto-scale-lr: the config names no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     if args.amp:
-        _use_amp(cfg)
-
-
-def _use_amp(cfg: Config) -> None:
-    """Choose mmengine's mixed precision, or bfloat16 on the CPU where there is no GPU."""
-    wrapper = cfg.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f'--amp: optim_wrapper.type is {wrapper.type}; it must be OptimWrapper')
-    if torch.cuda.is_available():
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
-        return
-    print('--amp: there is no GPU, so the forward pass runs in bfloat16 on the CPU')
-    wrapper.type = 'reprefine.CPUAmpOptimWrapper'
-    for option in ('loss_scale', 'dtype', 'use_fsdp'):
-        wrapper.pop(option, None)
+        if not torch.cuda.is_available():
+            print('--amp: there is no GPU, so the forward pass runs in bfloat16 on the CPU')
+        use_amp(cfg.optim_wrapper, torch.cuda.is_available())

@@ -204,6 +204,20 @@ def test_training_memory_holds_gradients_and_momentum(monkeypatch):
     assert training.config.median >= inference.config.median + 2 * parameters
 
 
+def test_mixed_precision_on_a_cpu_is_bfloat16(monkeypatch):
+    seen = set()
+    forward = torch.nn.Conv2d.forward
+
+    def spy(layer, x):
+        y = forward(layer, x)
+        seen.add((layer.training, y.dtype))
+        return y
+
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', spy)
+    compare_nets(config(), config(), monkeypatch, parts=('train', 'inference'), amp=True)
+    assert seen == {(True, torch.bfloat16), (False, torch.bfloat16)}
+
+
 def test_ratios_are_taken_round_by_round(monkeypatch):
     monkeypatch.setattr(compare, 'interleave', lambda *args: ([1.0, 9.0, 4.0], [1.0, 3.0, 2.0]))
     _, figures = compare_nets(config(), config(), monkeypatch, parts=('inference',))
@@ -261,7 +275,6 @@ def test_report_names_what_was_measured(monkeypatch, tmp_path):
         pytest.param(
             dict(device='cuda:0'), 'no CUDA', marks=pytest.mark.skipif(torch.cuda.is_available(), reason='has CUDA')
         ),
-        (dict(amp=True), '--amp'),
     ],
 )
 def test_impossible_settings_are_user_errors(settings, message):

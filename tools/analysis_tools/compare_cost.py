@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--repeats', type=positive, default=20, help='timed rounds')
     parser.add_argument('--warmup', type=int, default=5, help='rounds before them that are not kept')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (CUDA)')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
     parser.add_argument('--out', type=Path, metavar='FILE.json', help='write every figure and its circumstances')
     return parser

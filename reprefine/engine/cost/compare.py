@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.optim import use_amp
 
 from .counting import count_cost, count_parameters, forward
 from .inputs import Batch, loader_batch, random_batch
@@ -33,7 +34,7 @@ class Settings:
         batch_size: Images per batch, default that of the training data loader.
         input_shape: Height and width in pixels of random images for everything but training, default real images.
         device: Torch device.
-        amp: Automatic mixed precision.
+        amp: Automatic mixed precision: float16 on CUDA, bfloat16 on the CPU.
         deploy: Fold both models for everything but training.
         data_root_given: The user named the data: missing data is then an error.
     """
@@ -83,8 +84,8 @@ class CostComparison:
         settings: How to compare.
 
     Raises:
-        UserError: Models of different host libraries, mixed precision without CUDA, an unknown device, or data that the
-            user named and that are missing.
+        UserError: Models of different host libraries, an unknown device, or data that the user named and that are
+            missing.
     """
 
     def __init__(self, config: Config, baseline: Config, settings: Settings):
@@ -185,8 +186,7 @@ class CostComparison:
     def _optimizer(self, cfg: Config, model: nn.Module) -> OptimWrapper:
         optim_cfg = copy.deepcopy(cfg.optim_wrapper)
         if self.settings.amp:
-            optim_cfg['type'] = 'AmpOptimWrapper'
-            optim_cfg.setdefault('loss_scale', 'dynamic')
+            use_amp(optim_cfg, on_gpu=self.device.type == 'cuda')
         with quiet_log():
             return build_optim_wrapper(model, optim_cfg)
 
@@ -237,6 +237,4 @@ def _device(settings: Settings) -> torch.device:
         raise UserError(f'unknown device {settings.device!r}; try cpu or cuda:0') from error
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise UserError(f'device {settings.device!r}: torch sees no CUDA device; use --device cpu')
-    if settings.amp and device.type != 'cuda':
-        raise UserError('--amp needs a CUDA device: mmengine has no mixed-precision training on others')
     return device
