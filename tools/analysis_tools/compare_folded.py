@@ -1,0 +1,104 @@
+"""Compare the predictions of a model before and after it is folded, and load the folded weights into its baseline.
+
+The model has random weights and the image is random. Computed in float64, whatever differs beyond rounding is a fault
+of the fold; detectors need float32, for which alone mmcv has its box operators.
+"""
+
+import argparse
+import copy
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from reprefine.deploy import switch_to_deploy
+from reprefine.engine.cost.counting import count_parameters, forward
+from reprefine.engine.cost.inputs import Batch, random_batch
+from reprefine.engine.cost.models import build_untrained
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments, load_config
+
+EXAMPLE = """example:
+  python tools/analysis_tools/compare_folded.py configs/denoiserep/classification/resnet50_denoiserep_in1k.py \\
+      --baseline configs/baselines/classification/resnet50_8xb32-wide-crop_in1k.py"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a model that folds')
+    parser.add_argument('--baseline', required=True, help='config whose model the folded weights must fill')
+    parser.add_argument('--input-shape', nargs=2, type=int, metavar=('H', 'W'), help="default: the config's own")
+    parser.add_argument('--dtype', choices=['float32', 'float64'], default='float64')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    torch.set_default_dtype(getattr(torch, args.dtype))  # also of what models make as they run, such as anchors
+    try:
+        compare(args)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Predict, fold, predict again and load; print how much differed.
+
+    Raises:
+        UserError: If the folded weights do not fit the baseline.
+    """
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    model = build_untrained(cfg).eval()
+    batch = random_batch(cfg, args.input_shape and tuple(args.input_shape))
+    before = predict(model, batch)
+    folded = switch_to_deploy(model)
+    after = predict(folded, batch)
+    baseline = build_untrained(load_config(args.baseline))
+    try:
+        baseline.load_state_dict(folded.state_dict(), strict=True)
+    except RuntimeError as error:
+        raise UserError(f'the folded weights do not fit {args.baseline}: {error}') from error
+    print(
+        f'parameters folded {count_parameters(folded):,}, baseline {count_parameters(baseline):,}: strict load passed'
+    )
+    print(f'{len(before)} tensors predicted; largest relative difference {difference(before, after):.1e}')
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """Return all floating-point tensors that a model predicts for a batch."""
+    data = model.data_preprocessor(copy.deepcopy(batch.data), False)
+    data['inputs'] = data['inputs'].to(torch.get_default_dtype())
+    return [tensor for tensor in tensors_in(forward(model, data, 'predict')) if tensor.is_floating_point()]
+
+
+def tensors_in(result: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, dicts and data elements."""
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, BaseDataElement):
+        yield from tensors_in(dict(result.items()))
+    elif isinstance(result, dict):
+        yield from tensors_in(list(result.values()))
+    elif isinstance(result, (list, tuple)):
+        for part in result:
+            yield from tensors_in(part)
+
+
+def difference(before: list[Tensor], after: list[Tensor]) -> float:
+    """Return the largest difference, relative to the largest value of its tensor; infinite for other shapes."""
+    if [t.shape for t in before] != [t.shape for t in after]:
+        return float('inf')
+    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.numel()]
+    return max((((b - a).abs().max() / b.abs().max().clamp(min=1e-300)).item() for b, a in pairs), default=0.0)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
