@@ -23,7 +23,7 @@ demo: $(STAMP)
 	@$(PY) tools/demo/run.py
 
 test: $(STAMP)
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
