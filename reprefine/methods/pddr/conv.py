@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from reprefine.registry import MODELS
 
 from .functional import Pair, group_count, mixed_kernels_conv, mixed_outputs_conv, strip_paddings
-from .layers import BRANCHES, ConvNorm, Gate, Skeleton
+from .fused import LeafPlan, branch_sum
+from .layers import BRANCHES, ConvNorm, Gate, Skeleton, update_statistics
 from .loading import fit_state
 
 EXECUTIONS = ('auto', 'kernel', 'output')
@@ -161,11 +162,36 @@ class PDConv(nn.Module):
         return self._sum_of_branches(x)
 
     def _sum_of_branches(self, x: Tensor) -> Tensor:
+        norms = [leaf.bn for _, leaf in self.leaves()]
+        if self.compute == 'auto' and not any(bn.training for bn in norms):
+            return self._folded_forward(x)
+        if self.compute in ('fused', 'lean') and all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms):
+            return self._fused_forward(x)
         outputs = [getattr(self, name)(x) for name in self.branches]
         if self.mode == 'A':
             return sum(outputs[1:], start=outputs[0])
         pi = self.gate(x).to(outputs[0].dtype)
         return sum(y * pi[:, j, None, None, None] for j, y in enumerate(outputs))
+
+    def _folded_forward(self, x: Tensor) -> Tensor:
+        """Fold for this one pass; gradients reach the branches through the fold."""
+        kernels, biases = self.folded()
+        if self.mode == 'B':
+            return self._mixture(x, kernels, biases)
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        return nn.functional.conv2d(x, kernels.sum(0), biases.sum(0), *geometry)
+
+    def _fused_forward(self, x: Tensor) -> Tensor:
+        leaves = list(self.leaves())
+        plan = [LeafPlan.of(leaf, column, lean=self.compute == 'lean') for column, leaf in leaves]
+        parameters = [[leaf.conv.weight for _, leaf in leaves]]
+        parameters += [[getattr(leaf.bn, name) for _, leaf in leaves] for name in ('weight', 'bias')]
+        pi = self.gate(x) if self.mode == 'B' else None
+        y, means, variances = branch_sum(x, pi, plan, *parameters)
+        count = y.numel() / y.shape[1]
+        for (_, leaf), mean, variance in zip(leaves, means, variances, strict=True):
+            update_statistics(leaf.bn, mean, variance, count)
+        return y
 
     def _mixture(self, x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
         pi = self.gate(x).to(kernels.dtype)
@@ -229,7 +255,7 @@ class PDConv(nn.Module):
 
 @MODELS.register_module(name='PDConv')
 def pd_conv_layer(in_channels: int, out_channels: int, kernel_size: int | Pair, *args: object, **kwargs: object):
-    """Build the layer ``conv_cfg=dict(type='reprefine.PDConv', ...)``; 1x1 convolutions, which have no parts, stay plain.
+    """Build the layer of ``conv_cfg=dict(type='reprefine.PDConv', ...)``; 1x1 convolutions, having no parts, stay plain.
 
     Args:
         in_channels: Channels in.

@@ -13,7 +13,7 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .conv import PDConv
-from .loading import move_host_norms, neutral_state
+from .loading import move_host_norms
 
 Rule = str | Sequence[str] | Callable[[str, nn.Conv2d], bool] | None
 

@@ -120,3 +120,19 @@ class Gate(nn.Module):
             layers = (self.fc1, self.fc2)
             parameters = [p.to(dtype) for layer in layers for p in (layer.weight, layer.bias)]
             return gate_weights(pooled, *parameters)
+
+
+@torch.no_grad()
+def update_statistics(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: float) -> None:
+    """Move the running statistics of a norm as its own forward pass would.
+
+    Args:
+        bn: The norm.
+        mean: Means of the batch ``[O]``.
+        variance: Its biased variances ``[O]``; the running ones are unbiased.
+        count: Values per channel in the batch.
+    """
+    bn.num_batches_tracked += 1
+    momentum = 1 / bn.num_batches_tracked if bn.momentum is None else bn.momentum
+    bn.running_mean.lerp_(mean.to(bn.running_mean), momentum)
+    bn.running_var.lerp_((variance * count / (count - 1)).to(bn.running_var), momentum)
