@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 from typing import Any
 
+import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -126,9 +127,9 @@ class PDResNet(nn.Module):
         self.zero_init_residual = zero_init_residual
         if pd_cfg is not None:
             pd_cfg = dict(norm_cfg=self.norm_cfg) | pd_cfg
-            rule = _is_block_conv
-            convert_to_pd(self, rule, warm_start=False, deploy=deploy, **pd_cfg)
+            convert_to_pd(self, _is_block_conv, warm_start=False, deploy=deploy, **pd_cfg)
             self._freeze_stages()
+        self._has_branches = pd_cfg is not None and not deploy
 
     def init_weights(self) -> None:
         """Initialise as the host does, then let residual branches start at zero if asked to."""
@@ -141,6 +142,17 @@ class PDResNet(nn.Module):
         for block in self.modules():
             if isinstance(block, _RefinedBlock):
                 _zero(block)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the feature maps of the stages asked for, each ``[N, C, H, W]``.
+
+        While it trains on a CPU, where branches share their input in this memory format for less, it works with
+        channels last.
+        """
+        if not (self.training and x.device.type == 'cpu' and self._has_branches):
+            return super().forward(x)
+        maps = super().forward(x.contiguous(memory_format=torch.channels_last))
+        return tuple(y.contiguous() for y in maps)
 
     def switch_to_deploy(self) -> None:
         """Fold every disentangled convolution in place; a deployed network stays as it is."""

@@ -14,6 +14,8 @@ from .layers import BRANCHES, ConvNorm, Gate, Skeleton, update_statistics
 from .loading import fit_state
 
 EXECUTIONS = ('auto', 'kernel', 'output')
+# Positions of an output map below which, in a batch, J convolutions cost less than mixing kernels for each sample.
+SMALL_MAP = 64
 COMPUTES = ('auto', 'branches', 'fused', 'lean')
 
 
@@ -47,7 +49,7 @@ class PDConv(nn.Module):
             of one ``J`` times as wide convolution; ``'auto'`` takes what is faster for the shape.
         compute: How the training form works; all give the same numbers. ``'branches'``: one convolution and one norm
             after another. ``'fused'``: one function with its own backward pass. ``'lean'``: the same, but it
-            recomputes the branches instead of keeping their outputs. ``'auto'``: the fastest of those that keep them;
+            recomputes the branches instead of keeping their outputs. ``'auto'``: ``'fused'`` on a CPU, else ``'branches'``;
             with fixed statistics (evaluation, ``norm_eval``) a single convolution with the kernels folded on the fly.
 
     Raises:
@@ -165,7 +167,9 @@ class PDConv(nn.Module):
         norms = [leaf.bn for _, leaf in self.leaves()]
         if self.compute == 'auto' and not any(bn.training for bn in norms):
             return self._folded_forward(x)
-        if self.compute in ('fused', 'lean') and all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms):
+        # Other kinds of norm share statistics between processes.
+        can_fuse = all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms)
+        if can_fuse and (self.compute in ('fused', 'lean') or (self.compute == 'auto' and x.device.type == 'cpu')):
             return self._fused_forward(x)
         outputs = [getattr(self, name)(x) for name in self.branches]
         if self.mode == 'A':
@@ -202,7 +206,10 @@ class PDConv(nn.Module):
         if self.execution != 'auto':
             return self.execution
         # A traced graph must hold for any batch size.
-        return 'output' if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing() else 'kernel'
+        if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+            return 'output'
+        positions = x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
+        return 'output' if len(x) > 1 and positions <= SMALL_MAP else 'kernel'
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
@@ -255,7 +262,7 @@ class PDConv(nn.Module):
 
 @MODELS.register_module(name='PDConv')
 def pd_conv_layer(in_channels: int, out_channels: int, kernel_size: int | Pair, *args: object, **kwargs: object):
-    """Build the layer of ``conv_cfg=dict(type='reprefine.PDConv', ...)``; 1x1 convolutions, having no parts, stay plain.
+    """Build the layer of ``conv_cfg=dict(type='reprefine.PDConv', ...)``; 1x1 ones, having no parts, stay plain.
 
     Args:
         in_channels: Channels in.

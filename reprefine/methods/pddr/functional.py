@@ -103,6 +103,20 @@ def mixed_kernels_conv(
     Returns:
         ``[N, O, H', W']``
     """
+    if x.device.type == 'cpu':  # where many groups are slow, and a kernel that fits the cache is not
+        rows = [_mixed_kernels_conv(*row, kernels, biases, stride, padding, dilation, groups) for row in _rows(x, pi)]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+    return _mixed_kernels_conv(x, pi, kernels, biases, stride, padding, dilation, groups)
+
+
+def _rows(x: Tensor, pi: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(x.split(1), pi.split(1), strict=True))
+
+
+def _mixed_kernels_conv(
+    x: Tensor, pi: Tensor, kernels: Tensor, biases: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    """Convolve all samples at once, each as groups of its own."""
     n, size = len(x), kernels.shape[2:]
     weight = (pi @ kernels.flatten(1)).view(-1, *size)
     bias = (pi @ biases).flatten()

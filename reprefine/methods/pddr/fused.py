@@ -158,9 +158,7 @@ def _norm_backward(
 ) -> Tensor:
     """Return ``scale (share grad - mean(share grad) - c slope / M)``, the gradient of the convolution's output."""
     inverse = c.shape[1] / c.numel()
-    into = torch.addcmul(
-        _planes(-scale * sum_beta * inverse).to(c.dtype), grad, _planes(share * scale).to(c.dtype)
-    )
+    into = torch.addcmul(_planes(-scale * sum_beta * inverse).to(c.dtype), grad, _planes(share * scale).to(c.dtype))
     return into.addcmul_(c, _planes(-scale * slope * inverse).to(c.dtype))
 
 
