@@ -1,3 +1,0 @@
-_base_ = '../mlp-pdb_5e_mnist5k.py'
-
-model = dict(backbone=dict(layer_cfg=dict(deploy=True)))
