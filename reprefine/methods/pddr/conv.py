@@ -8,15 +8,14 @@ from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
+from .compute import COMPUTES, sum_of_branches
 from .functional import Pair, group_count, mixed_kernels_conv, mixed_outputs_conv, strip_paddings
-from .fused import LeafPlan, branch_sum
-from .layers import BRANCHES, ConvNorm, Gate, Skeleton, update_statistics
+from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .loading import fit_state
 
 EXECUTIONS = ('auto', 'kernel', 'output')
 # Positions of an output map below which, in a batch, J convolutions cost less than mixing kernels for each sample.
 SMALL_MAP = 64
-COMPUTES = ('auto', 'branches', 'fused', 'lean')
 
 
 class PDConv(nn.Module):
@@ -49,8 +48,9 @@ class PDConv(nn.Module):
             of one ``J`` times as wide convolution; ``'auto'`` takes what is faster for the shape.
         compute: How the training form works; all give the same numbers. ``'branches'``: one convolution and one norm
             after another. ``'fused'``: one function with its own backward pass. ``'lean'``: the same, but it
-            recomputes the branches instead of keeping their outputs. ``'auto'``: ``'fused'`` on a CPU, else ``'branches'``;
-            with fixed statistics (evaluation, ``norm_eval``) a single convolution with the kernels folded on the fly.
+            recomputes the branches instead of keeping their outputs. ``'auto'``: ``'fused'`` on a CPU, else
+            ``'branches'``; with fixed statistics (evaluation, ``norm_eval``) a single convolution with the kernels
+            folded on the fly.
 
     Raises:
         ValueError: If an argument makes branches that differ in what they see, or that cannot be folded.
@@ -160,44 +160,11 @@ class PDConv(nn.Module):
         if self.deploy and self.mode == 'A':
             return self.reparam(x)
         if self.deploy:
-            return self._mixture(x, self.reparam_weight, self.reparam_bias)
-        return self._sum_of_branches(x)
+            return self.mixture(x, self.reparam_weight, self.reparam_bias)
+        return sum_of_branches(self, x)
 
-    def _sum_of_branches(self, x: Tensor) -> Tensor:
-        norms = [leaf.bn for _, leaf in self.leaves()]
-        if self.compute == 'auto' and not any(bn.training for bn in norms):
-            return self._folded_forward(x)
-        # Other kinds of norm share statistics between processes.
-        can_fuse = all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms)
-        if can_fuse and (self.compute in ('fused', 'lean') or (self.compute == 'auto' and x.device.type == 'cpu')):
-            return self._fused_forward(x)
-        outputs = [getattr(self, name)(x) for name in self.branches]
-        if self.mode == 'A':
-            return sum(outputs[1:], start=outputs[0])
-        pi = self.gate(x).to(outputs[0].dtype)
-        return sum(y * pi[:, j, None, None, None] for j, y in enumerate(outputs))
-
-    def _folded_forward(self, x: Tensor) -> Tensor:
-        """Fold for this one pass; gradients reach the branches through the fold."""
-        kernels, biases = self.folded()
-        if self.mode == 'B':
-            return self._mixture(x, kernels, biases)
-        geometry = self.stride, self.padding, self.dilation, self.groups
-        return nn.functional.conv2d(x, kernels.sum(0), biases.sum(0), *geometry)
-
-    def _fused_forward(self, x: Tensor) -> Tensor:
-        leaves = list(self.leaves())
-        plan = [LeafPlan.of(leaf, column, lean=self.compute == 'lean') for column, leaf in leaves]
-        parameters = [[leaf.conv.weight for _, leaf in leaves]]
-        parameters += [[getattr(leaf.bn, name) for _, leaf in leaves] for name in ('weight', 'bias')]
-        pi = self.gate(x) if self.mode == 'B' else None
-        y, means, variances = branch_sum(x, pi, plan, *parameters)
-        count = y.numel() / y.shape[1]
-        for (_, leaf), mean, variance in zip(leaves, means, variances, strict=True):
-            update_statistics(leaf.bn, mean, variance, count)
-        return y
-
-    def _mixture(self, x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
+    def mixture(self, x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
+        """Return what the kernels ``[J, O, I/g, k, k]`` and biases ``[J, O]`` give, mixed by the gate (PD-B)."""
         pi = self.gate(x).to(kernels.dtype)
         mix = mixed_kernels_conv if self._execution(x) == 'kernel' else mixed_outputs_conv
         return mix(x, pi, kernels, biases, self.stride, self.padding, self.dilation, self.groups)
@@ -232,7 +199,7 @@ class PDConv(nn.Module):
 
     def training_form(self) -> 'PDConv':
         """Return a new module of the same arguments in training form."""
-        return PDConv(
+        twin = PDConv(
             self.in_channels,
             self.out_channels,
             self.kernel_size,
@@ -246,6 +213,8 @@ class PDConv(nn.Module):
             reduction=self.reduction,
             norm_cfg=self.norm_cfg,
         )
+        twin.host_norm = self.host_norm
+        return twin
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         fit_state(self, state_dict, prefix)

@@ -40,28 +40,24 @@ class Site:
         return getattr(self.parent, self.attribute)
 
 
-def find_sites(model: nn.Module) -> Iterator[Site]:
-    """Yield the square, odd convolutions above 1x1 with zero padding that reaches, each with its batch norm.
+def find_sites(model: nn.Module, prefix: str = '') -> Iterator[Site]:
+    """Yield the square, odd convolutions above 1x1 with zero padding that reaches, each with its batch norm, in order.
 
     A norm belongs to the convolution registered directly before it under the same parent, as ``conv1`` and ``bn1`` of
     residual blocks, the parts of a ``ConvModule`` and the neighbours in an ``nn.Sequential`` are.
+
+    Args:
+        model: Any module.
+        prefix: What goes before the names, with a final dot.
     """
-    for prefix, parent in _outside_pd(model):
-        children = [*parent.named_children(), ('', None)]
-        for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
-            if _is_eligible(child):
-                is_norm = isinstance(following, _BatchNorm) and following.num_features == child.out_channels
-                in_order = not isinstance(parent, ConvModule) or parent.order[:2] == ('conv', 'norm')
-                yield Site(f'{prefix}{name}', parent, name, next_name if is_norm and in_order else None)
-
-
-def _outside_pd(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that are neither a disentangled convolution nor a part of one, with a dotted prefix."""
-    if isinstance(module, PDConv):
-        return
-    yield prefix, module
-    for name, child in module.named_children():
-        yield from _outside_pd(child, f'{prefix}{name}.')
+    children = [*model.named_children(), ('', None)]
+    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
+        if _is_eligible(child):
+            is_norm = isinstance(following, _BatchNorm) and following.num_features == child.out_channels
+            in_order = not isinstance(model, ConvModule) or model.order[:2] == ('conv', 'norm')
+            yield Site(f'{prefix}{name}', model, name, next_name if is_norm and in_order else None)
+        elif not isinstance(child, PDConv):
+            yield from find_sites(child, f'{prefix}{name}.')
 
 
 def _is_eligible(conv: nn.Module) -> bool:
@@ -124,12 +120,22 @@ def _matches(site: Site, rule: Rule) -> bool:
 def _replacement(site: Site, deploy: bool, pd_cfg: dict) -> PDConv:
     host = site.conv
     geometry = host.kernel_size, host.stride, host.padding, host.dilation, host.groups
+    options = pd_cfg | dict(norm_cfg=_norm_cfg(site, pd_cfg.get('norm_cfg')), deploy=deploy)
     try:
-        conv = PDConv(host.in_channels, host.out_channels, *geometry, host.bias is not None, deploy=deploy, **pd_cfg)
+        conv = PDConv(host.in_channels, host.out_channels, *geometry, host.bias is not None, **options)
     except ValueError as error:
         raise UserError(f'{site.name} cannot be disentangled: {error}') from error
     conv.host_norm = site.norm
     return conv.to(host.weight).train(host.training)
+
+
+def _norm_cfg(site: Site, norm_cfg: dict | None) -> dict:
+    """Return the config of norms that behave as the one they replace, without which the output would not stay."""
+    if site.norm is None:
+        return norm_cfg or dict(type='BN')
+    norm = getattr(site.parent, site.norm)
+    kind = dict(type='SyncBN' if isinstance(norm, nn.SyncBatchNorm) else 'BN', requires_grad=norm.weight.requires_grad)
+    return kind | (norm_cfg or {}) | dict(eps=norm.eps, momentum=norm.momentum)
 
 
 def _plain_state(site: Site) -> dict[str, torch.Tensor]:
