@@ -5,17 +5,19 @@ and one an output value if it has a bias; a batch norm two, a ReLU module one a 
 value of its input; a linear layer its multiply-adds. Functional operations count nothing.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reprefine.deploy import switch_to_deploy
 from reprefine.engine.cost.counting import count_parameters
 
+from .backbone import PDResNet
 from .checkpoint import pd_convs
 from .conv import PDConv
+from .layers import Gate
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
@@ -54,9 +56,8 @@ def model_parameters(model: nn.Module) -> Parameters:
     """Count a network in training or deployed form."""
     convs = pd_convs(model).values()
     rest = count_parameters(model) - sum(count_parameters(conv) for conv in convs)
-    sums = [sum(numbers) for numbers in zip(*(conv_parameters(conv) for conv in convs), strict=True)] or [0] * 5
-    counts = Parameters(*sums)
-    return Parameters(rest + counts.plain, rest + counts.training, counts.gates, rest + counts.published, rest + counts.stored)
+    columns = zip(Parameters(rest, rest, 0, rest, rest), *(conv_parameters(conv) for conv in convs), strict=True)
+    return Parameters(*(sum(numbers) for numbers in columns))
 
 
 def mixing_macs(model: nn.Module) -> int:
@@ -92,16 +93,11 @@ def count_flops(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Flops:
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs, published
-        if isinstance(module, nn.Conv2d):
-            work = module.weight[0].numel() * output.numel()
-            macs, published = macs + work, published + work + (output.numel() if module.bias is not None else 0)
-        elif isinstance(module, nn.Linear):
-            work = module.in_features * output.numel()
-            macs, published = macs + work, published + work
-        else:
-            published += _other(module, inputs[0], output)
+        work = _macs(module, output)
+        macs += work
+        published += work + _other(module, inputs[0], output)
 
-    kinds = (nn.Conv2d, nn.Linear, _BatchNorm, nn.ReLU, *POOLS)
+    kinds = (nn.Conv2d, nn.Linear, _BatchNorm, nn.ReLU, PDConv, Gate, *POOLS)
     hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, kinds)]
     compute = {conv: conv.compute for conv in pd_convs(model).values()}
     for conv in compute:
@@ -117,27 +113,72 @@ def count_flops(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Flops:
     return Flops(macs, published)
 
 
+def _macs(module: nn.Module, output: Tensor) -> int:
+    if isinstance(module, nn.Conv2d):
+        return module.weight[0].numel() * output.numel()
+    if isinstance(module, nn.Linear):
+        return module.in_features * output.numel()
+    if isinstance(module, Gate):
+        return len(output) * (module.fc1.weight.numel() + module.fc2.weight.numel())
+    if _is_mixture(module):
+        return module.reparam_weight[0, 0].numel() * output.numel()
+    return 0
+
+
+def _is_mixture(module: nn.Module) -> bool:
+    return isinstance(module, PDConv) and module.deploy and module.mode == 'B'
+
+
 def _other(module: nn.Module, x: Tensor, output: Tensor) -> int:
     if isinstance(module, _BatchNorm):
         return 2 * x.numel()
-    return x.numel() if isinstance(module, POOLS) else output.numel()
+    if isinstance(module, POOLS):
+        return x.numel()
+    has_bias = _is_mixture(module) or (isinstance(module, nn.Conv2d) and module.bias is not None)
+    return output.numel() if has_bias or isinstance(module, nn.ReLU) else 0
 
 
-def cost_table(build: Callable[[str | None], nn.Module], shape: tuple[int, int] = (224, 224)) -> list[tuple[str, ...]]:
-    """Return the rows of a table of costs: header, plain network, PD-A, PD-B.
+class _Last(nn.Module):
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        return maps[-1]
+
+
+def imagenet_resnet(depth: int, **options: object) -> nn.Sequential:
+    """Return a ResNet with a classifier of 1000 classes, without values (on the meta device), in evaluation mode.
 
     Args:
-        build: Makes the network in evaluation mode: plain (None), or training form of mode ``'A'`` or ``'B'``.
-        shape: Height and width of the image in pixels.
+        depth: 18, 34, 50, 101 or 152.
+        **options: Further arguments of :class:`~.backbone.PDResNet`, such as ``pd_cfg``.
     """
-    header = ('network', 'training form', 'published count', 'stored deployed', 'MACs', 'mixing MACs')
-    rows = [header]
-    for mode in (None, 'A', 'B'):
-        model = build(mode)
-        counts, mixing = model_parameters(model), mixing_macs(model)
-        plain = build(None)
-        macs = count_flops(plain, shape).macs
-        name = 'plain' if mode is None else f'PD-{mode}'
-        numbers = (counts.training, counts.published, counts.stored, macs, mixing)
-        rows.append((name, *(f'{number:,}' for number in numbers)))
+    with torch.device('meta'):
+        backbone = PDResNet(depth, host='mmdet', **options)  # mmpretrain's cannot be built without values
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(backbone.feat_dim, 1000)
+        return nn.Sequential(backbone, _Last(), *head).eval()
+
+
+COLUMNS = (
+    'parameters: training form',
+    'as published',
+    'stored',
+    'MACs: training form',
+    'deployed',
+    'mixing kernels',
+)
+
+
+def cost_rows(depth: int, shape: tuple[int, int] = (224, 224), **pd_cfg: object) -> dict[str, tuple[int, ...]]:
+    """Return the values of :data:`COLUMNS` for the plain ResNet, PD-A and PD-B, by name.
+
+    Args:
+        depth: Depth of the ResNet.
+        shape: Height and width of the image in pixels.
+        **pd_cfg: Arguments of :class:`~.conv.PDConv` except ``mode``.
+    """
+    rows = {}
+    for name, cfg in (('plain', None), ('PD-A', dict(pd_cfg, mode='A')), ('PD-B', dict(pd_cfg, mode='B'))):
+        model = imagenet_resnet(depth, pd_cfg=cfg)
+        counts, trained = model_parameters(model), count_flops(model, shape).macs
+        switch_to_deploy(model)
+        macs = count_flops(model, shape).macs
+        rows[name] = (counts.training, counts.published, counts.stored, trained, macs, mixing_macs(model))
     return rows

@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .functional import Pair
-from .layers import ConvNorm
+from .layers import ConvNorm, without_autocast
 
 POSITIONS = (0, 2, 3)
 # Multiply-adds per output value up to which the lean form computes an output anew: all of a ResNet-18 but the dense
@@ -187,5 +187,5 @@ def branch_sum(
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
-    with torch.autocast(device, enabled=False):
+    with without_autocast(x):
         return BranchSum.apply(x, pi, plan, *weights, *gammas, *betas)

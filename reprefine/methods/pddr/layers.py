@@ -1,6 +1,7 @@
 """Parts of a disentangled convolution: its branches and its gate."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -10,6 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .functional import Pair, affine_of_norm, expand_groups, expand_strips, fold_norm, gate_weights
 
 BRANCHES = ('standard1', 'standard2', 'skeleton', 'group')  # the order of the gate's outputs
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """Return a context in which types stay as they are, on the device of ``x``."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class ConvNorm(nn.Module):
@@ -115,11 +122,9 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the weights ``[N, J]`` of a batch ``[N, I, H, W]``; each row sums to one."""
         dtype = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            pooled = x.mean(dim=(2, 3), dtype=dtype)
-            layers = (self.fc1, self.fc2)
-            parameters = [p.to(dtype) for layer in layers for p in (layer.weight, layer.bias)]
-            return gate_weights(pooled, *parameters)
+        parameters = [p.to(dtype) for layer in (self.fc1, self.fc2) for p in (layer.weight, layer.bias)]
+        with without_autocast(x):
+            return gate_weights(x.mean(dim=(2, 3), dtype=dtype), *parameters)
 
 
 @torch.no_grad()

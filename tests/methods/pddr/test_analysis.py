@@ -19,6 +19,7 @@ from reprefine.methods.pddr.analysis import (
     density_of_fit,
     elementwise_maximum,
     find_layer,
+    gate_table,
     grad_cam,
     grad_cam_maps,
     lottery_state,
@@ -174,6 +175,14 @@ def test_mean_gates_are_those_of_each_class(is_deployed):
     torch.testing.assert_close(found[2], pi[classes == 2].mean(0), rtol=1e-4, atol=1e-6)
     assert found[1].isnan().all()
     torch.testing.assert_close(found[[0, 2]].sum(1), torch.ones(2))
+
+
+def test_table_of_gates_weighs_classes_by_their_images():
+    gates = {'layer': torch.tensor([[0.2, 0.8], [float('nan')] * 2, [0.6, 0.4]])}
+    table = gate_table(gates, torch.tensor([3.0, 0.0, 1.0]), ('first', 'second'))
+    assert table.splitlines()[-1] == '| layer | 0.300 ± 0.283 | 0.700 ± 0.283 |'
+    single = gate_table({'layer': torch.tensor([[0.25, 0.75]])}, torch.tensor([5.0]), ('first', 'second'))
+    assert single.splitlines()[-1] == '| layer | 0.250 | 0.750 |'
 
 
 def test_a_network_without_gate_has_no_gates():

@@ -3,7 +3,7 @@
 from .attribution import grad_cam
 from .branches import branch_responses, branch_weights, find_layer
 from .functional import common_histograms, density_of_fit, elementwise_maximum, grad_cam_maps, to_unit_range
-from .gates import mean_gates
+from .gates import gate_table, mean_gates
 from .lottery import lottery_state
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     'density_of_fit',
     'elementwise_maximum',
     'find_layer',
+    'gate_table',
     'grad_cam',
     'grad_cam_maps',
     'lottery_state',
