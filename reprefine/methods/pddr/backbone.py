@@ -129,7 +129,7 @@ class PDResNet(nn.Module):
             pd_cfg = dict(norm_cfg=self.norm_cfg) | pd_cfg
             convert_to_pd(self, _is_block_conv, warm_start=False, deploy=deploy, **pd_cfg)
             self._freeze_stages()
-        self._has_branches = pd_cfg is not None and not deploy
+        self.channels_last = pd_cfg is not None and not deploy
 
     def init_weights(self) -> None:
         """Initialise as the host does, then let residual branches start at zero if asked to."""
@@ -149,13 +149,17 @@ class PDResNet(nn.Module):
         While it trains on a CPU, where branches share their input in this memory format for less, it works with
         channels last.
         """
-        if not (self.training and x.device.type == 'cpu' and self._has_branches):
+        if not (self.training and x.device.type == 'cpu' and self.channels_last):
             return super().forward(x)
         maps = super().forward(x.contiguous(memory_format=torch.channels_last))
         return tuple(y.contiguous() for y in maps)
 
-    def switch_to_deploy(self) -> None:
-        """Fold every disentangled convolution in place; a deployed network stays as it is."""
+    def switch_to_deploy(self, *_: Any) -> None:
+        """Fold every disentangled convolution in place; a deployed network stays as it is.
+
+        Args:
+            _: What mmpose hands to every part that it deploys, not needed here.
+        """
         for module in self.modules():
             if isinstance(module, PDConv):
                 module.switch_to_deploy()

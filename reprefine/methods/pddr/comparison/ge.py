@@ -54,25 +54,22 @@ class GEBlock(nn.Module):
             height, width = x.shape[2:]
             size = (max(height // self.extent, 1), max(width // self.extent, 1)) if self.extent else 1
             return F.adaptive_avg_pool2d(x, size)
-        for step in self.steps:
+        for index, step in enumerate(self.steps, 1):
             if self.extent == 0 or is_gathered_further(*x.shape[2:]):
-                x = step(x)
+                x = step(x) if index == len(self.steps) else step(x).relu()
         return x
 
 
 def _steps(channels: int, extent: int, spatial_size: tuple[int, int] | None) -> list[nn.Module]:
-    """Return the gathering convolutions with their normalisations; the last one has no activation."""
+    """Return the gathering convolutions with their normalisations."""
     if extent == 0:
         return [_step(channels, kernel_size=spatial_size)]
-    return [
-        _step(channels, kernel_size=3, stride=2, padding=1, is_last=index == STEPS[extent] - 1)
-        for index in range(STEPS[extent])
-    ]
+    return [_step(channels, kernel_size=3, stride=2, padding=1) for _ in range(STEPS[extent])]
 
 
-def _step(channels: int, is_last: bool = True, **kwargs: int | tuple[int, int]) -> nn.Sequential:
-    layers = [nn.Conv2d(channels, channels, groups=channels, bias=False, **kwargs), nn.BatchNorm2d(channels)]
-    return nn.Sequential(*layers, *([] if is_last else [nn.ReLU(inplace=True)]))
+def _step(channels: int, **kwargs: int | tuple[int, int]) -> nn.Sequential:
+    conv = nn.Conv2d(channels, channels, groups=channels, bias=False, **kwargs)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
 
 def _mlp(channels: int, reduction: int) -> nn.Sequential:
