@@ -198,7 +198,7 @@ def test_memory_format_of_the_training_changes_nothing():
     x = image(2, 3, 64, 64, dtype=torch.float32)
     y = net(x)[0]
     assert y.is_contiguous()
-    net._has_branches = False
+    net.channels_last = False
     torch.testing.assert_close(y, net(x)[0], rtol=1e-4, atol=1e-4)
 
 
