@@ -101,6 +101,8 @@ class PDResNet(nn.Module):
         attention_stages: Whether each stage gets it, default all.
         deploy: Build the deployed form.
         zero_init_residual: Let residual branches start at zero.
+        channels_last: Train in the memory format of channels last; outputs keep the common one. Worth measuring
+            (``tools/analysis_tools/bench_pddr_conv.py``): whether it is faster depends on device and shapes.
         host: Host library, default that of the default scope.
         **kwargs: Arguments of the host's ResNet.
     """
@@ -117,6 +119,7 @@ class PDResNet(nn.Module):
         attention_stages: tuple[bool, ...] | None = None,
         deploy: bool = False,
         zero_init_residual: bool = False,
+        channels_last: bool = False,
         host: str | None = None,
         **kwargs: Any,
     ):
@@ -129,7 +132,9 @@ class PDResNet(nn.Module):
             pd_cfg = dict(norm_cfg=self.norm_cfg) | pd_cfg
             convert_to_pd(self, _is_block_conv, warm_start=False, deploy=deploy, **pd_cfg)
             self._freeze_stages()
-        self.channels_last = pd_cfg is not None and not deploy
+        self.channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
         """Initialise as the host does, then let residual branches start at zero if asked to."""
@@ -144,12 +149,8 @@ class PDResNet(nn.Module):
                 _zero(block)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the feature maps of the stages asked for, each ``[N, C, H, W]``.
-
-        While it trains on a CPU, where branches share their input in this memory format for less, it works with
-        channels last.
-        """
-        if not (self.training and x.device.type == 'cpu' and self.channels_last):
+        """Return the feature maps of the stages asked for, each ``[N, C, H, W]``."""
+        if not (self.training and self.channels_last):
             return super().forward(x)
         maps = super().forward(x.contiguous(memory_format=torch.channels_last))
         return tuple(y.contiguous() for y in maps)

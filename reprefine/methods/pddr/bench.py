@@ -117,6 +117,8 @@ class _Side:
             conv.compute = variant.compute
         if isinstance(self.module, PDResNet):
             self.module.channels_last = variant.channels_last
+        if variant.channels_last:
+            self.module.to(memory_format=torch.channels_last)
         layout = torch.channels_last if variant.channels_last else torch.contiguous_format
         self.x = x.detach().clone(memory_format=layout).requires_grad_()
         self.call = torch.compile(self.module) if variant.compiled else self.module

@@ -230,7 +230,9 @@ class PDConv(nn.Module):
 
 
 @MODELS.register_module(name='PDConv')
-def pd_conv_layer(in_channels: int, out_channels: int, kernel_size: int | Pair, *args: object, **kwargs: object):
+def pd_conv_layer(
+    in_channels: int, out_channels: int, kernel_size: int | Pair, *args: object, **kwargs: object
+) -> nn.Module:
     """Build the layer of ``conv_cfg=dict(type='reprefine.PDConv', ...)``; 1x1 ones, having no parts, stay plain.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .functional import Pair
 from .layers import ConvNorm, without_autocast
@@ -86,7 +86,9 @@ class BranchSum(Function):
     """Differentiable :func:`branch_sum`; see there."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, pi: Tensor | None, plan: Sequence[LeafPlan], *parameters: Tensor):
+    def forward(
+        ctx: FunctionCtx, x: Tensor, pi: Tensor | None, plan: Sequence[LeafPlan], *parameters: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum ``[N, O, H', W']``, and the batch means and variances, each ``[leaves, O]``."""
         weights, gammas, betas = _thirds(parameters)
         centred, means, variances, out = [], [], [], None
@@ -108,7 +110,7 @@ class BranchSum(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor, *_: Tensor):
+    def backward(ctx: FunctionCtx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of input, gate and parameters."""
         x, pi, means, variances, *rest = ctx.saved_tensors
         count = len(ctx.plan)

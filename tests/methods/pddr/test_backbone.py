@@ -193,7 +193,7 @@ def test_recomputation_of_the_host_gives_the_same_gradients():
 
 
 def test_memory_format_of_the_training_changes_nothing():
-    net = build(depth=18, pd_cfg=pd('B'), **SMALL)
+    net = build(depth=18, pd_cfg=pd('B'), channels_last=True, **SMALL)
     net.train()
     x = image(2, 3, 64, 64, dtype=torch.float32)
     y = net(x)[0]
