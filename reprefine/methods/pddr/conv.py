@@ -179,8 +179,12 @@ class PDConv(nn.Module):
         return 'output' if len(x) > 1 and positions <= SMALL_MAP else 'kernel'
 
     @torch.no_grad()
-    def switch_to_deploy(self) -> None:
-        """Fold the branches in place by their running statistics; a deployed module stays as it is."""
+    def switch_to_deploy(self, *_: object) -> None:
+        """Fold the branches in place by their running statistics; a deployed module stays as it is.
+
+        Args:
+            _: What mmpose hands to every part that it deploys, not needed here.
+        """
         if self.deploy:
             return
         kernels, biases = self.folded()

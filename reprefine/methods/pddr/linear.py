@@ -57,8 +57,12 @@ class PDLinear(nn.Module):
         return gate_weights(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
     @torch.no_grad()
-    def switch_to_deploy(self) -> None:
-        """Fold in place, keeping device and type; a deployed layer stays as it is."""
+    def switch_to_deploy(self, *_: object) -> None:
+        """Fold in place, keeping device and type; a deployed layer stays as it is.
+
+        Args:
+            _: What mmpose hands to every part that it deploys, not needed here.
+        """
         if self.deploy:
             return
         parts = self.standard1, self.standard2
