@@ -8,7 +8,7 @@ from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/model_converters/import_pddr.py \\
-      configs/pddr/classification/resnet18-pdb_8xb32_in1k.py published.pth imported.pth
+      configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py published.pth imported.pth
 """
 
 

@@ -7,7 +7,7 @@ from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:
   python tools/model_converters/reparameterize_model.py \\
-      configs/pddr/classification/resnet18-pda_8xb32_in1k.py epoch_100.pth epoch_100_deploy.pth
+      configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py epoch_100.pth epoch_100_deploy.pth
 """
 
 
