@@ -43,9 +43,7 @@ def test_parameters_and_published_flops(depth, block):
 
 
 def test_mca_with_skewness_has_eight_more_parameters_a_block():
-    cfg = load_config(
-        str(FOLDER / 'resnet18-mca_8xb32-wide-crop_in1k.py'), {'model.backbone.attention.variant': 'S'}
-    )
+    cfg = load_config(str(FOLDER / 'resnet18-mca_8xb32-wide-crop_in1k.py'), {'model.backbone.attention.variant': 'S'})
     assert sum(parameter.numel() for parameter in build_model(cfg).parameters()) == 11_689_632
 
 
