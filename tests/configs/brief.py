@@ -38,6 +38,9 @@ def brief_options(cfg: Config) -> list[str]:
             options |= _without_download(path, node)
             if node.get('type') == 'reprefine.TimmViT':
                 options[f'{path}.model_args.depth'] = 1
+            if node.get('type') == 'reprefine.PDResNet':
+                # With fixed statistics and no pretrained weights the sums of its branches would grow without bound.
+                options[f'{path}.zero_init_residual'] = True
             if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
                 options[f'{path}.num_layers'] = 1
         if path.startswith(('model.train_cfg', 'model.test_cfg')):

@@ -281,6 +281,11 @@ class Dropping(Base):
         super().__init__(3)
 
 
+class Choosing(Base):
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(Forwarding)
+
+
 def function(a, *, b=1):
     pass
 
@@ -300,6 +305,7 @@ class Calling(Base):
         (Keeping, None),  # what the options are for cannot be known
         (Dropping, {'own'}),
         (Calling, {'own', 'b'}),
+        (Choosing, None),  # another class than this one may be built
         (function, {'a', 'b'}),
         (functools.partial(function, 1), {'b'}),
         (torch.optim.SGD, {'params', 'lr', 'momentum', 'dampening', 'weight_decay', 'nesterov'}),

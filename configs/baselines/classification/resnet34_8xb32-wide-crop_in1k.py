@@ -1,6 +1,3 @@
-_base_ = [
-    'mmpretrain::_base_/models/resnet34.py',
-    '../../_base_/datasets/imagenet_bs32_wide-crop.py',
-    'mmpretrain::_base_/schedules/imagenet_bs256.py',
-    '../../_base_/runtime.py',
-]
+_base_ = ['mmpretrain::_base_/models/resnet34.py', '../../_base_/recipes/pddr_in1k.py']
+
+model = dict(backbone=dict(zero_init_residual=False))

@@ -69,7 +69,7 @@ def _class_arguments(cls: type) -> frozenset[str] | None:
     accepted: set[str] = set()
     taken: set[str] = set()
     for owner in cls.__mro__:
-        if inspect.isfunction(vars(owner).get('__new__')):
+        if isinstance(vars(owner).get('__new__'), staticmethod):
             return None
         init = vars(owner).get('__init__')
         # nn.Module declares **kwargs only to refuse them in words of its own.

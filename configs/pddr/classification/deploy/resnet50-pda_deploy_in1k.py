@@ -1,0 +1,3 @@
+_base_ = '../resnet50-pda_8xb32-wide-crop_in1k.py'
+
+model = dict(backbone=dict(deploy=True))

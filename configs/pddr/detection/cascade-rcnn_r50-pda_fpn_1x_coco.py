@@ -1,0 +1,4 @@
+_base_ = '../../baselines/detection/cascade-rcnn_r50-wide-crop_fpn_1x_coco.py'
+
+checkpoint = 'work_dirs/pddr/classification/resnet50-pda_8xb32-wide-crop_in1k/epoch_100.pth'
+model = dict(backbone=dict(type='reprefine.PDResNet', pd_cfg=dict(mode='A'), init_cfg=dict(checkpoint=checkpoint)))

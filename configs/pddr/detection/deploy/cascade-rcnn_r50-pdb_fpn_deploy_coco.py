@@ -1,0 +1,3 @@
+_base_ = '../cascade-rcnn_r50-pdb_fpn_1x_coco.py'
+
+model = dict(backbone=dict(deploy=True))

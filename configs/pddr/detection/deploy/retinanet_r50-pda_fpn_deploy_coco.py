@@ -1,0 +1,3 @@
+_base_ = '../retinanet_r50-pda_fpn_1x_coco.py'
+
+model = dict(backbone=dict(deploy=True))

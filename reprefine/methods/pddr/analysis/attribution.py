@@ -1,0 +1,44 @@
+"""Grad-CAM (Selvaraju et al. 2017)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .functional import grad_cam_maps, to_unit_range
+
+
+def grad_cam(
+    classify: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, classes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return where a network in evaluation mode finds a class, from the gradient of its logit.
+
+    Works on the training and the deployed form. No gradient of a parameter is touched.
+
+    Args:
+        classify: From images (N, 3, H, W) to logits (N, classes).
+        layer: Module that ``classify`` runs once, with feature maps (N, K, h, w) as its output.
+        images: Preprocessed images (N, 3, H, W).
+        classes: Class of each image (N,), default that of the largest logit.
+
+    Returns:
+        Maps (N, H, W) in the range from 0 to 1, all zero where nothing speaks for the class, and the classes (N,).
+    """
+    outputs = []
+
+    def keep(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
+        outputs.append(output)
+        return output.clone()  # which the network may change in place
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits = classify(images.detach().requires_grad_())
+    finally:
+        handle.remove()
+    classes = logits.argmax(1) if classes is None else classes
+    (gradients,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), outputs)
+    maps = grad_cam_maps(outputs[0].detach(), gradients)
+    enlarged = F.interpolate(maps[:, None], images.shape[2:], mode='bilinear', align_corners=False)
+    return to_unit_range(enlarged[:, 0]), classes

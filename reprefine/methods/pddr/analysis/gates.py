@@ -1,0 +1,76 @@
+"""How the gates of PD-B weigh the branches, by layer and class."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reprefine.engine.errors import UserError
+from reprefine.visualization.results import markdown_table
+
+from ..conv import PDConv
+
+
+@torch.no_grad()
+def mean_gates(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_classes: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Average the gates over the images of each class.
+
+    Args:
+        model: Model in evaluation mode, in training or deployed form. Of a model of OpenMMLab only feature extraction
+            runs (``extract_feat``), so that gates of a head are left out.
+        batches: Preprocessed images (N, 3, H, W) and their classes (N,).
+        num_classes: Number of classes.
+
+    Returns:
+        For each PD-B convolution, in the order of the model, the mean weight of each branch (num_classes, J), not a
+        number for a class without images; and the number of images of each class (num_classes,).
+
+    Raises:
+        UserError: If the model has no gate.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, PDConv) and m.mode == 'B'}
+    if not layers:
+        raise UserError('the model has no PD-B convolution, and so no gate')
+    current: dict[str, Tensor] = {}
+    handles = [layer.gate.register_forward_hook(_keep(current, name)) for name, layer in layers.items()]
+    sums: dict[str, Tensor] = {}
+    counts = torch.zeros(num_classes)
+    try:
+        for images, classes in batches:
+            getattr(model, 'extract_feat', model)(images)
+            for name, gate in current.items():
+                total = sums.setdefault(name, gate.new_zeros(num_classes, gate.shape[1]))
+                total.index_add_(0, classes.to(gate.device), gate)
+            counts += classes.cpu().bincount(minlength=num_classes)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: sums[name].cpu() / counts[:, None] for name in layers if name in sums}, counts
+
+
+def _keep(current: dict[str, Tensor], name: str) -> Callable:
+    def hook(_: nn.Module, __: tuple, output: Tensor) -> None:
+        current[name] = output
+
+    return hook
+
+
+def gate_table(gates: Mapping[str, Tensor], counts: Tensor, branches: Sequence[str]) -> str:
+    """Return a Markdown table: a row a layer, for each branch the mean over all images ± the deviation of the classes.
+
+    Args:
+        gates: Mean gates of the classes by layer, (C, J), as :func:`mean_gates` gives them.
+        counts: Images of each class (C,).
+        branches: Names of the J branches.
+    """
+    seen, several = counts > 0, (counts > 0).sum() > 1
+    share = counts[seen] / counts.sum()
+    rows = []
+    for name, gate in gates.items():
+        means = share @ gate[seen]
+        spreads = gate[seen].std(0) if several else [None] * len(branches)
+        cells = [f'{m:.3f}' + ('' if s is None else f' ± {s:.3f}') for m, s in zip(means, spreads, strict=True)]
+        rows.append((name, *cells))
+    return markdown_table(('layer', *branches), rows)

@@ -1,0 +1,73 @@
+"""A trained model and its test images, as the analyses need them."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from torch import Tensor, nn
+
+from reprefine.engine.build import build_model
+from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+from reprefine.engine.errors import UserError
+from reprefine.engine.faults import check_data_folders
+from reprefine.engine.runner import Runner
+
+
+class Batch(NamedTuple):
+    """Images ready for the model.
+
+    Attributes:
+        images: (N, 3, H, W).
+        classes: Class of each image (N,), 0 where images have none.
+        pictures: The images before preprocessing, 8 bit, RGB or BGR as the data set gives them, each (3, H, W).
+    """
+
+    images: Tensor
+    classes: Tensor
+    pictures: list[Tensor]
+
+
+def load_trained(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build the model of a checked config, fill it completely and set it to evaluation mode.
+
+    Raises:
+        UserError: If the checkpoint does not fill the model.
+    """
+    model = revert_sync_batchnorm(build_model(cfg)).eval()
+    check_match(load_weights(model, read_checkpoint(checkpoint)), checkpoint, floor=1.0)
+    return model
+
+
+def batches_of(cfg: Config, model: nn.Module) -> Iterator[Batch]:
+    """Yield the test images of a config, preprocessed by the model.
+
+    Raises:
+        UserError: If the config has no test data, or their files are missing.
+    """
+    if not cfg.get('test_dataloader'):
+        raise UserError('the config has no test_dataloader')
+    check_data_folders(cfg, ['test_dataloader'])
+    for data in Runner.build_dataloader({**cfg.test_dataloader, 'num_workers': 0, 'persistent_workers': False}):
+        pictures = list(data['inputs'])
+        with torch.no_grad():
+            ready = model.data_preprocessor(data, False)
+        yield Batch(ready['inputs'], _classes(ready['data_samples']), pictures)
+
+
+def _classes(samples: list) -> Tensor:
+    labels = [getattr(sample, 'gt_label', None) for sample in samples]
+    return torch.tensor([0 if label is None else int(label) for label in labels])
+
+
+def classify(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (N, classes) of a classifier of mmpretrain.
+
+    Raises:
+        UserError: If the model is another.
+    """
+    logits = model(images, mode='tensor')
+    if not torch.is_tensor(logits) or logits.ndim != 2:
+        raise UserError(f'{type(model).__name__} gives no logits of classes: Grad-CAM needs a classifier')
+    return logits

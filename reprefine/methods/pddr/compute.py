@@ -1,0 +1,57 @@
+"""The ways to compute the training form of a disentangled convolution; all give the same numbers."""
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .fused import LeafPlan, branch_sum
+from .layers import update_statistics
+
+if TYPE_CHECKING:
+    from .conv import PDConv
+
+COMPUTES = ('auto', 'branches', 'fused', 'lean')
+
+
+def sum_of_branches(conv: 'PDConv', x: Tensor) -> Tensor:
+    """Return the output ``[N, O, H', W']`` of the training form in the way that ``conv.compute`` and the norms allow.
+
+    Args:
+        conv: Module in training form.
+        x: Input ``[N, I, H, W]``.
+    """
+    norms = [leaf.bn for _, leaf in conv.leaves()]
+    if conv.compute == 'auto' and not any(bn.training for bn in norms):
+        return folded_forward(conv, x)
+    # Other kinds of norm share statistics between processes.
+    can_fuse = all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms)
+    if can_fuse and (conv.compute in ('fused', 'lean') or (conv.compute == 'auto' and x.device.type == 'cpu')):
+        return fused_forward(conv, x)
+    outputs = [getattr(conv, name)(x) for name in conv.branches]
+    if conv.mode == 'A':
+        return sum(outputs[1:], start=outputs[0])
+    pi = conv.gate(x).to(outputs[0].dtype)
+    return sum(y * pi[:, j, None, None, None] for j, y in enumerate(outputs))
+
+
+def folded_forward(conv: 'PDConv', x: Tensor) -> Tensor:
+    """Fold for this one pass, by the running statistics; gradients reach the branches through the fold."""
+    kernels, biases = conv.folded()
+    if conv.mode == 'B':
+        return conv.mixture(x, kernels, biases)
+    return F.conv2d(x, kernels.sum(0), biases.sum(0), conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def fused_forward(conv: 'PDConv', x: Tensor) -> Tensor:
+    """Compute all branches in one function and move the running statistics."""
+    leaves = list(conv.leaves())
+    plan = [LeafPlan.of(leaf, column, lean=conv.compute == 'lean') for column, leaf in leaves]
+    weights = [leaf.conv.weight for _, leaf in leaves]
+    gammas, betas = ([getattr(leaf.bn, name) for _, leaf in leaves] for name in ('weight', 'bias'))
+    pi = conv.gate(x) if conv.mode == 'B' else None
+    y, means, variances = branch_sum(x, pi, plan, weights, gammas, betas)
+    count = y.numel() / y.shape[1]
+    for (_, leaf), mean, variance in zip(leaves, means, variances, strict=True):
+        update_statistics(leaf.bn, mean, variance, count)
+    return y

@@ -1,0 +1,139 @@
+"""Import of checkpoints of the released code.
+
+A file may carry the prefixes of its wrappers (``module.``, ``1.``) and half precision weights. Its classifier is
+``fc``; a disentangled convolution holds ``ori_*`` and ``new_*`` (dense), ``ac_convbn.ver_*`` and ``.hor_*`` (strips),
+``group_*`` and the gate ``fc.0``, ``fc.2``. Every tensor must find its place: links to the published files are mixed
+up, so that a file may well be another than its name says.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.errors import UserError
+from reprefine.engine.files import complete_file
+
+from .checkpoint import pd_convs
+from .layers import BRANCHES
+
+CONTAINERS = ('state_dict', 'model', 'net')
+PARTS = {
+    'ori_conv': 'standard1.conv',
+    'ori_bn': 'standard1.bn',
+    'new_conv': 'standard2.conv',
+    'new_bn': 'standard2.bn',
+    'ac_convbn.ver_conv': 'skeleton.vertical.conv',
+    'ac_convbn.ver_bn': 'skeleton.vertical.bn',
+    'ac_convbn.hor_conv': 'skeleton.horizontal.conv',
+    'ac_convbn.hor_bn': 'skeleton.horizontal.bn',
+    'group_conv': 'group.conv',
+    'group_bn': 'group.bn',
+    'fc.0': 'gate.fc1',
+    'fc.2': 'gate.fc2',
+}
+_PART = re.compile(rf'\.({"|".join(re.escape(part) for part in PARTS)})\.')
+
+
+def import_published(
+    model: nn.Module, source: str | Path, target: str | Path, renames: Sequence[tuple[str, str]] = ()
+) -> int:
+    """Write a checkpoint of the released code anew under the names of ``model``, in float32.
+
+    Args:
+        model: Classifier with a :class:`~.backbone.PDResNet` in training form, built from its config.
+        source: Checkpoint of the released code.
+        target: File to write; it appears whole or not at all.
+        renames: Pairs of pattern and replacement for the names in the file, applied in turn before all else.
+
+    Returns:
+        Number of disentangled convolutions.
+
+    Raises:
+        UserError: If the target exists, or the source cannot be read or does not fill exactly the model.
+    """
+    if Path(target).exists():
+        raise UserError(f'{target} exists: give another name, or remove it')
+    checkpoint = read_checkpoint(str(source))
+    for container in CONTAINERS:
+        checkpoint = checkpoint[container] if isinstance(checkpoint.get(container), dict) else checkpoint
+    try:
+        state = own_names(checkpoint, renames)
+        _check_kind(state, model)
+        expected = model.state_dict()
+        for name in expected.keys() - state.keys():
+            if name.endswith('num_batches_tracked'):  # older versions of torch had none
+                state[name] = expected[name]
+        _check_fit(state, expected)
+    except UserError as error:
+        raise UserError(f'{source}: {error}') from error
+    with complete_file(target) as partial:
+        torch.save(dict(meta=dict(source=Path(source).name), state_dict=state), partial)
+    return len(pd_convs(model))
+
+
+def own_names(weights: dict[str, Tensor], renames: Sequence[tuple[str, str]] = ()) -> dict[str, Tensor]:
+    """Return the weights of a published file under our names, floating ones in float32.
+
+    Args:
+        weights: State dict of the file.
+        renames: As in :func:`import_published`.
+
+    Raises:
+        UserError: If two weights would get one name.
+    """
+    state = {}
+    for key, value in weights.items():
+        if not torch.is_tensor(value):
+            continue
+        name = _own_name(key, renames)
+        if name in state:
+            raise UserError(f'two of its weights would be called {name}')
+        state[name] = value.float() if value.is_floating_point() else value
+    return state
+
+
+def _own_name(key: str, renames: Sequence[tuple[str, str]]) -> str:
+    for pattern, replacement in renames:
+        try:
+            key = re.sub(pattern, replacement, key)
+        except re.error as error:
+            raise UserError(f"the renaming of '{pattern}' is no regular expression: {error}") from error
+    key = re.sub(r'^(module\.)?(1\.)?', '', key)
+    if key.startswith('fc.'):
+        return f'head.{key}'
+    return 'backbone.' + _PART.sub(lambda match: f'.{PARTS[match[1]]}.', key)
+
+
+def _check_kind(state: dict[str, Tensor], model: nn.Module) -> None:
+    """Refuse a file whose branches or gate differ from the model's, and say which settings fit."""
+    convs = pd_convs(model)
+    if not convs or any(conv.deploy for conv in convs.values()):
+        raise UserError('the config has no PD convolution in training form: give one that fits the file')
+    name, conv = next(iter(convs.items()))
+    inside = {key[len(name) + 1 :]: value for key, value in state.items() if key.startswith(f'{name}.')}
+    branches = tuple(branch for branch in BRANCHES if any(key.startswith(f'{branch}.') for key in inside))
+    if not branches:
+        raise UserError('it holds no branches: it is the file of a plain network, or names its parts otherwise')
+    gate = inside.get('gate.fc1.weight')
+    ours = dict(mode=conv.mode, branches=conv.branches)
+    found = dict(mode='A' if gate is None else 'B', branches=branches)
+    if gate is not None:
+        found['reduction'], ours['reduction'] = gate.shape[1] // gate.shape[0], conv.reduction
+    if found != ours:
+        raise UserError(f'it is of another kind than the model: set pd_cfg={found}')
+
+
+def _check_fit(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    reshaped = [name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape]
+    problems = (
+        ('missing', expected.keys() - state.keys()),
+        ('without a place in the model', state.keys() - expected.keys()),
+        ('of another shape', reshaped),
+    )
+    listed = '; '.join(f'{problem}: {", ".join(sorted(names)[:4])}' for problem, names in problems if names)
+    if listed:
+        raise UserError(f'its weights do not fit the model ({listed}); rename them, or give the config that fits')

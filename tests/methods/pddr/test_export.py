@@ -1,0 +1,51 @@
+"""ONNX of both forms, run by onnxruntime, and TorchScript."""
+
+import pytest
+import torch
+from torch import nn
+
+from reprefine.engine.errors import UserError
+from reprefine.methods.pddr import PDConv
+from reprefine.methods.pddr import export as export_module
+from reprefine.methods.pddr.export import export_onnx
+
+from .toys import image, randomise
+
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+
+
+def deployed_net(mode: str) -> nn.Sequential:
+    torch.manual_seed(0)
+    first = PDConv(3, 16, 3, 2, 1, branches=('standard1', 'skeleton'), mode=mode, reduction=1)
+    second = PDConv(16, 16, 3, 1, 2, 2, groups=2, group_num=4, mode=mode, reduction=4)
+    net = randomise(nn.Sequential(first, nn.ReLU(), second)).eval()
+    first.switch_to_deploy()
+    second.switch_to_deploy()
+    return net
+
+
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_onnx_has_one_convolution_a_layer_and_any_batch_size(mode, tmp_path):
+    path = tmp_path / 'net.onnx'
+    assert export_onnx(deployed_net(mode), path, (9, 12)) < 1e-5  # traced with two images, compared with three
+    nodes = [node.op_type for node in onnx.load(str(path)).graph.node]
+    assert nodes.count('Conv') == 2
+    assert 'BatchNormalization' not in nodes
+
+
+def test_a_graph_that_differs_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, 'TOLERANCE', -1.0)
+    with pytest.raises(UserError, match='onnxruntime differs by'):
+        export_onnx(deployed_net('A'), tmp_path / 'net.onnx', (9, 12))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore:.*torch.jit.trace:DeprecationWarning')
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_torchscript(mode):
+    net = deployed_net(mode)
+    traced = torch.jit.trace(net, image(2, 3, 9, 12, dtype=torch.float32), check_trace=False)
+    x = image(5, 3, 9, 12, dtype=torch.float32, seed=3)
+    torch.testing.assert_close(traced(x), net(x), rtol=1e-4, atol=1e-4)
+    assert str(traced.inlined_graph).count('aten::_convolution') == 2

@@ -1,0 +1,105 @@
+"""The tools that look into PD networks, and the comparison of configs over seeds."""
+
+import argparse
+import json
+import runpy
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from reprefine.engine.build import build_model
+from reprefine.engine.launch import load_config
+from tests.helpers.run_tool import TOOLS, run_tool
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+PLAIN = CONFIGS / 'baselines/classification/resnet18-w32_10e_mnist5k.py'
+PD_A, PD_B = (CONFIGS / f'pddr/classification/resnet18-w32-pd{mode}_10e_mnist5k.py' for mode in 'ab')
+FEW = ('--cfg-options', 'test_dataloader.dataset.indices=40')
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """Checkpoints of untrained networks by config."""
+    folder, files = tmp_path_factory.mktemp('weights'), {}
+    for config in (PLAIN, PD_A, PD_B):
+        torch.manual_seed(0)
+        files[config] = folder / f'{config.stem}.pth'
+        torch.save(dict(state_dict=build_model(load_config(str(config))).state_dict()), files[config])
+    return files
+
+
+def test_cam_draws_one_row_an_image_and_one_column_a_model(weights, tmp_path):
+    out = tmp_path / 'cam.png'
+    models = [word for config, file in weights.items() for word in ('--model', config, file)]
+    assert run_tool('visualizations/vis_cam.py', *models, '--out', out, '--num', 3, *FEW) == 0
+    height, width = cv2.imread(str(out)).shape[:2]
+    assert width / height == pytest.approx(4 * 1.7 / (3 * 1.9), rel=0.02)
+
+
+def test_branches_are_drawn_and_measured(weights, tmp_path, capsys):
+    out = tmp_path / 'branches.png'
+    tool = 'visualizations/vis_pd_branches.py'
+    assert run_tool(tool, PD_A, weights[PD_A], '--layer', 'layer3.1.conv2', '--out', out, *FEW) == 0
+    assert 'standard1: 147,456 weights' in capsys.readouterr().out
+    assert cv2.imread(str(out)) is not None
+
+
+def test_gates_are_tabulated_by_layer(weights, tmp_path, capsys):
+    assert run_tool('analysis_tools/pd_gates.py', PD_B, weights[PD_B], '--plot', tmp_path / 'gates.png', *FEW) == 0
+    lines = [line.split(' | ') for line in capsys.readouterr().out.splitlines() if line.startswith('| backbone.')]
+    assert len(lines) == 12
+    for _, *cells in lines:
+        assert sum(float(cell.split()[0]) for cell in cells) == pytest.approx(1, abs=3e-3)
+    assert cv2.imread(str(tmp_path / 'gates.png')) is not None
+
+
+def test_gates_of_pd_a_are_a_user_error(weights, capsys):
+    assert run_tool('analysis_tools/pd_gates.py', PD_A, weights[PD_A], *FEW) == 1
+    assert 'no gate' in capsys.readouterr().err
+
+
+def test_lottery_start_fills_the_plain_model(weights, tmp_path):
+    out = tmp_path / 'lottery.pth'
+    tool = 'model_converters/lottery_transfer_pddr.py'
+    assert run_tool(tool, PD_A, weights[PD_A], out) == 0
+    build_model(load_config(str(PLAIN))).load_state_dict(torch.load(out)['state_dict'], strict=True)
+    assert run_tool(tool, PD_A, weights[PD_A], out) == 1
+
+
+@pytest.fixture
+def compare(tmp_path):
+    names = runpy.run_path(str(TOOLS / 'analysis_tools/compare_seeds.py'))
+    given = [str(PD_A), '--control', str(PLAIN), '--seeds', '2', '--out', str(tmp_path)]
+    return argparse.Namespace(**names, args=names['make_parser']().parse_args(given))
+
+
+def test_every_seed_is_trained_and_its_last_checkpoint_tested(compare, tmp_path):
+    train, test = compare.jobs_of(str(PD_A), load_config(str(PD_A)), 1, compare.args)
+    assert 'randomness.seed=1' in train.command
+    assert train.product == tmp_path / 'resnet18-w32-pda_10e_mnist5k_seed1/epoch_10.pth'
+    assert test.command[2] == str(train.product)
+    assert test.after == (train.name,)
+
+
+def test_table_pairs_the_seeds(compare, tmp_path):
+    configs = {str(path): load_config(str(path)) for path in (PLAIN, PD_A)}
+    for path, scores, seconds in ((PLAIN, (90.0, 94.0), 1.0), (PD_A, (91.0, 97.0), 2.5)):
+        for seed, score in enumerate(scores):
+            folder = compare.folder_of(str(path), seed, tmp_path)
+            (folder / 'run/vis_data').mkdir(parents=True)
+            (folder / 'test.json').write_text(json.dumps({'accuracy/top1': score}))
+            record = dict(lr=0.1, time=seconds, step=10, epoch=1)
+            (folder / 'run/vis_data/scalars.json').write_text(json.dumps(record) + '\n')
+    control, row = compare.make_table(configs, compare.args).splitlines()[2:]
+    assert control == '| `resnet18-w32_10e_mnist5k` | 700,458 | 92.00 ± 2.83 | - | 1 |'
+    assert row == '| `resnet18-w32-pda_10e_mnist5k` | 1,855,786 | 94.00 ± 4.24 | +2.00 ± 1.41 | 2.50 ± 0.00 |'
+
+
+def test_an_unknown_metric_is_named(compare, tmp_path):
+    folder = compare.folder_of(str(PLAIN), 0, tmp_path)
+    folder.mkdir()
+    (folder / 'test.json').write_text(json.dumps({'accuracy/top1': 90.0}))
+    with pytest.raises(compare.UserError, match='measures accuracy/top1'):
+        compare._score(folder, 'mAP')

@@ -1,0 +1,152 @@
+"""Folding PD checkpoints from the command line, for every kind of model."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from reprefine.engine.build import build_model
+from reprefine.engine.cost.counting import forward
+from reprefine.engine.cost.inputs import random_batch
+from reprefine.engine.launch import load_config
+from tests.helpers.run_tool import run_tool
+from tests.helpers.tiny_hosts import CONFIGS, write_config
+
+TOOL = 'model_converters/reparameterize_model.py'
+BACKBONE = "dict(type='reprefine.PDResNet', pd_cfg=dict(mode='{mode}', group_num='auto'), deploy={deploy}{more})"
+# A narrow detector that finds something though it is untrained.
+MORE = {'mmdet': ', neck=dict(in_channels=[16, 32, 64, 128]), test_cfg=dict(score_thr=0.0)'}
+
+
+def write_pair(folder, host: str, mode: str) -> tuple[str, str, str]:
+    """Write the plain config of a library, and the two forms that inherit it."""
+    plain = write_config(folder, CONFIGS[host], 'plain.py')
+    names = [plain]
+    for form, deploy in (('train', False), ('deploy', True)):
+        backbone = BACKBONE.format(mode=mode, deploy=deploy, more=', base_channels=16' if host == 'mmdet' else '')
+        if host == 'mmseg':  # its ResNet is a part of the backbone
+            backbone = f'dict(backbone_cfg={backbone})'
+        text = f"_base_ = './plain.py'\nmodel = dict(backbone={backbone}{MORE.get(host, '')})\n"
+        names.append(write_config(folder, text, f'{form}.py'))
+    return tuple(names)
+
+
+@torch.no_grad()
+def save_trained(config: str, path) -> nn.Module:
+    """Save a checkpoint as training leaves it: moving average and optimiser beside uneven weights."""
+    torch.manual_seed(0)
+    model = build_model(load_config(config))
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.running_mean, 0, 0.1)
+            nn.init.uniform_(module.weight, 0.1, 0.6)
+    source = {f'module.{name}': torch.zeros_like(value) for name, value in model.state_dict().items()}
+    state = dict(state_dict=model.state_dict(), ema_state_dict=source, optimizer=dict(state={}), meta=dict(epoch=7))
+    torch.save(state | dict(message_hub=dict()), path)
+    return model
+
+
+def predictions(config: str, checkpoint) -> list[torch.Tensor]:
+    cfg = load_config(config)
+    model = build_model(cfg)
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])  # strict
+    model.eval()
+    data = model.data_preprocessor(random_batch(cfg, (64, 96), 2).data, False)
+    with torch.no_grad():
+        outputs = forward(model, data, 'predict')
+    return [value for sample in outputs for value in tensors(sample.to_dict())]
+
+
+def tensors(tree) -> list[torch.Tensor]:
+    if hasattr(tree, 'to_dict'):
+        tree = tree.to_dict()
+    if isinstance(tree, dict):
+        return [t for key in sorted(tree) for t in tensors(tree[key])]
+    if torch.is_tensor(tree):
+        return [tree]
+    return [torch.as_tensor(tree)] if hasattr(tree, 'dtype') else []
+
+
+@pytest.mark.parametrize(('host', 'mode'), [('mmpretrain', 'A'), ('mmpretrain', 'B'), ('mmdet', 'B'), ('mmseg', 'A')])
+def test_folded_model_predicts_the_same(host, mode, tmp_path, capsys):
+    _, train, deploy = write_pair(tmp_path, host, mode)
+    trained, out = tmp_path / 'trained.pth', tmp_path / 'deployed.pth'
+    model = save_trained(train, trained)
+    assert run_tool(TOOL, train, trained, out) == 0
+    printed = capsys.readouterr().out
+    assert 'moving average of the run' in printed
+    written = torch.load(out, weights_only=True)
+    assert set(written) == {'meta', 'state_dict'}
+    assert written['meta'] == dict(epoch=7, pddr_deployed=True)
+    assert f'training form {sum(p.numel() for p in model.parameters()):,}, deployed' in printed
+    ours, theirs = predictions(deploy, out), predictions(train, trained)
+    assert len(ours) > 1
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    converted = predictions(deploy, trained)  # loading folds, too
+    assert all(torch.equal(a, b) for a, b in zip(ours, converted, strict=True))
+
+
+def test_plain_export_fits_the_untouched_config(tmp_path):
+    plain, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
+    trained, out = tmp_path / 'trained.pth', tmp_path / 'plain.pth'
+    save_trained(train, trained)
+    assert run_tool(TOOL, train, trained, out, '--export-plain') == 0
+    for a, b in zip(predictions(plain, out), predictions(train, trained), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_onnx(tmp_path, capsys):
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
+    save_trained(train, tmp_path / 'trained.pth')
+    options = ['--onnx', tmp_path / 'net.onnx', '--shape', 64, 96]
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth', *options) == 0
+    assert 'onnxruntime equals PyTorch' in capsys.readouterr().out
+    graph = onnx.load(str(tmp_path / 'net.onnx')).graph
+    assert sum(node.op_type == 'Conv' for node in graph.node) == 20  # stem, 16 blocks' and 3 shortcuts'
+
+
+def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
+    plain, train, deploy = write_pair(tmp_path, 'mmpretrain', 'B')
+    trained, out = tmp_path / 'trained.pth', tmp_path / 'out.pth'
+    save_trained(train, trained)
+
+    def refusal(*argv) -> str:
+        assert run_tool(TOOL, *argv) == 1
+        assert not out.exists()
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert 'PD-B: its kernels depend on the sample' in refusal(train, trained, out, '--export-plain')
+    assert 'no PD convolution' in refusal(plain, trained, out)
+    assert 'the config builds the deployed form' in refusal(deploy, trained, out)
+    assert 'absent.pth does not exist' in refusal(train, tmp_path / 'absent.pth', out)
+    state = torch.load(trained, weights_only=True)
+    del state['state_dict']['head.fc.weight']
+    torch.save(state, tmp_path / 'cut.pth')
+    assert 'not filled: head.fc.weight' in refusal(train, tmp_path / 'cut.pth', out)
+    assert run_tool(TOOL, train, trained, out) == 0
+    content = out.read_bytes()
+    assert run_tool(TOOL, train, trained, out) == 1
+    assert out.read_bytes() == content
+    out.rename(tmp_path / 'folded.pth')
+    assert 'is folded in the checkpoint' in refusal(train, tmp_path / 'folded.pth', out)
+
+
+def test_a_folded_model_that_differs_is_not_written(tmp_path, capsys, monkeypatch):
+    _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
+    save_trained(train, tmp_path / 'trained.pth')
+    from reprefine.methods.pddr import checkpoint
+
+    def wrong(model):
+        switch(model)
+        next(iter(checkpoint.pd_convs(model).values())).reparam.bias.data.add_(1e-3)
+
+    switch = copy.copy(checkpoint.switch_to_deploy)
+    monkeypatch.setattr(checkpoint, 'switch_to_deploy', wrong)
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth') == 1
+    assert 'differs by' in capsys.readouterr().err
+    assert not (tmp_path / 'out.pth').exists()

@@ -1,0 +1,50 @@
+"""Average the gates of a PD-B model over its test images, by layer and class."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/analysis_tools/pd_gates.py configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py epoch_10.pth \\
+      --plot gates.png
+
+Prints the mean weight of each branch in each layer, and how far the classes differ: the standard deviation of their
+means. Images of a detector or segmentor have no class and count as one.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a PD-B model, in training or deployed form')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the gates of all classes')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.pddr.analysis import gate_table, mean_gates
+    from reprefine.methods.pddr.analysis.plot import plot_gates
+    from reprefine.methods.pddr.analysis.trained import batches_of, load_trained
+    from reprefine.methods.pddr.checkpoint import pd_convs
+
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    model = load_trained(cfg, args.checkpoint)
+    classes = getattr(getattr(model, 'head', None), 'num_classes', 1)
+    gates, counts = mean_gates(model, (batch[:2] for batch in batches_of(cfg, model)), classes)
+    branches = next(iter(pd_convs(model).values())).branches
+    print(gate_table(gates, counts, branches))
+    if args.plot:
+        plot_gates(gates, branches, [str(index) for index in range(len(counts))], args.plot)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

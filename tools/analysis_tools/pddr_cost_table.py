@@ -1,0 +1,50 @@
+"""Print what ResNets with PD-A and PD-B cost: in training, as the published tables count, and really stored."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/analysis_tools/pddr_cost_table.py --depth 18 50"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--depth', type=int, nargs='+', default=[18, 50], choices=(18, 34, 50, 101, 152), help='depths of the ResNets'
+    )
+    parser.add_argument('--shape', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'), help='image size')
+    parser.add_argument(
+        '--branches',
+        nargs='+',
+        default=('standard1', 'standard2', 'skeleton', 'group'),
+        help='branches of a PD convolution',
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from reprefine.engine.errors import UserError
+    from reprefine.methods.pddr.accounting import COLUMNS, cost_rows
+
+    table = Table('network', *COLUMNS, caption='1000 classes; MACs for one image; mixing: per image, at any size')
+    for depth in args.depth:
+        try:
+            rows = cost_rows(depth, tuple(args.shape), branches=tuple(args.branches))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        for name, values in rows.items():
+            table.add_row(f'ResNet-{depth} {name}', *(f'{value:,}' for value in values))
+    Console(width=140).print(table)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,50 @@
+"""Turn a checkpoint of the released PDDR code into one for our configs."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/model_converters/import_pddr.py \\
+      configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py published.pth imported.pth
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='classification config with a PDResNet of the same branches')
+    parser.add_argument('checkpoint', help='checkpoint of the released code, read weights-only')
+    parser.add_argument('out', help='file to write; it must not exist yet')
+    parser.add_argument(
+        '--rename',
+        nargs='+',
+        default=[],
+        metavar='PATTERN=REPLACEMENT',
+        help='regular expressions applied to the names in the file before they are mapped, in turn',
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Build the model of the config, map names, check that nothing is missing or left over, and write."""
+    from reprefine.engine.build import build_model
+    from reprefine.engine.errors import UserError
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.pddr.import_published import import_published
+
+    if wrong := [rename for rename in args.rename if '=' not in rename]:
+        raise UserError(f'--rename {wrong[0]}: expected PATTERN=REPLACEMENT')
+    model = build_model(load_config(args.config, args.cfg_options, args.data_root))
+    renames = [tuple(rename.rsplit('=', 1)) for rename in args.rename]
+    count = import_published(model, args.checkpoint, args.out, renames)
+    print(f'{args.out}: fits {args.config}; {count} disentangled convolutions')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,55 @@
+"""Start a plain network from a trained PD-A one: elementwise maximum of the branches' kernels and norms."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import UserError, run_cli
+
+EXAMPLE = """example:
+  python tools/model_converters/lottery_transfer_pddr.py \\
+      configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py epoch_100.pth lottery.pth
+  python tools/train.py configs/baselines/classification/resnet18_8xb32-wide-crop_in1k.py \\
+      --cfg-options load_from=lottery.pth
+
+This is an initialisation to train from, not a conversion: the plain network does not compute what the branches did.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a PD-A run')
+    parser.add_argument('checkpoint', help='its checkpoint, in training form')
+    parser.add_argument('out', help='file to write; it must not exist yet')
+    parser.add_argument(
+        '--redraw', type=int, metavar='SEED', help='the control: draw the kernels anew and keep all else'
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Load, transfer and write."""
+    from pathlib import Path
+
+    import torch
+
+    from reprefine.engine.files import complete_file
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.pddr.analysis import lottery_state
+    from reprefine.methods.pddr.analysis.trained import load_trained
+
+    if Path(args.out).exists():
+        raise UserError(f'{args.out} exists: give another name, or remove it')
+    model = load_trained(load_config(args.config), args.checkpoint)
+    generator = None if args.redraw is None else torch.Generator().manual_seed(args.redraw)
+    state = lottery_state(model, generator)
+    with complete_file(args.out) as partial:
+        torch.save(dict(meta=dict(pddr_lottery=True), state_dict=state), partial)
+    kernels = 'maximum of the branches' if generator is None else f'drawn with seed {args.redraw}'
+    print(f'{args.out}: start of the plain network, kernels: {kernels}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

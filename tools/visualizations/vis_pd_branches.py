@@ -1,0 +1,52 @@
+"""Draw what the branches of one PD convolution have learned: their weights, and their responses to a test image."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/visualizations/vis_pd_branches.py configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py \\
+      epoch_100.pth --layer layer4.1.conv2 --out branches.png
+
+Left: histograms of the weights as they are trained, without the norms, the strips of the skeleton together. Middle:
+normal densities with their means and deviations. Right: responses of the channels to the image, averaged over its
+positions. The bins are common to all branches.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of the training form')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
+    parser.add_argument('--layer', help='name of the convolution, or its end (default: the last one)')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.pddr.analysis import branch_responses, branch_weights, find_layer
+    from reprefine.methods.pddr.analysis.plot import plot_branches
+    from reprefine.methods.pddr.analysis.trained import batches_of, load_trained
+
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    model = load_trained(cfg, args.checkpoint)
+    name, conv = find_layer(model, args.layer)
+    image = next(batches_of(cfg, model)).images[:1]
+    weights = branch_weights(conv)
+    responses = {branch: values[0] for branch, values in branch_responses(lambda: model(image), conv).items()}
+    plot_branches(weights, responses, f'{Path(args.config).stem}: {name}', args.out)
+    for branch, values in weights.items():
+        print(f'{branch}: {values.numel():,} weights, mean {values.mean():+.5f}, deviation {values.std():.5f}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
