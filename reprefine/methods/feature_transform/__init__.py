@@ -1,6 +1,8 @@
 """Feature transformation: harder positives and fresh negatives for contrastive learning with a queue (ICCV 2021)."""
 
 from .algorithm import MoCoFT
+from .contrast import queue_cross_entropy
+from .densecl import DenseCLFT
 from .draws import Coefficient, Draws, symmetric_beta
 from .functional import negative_interpolation, positive_extrapolation, score_stats, softmax_stats
 from .hooks import FTScheduleHook
@@ -11,6 +13,7 @@ from .transform import FeatureTransform
 
 __all__ = [
     'Coefficient',
+    'DenseCLFT',
     'Draws',
     'FTScheduleHook',
     'FeatureTransform',
@@ -20,6 +23,7 @@ __all__ = [
     'knn_top1',
     'negative_interpolation',
     'positive_extrapolation',
+    'queue_cross_entropy',
     'read_run',
     'score_stats',
     'softmax_stats',

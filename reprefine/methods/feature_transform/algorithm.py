@@ -4,20 +4,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather
-from mmengine.registry import MODELS as ROOT_MODELS
 from mmpretrain.models.selfsup import MoCo
 from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp
 from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
-from .functional import positive_scores, score_stats, softmax_stats
+from .queues import SharedQueues, build_transform, contrast, enqueue
 
 
 @MODELS.register_module()
-class MoCoFT(MoCo):
+class MoCoFT(SharedQueues, MoCo):
     """MoCo whose loss sees transformed features; encoders, queue, inference and state dict are those of MoCo.
+
+    Unlike there, the queue may have any length, and training batches any size up to it. As there, every forward pass
+    moves the key encoder and the queue on, so with gradient accumulation they move with every part of a batch.
+    In a single process batch norm can leak which pair belongs together, since nothing can be shuffled between
+    processes: train with two or more.
 
     Args:
         feature_transform: Config of a :class:`~.transform.FeatureTransform`; None trains plain MoCo, with the same
@@ -28,8 +31,7 @@ class MoCoFT(MoCo):
 
     def __init__(self, *, feature_transform: dict | None = None, with_score_stats: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        config = dict(pos=None, neg=None) if feature_transform is None else feature_transform
-        self.feature_transform = ROOT_MODELS.build({'type': 'reprefine.FeatureTransform', **config})
+        self.feature_transform = build_transform(feature_transform)
         self.with_score_stats = with_score_stats
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs: Any) -> dict[str, Tensor]:
@@ -40,15 +42,12 @@ class MoCoFT(MoCo):
             data_samples: Not used.
             **kwargs: Not used.
         """
+        self.share_queues()
         q = F.normalize(self.neck(self.backbone(inputs[0]))[0], dim=1)
         k = self._keys(inputs[1])
-        queue = self.queue.clone()
-        pos, neg = self.feature_transform.scores(q, k, queue)
-        losses = dict(loss=self.head.loss(pos, neg))
-        if self.with_score_stats:
-            losses |= self._stats(q, k, queue, pos, neg)
+        loss, stats = contrast(self.feature_transform, self.head, q, k, self.queue, self.with_score_stats)
         self._dequeue_and_enqueue(k)
-        return losses
+        return dict(loss=loss, **stats)
 
     @torch.no_grad()
     def _keys(self, images: Tensor) -> Tensor:
@@ -56,20 +55,5 @@ class MoCoFT(MoCo):
         images, order = batch_shuffle_ddp(images)
         return batch_unshuffle_ddp(F.normalize(self.encoder_k(images)[0], dim=1), order)
 
-    @torch.no_grad()
-    def _stats(self, q: Tensor, k: Tensor, queue: Tensor, pos: Tensor, neg: Tensor) -> dict[str, Tensor]:
-        stats = score_stats(pos, neg)
-        raw = stats
-        if self.feature_transform.active:
-            with torch.autocast(q.device.type, enabled=False):
-                raw = score_stats(positive_scores(q.float(), k.float()), q.float() @ queue)
-        raw = {f'raw_{key}': value for key, value in raw.items()}
-        return stats | raw | softmax_stats(pos, neg, self.head.temperature)
-
-    @torch.no_grad()
     def _dequeue_and_enqueue(self, keys: Tensor) -> None:
-        """Write the keys of all ranks over the oldest ones, going round where the queue ends."""
-        keys = torch.cat(all_gather(keys), dim=0)
-        places = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % self.queue_len
-        self.queue.index_copy_(1, places, keys.T.to(self.queue.dtype))
-        self.queue_ptr.add_(len(keys)).remainder_(self.queue_len)
+        enqueue(self.queue, self.queue_ptr, keys)

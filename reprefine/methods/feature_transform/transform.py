@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
+from .contrast import Candidates
 from .draws import Coefficient, Draws
-from .functional import negative_interpolation, positive_extrapolation, positive_scores
+from .functional import negative_interpolation, positive_extrapolation
 
 POST_NORMS = (None, 'pos', 'neg', 'both')
 POS = dict(dist='beta', alpha=2.0, shift=1.0, granularity='batch')
@@ -102,18 +103,28 @@ class FeatureTransform(nn.Module):
         q, k = self._positives(q, k, draws)
         return q, k, self._negatives(queue, draws)
 
+    def candidates(self, q: Tensor, k: Tensor, queue: Tensor, draws: Draws | None = None) -> Candidates:
+        """Transform the vectors as far as needed, in float32: negatives whose scores can be mixed are left alone.
+
+        Arguments as for :meth:`forward`.
+        """
+        draws = self._drawn(q, k, queue, draws)
+        q, k = self._positives(q.float(), k.float(), draws)
+        one_for_all_entries = draws.mu is not None and (draws.mu.dim() == 0 or draws.mu.shape[0] == 1)
+        if one_for_all_entries and self.post_norm not in ('neg', 'both'):
+            return Candidates(q, k, queue.float(), draws.mu, draws.perm)
+        return Candidates(q, k, self._negatives(queue.float(), draws))
+
     def scores(self, q: Tensor, k: Tensor, queue: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
         """Return the scores of the transformed vectors in float32, without mixing the queue where that is not needed.
 
-        Arguments as for :meth:`forward`.
+        Arguments as for :meth:`forward`. Give a copy of the queue if it is overwritten before the backward pass.
 
         Returns:
             Scores of the positives ``[B, 1]`` and of the negatives ``[B, K]``.
         """
         with torch.autocast(q.device.type, enabled=False):
-            q, k, queue = q.float(), k.float(), queue.float()
-            q, k, queue = self(q, k, queue, draws)
-            return positive_scores(q, k), q @ queue
+            return self.candidates(q, k, queue, draws).scores()
 
     def _drawn(self, q: Tensor, k: Tensor, queue: Tensor, draws: Draws | None) -> Draws:
         if q.dim() != 2 or q.shape != k.shape or queue.dim() != 2 or queue.shape[0] != q.shape[1]:
