@@ -11,7 +11,7 @@ from reprefine.engine.errors import UserError
 
 from .contrast import queue_cross_entropy
 from .functional import positive_scores, score_stats, softmax_stats
-from .transform import FeatureTransform
+from .transform import FeatureTransform, at_least_single
 
 
 def build_transform(config: dict | None) -> FeatureTransform:
@@ -40,18 +40,18 @@ def contrast(
         The loss, and scalars by the names of :data:`~.score_files.KEYS`, empty if not wanted.
     """
     with torch.autocast(q.device.type, enabled=False):
-        raw = (q.detach().float(), k.float())
+        raw = (at_least_single(q.detach()), at_least_single(k))
         if is_plain(head):
             candidates = transform.candidates(q, k, queue)
             return queue_cross_entropy(candidates, head.temperature, raw if transform.active else None, with_stats)
-        queue = queue.float().clone()
+        queue = queue.clone()
         pos, neg = transform.scores(q, k, queue)
         loss = head.loss(pos, neg)
         if not with_stats:
             return loss, {}
         with torch.no_grad():
             stats = score_stats(pos, neg)
-            before = score_stats(positive_scores(*raw), raw[0] @ queue) if transform.active else stats
+            before = score_stats(positive_scores(*raw), raw[0] @ queue.to(raw[0])) if transform.active else stats
             logits = neg / head.temperature
             softmax = softmax_stats(pos[:, 0], neg.amax(1), logits.logsumexp(1), neg.shape[1], head.temperature)
         return loss, {**stats, **{f'raw_{key}': value for key, value in before.items()}, **softmax}

@@ -46,8 +46,7 @@ class FeatureTransform(nn.Module):
         super().__init__()
         if post_norm not in POST_NORMS:
             raise UserError(f"post_norm='{post_norm}' is unknown: choose 'pos', 'neg', 'both' or None")
-        self.pos = None if pos is None else Coefficient(**{**POS, **pos})
-        self.neg = None if neg is None else Coefficient(**{**NEG, **neg})
+        self.pos, self.neg = _coefficient('pos', pos, POS), _coefficient('neg', neg, NEG)
         self.post_norm = post_norm
         self.enabled = True
 
@@ -109,11 +108,12 @@ class FeatureTransform(nn.Module):
         Arguments as for :meth:`forward`.
         """
         draws = self._drawn(q, k, queue, draws)
-        q, k = self._positives(q.float(), k.float(), draws)
+        q, k, queue = (at_least_single(tensor) for tensor in (q, k, queue))
+        q, k = self._positives(q, k, draws)
         one_for_all_entries = draws.mu is not None and (draws.mu.dim() == 0 or draws.mu.shape[0] == 1)
         if one_for_all_entries and self.post_norm not in ('neg', 'both'):
-            return Candidates(q, k, queue.float(), draws.mu, draws.perm)
-        return Candidates(q, k, self._negatives(queue.float(), draws))
+            return Candidates(q, k, queue, draws.mu, draws.perm)
+        return Candidates(q, k, self._negatives(queue, draws))
 
     def scores(self, q: Tensor, k: Tensor, queue: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
         """Return the scores of the transformed vectors in float32, without mixing the queue where that is not needed.
@@ -149,3 +149,16 @@ class FeatureTransform(nn.Module):
             return queue
         queue = negative_interpolation(queue, draws.mu, draws.perm)
         return F.normalize(queue, dim=0) if self.post_norm in ('neg', 'both') else queue
+
+
+def _coefficient(side: str, given: Mapping[str, Any] | None, default: Mapping[str, Any]) -> Coefficient | None:
+    if given is None:
+        return None
+    if unknown := given.keys() - default.keys():
+        raise UserError(f"{side} has no argument '{min(unknown)}': choose from {', '.join(default)}")
+    return Coefficient(**{**default, **given})
+
+
+def at_least_single(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32 if its precision is lower."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
