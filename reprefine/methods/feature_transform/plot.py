@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
@@ -113,19 +114,23 @@ def plot_waterfall(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) 
 
     Arguments as for :func:`plot_lines`; lines and bands are not drawn.
     """
-    figure = Figure(figsize=(5 * len(keys), 4.6), dpi=150)
-    figure.subplots_adjust(left=0.02, right=0.95, bottom=0.08, top=0.98, wspace=0.12)
+    figure = Figure(figsize=(5 * len(keys), 4), dpi=150)
+    figure.subplots_adjust(left=0.04, right=0.95, bottom=0.04, top=1, wspace=0.12)
     for index, key in enumerate(keys):
         axes = figure.add_subplot(1, len(keys), index + 1, projection='3d')
         for row, run in enumerate(runs):
             places, values = curve(run, key, style)
             axes.plot(np.full(len(places), row), places, values, linewidth=1.0)
-        axes.set_xticks(range(len(runs)), [run.name for run in runs], fontsize=7)
-        axes.set_ylabel(_x_label(style))
-        axes.set_zlabel(_y_label(key))
-        axes.tick_params(labelsize=7)
+        names = [run.name for run in runs]
+        axes.set_xticks(range(len(runs)), names, fontsize=7, ha='right', va='center', rotation_mode='anchor')
+        axes.tick_params(labelsize=7, pad=1)
+        axes.tick_params(axis='z', pad=4)
+        axes.yaxis.set_major_locator(MaxNLocator(4, prune='lower'))
+        axes.zaxis.set_major_locator(MaxNLocator(5))
+        axes.set_ylabel(_x_label(style), fontsize=8, labelpad=6)
+        axes.set_zlabel(_y_label(key), fontsize=8, labelpad=10)
         axes.set_zlim(style.ylim.get(key))
-        axes.set_box_aspect(None, zoom=0.85)
+        axes.set_box_aspect((4, 4, 3), zoom=0.95)
         axes.view_init(elev=24, azim=-52)
     return figure
 

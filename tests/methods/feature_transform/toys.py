@@ -95,6 +95,7 @@ _names = itertools.count()
 def runner(folder: Path, model: nn.Module, images: int = 12, train_cfg: dict | None = None, **options: Any) -> Runner:
     """A Runner whose epoch has three iterations of four images."""
     name = f'feature-transform-{next(_names)}'
+    options.setdefault('randomness', dict(seed=0))
     return Runner(
         model,
         str(folder),
@@ -105,7 +106,6 @@ def runner(folder: Path, model: nn.Module, images: int = 12, train_cfg: dict | N
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
         experiment_name=name,
         visualizer=dict(type='Visualizer', name=name, vis_backends=[dict(type='LocalVisBackend')]),
-        randomness=dict(seed=0),
         log_level='WARNING',
         **options,
     )
