@@ -1,5 +1,5 @@
 # Two views of each of the 3,000 training images of MNIST-5k, scaled to 32x32 pixels, for contrastive learning.
-# A mirrored digit is another one, or none: no flips. Grey images: brightness and contrast change, colours cannot.
+# A mirrored digit is another one, or none: no flips. Grey images: no change of colour.
 data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[33.4] * 3, std=[78.6] * 3)
 view_pipeline = [
     dict(
@@ -11,8 +11,7 @@ view_pipeline = [
         interpolation='bilinear',
     ),
     dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.4, 1.0), interpolation='bilinear'),
-    dict(type='RandomApply', prob=0.8, transforms=[dict(type='ColorJitter', brightness=0.4, contrast=0.4)]),
-    dict(type='GaussianBlur', magnitude_range=(0.1, 1.0), magnitude_std='inf', prob=0.5),
+    dict(type='ColorJitter', brightness=0.4),
 ]
 train_pipeline = [
     dict(type='MultiView', num_views=2, transforms=[view_pipeline]),
@@ -38,5 +37,7 @@ plain = dict(
 )
 digits = dict(type='reprefine.SmallDigits', source='mnist5k', pipeline=plain_pipeline)
 neighbours = dict(
-    bank=dict(dataset=dict(split='train', **digits), **plain), query=dict(dataset=dict(split='val', **digits), **plain), k=20
+    bank=dict(dataset=dict(split='train', **digits), **plain),
+    query=dict(dataset=dict(split='val', **digits), **plain),
+    k=20,
 )

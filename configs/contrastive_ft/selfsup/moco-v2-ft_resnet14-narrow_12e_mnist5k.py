@@ -1,4 +1,4 @@
-_base_ = '../../baselines/selfsup/moco-v2_resnet18-narrow_20e_mnist5k.py'
+_base_ = '../../baselines/selfsup/moco-v2_resnet14-narrow_12e_mnist5k.py'
 
 model = dict(feature_transform=dict(pos=dict(alpha=2.0), neg=dict(alpha=1.6)))
 # Each process draws its own coefficients.
