@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.runner import Runner
 
 DEFAULT_SHAPE = (224, 224)
 
