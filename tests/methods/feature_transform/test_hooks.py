@@ -52,8 +52,10 @@ def test_schedule_without_an_epoch_or_a_transform_is_an_error(tmp_path):
     for bad in (dict(start_epoch=-1), dict(start_epoch=3, end_epoch=3)):
         with pytest.raises(UserError, match='no epoch has the transform'):
             FTScheduleHook(**bad)
-    with pytest.raises(UserError, match='MoCo has no feature_transform; use MoCoFT'):
+    with pytest.raises(UserError, match='MoCo has no feature_transform; use reprefine.MoCoFT'):
         run(tmp_path, [dict(type='reprefine.FTScheduleHook')], model=build(MOCO))
+    with pytest.raises(UserError, match='counts epochs: set train_cfg.by_epoch=True'):
+        run(tmp_path, [dict(type='reprefine.FTScheduleHook')], train_cfg=dict(by_epoch=False, max_iters=2))
 
 
 def test_files_hold_what_the_log_holds(tmp_path):
