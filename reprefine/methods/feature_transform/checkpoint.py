@@ -4,6 +4,7 @@ Every format is a list of pairs of key prefixes, ours and theirs, that is read i
 linear layer (``fc``, MoCo v1) or two (``mlp``, MoCo v2). What has no counterpart is an error, never left out silently.
 """
 
+import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,9 @@ def convert_checkpoint(source: str | Path, target: str | Path, to: str = 'repref
     """
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
-    checkpoint = read_checkpoint(str(source))
+    # PyContrast stores its command line in the file, a plain record.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        checkpoint = read_checkpoint(str(source))
     try:
         found = format_of(checkpoint)
         state_dict = checkpoint['state_dict'] if found == 'reprefine' else to_reprefine(checkpoint, found)

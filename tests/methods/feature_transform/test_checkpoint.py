@@ -1,5 +1,7 @@
 """Conversion of MoCo checkpoints in all directions."""
 
+import argparse
+
 import pytest
 import torch
 import torchvision
@@ -47,7 +49,7 @@ def pycontrast(v1):
         for s in (0, 1)
     ]
     return dict(
-        opt=None,
+        opt=argparse.Namespace(nce_k=24),
         epoch=200,
         optimizer=dict(state={}),
         model={f'module.{k}': v for k, v in parts[0].items()},
