@@ -13,31 +13,25 @@ from reprefine.methods.feature_transform.checkpoint import convert_checkpoint
 from tests.helpers.run_tool import run_tool
 
 from .test_models import V1, assert_states_equal
-from .toys import moco_ft
+from .toys import BACKBONE, moco_ft
 
 TOOL = 'model_converters/ft_to_reprefine.py'
 NECKS = pytest.mark.parametrize('v1', [True, False], ids=['v1', 'v2'])
 
 
 def changes(v1):
-    """A torchvision-shaped ResNet-18 and a head of 512 channels."""
-    backbone = dict(type='ResNet', depth=18)
-    if v1:
-        return dict(backbone=backbone, **{**V1, 'neck': {**V1['neck'], 'in_channels': 512}})
-    neck = dict(type='MoCoV2Neck', in_channels=512, hid_channels=16, out_channels=8, with_avg_pool=True)
-    return dict(backbone=backbone, neck=neck)
+    return V1 if v1 else {}
 
 
 def encoder(seed):
+    """Weights by the names of torchvision, which a test below makes sure of."""
     torch.manual_seed(seed)
-    net = torchvision.models.resnet18()
-    net.fc = nn.Identity()
-    return net.state_dict()
+    return ResNet(**{key: value for key, value in BACKBONE.items() if key != 'type'}).state_dict()
 
 
 def head(v1, seed):
     torch.manual_seed(seed)
-    layers = [nn.Linear(512, 8)] if v1 else [nn.Linear(512, 16), nn.ReLU(), nn.Linear(16, 8)]
+    layers = [nn.Linear(32, 8)] if v1 else [nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 8)]
     return nn.Sequential(*layers).state_dict()
 
 
@@ -126,14 +120,14 @@ def test_our_model_to_other_formats_and_back(v1, tmp_path):
 
 
 def test_backbone_alone_for_torchvision(tmp_path):
-    model = moco_ft(**changes(False)).eval()
+    neck = dict(type='LinearNeck', in_channels=512, out_channels=8, gap_dim=2, norm_cfg=None)
+    model = moco_ft(backbone=dict(type='ResNet', depth=18), neck=neck).eval()
     plain = torchvision.models.resnet18()
     weights = converted(dict(state_dict=model.state_dict()), tmp_path, 'torchvision')
     missing, unexpected = plain.load_state_dict(weights, strict=False)
     assert (missing, unexpected) == (['fc.weight', 'fc.bias'], [])
     plain.fc, images = nn.Identity(), torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(plain.eval()(images), model.backbone(images)[0].mean((2, 3)))
-    assert isinstance(model.backbone, ResNet)
 
 
 def test_a_released_file_with_the_query_encoder_alone_loads_into_the_backbone(tmp_path):
