@@ -42,7 +42,9 @@ def test_starts_from_the_last_checkpoint_of_its_pre_training(path):
 
 
 def test_every_layer_of_the_encoder_arrives(tmp_path):
-    pre_training = load_config(str(ROOT / 'configs/contrastive_ft/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k.py'))
+    pre_training = load_config(
+        str(ROOT / 'configs/contrastive_ft/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k.py')
+    )
     pre_training.model.queue_len = 8
     encoder = build_model(pre_training)
     for parameter in encoder.backbone.parameters():
