@@ -72,7 +72,7 @@ def _loader(name: str, loader: Mapping) -> dict[str, Any]:
 
 
 def _small_contrast(cfg: Config) -> dict[str, Any]:
-    """Return options for a short queue and, where the encoder is a ResNet-50, a quarter of its width and small crops."""
+    """Return options for a short queue; a ResNet-50 gets a quarter of its width, and small crops."""
     options = {'model.queue_len': 64}
     if cfg.model.backbone.depth == 50:
         options |= {f'model.backbone.{part}_channels': 16 for part in ('stem', 'base')}
