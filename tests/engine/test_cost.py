@@ -241,6 +241,18 @@ def test_a_loader_inherited_from_a_host_library_is_built():
     assert torch.equal(loader_batch(cfg).data[0], torch.tensor([[0, 1], [2, 3]]))
 
 
+def test_two_views_of_an_image_count_once():
+    views = [dict(inputs=[torch.zeros(3, 8, 8)] * 2) for _ in range(5)]
+    cfg = Config(dict(train_dataloader=dict(batch_size=5)))
+    cfg._cfg_dict['train_dataloader'] = dict(
+        dataset=views,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=5,
+        collate_fn=dict(type='default_collate'),
+    )
+    assert loader_batch(cfg).size == 5
+
+
 def test_missing_data_is_reported_and_random_images_take_its_place(monkeypatch):
     cfg = config()
     comparison = CostComparison(cfg, cfg, Settings(repeats=2, warmup=0, input_shape=(HEIGHT, WIDTH)))
