@@ -1,5 +1,7 @@
 """Linear evaluation and transfer of pre-trained encoders: each config trains and tests, and starts from its encoder."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -29,16 +31,24 @@ def checkpoints(cfg: Config) -> set[str]:
     return {part['init_cfg']['checkpoint'] for part in parts if part.get('init_cfg')}
 
 
+def pre_training_of(path: Path) -> tuple[str, int]:
+    """Return name and epochs of the pre-training that a transfer config's name tells of."""
+    version = path.stem.split('moco-')[1][:2]
+    if path.stem.endswith('mnist5k'):
+        return f'moco-{version}-ft_resnet14-narrow_12e_mnist5k', 12
+    data = 'in100' if path.stem.endswith('linear-100e_in100') else 'in1k'
+    return f'moco-{version}-ft_resnet50_8xb32-coslr-200e_{data}', 200
+
+
 @pytest.mark.parametrize('path', [*CLASSIFIERS, *DETECTORS], ids=lambda path: path.stem)
 def test_starts_from_the_last_checkpoint_of_its_pre_training(path):
     cfg = load_config(str(path))
-    version = path.stem.split('moco-')[1][:2]
-    data = 'in100' if path.stem.endswith('linear-100e_in100') else 'in1k'
-    pre_training = f'moco-{version}-ft_resnet50_8xb32-coslr-200e_{data}'
-    (checkpoint,) = checkpoints(cfg)
-    assert checkpoint == f'work_dirs/{pre_training}/epoch_200.pth'
-    assert (ROOT / 'configs/contrastive_ft/selfsup' / f'{pre_training}.py').is_file()
+    name, epochs = pre_training_of(path)
+    assert checkpoints(cfg) == {f'work_dirs/{name}/epoch_{epochs}.pth'}
     assert cfg.model.backbone.init_cfg.prefix == 'backbone.'
+    pre_training = load_config(str(ROOT / f'configs/contrastive_ft/selfsup/{name}.py'))
+    assert pre_training.train_cfg.max_epochs == epochs
+    assert pre_training.model.backbone.depth == cfg.model.backbone.depth
 
 
 def test_every_layer_of_the_encoder_arrives(tmp_path):
