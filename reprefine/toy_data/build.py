@@ -38,6 +38,7 @@ SETS = {
     'imagenet': ToySet('imagenet', 'imagenet'),
     'imagenet100': ToySet('imagenet', 'imagenet100', base='imagenet'),
     'tiny-imagenet': ToySet('tiny-imagenet-200', 'tiny_imagenet'),
+    'inaturalist2018': ToySet('inaturalist2018', 'inaturalist2018'),
     'market1501': ToySet('market1501', 'market1501'),
     'msmt17': ToySet('msmt17', 'msmt17'),
     'dukemtmc': ToySet('dukemtmc', 'dukemtmc'),

@@ -1,18 +1,24 @@
-"""ImageNet-100: lists of its classes' pictures, added to the ImageNet folder."""
+"""ImageNet-100: lists of its classes' pictures, and of a long-tailed part of them, added to the ImageNet folder."""
 
 from pathlib import Path
 
 import numpy as np
 
+IMBALANCE = 100
 
-def write(folder: Path, _: np.random.Generator) -> None:
+
+def write(folder: Path, rng: np.random.Generator) -> None:
     """Add the lists.
 
     Args:
         folder: Folder of the toy ImageNet.
-        _: Not used; the lists follow from the folder.
+        rng: Chooses the long-tailed part.
     """
     from reprefine.tasks.classification.imagenet100 import WNIDS
     from reprefine.tasks.classification.imagenet_subset import write_subset
+    from reprefine.tasks.classification.long_tail import long_tail
+    from reprefine.tasks.classification.sample_list import read_list, write_list
 
     write_subset(folder, WNIDS)
+    meta = folder / 'meta'
+    write_list(long_tail(read_list(meta / 'train_100.txt'), IMBALANCE, rng), meta / 'train_100_lt.txt')

@@ -33,6 +33,8 @@ def brief_options(cfg: Config) -> list[str]:
             options[f'{path}.begin'] = 0  # what begins after the end of the brief run is refused
     if cfg.get('load_from'):
         options['load_from'] = None
+    if cfg.model.get('queue_len', 0) > LARGE:
+        options |= _small_contrast(cfg)
     for path, node in nodes(cfg._cfg_dict):
         if path.startswith('model'):
             options |= _without_download(path, node)
@@ -41,6 +43,8 @@ def brief_options(cfg: Config) -> list[str]:
             if node.get('type') == 'reprefine.PDResNet':
                 # With fixed statistics and no pretrained weights the sums of its branches would grow without bound.
                 options[f'{path}.zero_init_residual'] = True
+            if node.get('type') == 'reprefine.SplitBN':
+                options[f'{path}.num_splits'] = 2
             if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
                 options[f'{path}.num_layers'] = 1
         if path.startswith(('model.train_cfg', 'model.test_cfg')):
@@ -67,6 +71,15 @@ def _loader(name: str, loader: Mapping) -> dict[str, Any]:
         if plain and ({'data_root', 'source'} & node.keys()):
             # An identity with few images fills one batch only.
             options[f'{path}.indices'] = (4 if identities else 2) * batch
+    return options
+
+
+def _small_contrast(cfg: Config) -> dict[str, Any]:
+    """Return options for a short queue; a ResNet-50 gets a quarter of its width, and small crops."""
+    options = {'model.queue_len': 64}
+    if cfg.model.backbone.depth == 50:
+        options |= {f'model.backbone.{part}_channels': 16 for part in ('stem', 'base')}
+        options |= {'model.neck.in_channels': 512, 'train_dataloader.dataset.pipeline.1.transforms.0.0.scale': 64}
     return options
 
 

@@ -23,8 +23,10 @@ def toy_folder(tmp_path_factory) -> Callable[[list[str]], Path]:
 
 def prepared(root: Path) -> Path:
     """Convert what the benchmark's own configs read only after conversion."""
-    if root.name == 'celebamask-hq' and not (root / 'mask').is_dir():
-        from tests.helpers.run_tool import run_tool
+    from tests.helpers.run_tool import run_tool
 
+    if root.name == 'inaturalist2018' and not (root / 'meta').is_dir():
+        assert run_tool('dataset_tools/prepare_inaturalist.py', root) == 0
+    if root.name == 'celebamask-hq' and not (root / 'mask').is_dir():
         assert run_tool('dataset_tools/prepare_celebamask_hq.py', root, '--allow-partial') == 0
     return root

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from reprefine.engine.cost import compare
 from reprefine.engine.cost.compare import CostComparison, Settings
 from reprefine.engine.cost.counting import EXTRA_FORMULAS, count_cost, count_parameters
-from reprefine.engine.cost.inputs import Batch, default_shape, random_batch
+from reprefine.engine.cost.inputs import Batch, default_shape, loader_batch, random_batch
 from reprefine.engine.cost.memory import LiveMemory
 from reprefine.engine.cost.models import build_untrained, fold, without_pretrained
 from reprefine.engine.cost.report import make_report, make_table, write_json
@@ -243,6 +243,28 @@ def test_fold_leaves_the_model_alone():
     assert type(model[0].extra) is nn.Linear
     assert model.training
     assert not folded.training
+
+
+def test_a_loader_inherited_from_a_host_library_is_built():
+    """Inheriting leaves the library's scope beside the collate function."""
+    data = torch.utils.data.TensorDataset(torch.arange(6).view(3, 2))
+    loader = dict(dataset=data, sampler=dict(type='DefaultSampler', shuffle=False), batch_size=2)
+    collate = dict(type='default_collate', _scope_='mmpretrain')
+    cfg = Config(dict(train_dataloader=dict(batch_size=2)))
+    cfg._cfg_dict['train_dataloader'] = {**loader, 'collate_fn': collate}
+    assert torch.equal(loader_batch(cfg).data[0], torch.tensor([[0, 1], [2, 3]]))
+
+
+def test_two_views_of_an_image_count_once():
+    views = [dict(inputs=[torch.zeros(3, 8, 8)] * 2) for _ in range(5)]
+    cfg = Config(dict(train_dataloader=dict(batch_size=5)))
+    cfg._cfg_dict['train_dataloader'] = dict(
+        dataset=views,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=5,
+        collate_fn=dict(type='default_collate'),
+    )
+    assert loader_batch(cfg).size == 5
 
 
 def test_missing_data_is_reported_and_random_images_take_its_place(monkeypatch):

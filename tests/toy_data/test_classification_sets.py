@@ -11,6 +11,7 @@ from reprefine.engine.errors import UserError
 from reprefine.tasks.classification import CIFAR10 as OurCIFAR10
 from reprefine.tasks.classification import TinyImageNet
 from reprefine.tasks.classification.imagenet100 import WNIDS
+from reprefine.tasks.classification.sample_list import class_counts, read_list
 from reprefine.toy_data.imagenet import class_words, filled_wnids
 
 from .compare import assert_like, files
@@ -118,6 +119,13 @@ def test_imagenet100_lists_number_the_classes_by_rank(toy):
         assert len(dataset) == count
         assert all(WNIDS[sample['gt_label']] == sample['img_path'].split('/')[-2] for sample in dataset)
     assert toy('imagenet') == root
+
+
+def test_imagenet100_long_tail_is_a_part_of_the_training_list(toy):
+    whole, part = (read_list(toy('imagenet100') / 'meta' / f'train_100{tail}.txt') for tail in ('', '_lt'))
+    assert set(part) < set(whole)
+    sizes = class_counts(part)
+    assert (np.count_nonzero(sizes), sizes.max(), sizes[sizes > 0].min()) == (20, 25, 1)
 
 
 def test_tiny_imagenet_has_the_files_of_the_download(tiny_imagenet):

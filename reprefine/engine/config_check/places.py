@@ -119,6 +119,8 @@ HOOK = Place(
         'switch_pipeline': TRANSFORM,
         'new_train_pipeline': TRANSFORM,
         'new_train_dataset': DATASET,
+        'KNNMonitorHook.bank': DATALOADER,
+        'KNNMonitorHook.query': DATALOADER,
         'SwitchRecipeHook.schedule': Place(
             MODEL_REGISTRIES, children={'pipeline': TRANSFORM, 'train_augments': MODEL, 'loss': MODEL}
         ),

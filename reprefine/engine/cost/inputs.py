@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.runner import Runner
 
 DEFAULT_SHAPE = (224, 224)
 
@@ -56,7 +56,9 @@ def loader_batch(cfg: Config, phase: str = 'train', batch_size: int | None = Non
     if data is None:
         raise UserError(f'{key} yields no batch: its data set has {len(loader.dataset)} images; lower --batch-size')
     images = data['inputs'] if isinstance(data, dict) else data[0]
-    return Batch(data, len(images), f'first batch of {key}')
+    # Self-supervised models get a list of views, each a whole batch [B, C, H, W].
+    several_views = isinstance(images, (list, tuple)) and torch.is_tensor(images[0]) and images[0].dim() == 4
+    return Batch(data, len(images[0] if several_views else images), f'first batch of {key}')
 
 
 def random_batch(cfg: Config, shape: tuple[int, int] | None = None, batch_size: int = 1) -> Batch:

@@ -1,0 +1,22 @@
+_base_ = [
+    '../../_base_/models/resnet14-narrow.py',
+    '../../_base_/datasets/mnist5k_two-views_32px.py',
+    '../../_base_/schedules/sgd_coslr_12e.py',
+    '../../_base_/runtime.py',
+]
+
+# Without a transform the class trains plain MoCo; beyond the host's, it returns the statistics of the scores.
+model = dict(
+    type='reprefine.MoCoFT',
+    queue_len=2048,
+    feat_dim=128,
+    momentum=0.01,
+    backbone=_base_.backbone,
+    neck=dict(type='MoCoV2Neck', in_channels=64, hid_channels=64, out_channels=128, with_avg_pool=True),
+    head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2),
+)
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='reprefine.ScoreStatsHook'),
+    dict(type='reprefine.KNNMonitorHook', interval=4, **_base_.neighbours),
+]

@@ -1,0 +1,4 @@
+# A coefficient for every number of a vector.
+_base_ = '../selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in100.py'
+
+model = dict(feature_transform=dict(pos=dict(granularity='element'), neg=dict(granularity='element')))

@@ -1,0 +1,4 @@
+# Positives are extrapolated, negatives left alone.
+_base_ = '../selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in100.py'
+
+model = dict(feature_transform=dict(neg=None))

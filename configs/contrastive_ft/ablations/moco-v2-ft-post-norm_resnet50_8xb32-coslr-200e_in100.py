@@ -1,0 +1,4 @@
+# Transformed vectors are scaled back to unit length.
+_base_ = '../selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in100.py'
+
+model = dict(feature_transform=dict(post_norm='both'))

@@ -1,0 +1,8 @@
+_base_ = [
+    '../../baselines/selfsup/moco-v1_resnet50_8xb32-coslr-200e_in100.py',
+    '../../_base_/recipes/contrastive_ft.py',
+]
+
+model = dict(type='reprefine.MoCoFT', feature_transform={{_base_.feature_transform}})
+# Each process draws its own coefficients.
+randomness = dict(diff_rank_seed=True)

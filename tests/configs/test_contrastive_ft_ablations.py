@@ -1,0 +1,72 @@
+"""Ablations of contrastive feature transformation: each trains, and changes what its name says and nothing else."""
+
+import pytest
+
+from reprefine.engine.launch import load_config
+from tests.configs.brief import ROOT
+from tests.configs.walk import configs_below, train_and_test
+
+FOLDER = ROOT / 'configs/contrastive_ft'
+IN100 = 'moco-v2-ft{}_resnet50_8xb32-coslr-200e_in100'
+ABLATIONS = configs_below('contrastive_ft/ablations')
+# For each ablation the path of the value that differs, and the value.
+CHANGES = {
+    'pos-only': ('neg', None),
+    'neg-only': ('pos', None),
+    'element': ('pos.granularity', 'element'),
+    'post-norm': ('post_norm', 'both'),
+    'pos-alpha-0p2': ('pos.alpha', 0.2),
+    'pos-alpha-0p5': ('pos.alpha', 0.5),
+    'pos-alpha-1': ('pos.alpha', 1.0),
+    'pos-alpha-5': ('pos.alpha', 5.0),
+    'neg-alpha-0p2': ('neg.alpha', 0.2),
+    'neg-alpha-0p5': ('neg.alpha', 0.5),
+    'neg-alpha-1': ('neg.alpha', 1.0),
+    'neg-alpha-2': ('neg.alpha', 2.0),
+    'neg-alpha-5': ('neg.alpha', 5.0),
+}
+
+
+@pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
+def test_trains_and_tests(path, tmp_path, toy_folder):
+    train_and_test(path, tmp_path, toy_folder)
+
+
+def flat(node: dict, path: str = '') -> dict:
+    """Return the leaves of nested dicts by dotted path."""
+    found = {}
+    for key, value in node.items():
+        found |= flat(value, f'{path}{key}.') if isinstance(value, dict) else {path + key: value}
+    return found
+
+
+@pytest.mark.parametrize(('name', 'change'), CHANGES.items(), ids=CHANGES)
+def test_one_value_of_the_transform_differs(name, change):
+    key, value = change
+    ours = load_config(str(FOLDER / 'ablations' / f'{IN100.format("-" + name)}.py')).to_dict()
+    base = load_config(str(FOLDER / 'selfsup' / f'{IN100.format("")}.py')).to_dict()
+    expected = base['model']['feature_transform']
+    *above, last = key.split('.')
+    for step in above:
+        expected = expected[step]
+    assert expected[last] != value
+    expected[last] = value
+    if name == 'element':
+        base['model']['feature_transform']['neg']['granularity'] = 'element'
+    assert flat(ours['model']) == flat(base['model'])
+    assert {k: v for k, v in ours.items() if k != 'model'} == {k: v for k, v in base.items() if k != 'model'} | {
+        key: ours[key] for key in ('work_dir', 'filename') if key in ours
+    }
+
+
+@pytest.mark.parametrize('epoch', [50, 100])
+def test_transform_starts_late(epoch):
+    ours = load_config(str(FOLDER / 'ablations' / f'{IN100.format(f"-start-epoch-{epoch}")}.py'))
+    base = load_config(str(FOLDER / 'selfsup' / f'{IN100.format("")}.py'))
+    assert ours.model == base.model
+    assert ours.custom_hooks == [*base.custom_hooks, dict(type='reprefine.FTScheduleHook', start_epoch=epoch)]
+
+
+def test_every_ablation_is_judged():
+    judged = {*CHANGES, 'start-epoch-50', 'start-epoch-100'}
+    assert {path.stem for path in ABLATIONS} == {IN100.format(f'-{name}') for name in judged}

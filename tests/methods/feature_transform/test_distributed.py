@@ -1,0 +1,79 @@
+"""Two gloo processes: draws of their own, one queue."""
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch.testing import assert_close
+
+from reprefine.methods.feature_transform import knn_top1, read_run
+from reprefine.methods.feature_transform.knn import extract
+
+from . import workers
+from .toys import loader, moco_ft
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp('gloo')
+    mp.spawn(workers.work, (str(path),), nprocs=2)
+    return path
+
+
+@pytest.fixture(scope='module')
+def ranks(folder):
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
+
+
+def test_queue_and_pointer_are_equal_before_and_after_every_step(ranks):
+    """A queue of 22 under a joint batch of 8: it goes round inside the third step."""
+    first, second = (rank['train']['seen'] for rank in ranks)
+    assert [int(step['pointer']) for step in first] == [0, 8, 16, 2]
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.equal(ours['queue'], theirs['queue'])
+        assert torch.equal(ours['pointer'], theirs['pointer'])
+        assert_close(ours['queue'].norm(dim=0), torch.ones(22), rtol=0, atol=1e-5)
+    for before, after in zip(first, first[1:], strict=False):
+        places = (int(before['pointer']) + torch.arange(8)) % 22
+        moved = (before['queue'] != after['queue']).any(dim=0)
+        assert moved.nonzero()[:, 0].tolist() == places.sort().values.tolist()
+
+
+def test_every_rank_draws_its_own(ranks):
+    first, second = (torch.stack(rank['train']['draws']) for rank in ranks)
+    assert len(first) == 3
+    assert (first[:, :2] != second[:, :2]).all()
+    assert (first[:, 2] != second[:, 2]).any()
+
+
+def test_parameters_and_key_encoder_stay_equal(ranks):
+    first, second = (rank['train']['state'] for rank in ranks)
+    for key, value in first.items():
+        if 'running_' not in key:  # each rank normalises its own share
+            assert torch.equal(value, second[key]), key
+
+
+def test_reduced_statistics_are_the_mean_over_the_ranks(ranks, folder):
+    means = np.mean([rank['train']['pos_mean'] for rank in ranks], axis=0)
+    run = read_run(folder / 'run')
+    np.testing.assert_allclose(run.values['pos_mean'], means, rtol=1e-6)
+    assert run.meta['world_size'] == 2
+    assert run.meta['reduce'] is True
+
+
+def test_neighbours_found_by_two_processes_are_those_of_one(ranks):
+    """With 9 and 7 images, which do not divide by two; ranks differ in running statistics, so each is its own model."""
+    model = moco_ft(queue_len=22).eval()
+    model.load_state_dict(ranks[0]['train']['state'])
+    (bank, labels), (query, truth) = (extract(model, loader(count, two_views=False)) for count in (9, 7))
+    assert len(bank) == 9
+    assert ranks[0]['train']['knn'] == ranks[1]['train']['knn']
+    assert ranks[0]['train']['knn'] == pytest.approx(knn_top1(query, truth, bank, labels, 3, 0.07))
+
+
+def test_without_a_runner_the_queues_are_shared_at_the_first_step(ranks):
+    first, second = (rank['bare'] for rank in ranks)
+    assert not torch.equal(first['before'], second['before'])
+    assert torch.equal(first['after'], second['after'])
+    assert torch.equal(first['after'][:, 8:], first['before'][:, 8:])
+    assert int(first['pointer']) == int(second['pointer']) == 8

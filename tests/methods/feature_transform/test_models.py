@@ -1,0 +1,236 @@
+"""MoCo and DenseCL with feature transformation against those of mmpretrain."""
+
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from reprefine.engine.errors import UserError
+from reprefine.methods.feature_transform import Draws
+from reprefine.methods.feature_transform.score_files import KEYS
+
+from .toys import DENSECL, MOCO, build, moco_ft, unit, views
+
+HOSTS = pytest.mark.parametrize('host', [MOCO, DENSECL], ids=['moco', 'densecl'])
+V1 = dict(
+    neck=dict(type='LinearNeck', in_channels=32, out_channels=8, gap_dim=2, norm_cfg=None),
+    head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.07),
+)
+
+
+def refined(host, seed=0, **changes):
+    return build(host, seed, type=f'reprefine.{host["type"].split(".")[1]}FT', **{'feature_transform': {}, **changes})
+
+
+def step(model, batch=6, seed=1):
+    """Losses of one training step, and the gradients of the encoder."""
+    torch.manual_seed(seed)
+    losses = model.train().loss(views(batch), None)
+    total = sum(value for key, value in losses.items() if 'loss' in key)
+    model.zero_grad()
+    total.backward()
+    return total.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_states_equal(first, second):
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+@HOSTS
+@pytest.mark.parametrize('off', ['None', 'no side', 'disabled', 'identity'])
+def test_without_effect_it_is_the_host(host, off, monkeypatch):
+    """Loss, gradients and what the step leaves behind."""
+    sides = dict(pos=None, neg=None) if off == 'no side' else {}
+    plain, ours = build(host), refined(host, feature_transform=None if off == 'None' else sides)
+    ours.feature_transform.enabled = off != 'disabled'
+    if off == 'identity':
+        one = torch.tensor(1.0)
+        monkeypatch.setattr(
+            ours.feature_transform, 'sample', lambda batch, keys, *_: Draws(one, one, torch.arange(keys).flip(0))
+        )
+    assert_states_equal(plain.state_dict(), ours.state_dict())
+    (expected, gradients), (loss, our_gradients) = step(plain), step(ours)
+    assert_close(loss, expected, rtol=0, atol=1e-5)
+    assert gradients.keys() == our_gradients.keys()
+    for name, gradient in gradients.items():
+        assert_close(our_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
+    for key, value in plain.state_dict().items():
+        assert_close(ours.state_dict()[key], value, rtol=0, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
+
+
+@HOSTS
+def test_with_effect_the_loss_is_another_and_the_queue_the_same(host):
+    plain = build(host)
+    expected, _ = step(plain)
+    for sides in (dict(pos=None), dict(neg=None), {}):
+        ours = refined(host, feature_transform=sides)
+        loss, _ = step(ours)
+        assert abs(loss - expected) > 1e-4
+        for name in ('queue', 'queue2'):
+            if hasattr(plain, name):
+                assert torch.equal(getattr(ours, name), getattr(plain, name))
+
+
+@HOSTS
+def test_state_dict_is_that_of_the_host_both_ways(host):
+    plain, ours = build(host, 1), refined(host, 2)
+    assert list(plain.state_dict()) == list(ours.state_dict())
+    ours.load_state_dict(plain.state_dict(), strict=True)
+    assert_states_equal(ours.state_dict(), plain.state_dict())
+    refined(host, 3).load_state_dict(ours.state_dict(), strict=True)
+    build(host, 4).load_state_dict(ours.state_dict(), strict=True)
+
+
+def test_features_do_not_depend_on_the_transform():
+    plain, ours = build(MOCO).eval(), moco_ft().eval()
+    images = views()[0]
+    assert torch.equal(plain.extract_feat(images)[0], ours.extract_feat(images)[0])
+
+
+def test_version_one_trains_with_a_linear_neck():
+    model = moco_ft(**V1)
+    assert {name for name in model.state_dict() if name.startswith('neck')} == {'neck.fc.weight', 'neck.fc.bias'}
+    loss, gradients = step(model)
+    assert loss.isfinite()
+    assert gradients['neck.fc.weight'].abs().sum() > 0
+
+
+@HOSTS
+def test_statistics_can_be_switched_off_and_do_not_touch_the_loss(host):
+    on, off = refined(host), refined(host, with_score_stats=False)
+    torch.manual_seed(0)
+    with_stats = on.loss(views(), None)
+    torch.manual_seed(0)
+    without = off.loss(views(), None)
+    losses = {key for key in with_stats if 'loss' in key}
+    assert with_stats.keys() - losses == set(KEYS)
+    assert without.keys() == losses
+    assert all(with_stats[key] == without[key] for key in losses)
+    total, logged = on.parse_losses(with_stats)
+    assert total == sum(without.values())
+    assert set(KEYS) < logged.keys()
+
+
+def test_raw_statistics_are_those_without_the_transform():
+    stats = {}
+    for enabled in (True, False):
+        model = moco_ft()
+        model.feature_transform.enabled = enabled
+        torch.manual_seed(0)
+        stats[enabled] = model.loss(views(), None)
+    for key in ('pos_mean', 'pos_var', 'neg_mean', 'neg_var'):
+        assert_close(stats[True][f'raw_{key}'], stats[False][key])
+    assert stats[True]['pos_mean'] < stats[True]['raw_pos_mean']
+
+
+@pytest.mark.parametrize('batch', [6, 5, 7, 24])
+def test_queue_gets_the_original_keys_and_goes_round(batch, monkeypatch):
+    """Whether or not the batch divides the 24 places."""
+    model, made = moco_ft(), []
+    encode = model._keys
+
+    def remember(images):
+        made.append(encode(images))
+        return made[-1]
+
+    monkeypatch.setattr(model, '_keys', remember)
+    for count in range(1, 9):
+        expected = model.queue.clone()
+        torch.manual_seed(count)
+        model.loss(views(batch, seed=count), None)
+        places = [((count - 1) * batch + i) % 24 for i in range(batch)]
+        expected[:, places] = made[-1].T
+        assert torch.equal(model.queue, expected)
+        assert_close(model.queue.norm(dim=0), torch.ones(24), rtol=0, atol=1e-5)
+        assert int(model.queue_ptr) == count * batch % 24
+
+
+def test_the_transform_leaves_queue_and_key_encoder_to_themselves():
+    """Different draws, equal encoders: the same queue after a step. Nothing but the encoder gets a gradient."""
+    queues = []
+    for seed in (1, 2):
+        model = moco_ft()
+        _, gradients = step(model, seed=seed)
+        queues.append(model.queue)
+        assert not model.queue.requires_grad
+        assert not any(name.startswith('encoder_k') for name in gradients)
+    assert_close(*queues, rtol=0, atol=1e-6)
+
+
+def test_a_batch_longer_than_the_queue_is_an_error():
+    with pytest.raises(UserError, match='queue_len=24 is shorter than the batch of all ranks, 25'):
+        moco_ft().loss(views(25), None)
+
+
+def test_another_feature_dimension_than_the_queue_has_is_named():
+    with pytest.raises(UserError, match=r'queue \[D, K\], not \(6, 8\), \(6, 8\) and \(9, 24\)'):
+        moco_ft(feat_dim=9).loss(views(), None)
+
+
+def test_two_steps_after_loading_equal_four_at_a_stretch():
+    def train(model, optimizer, steps):
+        return [self_step(model, optimizer, index) for index in steps]
+
+    def self_step(model, optimizer, index):
+        loss = model.loss(views(seed=index), None)['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def start():
+        model = moco_ft().train()
+        return model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+
+    whole, parts = start(), start()
+    torch.manual_seed(9)
+    expected = train(*whole, range(4))
+    torch.manual_seed(9)
+    train(*parts, range(2))
+    saved = copy.deepcopy((parts[0].state_dict(), parts[1].state_dict(), torch.get_rng_state()))
+    torch.manual_seed(1234)
+    resumed = start()
+    for part, state in zip(resumed, saved, strict=False):
+        part.load_state_dict(state)
+    torch.set_rng_state(saved[2])
+    assert train(*resumed, range(2, 4)) == expected[2:]
+    assert_states_equal(resumed[0].state_dict(), whole[0].state_dict())
+
+
+def test_autocast_keeps_the_loss_in_single_precision():
+    model = moco_ft(**V1)
+    torch.manual_seed(0)
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model.loss(views(), None)
+    losses['loss'].backward()
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+    assert all(p.grad.isfinite().all() for p in model.backbone.parameters())
+    assert model.queue.dtype == torch.float32
+
+
+def test_both_queues_of_densecl_move_on_with_their_own_keys():
+    model = refined(DENSECL)
+    before = model.queue.clone(), model.queue2.clone()
+    step(model, batch=5)
+    for name, old in zip(('queue', 'queue2'), before, strict=True):
+        new = getattr(model, name)
+        assert torch.equal(new[:, 5:], old[:, 5:])
+        assert_close(new[:, :5].norm(dim=0), torch.ones(5), rtol=0, atol=1e-5)
+        assert int(getattr(model, f'{name}_ptr')) == 5
+    assert not torch.equal(model.queue[:, :5], model.queue2[:, :5])
+
+
+def test_users_queue_with_rows_is_passed_transposed():
+    model = moco_ft()
+    rows = unit(24, 8, dtype=torch.float32)
+    q, k = unit(3, 8, seed=4, dtype=torch.float32), unit(3, 8, seed=5, dtype=torch.float32)
+    draws = model.feature_transform.sample(3, 24, 8)
+    pos, neg = model.feature_transform.scores(q, k, rows.T, draws)
+    _, _, mixed = model.feature_transform(q, k, rows.T, draws)
+    mu, perm = draws.mu, draws.perm
+    assert_close(mixed.T, mu * rows + (1 - mu) * rows[perm])
+    assert pos.shape == (3, 1)
+    assert neg.shape == (3, 24)

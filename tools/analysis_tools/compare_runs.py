@@ -1,0 +1,53 @@
+"""Compare the results of groups of runs in a table: mean ± standard deviation, and the difference to the first group.
+
+The difference is taken seed by seed where both groups were run with the same seeds.
+"""
+
+import argparse
+import glob
+import sys
+
+from reprefine.engine.errors import UserError, run_cli
+
+EXAMPLE = """example:
+  python tools/analysis_tools/compare_runs.py MoCo='work_dirs/moco_seed*' MoCo+FT='work_dirs/moco_ft_seed*' \\
+      --metrics knn_top1 accuracy/top1
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'groups',
+        nargs='+',
+        metavar='NAME=PATTERN[,PATTERN...]',
+        help='name and work directories of a group; the first is the baseline',
+    )
+    parser.add_argument('--metrics', nargs='+', default=['knn_top1'], help='scalars of the logs (default: knn_top1)')
+    parser.add_argument(
+        '--at', choices=('last', 'max', 'min'), default='last', help='which value of a run counts (default: last)'
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read the logs and print a Markdown table."""
+    from reprefine.methods.feature_transform.compare import comparison_table, read_result
+
+    groups = {}
+    for text in args.groups:
+        name, equals, patterns = text.partition('=')
+        if not (name and equals and patterns):
+            raise UserError(f'{text}: expected NAME=PATTERN')
+        folders = sorted({folder for pattern in patterns.split(',') for folder in glob.glob(pattern)})
+        if not folders:
+            raise UserError(f'{text}: no such folder')
+        groups[name] = [read_result(folder) for folder in folders]
+    print(comparison_table(groups, args.metrics, args.at))
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,39 @@
+"""Write a long-tailed part of an image list: class sizes fall exponentially, classes and images are drawn by a seed."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from reprefine.engine.errors import run_cli
+from reprefine.tasks.classification.long_tail import long_tail
+from reprefine.tasks.classification.sample_list import class_counts, read_list, write_list
+
+EXAMPLE = """example:
+  python tools/dataset_tools/long_tail_list.py data/imagenet/meta/train_100.txt data/imagenet/meta/train_100_lt.txt"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('ann_file', type=Path, help='list with "path label" a line')
+    parser.add_argument('out', type=Path, help='list to write')
+    parser.add_argument('--imbalance', type=float, default=100, help='largest to smallest class (default: 100)')
+    parser.add_argument('--seed', type=int, default=0, help='of the order of the classes and the choice of images')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    samples = long_tail(read_list(args.ann_file), args.imbalance, np.random.default_rng(args.seed))
+    write_list(samples, args.out)
+    counts = class_counts(samples)
+    counts = counts[counts > 0]
+    print(f'{args.out}: {len(samples):,} images of {len(counts)} classes, {counts.min()} to {counts.max()} a class')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,41 @@
+"""Turn a MoCo checkpoint of the released FT code (PyContrast) or of facebookresearch/moco into one for our configs, or
+one of ours into theirs or into a plain backbone of torchvision.
+"""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/model_converters/ft_to_reprefine.py moco_v2_200ep_pretrain.pth.tar moco-v2_200ep.pth
+  python tools/model_converters/ft_to_reprefine.py work_dirs/run/epoch_200.pth resnet50.pth --to torchvision
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', help='checkpoint to convert, read weights-only; its format is recognised')
+    parser.add_argument('out', help='file to write; it must not exist yet')
+    parser.add_argument(
+        '--to',
+        choices=('reprefine', 'pycontrast', 'facebook', 'torchvision'),
+        default='reprefine',
+        help='format to write (default: reprefine, which mmpretrain reads as well)',
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read, rename, check that every weight has a place, and write."""
+    from reprefine.methods.feature_transform.checkpoint import convert_checkpoint
+
+    found, count = convert_checkpoint(args.checkpoint, args.out, args.to)
+    print(f'{args.out}: {count} tensors, from {found} to {args.to}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
