@@ -52,7 +52,7 @@ def test_spectrum_of_a_plain_model_is_refused(run, capsys):
 
 
 def test_benchmark_prints_its_table(capsys):
-    words = ('--depth', 1, '--batch-size', 1, '--repeats', 1, '--threads', 1)
+    words = ('--depth', 1, '--batch-size', 1, '--repeats', 1, '--threads', 1, '--fit-batches', 1)
     assert run_tool('analysis_tools/bench_denoiserep.py', *words) == 0
     table = capsys.readouterr().out
     assert table.count('evaluation pass') == table.count('training step') == 3
