@@ -68,9 +68,8 @@ def compare(args: argparse.Namespace) -> None:
     print(
         f'parameters folded {count_parameters(folded):,}, baseline {count_parameters(baseline):,}: strict load passed'
     )
-    print(
-        f'{len(before)} tensors of features and predictions; largest relative difference {difference(before, after):.1e}'
-    )
+    largest = difference(before, after)
+    print(f'{len(before)} tensors of features and predictions; largest relative difference {largest:.1e}')
 
 
 @torch.no_grad()
