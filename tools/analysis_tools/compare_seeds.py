@@ -17,7 +17,7 @@ from reprefine.engine.jobs import Job, run_jobs
 from reprefine.engine.launch import add_config_arguments, load_config
 
 EXAMPLE = """example:
-  python tools/analysis_tools/compare_seeds.py configs/pddr/classification/mlp_pd{a,b}_5e_mnist5k.py \\
+  python tools/analysis_tools/compare_seeds.py configs/pddr/classification/mlp-pd{a,b}_5e_mnist5k.py \\
       --control configs/baselines/classification/mlp_5e_mnist5k.py --seeds 5
 """
 TOOLS = Path(__file__).resolve().parents[1]

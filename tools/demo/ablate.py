@@ -9,16 +9,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from run import jobs_of, prepare, run_all
 from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, ROOT, Variant
 
+from reprefine.engine.build import build_model
+from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+from reprefine.engine.cost.models import quiet_log
 from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import load_config
+from reprefine.engine.runner import Runner
 from reprefine.visualization.results import markdown_table, mean_std, paired_difference
 
 EXAMPLE = """example:
   python tools/demo/ablate.py --dataset mnist5k --seeds 3
 """
-HEADER = ('layers', 'timesteps', 'test accuracy (%)', 'minus control')
+HEADER = ('layers', 'timesteps', 'test accuracy (%)', 'test cross entropy', 'minus control')
 
 
 def _variant(layers: str, timesteps: str, **settings: object) -> tuple[str, str, Variant]:
@@ -67,26 +73,38 @@ def main(args: argparse.Namespace) -> None:
         args.jobs,
         args.out,
     )
-    text = table(args.out, args.seeds)
+    text = table(args.out, args.dataset, args.seeds)
     (args.out / 'ablation.md').write_text(f'{text}\n')
     print(text)
 
 
-def table(out: Path, seeds: int) -> str:
+def table(out: Path, dataset: str, seeds: int) -> str:
     """Return the table of all rows, from the results below ``out``."""
-
-    def accuracy(variant: Variant) -> list[float]:
+    fixed = [(name, '-', v) for name, v in (('baseline', BASELINE), ('control, no denoiser', CONTROL))]
+    cells = []
+    control = [test_loss(CONTROL.tested_checkpoint(out, seed), dataset) for seed in range(seeds)]
+    for layers, timesteps, variant in (*fixed, *ROWS):
         files = (variant.folder(out, seed) / 'test.json' for seed in range(seeds))
-        return [json.loads(file.read_text())['accuracy/top1'] for file in files]
-
-    control = accuracy(CONTROL)
-    fixed = [(name, '-', accuracy(v)) for name, v in (('baseline', BASELINE), ('control, no denoiser', CONTROL))]
-    rows = [*fixed, *((layers, timesteps, accuracy(variant)) for layers, timesteps, variant in ROWS)]
-    cells = [
-        (layers, timesteps, mean_std(values), '-' if values == control else paired_difference(values, control))
-        for layers, timesteps, values in rows
-    ]
+        accuracy = [json.loads(file.read_text())['accuracy/top1'] for file in files]
+        losses = [test_loss(variant.tested_checkpoint(out, seed), dataset) for seed in range(seeds)]
+        difference = '-' if variant is CONTROL else paired_difference(losses, control, digits=4)
+        cells.append((layers, timesteps, mean_std(accuracy), mean_std(losses, digits=4), difference))
     return markdown_table(HEADER, cells)
+
+
+@torch.no_grad()
+def test_loss(checkpoint: Path, dataset: str) -> float:
+    """Return the mean cross entropy of a checkpoint of the baseline's network over the test images."""
+    cfg = load_config(str(BASELINE.config_file(dataset)))
+    with quiet_log():
+        model = build_model(cfg).eval()
+    check_match(load_weights(model, read_checkpoint(str(checkpoint))), str(checkpoint), floor=1.0)
+    total, count = 0.0, 0
+    for batch in Runner.build_dataloader(dict(cfg.test_dataloader, num_workers=0, persistent_workers=False)):
+        data = model.data_preprocessor(batch)
+        total += len(data['inputs']) * model(**data, mode='loss')['loss'].item()
+        count += len(data['inputs'])
+    return total / count
 
 
 if __name__ == '__main__':

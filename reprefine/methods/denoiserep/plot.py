@@ -21,7 +21,7 @@ NOISE_PREFIX = 'noise/'
 def noise_series(records: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return iterations and noise losses by layer, as logged with ``log_layers=True``.
 
-    Where the backbone is trained instead there is no noise loss; NaN marks the gap.
+    Where the backbone is trained instead there is no noise loss, and mmengine repeats the last one; NaN marks the gap.
 
     Args:
         records: Lines of mmengine's ``scalars.json``, oldest first.
@@ -34,10 +34,9 @@ def noise_series(records: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndar
     if not layers:
         raise UserError('no noise loss by layer was logged: train with --cfg-options model.log_layers=True')
     steps = np.array([record['step'] for record in training])
-    return {
-        key.removeprefix(NOISE_PREFIX): (steps, np.array([record.get(key, np.nan) for record in training]))
-        for key in layers
-    }
+    values = np.array([[record.get(key, np.nan) for key in layers] for record in training])
+    values[1:][(values[1:] == values[:-1]).all(axis=1)] = np.nan
+    return {key.removeprefix(NOISE_PREFIX): (steps, column) for key, column in zip(layers, values.T, strict=True)}
 
 
 def plot_noise_losses(series: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
@@ -60,7 +59,7 @@ def plot_spectra(spectra: Spectra, out: Path) -> None:
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.5, 6.5), sharex=True, layout='constrained')
     norm = Normalize(1, max(len(spectra), 2))
     for depth, (before, after) in enumerate(spectra.values(), start=1):
-        kept = before > before[0] * 1e-10  # below is rounding
+        kept = before > before[0] * 1e-7  # below is what float32 rounds
         rank, color = np.linspace(0, 1, len(before))[kept], plt.cm.viridis(norm(depth))
         above.semilogy(rank, before[kept], color=color, linewidth=1)
         above.semilogy(rank, after[kept], color=color, linewidth=1.4, linestyle='--')

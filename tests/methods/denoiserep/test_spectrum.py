@@ -55,11 +55,12 @@ def record(step, **noise):
 
 
 def test_noise_series_has_gaps_where_the_backbone_was_trained():
-    records = [record(10, a=3.0, b=2.0), {'accuracy': 1.0, 'step': 1}, record(20), record(30, a=1.0, b=0.5)]
-    series = noise_series(records)
-    np.testing.assert_array_equal(series['a'][0], [10, 20, 30])
-    np.testing.assert_array_equal(series['a'][1], [3, np.nan, 1])
-    np.testing.assert_array_equal(series['b'][1], [2, np.nan, 0.5])
+    last = dict(a=3.0, b=2.0)
+    records = [record(10, **last), {'accuracy': 1.0, 'step': 1}, record(20, **last), record(30, **last)]
+    series = noise_series([*records, record(40, a=3.0, b=0.5), record(50)])
+    np.testing.assert_array_equal(series['a'][0], [10, 20, 30, 40, 50])
+    np.testing.assert_array_equal(series['a'][1], [3, np.nan, np.nan, 3, np.nan])
+    np.testing.assert_array_equal(series['b'][1], [2, np.nan, np.nan, 0.5, np.nan])
 
 
 def test_a_run_without_noise_losses_is_told_how_to_log_them():
