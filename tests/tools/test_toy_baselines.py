@@ -27,7 +27,7 @@ def merged(recipe, options):
 
 def test_every_toy_set_has_a_run(names):
     covered = {recipe.toy_set for recipe in names['RECIPES'].values()}
-    assert covered == SETS.keys()
+    assert covered == SETS.keys() - {'inaturalist2018'}  # its baseline trains on from an encoder of MoCo
 
 
 def test_the_options_of_every_recipe_name_something_in_its_config(names):

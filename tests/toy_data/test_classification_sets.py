@@ -170,7 +170,7 @@ def test_imagenet_bytes_are_the_same_again(imagenet, toy):
     first = files(imagenet[0])
     assert first.items() <= again.items()
     assert {path for path in again if path not in first} <= {
-        f'meta/{name}_100.txt' for name in ('train', 'val', 'classes')
+        f'meta/{name}.txt' for name in ('train_100', 'train_100_lt', 'val_100', 'classes_100')
     }
 
 

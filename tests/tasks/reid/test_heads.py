@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
 from reprefine.engine.errors import UserError
@@ -12,6 +13,7 @@ LABELS = [0, 0, 4, 4, 2, 2]
 
 
 def make_head(**kwargs):
+    init_default_scope('mmpretrain')  # whatever ran before
     head = BNNeckHead(num_classes=5, in_channels=8, triplet=TRIPLET, **kwargs)
     head.init_weights()
     return head
