@@ -1,9 +1,11 @@
 """Getting at a model: built from a config on its own, or taken out of its distributed wrapper."""
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import nn
+
+from .checkpoint import check_match, load_weights, read_checkpoint
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -22,3 +24,14 @@ def build_model(cfg: Config) -> nn.Module:
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model itself if it stands in a distributed wrapper."""
     return model.module if is_model_wrapper(model) else model
+
+
+def load_trained(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build the model of a checked config, fill it completely and set it to evaluation mode.
+
+    Raises:
+        UserError: If the checkpoint does not fill the model.
+    """
+    model = revert_sync_batchnorm(build_model(cfg)).eval()
+    check_match(load_weights(model, read_checkpoint(checkpoint)), checkpoint, floor=1.0)
+    return model

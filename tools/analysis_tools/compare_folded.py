@@ -14,7 +14,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from reprefine.deploy import switch_to_deploy
+from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.checkpoint import load_weights
 from reprefine.engine.cost.counting import count_parameters, forward
 from reprefine.engine.cost.inputs import Batch, random_batch
@@ -98,8 +98,8 @@ def difference(before: list[Tensor], after: list[Tensor]) -> float:
     """Return the largest difference, relative to the largest value of its tensor; infinite for other shapes."""
     if [t.shape for t in before] != [t.shape for t in after]:
         return float('inf')
-    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.numel()]
-    return max((((b - a).abs().max() / b.abs().max().clamp(min=1e-300)).item() for b, a in pairs), default=0.0)
+    pairs = zip(after, before, strict=True)
+    return max((relative_difference(ours, plain) for ours, plain in pairs if plain.numel()), default=0.0)
 
 
 if __name__ == '__main__':

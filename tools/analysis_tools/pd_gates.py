@@ -30,10 +30,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
+    from reprefine.engine.build import load_trained
     from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.analysis import gate_table, mean_gates
     from reprefine.methods.pddr.analysis.plot import plot_gates
-    from reprefine.methods.pddr.analysis.trained import batches_of, load_trained
+    from reprefine.methods.pddr.analysis.trained import batches_of
     from reprefine.methods.pddr.checkpoint import pd_convs
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)

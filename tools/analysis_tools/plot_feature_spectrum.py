@@ -5,11 +5,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-from torch import nn
-
-from reprefine.engine.build import build_model
-from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+from reprefine.engine.build import load_trained
 from reprefine.engine.cost.models import quiet_log
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import add_config_arguments, load_config
@@ -44,7 +40,8 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     if cfg.model.get('type') != 'reprefine.DenoiseRep':
         raise UserError(f'{args.config}: its model is {cfg.model.get("type")}, not reprefine.DenoiseRep')
-    model = load_model(cfg, args.checkpoint)
+    with quiet_log():
+        model = load_trained(cfg, args.checkpoint)
     loader = Runner.build_dataloader(dict(cfg.test_dataloader, num_workers=0, persistent_workers=False))
 
     def run() -> None:
@@ -57,15 +54,6 @@ def main(args: argparse.Namespace) -> None:
     for name, (before, after) in spectra.items():
         print(f'{name}: total variance {before.sum():.5g} -> {after.sum():.5g}')
     print(f'wrote {out}')
-
-
-def load_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build the model of a config in evaluation mode and fill it completely from a checkpoint."""
-    with quiet_log():
-        model = build_model(cfg).eval()
-    match = load_weights(model, read_checkpoint(checkpoint))
-    check_match(match, checkpoint, floor=1.0)
-    return model
 
 
 if __name__ == '__main__':

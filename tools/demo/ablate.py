@@ -13,8 +13,7 @@ import torch
 from run import jobs_of, prepare, run_all
 from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, ROOT, Variant
 
-from reprefine.engine.build import build_model
-from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+from reprefine.engine.build import load_trained
 from reprefine.engine.cost.models import quiet_log
 from reprefine.engine.errors import run_cli
 from reprefine.engine.launch import load_config
@@ -97,8 +96,7 @@ def test_loss(checkpoint: Path, dataset: str) -> float:
     """Return the mean cross entropy of a checkpoint of the baseline's network over the test images."""
     cfg = load_config(str(BASELINE.config_file(dataset)))
     with quiet_log():
-        model = build_model(cfg).eval()
-    check_match(load_weights(model, read_checkpoint(str(checkpoint))), str(checkpoint), floor=1.0)
+        model = load_trained(cfg, str(checkpoint))
     total, count = 0.0, 0
     for batch in Runner.build_dataloader(dict(cfg.test_dataloader, num_workers=0, persistent_workers=False)):
         data = model.data_preprocessor(batch)

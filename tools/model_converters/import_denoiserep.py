@@ -42,14 +42,12 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Build the model of the config, map names, check that nothing is missing or left over, and write."""
     from reprefine.engine.build import build_model
-    from reprefine.engine.errors import UserError
     from reprefine.engine.launch import load_config
+    from reprefine.engine.rename import parse_renames
     from reprefine.methods.denoiserep import DenoiseRep, import_published
 
-    if wrong := [rename for rename in args.rename if '=' not in rename]:
-        raise UserError(f'--rename {wrong[0]}: expected PATTERN=REPLACEMENT')
+    renames = parse_renames(args.rename)
     model = build_model(load_config(args.config, args.cfg_options, args.data_root))
-    renames = [tuple(rename.rsplit('=', 1)) for rename in args.rename]
     count = import_published(model, args.checkpoint, args.out, renames)
     kept = 'kept' if isinstance(model, DenoiseRep) else 'left out'
     print(f'{args.out}: fits {args.config}; {count} denoisers {kept}')

@@ -35,10 +35,10 @@ def main(args: argparse.Namespace) -> None:
 
     import torch
 
+    from reprefine.engine.build import load_trained
     from reprefine.engine.files import complete_file
     from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.analysis import lottery_state
-    from reprefine.methods.pddr.analysis.trained import load_trained
 
     if Path(args.out).exists():
         raise UserError(f'{args.out} exists: give another name, or remove it')

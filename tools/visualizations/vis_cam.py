@@ -35,9 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
+    from reprefine.engine.build import load_trained
     from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.analysis.cam import draw_cams
-    from reprefine.methods.pddr.analysis.trained import load_trained
 
     if args.num < 1 or args.out.suffix != '.png':
         raise UserError('--num must be positive, and --out a .png file')

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from reprefine.engine.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
+from reprefine.engine.rename import rename, weights_of
 
 from .checkpoint import FUSED_META
 from .convert import denoise_layers
@@ -82,25 +83,15 @@ def _renamed(checkpoint: dict[str, Any], renames: Sequence[tuple[str, str]]) -> 
     """Return the name in the file and the value of every weight, by its new name."""
     if checkpoint.get('meta', {}).get(FUSED_META):
         raise UserError('it is folded already and a checkpoint of this package, not of the released code')
-    for container in CONTAINERS:
-        checkpoint = checkpoint[container] if isinstance(checkpoint.get(container), dict) else checkpoint
+    checkpoint = weights_of(checkpoint, CONTAINERS)
     renamed = {}
     for key, value in checkpoint.items():
-        name = _rename(key.removeprefix('module.'), renames)
+        name = rename(key.removeprefix('module.'), renames)
         if name in renamed:
             raise UserError(f'two of its weights are called {name} after renaming')
         if name:
             renamed[name] = key, value
     return renamed
-
-
-def _rename(name: str, renames: Sequence[tuple[str, str]]) -> str:
-    for pattern, replacement in renames:
-        try:
-            name = re.sub(pattern, replacement, name)
-        except re.error as error:
-            raise UserError(f"the renaming of '{pattern}' is no regular expression: {error}") from error
-    return name
 
 
 def split_parts(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:

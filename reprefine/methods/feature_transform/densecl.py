@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
-from .queues import SharedQueues, build_transform, contrast, enqueue
+from .queues import SharedQueues, contrast, enqueue
 
 
 @MODELS.register_module()
@@ -24,11 +24,6 @@ class DenseCLFT(SharedQueues, DenseCL):
         with_score_stats: Whether the loss dict also holds the statistics of the scores.
         **kwargs: Arguments of :class:`mmpretrain.models.DenseCL`.
     """
-
-    def __init__(self, *, feature_transform: dict | None = None, with_score_stats: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.feature_transform = build_transform(feature_transform)
-        self.with_score_stats = with_score_stats
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs: Any) -> dict[str, Tensor]:
         """Return both losses of two views of a batch, and the statistics of the global scores.

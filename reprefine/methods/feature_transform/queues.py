@@ -1,5 +1,7 @@
 """What models with a queue share: the loss of a head on transformed features, and the upkeep of the queue."""
 
+from typing import Any
+
 import torch
 from mmengine.dist import all_gather, broadcast
 from mmengine.registry import MODELS
@@ -88,9 +90,22 @@ def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
 
 
 class SharedQueues:
-    """Makes the queues of all ranks equal at the first step, which ranks with seeds of their own may not start with."""
+    """Mixed into a model with queues: its transform, and queues that are equal on all ranks from the first step on.
+
+    Ranks with seeds of their own may not start with equal ones.
+
+    Args:
+        feature_transform: Config of a :class:`~.transform.FeatureTransform`; None for none.
+        with_score_stats: Whether the loss dict also holds the statistics of the scores.
+        **kwargs: Arguments of the model.
+    """
 
     _queues_shared = False
+
+    def __init__(self, *, feature_transform: dict | None = None, with_score_stats: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.feature_transform = build_transform(feature_transform)
+        self.with_score_stats = with_score_stats
 
     def share_queues(self) -> None:
         """Broadcast buffers called ``queue*`` from rank 0, once."""

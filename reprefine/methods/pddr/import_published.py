@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reprefine.engine.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
+from reprefine.engine.rename import rename, weights_of
 
 from .checkpoint import pd_convs
 from .layers import BRANCHES
@@ -58,8 +59,7 @@ def import_published(
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
     checkpoint = read_checkpoint(str(source))
-    for container in CONTAINERS:
-        checkpoint = checkpoint[container] if isinstance(checkpoint.get(container), dict) else checkpoint
+    checkpoint = weights_of(checkpoint, CONTAINERS)
     try:
         state = own_names(checkpoint, renames)
         _check_kind(state, model)
@@ -97,11 +97,7 @@ def own_names(weights: dict[str, Tensor], renames: Sequence[tuple[str, str]] = (
 
 
 def _own_name(key: str, renames: Sequence[tuple[str, str]]) -> str:
-    for pattern, replacement in renames:
-        try:
-            key = re.sub(pattern, replacement, key)
-        except re.error as error:
-            raise UserError(f"the renaming of '{pattern}' is no regular expression: {error}") from error
+    key = rename(key, renames)
     key = re.sub(r'^(module\.)?(1\.)?', '', key)
     if key.startswith('fc.'):
         return f'head.{key}'

@@ -11,6 +11,7 @@ from torch import Tensor
 from reprefine.engine.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
+from reprefine.engine.rename import weights_of
 from reprefine.models.vit_conv_stem import STEM_STRIDE, ConvStemViT, PortraitViT, portrait_grid
 
 # Where a file holds its state dict, if it is not one itself. DINO stores a student and its average, the teacher.
@@ -65,10 +66,8 @@ def import_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Take the state dict out of its containers and the names out of their prefixes."""
-    for name in CONTAINERS:
-        if isinstance(checkpoint.get(name), dict):
-            checkpoint = checkpoint[name]
-    return {PREFIX.sub('', key, count=1): value for key, value in checkpoint.items()}
+    weights = weights_of(checkpoint, CONTAINERS)
+    return {PREFIX.sub('', key, count=1): value for key, value in weights.items()}
 
 
 def rename_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

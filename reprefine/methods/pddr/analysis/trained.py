@@ -5,11 +5,8 @@ from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 
-from reprefine.engine.build import build_model
-from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.faults import check_data_folders
 from reprefine.engine.runner import Runner
@@ -27,17 +24,6 @@ class Batch(NamedTuple):
     images: Tensor
     classes: Tensor
     pictures: list[Tensor]
-
-
-def load_trained(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build the model of a checked config, fill it completely and set it to evaluation mode.
-
-    Raises:
-        UserError: If the checkpoint does not fill the model.
-    """
-    model = revert_sync_batchnorm(build_model(cfg)).eval()
-    check_match(load_weights(model, read_checkpoint(checkpoint)), checkpoint, floor=1.0)
-    return model
 
 
 def batches_of(cfg: Config, model: nn.Module) -> Iterator[Batch]:
