@@ -154,7 +154,7 @@ def _upstream(y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latency(ours: nn.Module, plain: nn.Module, x: Tensor, repeats: int, warmup: int = 3) -> Spread:
-    """Return the ratios of the times of two networks' forward passes, round by round.
+    """Return the ratios of the times of two networks' forward passes without gradients, round by round.
 
     Args:
         ours: Network to judge.
@@ -166,7 +166,7 @@ def latency(ours: nn.Module, plain: nn.Module, x: Tensor, repeats: int, warmup: 
 
     def prepare(model: nn.Module) -> Callable[[], Callable[[], object]]:
         model.eval()
-        return lambda: lambda: model(x)
+        return lambda: torch.no_grad()(lambda: model(x))
 
     times = interleave((prepare(ours), prepare(plain)), repeats, warmup)
     return Spread.of([a / b for a, b in zip(*times, strict=True)])

@@ -26,13 +26,18 @@ def sum_of_branches(conv: 'PDConv', x: Tensor) -> Tensor:
         return folded_forward(conv, x)
     # Other kinds of norm share statistics between processes.
     can_fuse = all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms)
-    if can_fuse and (conv.compute in ('fused', 'lean') or (conv.compute == 'auto' and x.device.type == 'cpu')):
+    if can_fuse and (conv.compute in ('fused', 'lean') or (conv.compute == 'auto' and _fused_is_better(conv, x))):
         return fused_forward(conv, x)
     outputs = [getattr(conv, name)(x) for name in conv.branches]
     if conv.mode == 'A':
         return sum(outputs[1:], start=outputs[0])
     pi = conv.gate(x).to(outputs[0].dtype)
     return sum(y * pi[:, j, None, None, None] for j, y in enumerate(outputs))
+
+
+def _fused_is_better(conv: 'PDConv', x: Tensor) -> bool:
+    # Measured on CPUs: no faster over a network, but PD-B holds a third less memory; PD-A gains neither.
+    return conv.mode == 'B' and x.device.type == 'cpu'
 
 
 def folded_forward(conv: 'PDConv', x: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ class PDConv(nn.Module):
             of one ``J`` times as wide convolution; ``'auto'`` takes what is faster for the shape.
         compute: How the training form works; all give the same numbers. ``'branches'``: one convolution and one norm
             after another. ``'fused'``: one function with its own backward pass. ``'lean'``: the same, but it
-            recomputes the branches instead of keeping their outputs. ``'auto'``: ``'fused'`` on a CPU, else
-            ``'branches'``; with fixed statistics (evaluation, ``norm_eval``) a single convolution with the kernels
-            folded on the fly.
+            recomputes the branches instead of keeping their outputs. ``'auto'``: ``'fused'`` for PD-B on a CPU, where
+            it saves memory, else ``'branches'``; with fixed statistics (evaluation, ``norm_eval``) a single convolution
+            with the kernels folded on the fly.
 
     Raises:
         ValueError: If an argument makes branches that differ in what they see, or that cannot be folded.

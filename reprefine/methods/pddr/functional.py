@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .scratch import can_reuse, scratch
+
 Pair = tuple[int, int]
 
 
@@ -118,7 +120,9 @@ def _mixed_kernels_conv(
 ) -> Tensor:
     """Convolve all samples at once, each as groups of its own."""
     n, size = len(x), kernels.shape[2:]
-    weight = (pi @ kernels.flatten(1)).view(-1, *size)
+    flat = kernels.flatten(1)
+    out = scratch(n, flat.shape[1], flat) if can_reuse(x, pi, kernels) else None
+    weight = torch.matmul(pi, flat, out=out).view(-1, *size)
     bias = (pi @ biases).flatten()
     y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight, bias, stride, padding, dilation, n * groups)
     return y.view(n, -1, *y.shape[2:])
