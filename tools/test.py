@@ -1,9 +1,9 @@
 """Test a checkpoint with a config."""
 
 import argparse
-import sys
 
 from reprefine.engine.errors import run_cli
+from reprefine.engine.processes import leave_process
 from reprefine.engine.testing import add_test_arguments, test
 
 EXAMPLE = """example:
@@ -22,4 +22,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(test, make_parser()))
+    leave_process(run_cli(test, make_parser()))

@@ -1,9 +1,9 @@
 """Train a model from a config."""
 
 import argparse
-import sys
 
 from reprefine.engine.errors import run_cli
+from reprefine.engine.processes import leave_process
 from reprefine.engine.training import add_train_arguments, train
 
 EXAMPLE = """example:
@@ -21,4 +21,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(train, make_parser()))
+    leave_process(run_cli(train, make_parser()))

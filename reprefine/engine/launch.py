@@ -2,18 +2,17 @@
 
 import argparse
 import difflib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 
 from .config_check import check_config, merge_options
 from .data_root import set_data_root
 from .errors import UserError
+from .processes import set_up_processes
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -105,7 +104,7 @@ def config_from_args(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     _set_loader_defaults(cfg, args.no_pin_memory)
-    _set_up_processes(cfg, args)
+    set_up_processes(cfg, args.launcher, args.local_rank)
     return cfg
 
 
@@ -122,26 +121,6 @@ def _set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
             loader.pin_memory = False
         if not loader.get('num_workers'):
             loader.persistent_workers = False
-
-
-def _set_up_processes(cfg: Config, args: argparse.Namespace) -> None:
-    """Prepare a run of several processes; without a GPU that is a gloo group and a wrapper that pins no device."""
-    cfg.launcher = args.launcher
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.launcher == 'none' or torch.cuda.is_available():
-        return
-    if args.launcher != 'pytorch' or 'RANK' not in os.environ:
-        raise UserError('several processes without a GPU need torchrun: use tools/dist_train.sh or tools/dist_test.sh')
-    # mmengine's launcher calls torch.cuda.set_device; it steps back when a group exists.
-    if not dist.is_initialized():
-        dist.init_process_group('gloo')
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    # An explicit None: otherwise the Runner fills in the local rank.
-    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
 
 
 def build_runner(cfg: Config) -> Any:

@@ -6,7 +6,6 @@ from copy import deepcopy
 from inspect import signature
 
 import mmengine
-import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
@@ -17,6 +16,7 @@ from .errors import UserError
 from .faults import check_data_folders, one_line_faults
 from .files import complete_file
 from .launch import add_run_arguments, build_runner, config_from_args
+from .processes import leave_group
 
 PICKLES = ('.pkl', '.pickle')
 # What the tools of the host libraries take when a config has no tta_model.
@@ -73,8 +73,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     with complete_file(metrics_file) as partial:
         if partial and is_main_process():
             mmengine.dump(metrics, partial)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_group()
     return metrics
 
 

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from mmengine.config import Config
 
 from .checkpoint import require_checkpoint
@@ -13,6 +12,7 @@ from .faults import check_data_folders, one_line_faults
 from .interrupt import last_checkpoint, resumable
 from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
 from .optim import use_amp
+from .processes import leave_group
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +41,7 @@ def train(args: argparse.Namespace) -> None:
     check_data_folders(cfg, DATALOADERS[:2])
     with one_line_faults(), resumable(cfg.work_dir):
         build_runner(cfg).train()
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_group()
 
 
 def _set_resume(cfg: Config, resume: str | None) -> None:

@@ -1,0 +1,66 @@
+"""Runs of several processes: how they begin and how they end."""
+
+import atexit
+import gc
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+from .errors import UserError
+
+
+def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
+    """Prepare a run of several processes; without a GPU that is a gloo group and a wrapper that pins no device.
+
+    Args:
+        cfg: The config, changed in place.
+        launcher: ``'none'`` for a single process, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        local_rank: Number of the process on its machine, where the launcher does not say it in the environment.
+
+    Raises:
+        UserError: If there is no GPU and the launcher is not torchrun.
+    """
+    cfg.launcher = launcher
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise UserError('several processes without a GPU need torchrun: use tools/dist_train.sh or tools/dist_test.sh')
+    # mmengine's launcher calls torch.cuda.set_device; it steps back when a group exists.
+    if not dist.is_initialized():
+        dist.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    # An explicit None: otherwise the Runner fills in the local rank.
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
+
+
+def leave_group() -> None:
+    """End the process group, if there is one, while the interpreter is whole."""
+    if not dist.is_initialized():
+        return
+    gc.collect()  # the wrapper of a model keeps the threads of the group alive, and the Runner is a reference cycle
+    dist.destroy_process_group()
+
+
+def leave_process(code: int) -> None:
+    """End the process with an exit code; one of several ends without tearing the interpreter down.
+
+    A thread of the group that wants the interpreter's lock during the teardown aborts the process, rarely, and so a run
+    that has finished would fail.
+
+    Args:
+        code: 0 if all went well.
+    """
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        atexit._run_exitfuncs()  # loggers, event files, data loader workers
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
