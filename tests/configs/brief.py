@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def brief_options(cfg: Config) -> list[str]:
     """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, two test batches."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
     for name in LOADERS:
         if cfg.get(name):
             options |= _loader(name, cfg[name])
@@ -47,7 +47,7 @@ def brief_options(cfg: Config) -> list[str]:
                 options[f'{path}.num_splits'] = 2
             if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
                 options[f'{path}.num_layers'] = 1
-        if path.startswith(('model.train_cfg', 'model.test_cfg')):
+        if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
                 options[f'{path}.num'] = 16
