@@ -1,4 +1,4 @@
-"""RepFusion: features of a diffusion model, at timesteps chosen by reinforcement learning, teach a student (ICCV 2023)."""
+"""RepFusion: features of a diffusion model, at timesteps that a policy learns, teach a student (ICCV 2023)."""
 
 from .select import FixedTimesteps, IntervalTimesteps, TimestepSource, UniformTimesteps, ZeroTimesteps
 from .teacher import DiffusionTeacher, HoldsTeacher
