@@ -6,7 +6,6 @@ model = dict(
     type='reprefine.DenoisingDiffusion',
     data_preprocessor=dict(type='ImgDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3),
 )
-default_hooks = dict(checkpoint=dict(save_best='mse/mean', rule='less'))
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL'),

@@ -43,16 +43,18 @@ def ddim_samples(unet: nn.Module, scheduler: Any, noise: Tensor, steps: int, lab
 class DenoisingError(BaseMetric):
     """Mean squared error of the noise prediction at each evaluation timestep, and over all of them."""
 
+    default_prefix = 'mse'
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Note the errors of a batch."""
         self.timesteps = data_samples[0]['timesteps']
         self.results.extend(sample['errors'].cpu() for sample in data_samples)
 
     def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
-        """Return ``mse/t<timestep>`` and ``mse/mean``."""
+        """Return ``t<timestep>`` of each, and ``mean``."""
         means = torch.stack(results).mean(0)
-        each = {f'mse/t{t:04d}': mean.item() for t, mean in zip(self.timesteps, means, strict=True)}
-        return each | {'mse/mean': means.mean().item()}
+        each = {f't{t:04d}': mean.item() for t, mean in zip(self.timesteps, means, strict=True)}
+        return each | {'mean': means.mean().item()}
 
 
 @HOOKS.register_module()
