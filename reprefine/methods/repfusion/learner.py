@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from reprefine.engine.errors import UserError
 
+from .algorithm import labels_of
 from .baselines import Baseline
 from .functional import LABELLED, Reward, check_timesteps, entropy, entropy_loss, policy_loss
 from .histogram import STATS
@@ -114,9 +115,7 @@ class PolicyTimesteps(TimestepSource):
         """Keep the pooled feature of the last layer, and the labels if there are any."""
         feat = teacher_feats[-1].detach().float()
         self.rollout.feats = feat.mean(dim=(2, 3))
-        labels = labels_of(data_samples)
-        if labels is not None:
-            self.rollout.labels = labels.to(feat.device)
+        self.rollout.labels = labels_of(data_samples, feat.device)
         if not self._checked:
             self._check_labels()
 
@@ -217,10 +216,3 @@ class PolicyTimesteps(TimestepSource):
         self.phase, self.frozen_t = state['phase'], state['frozen_t']
         for name, p in self.nets.named_parameters():
             p.grad = state['grads'][name].to(p) if name in state['grads'] else None
-
-
-def labels_of(data_samples: list[Any] | None) -> Tensor | None:
-    """Return the classes ``[N]`` of data samples, or None if they have none."""
-    if not data_samples or 'gt_label' not in data_samples[0]:
-        return None
-    return torch.cat([sample.gt_label.flatten() for sample in data_samples])
