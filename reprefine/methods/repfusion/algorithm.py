@@ -94,7 +94,8 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         teacher: Config of a :class:`.teacher.DiffusionTeacher`.
         loss: Config of a :class:`.losses.FeatureLoss`.
         timestep_source: Config of a :class:`.select.TimestepSource`; None if a hook brings it.
-        data_preprocessor: Its ``mean`` and ``std`` tell how to get back to the pixels that the teacher sees.
+        data_preprocessor: Config, by default of mmpretrain's for classification. Its ``mean`` and ``std`` tell how to
+            get back to the pixels that the teacher sees.
         init_cfg: mmengine's initialisation.
 
     Attributes:
@@ -114,6 +115,8 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         data_preprocessor: Any = None,
         init_cfg: Any = None,
     ) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **data_preprocessor}
         super().__init__(data_preprocessor, init_cfg)
         held: DiffusionTeacher = MODELS.build(teacher)
         if len(student_layers) != len(held.channels):
