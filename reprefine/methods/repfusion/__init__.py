@@ -1,6 +1,7 @@
 """RepFusion: features of a diffusion model, at timesteps that a policy learns, teach a student (ICCV 2023)."""
 
 from .algorithm import RepFusionDistiller
+from .data import CachedDiffusionTeacher
 from .diffusion import DenoisingDiffusion, denoising_errors
 from .export import SaveTeacherHook, save_teacher
 from .histogram import read_histogram
@@ -18,6 +19,7 @@ __all__ = [
     'AlexNetPolicy',
     'AttentionKD',
     'AttentionTransferLoss',
+    'CachedDiffusionTeacher',
     'ContrastiveFeatureLoss',
     'DenoisingDiffusion',
     'DenoisingError',
