@@ -7,6 +7,7 @@ from .export import SaveTeacherHook, save_teacher
 from .histogram import read_histogram
 from .hooks import DrawCountHook, MaxTimestepDecayHook
 from .kd import AttentionKD, HintKD, KDClassifier, LogitsKD, RelationalKD, SoftTargetKD
+from .latent import LatentDiffusionTeacher
 from .learner import PolicyTimesteps
 from .losses import AttentionTransferLoss, ContrastiveFeatureLoss, DenseLoss, HintLoss, RelationalLoss
 from .policy import AlexNetPolicy, LeNetPolicy, MLPPolicy
@@ -32,6 +33,7 @@ __all__ = [
     'HoldsTeacher',
     'IntervalTimesteps',
     'KDClassifier',
+    'LatentDiffusionTeacher',
     'LeNetPolicy',
     'LogitsKD',
     'MLPPolicy',

@@ -116,7 +116,7 @@ class RLTimestepSelectorHook(Hook):
         )
 
     def _build_nets(self, teacher: Any, actions: int) -> nn.ModuleDict:
-        given = dict(size=teacher.size[0], in_channels=teacher.unet.config.in_channels)
+        given = dict(size=teacher.size[0], in_channels=teacher.in_channels)
         with torch.random.fork_rng():  # the student starts as it would without a policy
             torch.manual_seed(self.seed)
             nets = nn.ModuleDict(dict(policy=MODELS.build({**given, **self.policy, 'num_actions': actions})))

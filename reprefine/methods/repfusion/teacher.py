@@ -48,7 +48,8 @@ class DiffusionTeacher(nn.Module):
     Attributes:
         num_timesteps: Number of steps of the noise schedule.
         channels: Width of each layer that is read.
-        size: Height and width of the images that the UNet was trained on.
+        size: Height and width of the images that it was trained on.
+        in_channels: Their channels.
         draws: The random numbers of the noise; their count is all that resuming needs.
     """
 
@@ -70,19 +71,25 @@ class DiffusionTeacher(nn.Module):
         for value, known, name in ((noise_mode, NOISE_MODES, 'noise_mode'), (teacher_norm, NORMS, 'teacher_norm')):
             if value not in known:
                 raise UserError(f"{name}='{value}': use {' or '.join(known)}")
-        self.unet, found = load_unet(source, scheduler)
+        found = self._load(source, scheduler)
         self.noise_mode, self.teacher_norm = noise_mode, teacher_norm
         self.num_timesteps = int(found.config.num_train_timesteps)
         self.register_buffer('abar', noise_table(found), persistent=False)
         self.register_buffer('label_map', self._label_table(label_map), persistent=False)
-        size = self.unet.config.sample_size or 32
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.draws = Draws(seed)
         self._warned = False
         self.requires_grad_(False).eval()
         self.tap = FeatureTap(self.unet, layers, early_exit)
         self.channels = self.tap.probe(lambda: self._run(*self._dry_inputs()))
         self._optimise(dtype, channels_last, compile)
+
+    def _load(self, source: str | dict[str, Any], scheduler: dict[str, Any] | None) -> Any:
+        """Load the networks, find out the size of the images, and return the scheduler."""
+        self.unet, found = load_unet(source, scheduler)
+        if hasattr(self.unet.config, 'cross_attention_dim'):
+            raise UserError('a UNet2DConditionModel works on latents: use reprefine.LatentDiffusionTeacher')
+        self.size, self.in_channels = unet_size(self.unet), self.unet.config.in_channels
+        return found
 
     @property
     def label_conditioned(self) -> bool:
@@ -104,13 +111,13 @@ class DiffusionTeacher(nn.Module):
         return torch.tensor(list(label_map))
 
     def _dry_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        images = torch.zeros(1, self.unet.config.in_channels, *self.size)
+        images = torch.zeros(1, self.unet.config.in_channels, *unet_size(self.unet))
         zero = torch.zeros(1, dtype=torch.long)
         return images, zero, zero if self.label_conditioned else None
 
     def _optimise(self, dtype: str | None, channels_last: bool, compile: bool) -> None:
         if dtype is not None:
-            self.unet.to(getattr(torch, dtype))
+            nn.Module.to(self.unet, getattr(torch, dtype))  # diffusers' own warns of modules that no UNet has
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)
         self.channels_last = channels_last
@@ -142,10 +149,9 @@ class DiffusionTeacher(nn.Module):
         if x.shape[-2:] != self.size:
             self._warn_size(x)
             x = F.interpolate(x, self.size, mode='bilinear', align_corners=False, antialias=True)
-        wanted = self.unet.config.in_channels
-        if x.shape[1] == wanted:
+        if x.shape[1] == self.in_channels:
             return x
-        return x.mean(dim=1, keepdim=True) if wanted == 1 else x.expand(-1, wanted, -1, -1)
+        return x.mean(dim=1, keepdim=True) if self.in_channels == 1 else x.expand(-1, self.in_channels, -1, -1)
 
     def _warn_size(self, x: Tensor) -> None:
         if not self._warned:
@@ -168,6 +174,7 @@ class DiffusionTeacher(nn.Module):
         Raises:
             UserError: If the labels are missing.
         """
+        images = self._encode(images)
         if self.noise_mode == 'forward':
             generator = self.draws.next(images.device)
             noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
@@ -182,14 +189,19 @@ class DiffusionTeacher(nn.Module):
         feats = self.tap.read(lambda: self._run(images, timesteps, labels if self.label_conditioned else None))
         return [f.float() if f.dtype in (torch.half, torch.bfloat16) else f for f in feats]
 
+    def _encode(self, images: Tensor) -> Tensor:
+        """Return what the UNet works on."""
+        return images
+
     def _run(self, images: Tensor, timesteps: Tensor, labels: Tensor | None) -> None:
         with torch.no_grad():
             self.unet(images, timesteps, class_labels=labels, return_dict=False)
 
     def fingerprint(self) -> str:
-        """Return a hash of all that decides a feature: weights, layers, noise and range."""
-        digest = hashlib.sha256(repr((self.tap.paths, self.noise_mode, self.teacher_norm, self.size)).encode())
-        for name, value in self.unet.state_dict().items():
+        """Return a hash of all that decides the features of a prepared image: weights, layers, noise, classes."""
+        digest = hashlib.sha256(repr((self.tap.paths, self.noise_mode, self.size)).encode())
+        buffers = {name: value for name, value in self.named_buffers() if name != 'abar' or self.noise_mode != 'none'}
+        for name, value in {**self.state_dict(), **buffers}.items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -209,6 +221,12 @@ class HoldsTeacher(nn.Module):
         super()._apply(fn, *args, **kwargs)
         self.teacher._apply(fn, *args, **kwargs)
         return self
+
+
+def unet_size(unet: nn.Module) -> tuple[int, int]:
+    """Return height and width of what a UNet was trained on; 32 where it does not say."""
+    size = unet.config.sample_size or 32
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def imagenet_indices(wnids: str | Path) -> list[int]:
