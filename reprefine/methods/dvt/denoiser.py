@@ -36,7 +36,8 @@ class FeatureDenoiser(nn.Module):
     """Maps raw patch features to denoised ones (Sec. 4.3 of the paper).
 
     Tokens get learned positions and pass pre-norm transformer blocks; there is neither a norm at the end nor a
-    connection around the blocks. ``conv1x1`` and ``conv3x3`` are the paper's ablation: three convolutions, no positions.
+    connection around the blocks. ``conv1x1`` and ``conv3x3`` are an ablation of the paper: three convolutions, no
+    positions.
 
     Args:
         in_channels: Channels C of the features, a multiple of 64 (of 2 for the convolutions).
