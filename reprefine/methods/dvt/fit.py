@@ -11,6 +11,7 @@ from reprefine.engine.errors import UserError
 
 from .field import Artifact, Residual, SemanticField
 from .functional import SCHEDULES, distance_loss, first_residual_step, residual_loss, sparsity_loss
+from .solution import Solution
 
 Terms = dict[str, Tensor]
 
@@ -87,6 +88,21 @@ class ImageFields(nn.Module):
                 part.reset(image, generator)
         if config.disable_artifact:
             self.artifact.requires_grad_(False).table.zero_()
+
+    def solution(self, image: int) -> Solution:
+        """Return the parts of one image, given on the CPU."""
+
+        def of_image(part: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+            # The modules take a point of every image; those of the others are thrown away.
+            device = self.artifact.table.device
+            stack = values.flatten(0, -2).to(device, torch.float32).expand(len(self.generators), -1, -1)
+            return part(stack)[image].cpu().view(*values.shape[:-1], -1)
+
+        return Solution(
+            semantics=lambda coords: of_image(self.semantics, coords),
+            artifact=self.artifact.maps()[image].cpu(),
+            residual=lambda raw: of_image(self.residual, raw),
+        )
 
     def losses(self, raw: Tensor, coords: Tensor, places: Tensor, with_residual: bool) -> Terms:
         """Return the terms of the loss, each ``[B]``.
