@@ -3,6 +3,7 @@
 from .algorithm import DenoiserTraining, DVTDistiller
 from .denoiser import FeatureDenoiser
 from .files import FeaturePairs, model_folder
+from .hooks import DenoiserPictureHook
 from .losses import FeatureLoss
 from .neck import DVTDenoiser
 from .pairs import FeaturePairDataset
@@ -12,6 +13,7 @@ __all__ = [
     'DVTDenoiser',
     'DVTDistiller',
     'DenoiserLR',
+    'DenoiserPictureHook',
     'DenoiserTraining',
     'FeatureDenoiser',
     'FeatureLoss',

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 
+from .data import prepare_image, read_image
 from .files import FeaturePairs
 
 
@@ -29,7 +30,7 @@ class FeaturePairDataset(Dataset):
             and left out.
         indices: Use only this many images, the first ones.
         image_root: Folder of the images. With it samples hold images, and raw features need not be stored.
-        image: Size and statistics with which images are loaded, arguments of :func:`load_image`.
+        image: Size and statistics with which images are loaded, arguments of :func:`~.data.prepare_image`.
 
     Raises:
         UserError: If no pair is left, or the list does not exist.
@@ -77,7 +78,7 @@ class FeaturePairDataset(Dataset):
         sample = dict(name=name, denoised=self._channels_first(name, self.pairs.denoised(name)))
         if self.image_root is None:
             return sample | dict(raw=self._channels_first(name, self.pairs.raw(name)))
-        return sample | dict(image=load_image(Path(self.image_root) / name, **self.image))
+        return sample | dict(image=prepare_image(read_image(Path(self.image_root) / name), **self.image))
 
     def _channels_first(self, name: str, features: np.ndarray) -> Tensor:
         if features.shape != self.shape:
@@ -85,35 +86,7 @@ class FeaturePairDataset(Dataset):
                 f'{name}: features have shape {features.shape}, those of {self.names[0]} {self.shape}; '
                 'denoise all images at one size'
             )
-        return torch.from_numpy(np.ascontiguousarray(features.transpose(2, 0, 1)))
-
-
-def load_image(file: str | Path, size: int | Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Read an image as per-image denoising sees it: whole, squashed to the input size, normalised.
-
-    Args:
-        file: The image.
-        size: Side, or height and width, of the network's input.
-        mean: Mean of red, green and blue, of values up to 255.
-        std: Their standard deviation.
-
-    Returns:
-        Shape (3, H, W).
-
-    Raises:
-        UserError: If the file is no image.
-    """
-    from torchvision.io import ImageReadMode, decode_image
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2.functional import normalize, resize
-
-    try:
-        image = decode_image(str(file), ImageReadMode.RGB)
-    except (RuntimeError, OSError) as error:
-        raise UserError(f'{file} cannot be read as an image: {str(error).splitlines()[0]}') from error
-    image = normalize(image.float(), list(mean), list(std))
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    return resize(image, size, InterpolationMode.BICUBIC, antialias=True)
+        return torch.from_numpy(features.transpose(2, 0, 1).copy(order='C'))
 
 
 def _read_list(file: str) -> list[str]:
