@@ -14,6 +14,7 @@ from .functional import SCHEDULES, distance_loss, first_residual_step, residual_
 from .solution import Solution
 
 Terms = dict[str, Tensor]
+OnStep = Callable[[int, Terms], None]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def fit_fields(
     seeds: Sequence[int],
     config: FitConfig,
     device: torch.device | str = 'cpu',
-    on_step: Callable[[int, Terms], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> ImageFields:
     """Fit the fields of several images at once; each comes out as if it were fitted alone.
 

@@ -16,7 +16,7 @@ from reprefine.version import __version__
 from .closed_form import ClosedForm, ClosedFormConfig
 from .data import Views, draw_views, extract_features, image_seed, prepare_image, read_image
 from .files import model_folder
-from .fit import PROFILES, FitConfig, Terms, fit_fields
+from .fit import PROFILES, FitConfig, OnStep, fit_fields
 from .functional import recentered
 from .solution import Solution
 
@@ -219,7 +219,7 @@ class Stage1:
         features: Sequence[Tensor],
         views: Sequence[Views],
         names: Sequence[str],
-        on_step: Callable[[int, Terms], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Solution]:
         """Split the features of several images into content, pattern and remainder.
 
@@ -255,17 +255,12 @@ class Stage1:
 
     def denoise(
         self,
-        images: Sequence[np.ndarray],
+        features: Sequence[Tensor],
+        views: Sequence[Views],
         names: Sequence[str],
-        on_step: Callable[[int, Terms], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> list[dict[str, Tensor | None]]:
-        """Denoise RGB images ``[H, W, 3]`` and return :meth:`maps` of each, seen whole.
-
-        Raises:
-            UserError: If features or results are not finite.
-        """
-        views = [self.views(name) for name in names]
-        features = [self.features(self.prepare(image), view) for image, view in zip(images, views, strict=True)]
+        """Return :meth:`maps` of each image seen whole; arguments as for :meth:`solve`."""
         solutions = self.solve(features, views, names, on_step)
         return [
             self.maps(solution, values[-1], view.coords[-1])
@@ -296,5 +291,6 @@ def denoise_image(
         cfg = Stage1Config.from_config(cfg)
     if isinstance(cfg, Stage1Config):
         cfg = Stage1(cfg, device)
-    name = image if isinstance(image, str) else ''
-    return cfg.denoise([read_image(image) if isinstance(image, str) else image], [name])[0]
+    name, pixels = (image, read_image(image)) if isinstance(image, str) else ('', image)
+    views = cfg.views(name)
+    return cfg.denoise([cfg.features(cfg.prepare(pixels), views)], [views], [name])[0]
