@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     names = shard(read_names(args.data_root, args.list)[: args.num], *parse_shard(args.shard))
     local = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
     stage1 = Stage1(settings, args.device or local)
-    if not (settings.backbone.get('pretrained') or settings.backbone.get('checkpoint') or settings.backbone.get('init_cfg')):
+    if not any(settings.backbone.get(key) for key in ('pretrained', 'checkpoint', 'init_cfg')):
         print('note: the config names no weights for the backbone; its weights are random')
     pairs = FeaturePairs(args.out, stage1.folder, names, settings.storage_dtype)
     left = sum(not pairs.is_complete(name) for name in names)
@@ -73,7 +73,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     index, _, count = text.partition('/')
     if not (index.isdigit() and count.isdigit()):
-        raise UserError(f"--shard {text}: write it as I/N, for instance 1/8")
+        raise UserError(f'--shard {text}: write it as I/N, for instance 1/8')
     return int(index), int(count)
 
 

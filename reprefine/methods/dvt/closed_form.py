@@ -34,6 +34,7 @@ class ClosedFormConfig:
         reweight: Passes in which tokens that fit badly lose weight.
         probes: Random mixtures of the channels on which smoothness and weights are found.
         solver: ``'factor'`` factorises the equations; ``'cg'`` iterates on the device (conjugate gradients).
+        disable_artifact: Keep ``G`` at 0.
         residual: Whether ``Delta`` is fitted, as a linear map of the raw feature.
         seed: Of the mixtures.
     """
@@ -44,6 +45,7 @@ class ClosedFormConfig:
     reweight: int = 1
     probes: int = 16
     solver: str = 'factor'
+    disable_artifact: bool = False
     residual: bool = True
     seed: int = 0
 
@@ -69,15 +71,13 @@ def gcv_score(squared_error: float, tokens: int, freedom: float) -> float:
 
 
 def conjugate_gradients(
-    product: Callable[[np.ndarray], np.ndarray],
-    right: np.ndarray,
-    precondition: Callable[[np.ndarray], np.ndarray],
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    precondition: Callable[[Tensor], Tensor],
     tolerance: float = 1e-6,
-    max_steps: int = 50,
-) -> np.ndarray:
+    max_steps: int = 5000,
+) -> Tensor:
     """Solve symmetric equations for every column of ``right`` by preconditioned conjugate gradients.
-
-    Works on arrays and on tensors.
 
     Args:
         product: Multiplies ``[n, C]`` with the matrix.
@@ -86,20 +86,20 @@ def conjugate_gradients(
         tolerance: Largest norm of the rest relative to ``right``.
         max_steps: Steps at most.
     """
-    solution, rest = right * 0, right
+    solution, rest = torch.zeros_like(right), right
     towards = precondition(rest)
     direction, slope = towards, (rest * towards).sum(0)
-    limit = tolerance**2 * (right**2).sum(0)
-    for _ in range(max_steps):
-        if bool(((rest**2).sum(0) <= limit).all()):
+    limit = tolerance**2 * right.square().sum(0)
+    for step in range(max_steps):
+        # A look at the rest waits for the device.
+        if step % 10 == 0 and bool((rest.square().sum(0) <= limit).all()):
             break
         image = product(direction)
-        curvature = (direction * image).sum(0)
-        length = slope / (curvature + (curvature == 0))
+        length = slope / (direction * image).sum(0).clamp(min=1e-300)
         solution, rest = solution + length * direction, rest - length * image
         towards = precondition(rest)
         new = (rest * towards).sum(0)
-        direction, slope = towards + new / (slope + (slope == 0)) * direction, new
+        direction, slope = towards + new / slope.clamp(min=1e-300) * direction, new
     return solution
 
 
@@ -115,7 +115,7 @@ class ClosedForm:
     def __init__(self, coords: Tensor, config: ClosedFormConfig | None = None, device: torch.device | str = 'cpu'):
         self.config = config or ClosedFormConfig()
         nodes = self.config.nodes or tuple(max(round(2.6 * count), 4) for count in coords.shape[1:3])
-        self.design = Design(coords, nodes, device)
+        self.design = Design(coords, nodes, device, not self.config.disable_artifact)
         self.normal = self.design.normal_matrix()
         self.factors: dict[float, tuple[Factor, float]] = {}
 
@@ -199,16 +199,16 @@ class ClosedForm:
         return Factor(self.design.normal_matrix(weights), smoothness * self.design.roughness).solve(right)
 
     def _solve_on_device(self, right: np.ndarray, weights: np.ndarray | None, smoothness: float) -> np.ndarray:
-        normal = self.design.normal_matrix(weights)
-        penalty = sp.block_diag([smoothness * self.design.roughness, sp.csr_array((self.design.places,) * 2)])
-        matrix = sp.csr_array(normal + penalty)
+        count = self.design.num_nodes
+        places = self.design.matrix.shape[1] - count
+        penalty = sp.block_diag([smoothness * self.design.roughness, sp.csr_array((places, places))])
+        matrix = sp.csr_array(self.design.normal_matrix(weights) + penalty)
         device = self.design.device
         inverse = torch.from_numpy(1 / matrix.diagonal())[:, None].to(device)
         tensor = sparse_tensor(matrix, device, torch.float64)
         columns = torch.from_numpy(right).to(device)
-        found = conjugate_gradients(lambda x: tensor @ x, columns, lambda x: inverse * x, 1e-6, 5000).cpu().numpy()
-        count = self.design.num_nodes
-        mean = found[count:].mean(0)
+        found = conjugate_gradients(lambda x: tensor @ x, columns, lambda x: inverse * x).cpu().numpy()
+        mean = found[count:].mean(0) if places else 0
         return np.concatenate([found[:count] + mean, found[count:] - mean])
 
     def _solution(
@@ -228,5 +228,7 @@ class ClosedForm:
             raw = features.flatten(0, 2)[torch.from_numpy(rows).to(features.device)].float().cpu()
             explained = torch.from_numpy(self.design.matrix[rows] @ parameters).float()
             residual = fit_residual_map(raw, raw - explained)
-        artifact = torch.from_numpy(parameters[count:]).float().unflatten(0, tuple(self.design.grid))
-        return Solution(semantics, artifact, residual, weights, smoothness)
+        artifact = torch.zeros(self.design.places, features.shape[-1])
+        if not self.config.disable_artifact:
+            artifact = torch.from_numpy(parameters[count:]).float()
+        return Solution(semantics, artifact.unflatten(0, tuple(self.design.grid)), residual, weights, smoothness)

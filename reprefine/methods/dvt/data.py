@@ -96,7 +96,9 @@ def draw_views(
         UserError: If the image has fewer than two patches along an axis.
     """
     if min(grid_size(size, patch_size, stride)) < 2:
-        raise UserError(f'images of {size[0]}x{size[1]} hold fewer than 2 patches of {patch_size} along an axis; enlarge size')
+        raise UserError(
+            f'images of {size[0]}x{size[1]} hold fewer than 2 patches of {patch_size} along an axis; enlarge size'
+        )
     draws = torch.rand(count, DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     boxes = torch.cat([crop_views(draws, size), whole_view(size)])
     return Views(boxes, view_coords(boxes, size, patch_size, stride, mode))

@@ -65,16 +65,19 @@ class Design:
         coords: Image coordinates of the tokens, ``[V, rows, columns, 2]``.
         nodes: Rows and columns of the grid of ``F``.
         device: Where products with features are computed.
+        with_artifact: Whether the tokens depend on their places; if not, K is 0.
     """
 
-    def __init__(self, coords: Tensor, nodes: tuple[int, int], device: torch.device | str = 'cpu'):
+    def __init__(
+        self, coords: Tensor, nodes: tuple[int, int], device: torch.device | str = 'cpu', with_artifact: bool = True
+    ):
         self.nodes, self.device = tuple(nodes), device
         self.views, *self.grid = coords.shape[:3]
         self.places = self.grid[0] * self.grid[1]
         self.num_nodes = nodes[0] * nodes[1]
         content = bilinear_rows(coords.reshape(-1, 2).cpu().numpy(), nodes)
-        place = sp.csr_array(sp.vstack([sp.eye_array(self.places, format='csr')] * self.views))
-        self.matrix = sp.csr_array(sp.hstack([content, place]))
+        place = sp.vstack([sp.eye_array(self.places, format='csr')] * self.views)
+        self.matrix = sp.csr_array(sp.hstack([content, place])) if with_artifact else content
         self.tokens = self.matrix.shape[0]
 
     @cached_property
@@ -142,15 +145,18 @@ class Factor:
         count = self.num_nodes = penalty.shape[0]
         nodes = sp.csc_array(normal[:count, :count] + penalty)
         self.lu = splu(nodes, permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options=dict(SymmetricMode=True))
-        cross = normal[:count, count:].toarray()
-        self.eliminated = self.lu.solve(cross)
         tokens = normal.diagonal()[count:]
-        reduced = np.diag(tokens) - cross.T @ self.eliminated + tokens.mean() / len(tokens)
-        self.reduced = scipy.linalg.cho_factor(reduced)
+        self.with_places = len(tokens) > 0
+        if self.with_places:
+            cross = normal[:count, count:].toarray()
+            self.eliminated = self.lu.solve(cross)
+            reduced = np.diag(tokens) - cross.T @ self.eliminated + tokens.mean() / len(tokens)
+            self.reduced = scipy.linalg.cho_factor(reduced)
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Solve for columns ``[M + K, C]``."""
-        nodes = self.lu.solve(np.ascontiguousarray(right[: self.num_nodes]))
-        places = scipy.linalg.cho_solve(self.reduced, right[self.num_nodes :] - self.eliminated.T @ right[: self.num_nodes])
-        nodes -= self.eliminated @ places
-        return np.concatenate([nodes, places])
+        nodes, places = np.ascontiguousarray(right[: self.num_nodes]), right[self.num_nodes :]
+        if self.with_places:
+            places = scipy.linalg.cho_solve(self.reduced, places - self.eliminated.T @ nodes)
+            return np.concatenate([self.lu.solve(nodes) - self.eliminated @ places, places])
+        return self.lu.solve(nodes)

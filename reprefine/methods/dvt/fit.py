@@ -53,9 +53,7 @@ PROFILES: dict[str, FitConfig] = dict(
     paper=FitConfig(),
     head=FitConfig(iterations=25000, schedule='head'),
     demo=FitConfig(iterations=10000),
-    cpu=FitConfig(
-        iterations=1500, schedule='head', batch_tokens=1024, encoding=dict(n_levels=8, max_resolution=64)
-    ),
+    cpu=FitConfig(iterations=1500, schedule='head', batch_tokens=1024, encoding=dict(n_levels=8, max_resolution=64)),
 )
 
 

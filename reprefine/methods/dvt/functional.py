@@ -70,9 +70,7 @@ def grid_size(size: tuple[int, int], patch_size: int, stride: int) -> tuple[int,
     return tuple((side - patch_size) // stride + 1 for side in size)
 
 
-def view_coords(
-    views: Tensor, size: tuple[int, int], patch_size: int, stride: int, mode: str = 'endpoint'
-) -> Tensor:
+def view_coords(views: Tensor, size: tuple[int, int], patch_size: int, stride: int, mode: str = 'endpoint') -> Tensor:
     """Return the image coordinates of every token of every view.
 
     ``'endpoint'`` spreads the tokens from border to border of the crop, as the released code does; ``'center'`` puts

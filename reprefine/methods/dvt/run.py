@@ -133,7 +133,9 @@ def denoise_all(
             progress.update(bar, advance=len(names))
             if not progress.console.is_terminal:  # a log file shows no moving bar
                 task = progress.tasks[0]
-                progress.console.print(f'{int(task.completed)}/{len(left)} images, {task.time_remaining or 0:.0f} s to go')
+                progress.console.print(
+                    f'{int(task.completed)}/{len(left)} images, {task.time_remaining or 0:.0f} s to go'
+                )
     return len(left) - len(failed), failed
 
 

@@ -1,7 +1,7 @@
 """Per-image denoising from image to features: the settings, the network, the views and either solver."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
