@@ -1,7 +1,7 @@
 """The linear model behind the closed form: tokens as weighted sums of grid nodes and places.
 
-``F`` is a bilinear grid of M nodes and ``G`` a table of K places, so every token is ``y = X [f; g]`` with five entries in
-its row of ``X``. The rows depend on where the views lie, never on the image.
+``F`` is a bilinear grid of M nodes and ``G`` a table of K places, so every token is ``y = X [f; g]`` with five
+entries in its row of ``X``. The rows depend on where the views lie, never on the image.
 """
 
 import warnings

@@ -1,7 +1,7 @@
 """Formulas of per-image denoising as pure functions (arXiv 2401.02957, section 4.1, and its released code).
 
-A view ``t(x)`` of an image gives tokens ``y = F(c) + G[p] + Delta(y)``: ``c`` is the image coordinate of a token, ``(x, y)``
-in [0, 1] over the resized image, ``p`` its place in the token grid. A view is ``(top, left, height, width, flipped)`` in
+A view of an image gives tokens ``y = F(c) + G[p] + Delta(y)``: ``c`` is the image coordinate of a token, ``(x, y)`` in
+[0, 1] over the resized image, ``p`` its place in the token grid. A view is ``(top, left, height, width, flipped)`` in
 pixels. Tokens of a grid are numbered row by row.
 """
 
@@ -127,13 +127,13 @@ def sample_artifact(table: Tensor, positions: Tensor) -> Tensor:
 
 
 def distance_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return ``L_dist``: mean squared error plus ``1 - cosine`` of the tokens, for ``[..., N, C]`` one number ``[...]``."""
+    """Return ``L_dist``, mean squared error plus ``1 - cosine`` of tokens ``[..., N, C]``; one number for each ``[...]``."""
     cosine = F.cosine_similarity(prediction, target, dim=-1, eps=1e-8)
     return (prediction - target).square().mean((-2, -1)) + 1 - cosine.mean(-1)
 
 
 def residual_loss(residual: Tensor, target: Tensor, explained: Tensor) -> Tensor:
-    """Return ``L_res``: mean squared difference of ``Delta`` and the rest ``y - F - G``, of which no gradient is taken."""
+    """Return ``L_res``, mean squared difference of ``Delta`` and ``y - F - G``; no gradient is taken of the latter."""
     return (residual - (target - explained).detach()).square().mean((-2, -1))
 
 

@@ -147,7 +147,7 @@ def _groups(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def _denoise(
     stage1: Stage1, data_root: Path, names: Sequence[str], failed: dict[str, str], on_step: OnStep
 ) -> Iterator[tuple[str, dict[str, Tensor | None]]]:
-    """Yield the results of images that are fitted together; note those that cannot be read or have no finite features."""
+    """Yield the results of images that are fitted together; note those that cannot be read or are not finite."""
     ready = {}
     for name in names:
         try:

@@ -207,8 +207,8 @@ class Stage1:
         if features.shape[:3] != views.coords.shape[:3]:
             height, width = cfg.image_size
             raise UserError(
-                f'stage1.size={height}x{width}: the network gives a map of {tuple(features.shape[1:3])}, its patches make '
-                f'{tuple(views.coords.shape[1:3])}; use multiples of the patch size {self.patch_size}'
+                f'stage1.size={height}x{width}: the network gives a map of {tuple(features.shape[1:3])}, its patches '
+                f'make {tuple(views.coords.shape[1:3])}; use multiples of the patch size {self.patch_size}'
             )
         if not all(torch.isfinite(part).all() for part in features.split(64)):
             raise UserError(f'features are not finite in {cfg.feature_dtype}')
@@ -275,8 +275,8 @@ def denoise_image(
 
     Args:
         image: A file, or RGB pixels ``[H, W, 3]``, 8 bit.
-        cfg: A config file, its content or its settings; or a :class:`Stage1`, which saves setting the network up for each
-            image, and in closed form the equations.
+        cfg: A config file, its content or its settings; or a :class:`Stage1`, which sets up the network, and in closed
+            form the equations, once for all images.
         device: Where to compute, unless ``cfg`` says so.
 
     Returns:
