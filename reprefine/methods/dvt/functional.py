@@ -127,7 +127,7 @@ def sample_artifact(table: Tensor, positions: Tensor) -> Tensor:
 
 
 def distance_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return ``L_dist``, mean squared error plus ``1 - cosine`` of tokens ``[..., N, C]``; one number for each ``[...]``."""
+    """Return ``L_dist`` of tokens ``[..., N, C]``, mean squared error plus ``1 - cosine``, shape ``[...]``."""
     cosine = F.cosine_similarity(prediction, target, dim=-1, eps=1e-8)
     return (prediction - target).square().mean((-2, -1)) + 1 - cosine.mean(-1)
 

@@ -1,7 +1,8 @@
 """Per-image denoising from image to features: the settings, the network, the views and either solver."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,8 @@ class Stage1Config:
     model_id: str | None = None
     solver: str = 'closed-form'
     profile: str = 'paper'
-    field: Mapping[str, Any] = field(default_factory=dict)
-    closed_form: Mapping[str, Any] = field(default_factory=dict)
+    field: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    closed_form: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     num_views: int = 768
     coord_mode: str = 'endpoint'
     resize_interpolation: str = 'bicubic'
