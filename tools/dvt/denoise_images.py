@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from reprefine.methods.dvt import FeaturePairs
-    from reprefine.methods.dvt.run import channels_of, check_disk, denoise_all, needed_bytes, read_names, shard
+    from reprefine.methods.dvt.run import check_disk, denoise_all, needed_bytes, read_names, shard
     from reprefine.methods.dvt.stage1 import Stage1, Stage1Config
 
     cfg = load_config(args.config, args.cfg_options)
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
     left = sum(not pairs.is_complete(name) for name in names)
     print(f'{stage1.folder}: {len(names) - left} of {len(names)} images are done', flush=True)
     if left:
-        print(check_disk(args.out, needed_bytes(stage1, channels_of(stage1), left)), flush=True)
+        print(check_disk(args.out, needed_bytes(stage1, left)), flush=True)
     pairs.write_meta(stage1.meta())
     done, failed = denoise_all(stage1, pairs, args.data_root, args.save_components)
     print(f'{args.out}: {done} images denoised')

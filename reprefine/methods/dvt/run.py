@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -67,11 +66,11 @@ def shard(names: Sequence[str], index: int, count: int) -> list[str]:
     return list(names[index - 1 :: count])[rank::world]
 
 
-def needed_bytes(stage1: Stage1, channels: int, images: int, with_raw: bool = True) -> int:
-    """Return the size of the arrays of so many images."""
+def needed_bytes(stage1: Stage1, images: int) -> int:
+    """Return the size of the pairs of so many images; this runs the network once."""
     rows, columns = grid_size(stage1.config.image_size, stage1.patch_size, stage1.stride)
     number = np.dtype(stage1.config.storage_dtype).itemsize
-    return images * (1 + with_raw) * rows * columns * channels * number
+    return 2 * images * rows * columns * stage1.channels() * number
 
 
 def check_disk(folder: Path, needed: int) -> str:
@@ -86,13 +85,6 @@ def check_disk(folder: Path, needed: int) -> str:
     if needed > free:
         raise UserError(f'{line}; free some, store float16, or denoise fewer images')
     return line
-
-
-@torch.no_grad()
-def channels_of(stage1: Stage1) -> int:
-    """Return the channels of the network's features, by one forward pass."""
-    maps = stage1.backbone(torch.zeros(1, 3, *stage1.config.image_size, device=stage1.device))[-1]
-    return (maps[0] if isinstance(maps, tuple | list) else maps).shape[1]
 
 
 def denoise_all(

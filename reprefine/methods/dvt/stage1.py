@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from reprefine.engine.config_check import check_config
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 from reprefine.version import __version__
@@ -144,7 +145,8 @@ class Stage1:
     def __init__(self, config: Stage1Config, device: torch.device | str = 'cpu', backbone: nn.Module | None = None):
         self.config, self.device = config, torch.device(device)
         if backbone is None:
-            backbone = _settings(lambda: MODELS.build(dict(config.backbone)), {}, 'backbone')
+            check_config(Config(dict(model=dict(backbone=dict(config.backbone)))))
+            backbone = MODELS.build(dict(config.backbone))
             backbone.init_weights()
         self.backbone = backbone.to(self.device).eval().requires_grad_(False)
         conv = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
@@ -194,6 +196,12 @@ class Stage1:
         """Return an RGB image ``[H, W, 3]``, 8 bit, as the network sees it, ``[3, height, width]``."""
         cfg = self.config
         return prepare_image(image, cfg.image_size, cfg.mean, cfg.std, cfg.resize_interpolation).to(self.device)
+
+    def channels(self) -> int:
+        """Return C, by one forward pass; the network is refused as in :meth:`features`."""
+        blank = torch.zeros(3, *self.config.image_size, device=self.device)
+        views = self._draw(0)
+        return self.features(blank, Views(views.boxes[-1:], views.coords[-1:])).shape[-1]
 
     def features(self, image: Tensor, views: Views) -> Tensor:
         """Return the raw features of the views of a prepared image, ``[V + 1, rows, columns, C]``.
