@@ -12,7 +12,7 @@ from reprefine.engine.cost.timing import Spread, interleave
 
 # The UNet of google/ddpm-cifar10-32, 35.7 million parameters.
 CIFAR10_UNET = dict(
-    type='UNet2DModel',
+    kind='UNet2DModel',
     sample_size=32,
     block_out_channels=(128, 256, 256, 256),
     down_block_types=('DownBlock2D', 'AttnDownBlock2D', 'DownBlock2D', 'DownBlock2D'),

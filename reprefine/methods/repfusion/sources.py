@@ -17,10 +17,10 @@ def load_unet(source: str | dict[str, Any], scheduler: dict[str, Any] | None = N
 
     Args:
         source: Folder written by ``save_pretrained`` (of a pipeline, or of the UNet alone); id on the Hugging Face hub,
-            looked up in ``data/teachers/<id>`` first; or a config, ``dict(type='UNet2DModel', sample_size=32, ...)``,
-            which builds the UNet with random weights; or ``dict(type='ADM', ...)``, the arguments of
+            looked up in ``data/teachers/<id>`` first; or a config, ``dict(kind='UNet2DModel', sample_size=32, ...)``,
+            which builds the UNet with random weights; or ``dict(kind='ADM', ...)``, the arguments of
             :func:`~.adm.load_adm`.
-        scheduler: Config of a scheduler, ``dict(type='DDPMScheduler', ...)``; default the one beside the UNet, or
+        scheduler: Config of a scheduler, ``dict(kind='DDPMScheduler', ...)``; default the one beside the UNet, or
             DDPM's linear schedule of 1000 steps where there is none.
 
     Raises:
@@ -76,12 +76,12 @@ def _from_folder(folder: Path) -> tuple[nn.Module, Any]:
 
 
 def _from_config(source: dict[str, Any]) -> tuple[nn.Module, Any]:
-    if source.get('type') == 'ADM':
+    # In a config file the key is `kind`: what stands under `type` there must be registered.
+    name = source.pop('kind', 'UNet2DModel')
+    if name == 'ADM':
         from .adm import load_adm
 
-        source.pop('type')
         return load_adm(**source)
-    name = source.pop('type', 'UNet2DModel')
     return _construct(_unet_class(name), source), None
 
 
@@ -96,7 +96,7 @@ def _unet_class(name: str) -> type[nn.Module]:
 def _build(config: dict[str, Any], default: str) -> Any:
     import diffusers
 
-    name = config.pop('type', default)
+    name = config.pop('kind', default)
     if not hasattr(diffusers, name):
         raise UserError(f'teacher: diffusers has no scheduler {name}')
     return _construct(getattr(diffusers, name), config)

@@ -49,7 +49,7 @@ def test_bottleneck_feature_is_that_of_the_hooked_convolution():
 
 
 def _teacher_of(model, order):
-    teacher = DiffusionTeacher(dict(type='ADM', attention_order=order, **SHAPE), [['mid_block.resnets.1.conv2', 64]])
+    teacher = DiffusionTeacher(dict(kind='ADM', attention_order=order, **SHAPE), [['mid_block.resnets.1.conv2', 64]])
     recipe = adm._recipe(None, order, SHAPE)
     teacher.unet.load_state_dict(adm._convert(model.state_dict(), recipe, order, ''))
     return teacher

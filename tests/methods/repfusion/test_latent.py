@@ -17,7 +17,7 @@ VAE = dict(block_out_channels=(8, 8), norm_num_groups=4, down_block_types=('Down
     up_block_types=('UpDecoderBlock2D',) * 2, latent_channels=4, sample_size=16, scaling_factor=0.3
 )
 COND = dict(
-    type='UNet2DConditionModel',
+    kind='UNet2DConditionModel',
     sample_size=8,
     block_out_channels=(8, 16),
     layers_per_block=1,

@@ -207,9 +207,9 @@ def test_wordnet_ids_become_classes_of_imagenet(tmp_path):
         (dict(noise_mode='backward'), "noise_mode='backward': use none or forward"),
         (dict(teacher_norm='imagenet'), "teacher_norm='imagenet': use range or student"),
         (dict(source='./absent'), 'is no folder'),
-        (dict(source=dict(type='UNet3D')), "unknown UNet 'UNet3D'"),
+        (dict(source=dict(kind='UNet3D')), "unknown UNet 'UNet3D'"),
         (dict(source={**UNET, 'widths': 3}), 'UNet2DModel cannot be built'),
-        (dict(scheduler=dict(type='NoSuch')), 'no scheduler NoSuch'),
+        (dict(scheduler=dict(kind='NoSuch')), 'no scheduler NoSuch'),
     ],
 )
 def test_wrong_settings_are_named(options, message):

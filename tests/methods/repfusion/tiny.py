@@ -7,7 +7,7 @@ import torch
 from reprefine.methods.repfusion import DiffusionTeacher
 
 UNET: dict[str, Any] = dict(
-    type='UNet2DModel',
+    kind='UNet2DModel',
     sample_size=16,
     block_out_channels=(8, 16),
     layers_per_block=1,
