@@ -1,6 +1,7 @@
 """DVT: denoised features of vision transformers, per image and by one learned block (ECCV 2024)."""
 
 from .algorithm import DenoiserTraining, DVTDistiller
+from .control import PatternedBackbone
 from .denoiser import FeatureDenoiser
 from .files import FeaturePairs, model_folder
 from .hooks import DenoiserPictureHook
@@ -19,5 +20,6 @@ __all__ = [
     'FeatureLoss',
     'FeaturePairDataset',
     'FeaturePairs',
+    'PatternedBackbone',
     'model_folder',
 ]
