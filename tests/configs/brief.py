@@ -44,7 +44,7 @@ def brief_options(cfg: Config) -> list[str]:
             options |= _without_download(path, node)
             if node.get('type') == 'reprefine.TimmViT':
                 options[f'{path}.model_args.depth'] = 1
-            if node.get('type') == 'reprefine.DVTDenoiser' and node.get('checkpoint'):
+            if node.get('type') in ('reprefine.DVTDenoiser', 'reprefine.TimmViT') and node.get('checkpoint'):
                 options[f'{path}.checkpoint'] = None
             if node.get('type') == 'reprefine.PDResNet':
                 # With fixed statistics and no pretrained weights the sums of its branches would grow without bound.

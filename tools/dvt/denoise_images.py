@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     import torch
 
+    from reprefine import __version__
     from reprefine.methods.dvt import FeaturePairs
     from reprefine.methods.dvt.run import check_disk, denoise_all, needed_bytes, read_names, shard
     from reprefine.methods.dvt.stage1 import Stage1, Stage1Config
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     print(f'{stage1.folder}: {len(names) - left} of {len(names)} images are done', flush=True)
     if left:
         print(check_disk(args.out, needed_bytes(stage1, left)), flush=True)
-    pairs.write_meta(stage1.meta())
+    pairs.write_meta({**stage1.meta(), 'version': __version__})
     done, failed = denoise_all(stage1, pairs, args.data_root, args.save_components)
     print(f'{args.out}: {done} images denoised')
     for name, reason in failed.items():

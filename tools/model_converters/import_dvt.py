@@ -1,4 +1,4 @@
-"""Turn a denoiser or a distilled transformer, of the released DVT code or of our distillation, into what configs load."""
+"""Turn a denoiser or a distilled transformer, released or distilled by us, into what configs of DVT load."""
 
 import argparse
 import sys

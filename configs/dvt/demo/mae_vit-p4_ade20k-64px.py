@@ -27,4 +27,5 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=4000, eta_min=1e-5, by_epoch=False, end=4000),
 ]
 train_cfg = dict(by_epoch=False, max_iters=4000)
+log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500))

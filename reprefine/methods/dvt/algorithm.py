@@ -77,15 +77,20 @@ class DenoiserTraining(BaseModel):
         Raises:
             UserError: If raw features are neither stored nor computed, or the grids differ.
         """
-        raw = self._raw(image) if raw is None else raw
         if mode != 'loss':
-            return self.neck(raw)
+            return self.predict(raw, image)[1]
+        raw = self._raw(image) if raw is None else raw
         if raw.shape != denoised.shape:
             raise UserError(
                 f'raw features have shape {tuple(raw.shape)}, targets {tuple(denoised.shape)}; '
                 'both must come from one model, stride and input size'
             )
         return self.feature_loss(self.neck(raw), denoised)
+
+    def predict(self, raw: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return raw features (B, C, h, w), computed from ``image`` if they are not given, and their denoised ones."""
+        raw = self._raw(image) if raw is None else raw
+        return raw, self.neck(raw)
 
     def _raw(self, image: Tensor | None) -> Tensor:
         if self.backbone is None or image is None:

@@ -1,7 +1,9 @@
 """What happens while a denoiser is trained: it notes what it was trained on, and draws what it has learned."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -10,12 +12,14 @@ from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
 
 from .checkpoint import META
+from .data import read_image
+from .denoiser_plot import Prediction, denoiser_strip
 from .pairs import FeaturePairDataset
 
 
 @HOOKS.register_module()
 class DenoiserPictureHook(Hook):
-    """Draws the features of a few images as :func:`~.plot.denoiser_strip` does and gives the picture to the visualizer.
+    """Draws the features of a few images by :func:`~.denoiser_plot.denoiser_strip` and hands it to the visualizer.
 
     Also notes in every checkpoint how the features were made, so that a denoiser is not used on others.
 
@@ -44,13 +48,22 @@ class DenoiserPictureHook(Hook):
             picture = self.draw(unwrap(runner.model), runner.train_dataloader.dataset)
             runner.visualizer.add_image('denoiser', picture, runner.iter + 1)
 
-    def draw(self, model: torch.nn.Module, dataset: FeaturePairDataset) -> Any:
-        """Return the picture, RGB uint8 (H, W, 3): a row for each image."""
-        from .plot import denoiser_strip
+    def draw(self, model: torch.nn.Module, dataset: FeaturePairDataset) -> np.ndarray:
+        """Return the picture, RGB uint8 (H, W, 3): a row for each image.
 
+        Args:
+            model: The :class:`~.algorithm.DenoiserTraining`.
+            dataset: Where the images' features come from.
+        """
+        root = self.image_root or dataset.image_root
         samples = [dataset[index] for index in range(min(self.num, len(dataset)))]
-        rows = []
-        for sample in samples:
-            raw, predicted = _predict(model, sample)
-            rows.append((self._image(dataset, sample['name']), raw, sample['denoised'], predicted))
-        return denoiser_strip(rows, self.height)
+        return denoiser_strip([self._predict(model, sample, root) for sample in samples], self.height)
+
+    def _predict(self, model: torch.nn.Module, sample: dict[str, Any], root: str | None) -> Prediction:
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            raw, denoised = model.predict(
+                **{key: sample[key][None].to(device) for key in ('raw', 'image') if key in sample}
+            )
+        maps = (features.movedim(0, -1).cpu().numpy() for features in (raw[0], sample['denoised'], denoised[0]))
+        return Prediction(None if root is None else read_image(Path(root) / sample['name']), *maps)

@@ -30,6 +30,7 @@ class FeaturePairDataset(Dataset):
             and left out.
         indices: Use only this many images, the first ones.
         image_root: Folder of the images. With it samples hold images, and raw features need not be stored.
+        target: What the denoiser learns to give: ``denoised``, or ``raw`` for a control that learns to change nothing.
         image: Size and statistics with which images are loaded, arguments of :func:`~.data.prepare_image`.
 
     Raises:
@@ -45,9 +46,12 @@ class FeaturePairDataset(Dataset):
         ann_file: str | None = None,
         indices: int | None = None,
         image_root: str | None = None,
+        target: str = 'denoised',
         image: dict[str, Any] | None = None,
     ):
-        self.image_root, self.image = image_root, image
+        if target not in ('denoised', 'raw'):
+            raise UserError(f"FeaturePairDataset: target is 'denoised' or 'raw', not {target!r}")
+        self.image_root, self.image, self.target = image_root, image, target
         names = None if ann_file is None else _read_list(ann_file)[:indices]
         self.pairs = FeaturePairs(data_root, model_id, names, with_raw=image_root is None)
         self.names = self.pairs.names[:indices] if names is None else self._complete(names)
@@ -75,7 +79,8 @@ class FeaturePairDataset(Dataset):
             UserError: If the grid is not that of the first sample.
         """
         name = self.names[index]
-        sample = dict(name=name, denoised=self._channels_first(name, self.pairs.denoised(name)))
+        target = getattr(self.pairs, self.target)(name)
+        sample = dict(name=name, denoised=self._channels_first(name, target))
         if self.image_root is None:
             return sample | dict(raw=self._channels_first(name, self.pairs.raw(name)))
         return sample | dict(image=prepare_image(read_image(Path(self.image_root) / name), **self.image))

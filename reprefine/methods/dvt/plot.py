@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -190,7 +191,7 @@ def mosaic(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str]) -> np.nd
     columns = len(labels)
     total = LABEL + len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP
     canvas = np.full((*total, 3), 255, np.uint8)
-    canvas[:LABEL] = _label_line(labels, width, total[1])
+    canvas[:LABEL] = _label_line(tuple(labels), width, total[1])
     for row, tiles in enumerate(rows):
         for column, tile in enumerate(tiles):
             top, left = LABEL + row * (height + GAP), column * (width + GAP)
@@ -198,7 +199,8 @@ def mosaic(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str]) -> np.nd
     return canvas
 
 
-def _label_line(labels: Sequence[str], width: int, total: int) -> np.ndarray:
+@lru_cache(maxsize=8)  # a video has the same line in every frame
+def _label_line(labels: tuple[str, ...], width: int, total: int) -> np.ndarray:
     """Return the labels, each in the middle of its column and small enough for it, ``[LABEL, total, 3]``."""
     figure = Figure(figsize=(total / 100, LABEL / 100), dpi=100)
     size = min(11, 1.2 * width / max(len(label) for label in labels))

@@ -36,14 +36,14 @@ class DenoiserLR(LRSchedulerMixin, _ParamScheduler):
         total: Number of iterations.
         warmup_ratio: Share of them that rises.
         floor: Rate at the end.
-        **kwargs: Arguments of mmengine's schedulers.
+        **kwargs: Arguments of mmengine's schedulers; iterations are counted, and the course ends after ``total``.
     """
 
     def __init__(
         self, optimizer: Any, total: int, warmup_ratio: float = 0.15, floor: float = 1e-6, **kwargs: Any
     ) -> None:
         self.shape = dict(total=total, warmup=int(warmup_ratio * total), floor=floor)
-        super().__init__(optimizer, **{'by_epoch': False, **kwargs})
+        super().__init__(optimizer, **{**kwargs, 'by_epoch': False, 'end': total})
 
     def _get_value(self) -> list[float]:
         return [denoiser_lr(self.last_step, peak, **self.shape) for peak in self.base_values]

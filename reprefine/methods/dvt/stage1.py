@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from reprefine.engine.config_check import check_config
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
-from reprefine.version import __version__
 
 from .closed_form import ClosedForm, ClosedFormConfig
 from .data import Views, draw_views, extract_features, image_seed, prepare_image, read_image
@@ -177,7 +176,6 @@ class Stage1:
             profile=self.config.profile if self.config.solver == 'field' else None,
             settings=asdict(solver),
             dtype=self.config.storage_dtype,
-            version=__version__,
         )
 
     def views(self, name: str) -> Views:

@@ -68,10 +68,11 @@ def synthetic_views(
     centers = view_coords(views, size, patch, patch, 'center')
     function = smooth_function(channels, generator)
     artifact = torch.randn(grid, grid, channels, generator=generator)
-    features = function(centers) + artifact
+    features = torch.stack([function(view) + artifact for view in centers])  # all at once would not fit
     gross = torch.rand(features.shape[:3], generator=generator) < outliers
     features[gross] += 4 * torch.randn(channels, generator=generator)
-    features += noise * torch.randn(features.shape, generator=generator)
+    if noise:
+        features += noise * torch.randn(features.shape, generator=generator)
     coords = view_coords(views, size, patch, patch, mode)
     return SyntheticViews(features, coords, function(centers[-1]), artifact)
 

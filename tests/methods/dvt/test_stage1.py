@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from reprefine import __version__
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt import FeaturePairs
 from reprefine.methods.dvt import run as runs
@@ -86,7 +87,8 @@ def test_overlapping_patches(root):
     assert denoise(root, '--num', '1') == 0
     stored = FeaturePairs(root / 'out', 'vit_tiny_patch16_224_s8')
     assert stored.denoised(NAMES[0]).shape == (3, 5, 48)
-    assert json.loads(stored.meta_file.read_text())['stride'] == 8
+    meta = json.loads(stored.meta_file.read_text())
+    assert (meta['stride'], meta['solver'], meta['version']) == (8, 'closed-form', __version__)
 
 
 def test_results_do_not_depend_on_company(root):
