@@ -98,7 +98,9 @@ def _label(axes: Axes, y: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def plot_probe(timesteps: Sequence[int], accuracy: Sequence[float], rank: Sequence[float], chosen: np.ndarray | None):
+def plot_probe(
+    timesteps: Sequence[int], accuracy: Sequence[float], rank: Sequence[float], chosen: np.ndarray | None
+) -> Figure:
     """Draw accuracy of a linear probe and effective rank over the timesteps.
 
     Args:
