@@ -20,7 +20,9 @@ def test_trains_and_tests(path, tmp_path, toy_folder):
 @pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
 def test_changes_the_choice_of_timesteps_or_the_noise_alone(path):
     cfg, base = load_config(str(path)), load_config(str(START))
-    name, value = re.match(r'([a-z-]+?)([0-9p]*)$', path.name.split('_')[1].split('-', 1)[1].removesuffix('-hint')).groups()
+    name, value = re.match(
+        r'([a-z-]+?)([0-9p]*)$', path.name.split('_')[1].split('-', 1)[1].removesuffix('-hint')
+    ).groups()
     number = float(value.replace('p', '.')) if value else None
     source, hooks = cfg.model.pop('timestep_source', None), [hook.type for hook in cfg.custom_hooks]
     last = cfg.custom_hooks[-1]

@@ -76,7 +76,10 @@ def test_dense_losses_of_faces():
         cfg = config(f'{model}_repfusion-t0-dense_200e_celeba-hq-256x256')
         assert cfg.model.loss.terms == terms
         assert cfg.train_dataloader.dataset.split == 'train'
-        assert config(f'{model}_repfusion-t0-dense-all-images_200e_celeba-hq-256x256').train_dataloader.dataset.split == 'all'
+        assert (
+            config(f'{model}_repfusion-t0-dense-all-images_200e_celeba-hq-256x256').train_dataloader.dataset.split
+            == 'all'
+        )
 
 
 def test_model_builds_with_its_own_student_and_a_small_teacher():

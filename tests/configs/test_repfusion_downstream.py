@@ -10,7 +10,7 @@ from tests.configs.walk import configs_below, train_and_test
 from tests.helpers.run import run_train
 
 STARTS = configs_below('repfusion/classification', 'repfusion/face_parsing', 'repfusion/landmarks')
-LIGHT = [path for path in configs_below('repfusion/classification', 'repfusion/teacher')]
+LIGHT = configs_below('repfusion/classification', 'repfusion/teacher')
 
 
 @pytest.mark.parametrize('path', LIGHT, ids=lambda path: path.stem)

@@ -91,7 +91,8 @@ def seed_jobs(seed: int, out: Path, best: int) -> list[Job]:
             jobs.append(label_job(selector, START, share, seed, out, [start], (f'distil {selector}, seed {seed}',)))
         jobs.append(label_job('random', RANDOM, share, seed, out))
         wide = label_job('wide', WIDE, share, seed, out)
-        jobs += [wide, label_job('kd', KD, share, seed, out, [f'model.teacher.pretrained={wide.product}'], (wide.name,))]
+        taught = [f'model.teacher.pretrained={wide.product}']
+        jobs += [wide, label_job('kd', KD, share, seed, out, taught, (wide.name,))]
     return jobs
 
 

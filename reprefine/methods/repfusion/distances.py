@@ -150,9 +150,7 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
 
 
-BASE_DISTANCES: dict[str, Distance] = dict(
-    l2=F.mse_loss, l1=F.l1_loss, l2_norm=normalized_l2, cosine=cosine_distance
-)
+BASE_DISTANCES: dict[str, Distance] = dict(l2=F.mse_loss, l1=F.l1_loss, l2_norm=normalized_l2, cosine=cosine_distance)
 
 
 def dense(student: Tensor, teacher: Tensor, base: Distance = F.mse_loss) -> Tensor:

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import DiffusionTeacher, adm
@@ -55,17 +56,41 @@ def _teacher_of(model, order):
     return teacher
 
 
-@pytest.mark.parametrize('order', ['legacy', 'new'])
-def test_wrong_order_of_a_trained_model_is_detected(tmp_path, order):
+@pytest.fixture(scope='module')
+def trained_state():
+    """A model that has learnt to remove noise, with its attention in the new order."""
     torch.manual_seed(0)
-    model = ADM(16, 32, (1, 2), 1, (8,), 16, None, order)
+    model = ADM(16, 32, (1, 2), 1, (8,), 16, None, 'new')
     train(model, build_scheduler('linear').alphas_cumprod, 16, steps=80)
+    return model.state_dict()
+
+
+def to_legacy(state, head=16):
+    """The same model with its attention in the legacy order: q, k and v head by head."""
+    return {
+        key: value.view(3, -1, head, *value.shape[1:]).transpose(0, 1).reshape(value.shape) if '.qkv.' in key else value
+        for key, value in state.items()
+    }
+
+
+@pytest.mark.parametrize('order', ['legacy', 'new'])
+def test_wrong_order_of_a_trained_model_is_detected(tmp_path, trained_state, order):
     path = str(tmp_path / 'adm.pt')
-    torch.save(model.state_dict(), path)
+    torch.save(to_legacy(trained_state) if order == 'legacy' else trained_state, path)
     load_adm(path, attention_order=order, **SHAPE)
     wrong = dict(legacy='new', new='legacy')[order]
     with pytest.raises(UserError, match=f"stands in the order '{order}', not '{wrong}'"):
         load_adm(path, attention_order=wrong, **SHAPE)
+
+
+def test_untrained_model_leaves_the_order_open(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', told.append)
+    torch.manual_seed(0)
+    torch.save(ADM(16, 32, (1, 2), 1, (8,), 16, None, 'new').state_dict(), tmp_path / 'adm.pt')
+    load_adm(str(tmp_path / 'adm.pt'), attention_order='new', **SHAPE)
+    assert len(told) == 1
+    assert 'cannot be told' in told[0]
 
 
 def test_orders_split_the_projections_differently():

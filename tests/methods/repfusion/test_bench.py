@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from reprefine.methods.repfusion import bench
 from reprefine.methods.repfusion.bench import CIFAR10_UNET, FULL, LAYER, Side, Variant, step_cost
 from reprefine.methods.repfusion.sources import load_unet
+from tests.helpers.run_tool import run_tool
 
 from .tiny import LAYER as TINY_LAYER
 from .tiny import UNET
@@ -39,3 +41,12 @@ def test_early_exit_saves_more_than_half_of_the_teachers_work(tmp_path):
             side.feature()
         flops.append(counter.get_total_flops())
     assert flops[0] < 0.45 * flops[1]
+
+
+def test_tool_prints_a_ratio_for_every_variant(monkeypatch, capsys):
+    monkeypatch.setattr(bench, 'CIFAR10_UNET', UNET)
+    monkeypatch.setattr(bench, 'LAYER', TINY_LAYER)
+    assert run_tool('analysis_tools/bench_repfusion.py', '--batch-size', 2, '--repeats', 2) == 0
+    rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines() if line.startswith('early exit')]
+    assert [row[0] for row in rows] == [str(variant) for variant in bench.VARIANTS]
+    assert all(float(row[1].split()[0]) > 0 and float(row[3]) < 0.05 for row in rows)
