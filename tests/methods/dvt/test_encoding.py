@@ -43,10 +43,8 @@ def scalar_encode(table, x, y, n_levels, n_features, log2_hashmap_size, base_res
         for dx in (0, 1):
             for dy in (0, 1):
                 weight = (px - cx if dx else 1 - (px - cx)) * (py - cy if dy else 1 - (py - cy))
-                if res * res <= size:
-                    index = (cx + dx) + (cy + dy) * res
-                else:
-                    index = (cx + dx) ^ ((cy + dy) * 2654435761 % 2**32)
+                column, row = cx + dx, cy + dy
+                index = column + row * res if res * res <= size else column ^ (row * 2654435761 % 2**32)
                 start = (offset + index % size) * n_features
                 value += float(weight) * table[start : start + n_features]
         output += value.tolist()
