@@ -1,0 +1,50 @@
+"""Configs of linear evaluation with the denoiser: each trains and tests, and adds a neck to its twin."""
+
+from pathlib import Path
+
+import pytest
+
+from reprefine.engine.launch import load_config
+from tests.configs.brief import ROOT
+from tests.configs.walk import configs_below, train_and_test
+
+SEGMENTATION = configs_below('dvt/segmentation')
+NECKS = [*SEGMENTATION, *(path for path in configs_below('dvt/depth') if 'gradloss' not in path.stem)]
+
+
+def twin_of(path: Path) -> Path:
+    return ROOT / 'configs/baselines' / path.parent.name / path.name.replace('-dvt', '', 1)
+
+
+@pytest.mark.parametrize('path', SEGMENTATION, ids=lambda path: path.stem)
+def test_trains_and_tests(path, tmp_path, toy_folder):
+    train_and_test(path, tmp_path, toy_folder)
+
+
+@pytest.mark.parametrize('path', NECKS, ids=lambda path: path.stem)
+def test_differs_from_its_twin_by_the_neck_alone(path):
+    ours, twin = (load_config(str(p)) for p in (path, twin_of(path)))
+    neck = ours.model.pop('neck')
+    assert neck.type == 'reprefine.DVTDenoiser'
+    assert neck.get('frozen', True)
+    assert ours._cfg_dict == twin._cfg_dict
+
+
+def test_every_backbone_meets_every_benchmark():
+    names = {path.stem.split('-dvt')[0] for path in NECKS}
+    assert len(names) == 7
+    assert len(SEGMENTATION) == 14
+    assert len(NECKS) == 21
+
+
+@pytest.mark.parametrize('path', NECKS, ids=lambda path: path.stem)
+def test_the_neck_is_the_one_that_the_denoiser_config_trains(path):
+    cfg = load_config(str(path))
+    neck, backbone = cfg.model.neck, cfg.model.backbone
+    folder, file = Path(neck.checkpoint).parts[-2:]
+    training = load_config(str(ROOT / f'configs/dvt/denoiser/{folder}.py'))
+    assert file == f'iter_{training.train_cfg.max_iters}.pth'
+    assert (training.model.neck.grid, training.model.neck.in_channels) == (neck.grid, neck.in_channels)
+    assert training.train_dataloader.dataset.model_id == neck.features.model_id == backbone.model_name
+    side, patch = (518, 14) if 'patch14' in backbone.model_name else (512, 16)
+    assert neck.grid == side // patch
