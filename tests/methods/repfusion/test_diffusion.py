@@ -14,7 +14,7 @@ from reprefine.methods.repfusion.sampling import DenoisingError, SampleGridHook,
 
 from .tiny import LAYER, UNET
 
-NET = {key: value for key, value in UNET.items() if key != 'type'}
+NET = {key: value for key, value in UNET.items() if key != 'kind'}
 PIXELS = dict(type='ImgDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3)
 
 
