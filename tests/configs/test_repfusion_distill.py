@@ -15,6 +15,13 @@ def test_trains(path, tmp_path, toy_folder):
     train_and_test(path, tmp_path, toy_folder)
 
 
+@pytest.mark.parametrize('folder', ['distill', 'ablations'])
+def test_resuming_goes_on_with_the_draws(folder):
+    for path in configs_below(f'repfusion/{folder}'):
+        hooks = [hook.type for hook in load_config(str(path)).custom_hooks]
+        assert hooks.count('reprefine.DrawCountHook') == 1, path.stem
+
+
 def config(name):
     return load_config(str(FOLDER / f'{name}.py'))
 

@@ -7,6 +7,7 @@ teacher = dict(
     source='google/ddpm-ema-celebahq-256',
     layers=[['mid_block.resnets.1.conv2', 512]],
 )
+custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DrawCountHook')]
 train_cfg = dict(val_interval=1)
 val_cfg = None
 test_cfg = None

@@ -8,7 +8,11 @@ teacher = dict(
 # The policy starts to learn when the head has seen the data once. Its rate follows the student's.
 selector = dict(type='reprefine.RLTimestepSelectorHook', head=dict(num_classes=10), baseline='ema', warmup_iters=391)
 train_dataloader = dict(batch_size=128)
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='reprefine.DrawCountHook'),
+    dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL'),
+]
 default_hooks = dict(checkpoint=dict(interval=50))
 val_cfg = None
 val_dataloader = None

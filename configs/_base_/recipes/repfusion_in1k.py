@@ -14,7 +14,11 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0)
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='reprefine.DrawCountHook'),
+    dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL'),
+]
 default_hooks = dict(checkpoint=dict(interval=50))
 auto_scale_lr = dict(base_batch_size=32)
 val_cfg = None

@@ -16,6 +16,7 @@ selector = dict(
     entropy_epochs=3,
     candidates=list(range(0, 1000, 50)),
 )
+custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DrawCountHook')]
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=6, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(by_epoch=True, max_epochs=6)

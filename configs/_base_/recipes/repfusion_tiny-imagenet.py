@@ -12,7 +12,7 @@ selector = dict(type='reprefine.RLTimestepSelectorHook', reward='neg_info_nce', 
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, optimizer=dict(nesterov=True))
 averaging = dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')
-custom_hooks = [*_base_.custom_hooks, averaging]
+custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DrawCountHook'), averaging]
 default_hooks = dict(checkpoint=dict(interval=50))
 auto_scale_lr = dict(base_batch_size=64)
 val_cfg = None
