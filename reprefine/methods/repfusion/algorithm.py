@@ -73,10 +73,14 @@ class Student(nn.ModuleDict):
         return self['neck'](features) if 'neck' in self else features
 
     @torch.no_grad()
-    def widths(self, size: tuple[int, int]) -> list[int]:
-        """Return the number of channels of each recorded layer, found out with an empty image of some size."""
+    def widths(self, side: int = 64) -> list[int]:
+        """Return the number of channels of each recorded layer, found out with an empty image.
+
+        Args:
+            side: Height and width of the image; an HRNet needs a multiple of 32.
+        """
         mode = self.training
-        maps = self.eval()(torch.zeros(1, 3, *size))
+        maps = self.eval()(torch.zeros(1, 3, side, side))
         self.train(mode)
         return [recorded.shape[1] for recorded in maps]
 
@@ -124,7 +128,7 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         self.hold(held)
         self.student = Student(student['backbone'], student.get('neck'), student_layers)
         self.loss_function = MODELS.build(loss)
-        pairs = zip(self.student.widths(held.size), held.channels, strict=True) if self.loss_function.projects else ()
+        pairs = zip(self.student.widths(), held.channels, strict=True) if self.loss_function.projects else ()
         self.projectors = nn.ModuleList(nn.Conv2d(ours, theirs, kernel_size=1) for ours, theirs in pairs)
         self.timestep_source = None
         if timestep_source is not None:

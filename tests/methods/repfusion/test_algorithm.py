@@ -192,7 +192,7 @@ def test_neck_output_can_be_learned():
     student = Student(
         dict(type='mmpretrain.HRNet', arch='w18'), dict(type='mmpretrain.HRFuseScales', in_channels=widths), ['neck']
     )
-    assert student.widths((64, 64)) == [2048]
+    assert student.widths() == [2048]
     assert student.eval()(images(1, 64))[0].shape == (1, 2048, 2, 2)
 
 
@@ -283,4 +283,5 @@ def test_checkpoint_starts_a_plain_backbone(tmp_path):
     start = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='student.backbone.')
     backbone = ROOT_MODELS.build(dict(BACKBONE, init_cfg=start))
     backbone.init_weights()
-    assert_close(backbone.eval()(images())[0], model.student.eval()(images())[0])
+    backbone.eval()  # returns nothing for this network
+    assert_close(backbone(images())[0], model.student.eval()(images())[0])
