@@ -12,7 +12,7 @@ class MobileNetV2CIFAR(MobileNetV2):
     """MobileNetV2 with a total stride of 8 instead of 32: the first convolution and the third stage keep the size.
 
     Args:
-        frozen_stages: Stages that do not learn, as in mmpretrain, which leaves the last convolution out; 8 takes it too.
+        frozen_stages: Stages that do not learn, as in mmpretrain, which leaves the last convolution out; 8: it too.
         kwargs: What else mmpretrain's ``MobileNetV2`` takes.
     """
 

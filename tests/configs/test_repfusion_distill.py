@@ -1,11 +1,14 @@
 """Distillation configs of RepFusion: each trains, and says what its name says."""
 
 import pytest
+import torch
+from torch.testing import assert_close
 
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
+from tests.methods.repfusion.tiny import TEACHER, tiny_teacher
 
 FOLDER = ROOT / 'configs/repfusion/distill'
 
@@ -78,6 +81,26 @@ def test_noise_is_off_and_images_are_brought_to_the_teachers_range():
         assert 'teacher_norm' not in teacher
 
 
+def test_every_preprocessor_is_undone_for_the_teacher():
+    """Whatever the student's normalisation, the teacher sees ``u8 / 127.5 - 1`` in RGB."""
+    teacher = tiny_teacher()
+    bgr = torch.randint(256, (3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    bgr[:, 0, :2] = torch.tensor([0, 255], dtype=torch.uint8)
+    expected = bgr.flip(0).float()[None] / 127.5 - 1
+    seen = set()
+    for path in configs_below('repfusion/distill', 'repfusion/ablations'):
+        cfg = load_config(str(path))
+        config = dict(cfg.model.get('data_preprocessor') or cfg.data_preprocessor)
+        config.pop('num_classes', None)
+        seen.add((str(config), path.stem.split('_')[-1]))
+        preprocessor = build_model(dict(type='mmpretrain.ClsDataPreprocessor', **config))
+        inputs = preprocessor(dict(inputs=[bgr]))['inputs']
+        prepared = teacher.prepare(inputs, preprocessor.mean, preprocessor.std)
+        assert_close(prepared, expected if config.get('to_rgb') else expected.flip(1), atol=1e-5, rtol=0)
+        assert prepared.abs().max() <= 1 + 1e-5
+    assert len(seen) >= 4
+
+
 def test_dense_losses_of_faces():
     for model, terms in (('resnet18', [['l2', 1.0]]), ('resnet50', [['l1', 10.0]]), ('hrnetv2-w18', [['l1', 10.0]])):
         cfg = config(f'{model}_repfusion-t0-dense_200e_celeba-hq-256x256')
@@ -90,8 +113,6 @@ def test_dense_losses_of_faces():
 
 
 def test_model_builds_with_its_own_student_and_a_small_teacher():
-    from tests.methods.repfusion.tiny import TEACHER
-
     cfg = config('resnet18-cifar_repfusion-rl-hint_200e_cifar10')
     cfg.model.teacher = TEACHER
     model = build_model(cfg)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
+from .labels import labels_of
 from .probing import find_layer
 from .teacher import DiffusionTeacher, HoldsTeacher
 
@@ -188,10 +189,3 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         if mean is None:
             raise UserError('the teacher needs to know the pixels: give data_preprocessor a mean and a std')
         return mean, std
-
-
-def labels_of(data_samples: list | None, device: torch.device) -> Tensor | None:
-    """Return the classes ``[N]`` of the samples, None if they have none."""
-    if not data_samples or not all('gt_label' in sample for sample in data_samples):
-        return None
-    return torch.cat([sample.gt_label for sample in data_samples]).to(device)

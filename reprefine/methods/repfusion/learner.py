@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from reprefine.engine.errors import UserError
 
-from .algorithm import labels_of
 from .baselines import Baseline
 from .functional import LABELLED, Reward, check_timesteps, entropy, entropy_loss, policy_loss
 from .histogram import STATS
+from .labels import labels_of
 from .policy import log_policy
 from .select import TimestepSource
 

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from reprefine.engine.errors import UserError
 
-from .algorithm import labels_of
 from .functional import effective_rank
+from .labels import labels_of
 
 
 class Probe(NamedTuple):

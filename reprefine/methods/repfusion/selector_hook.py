@@ -4,22 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
-from reprefine.registry import HOOKS, MODELS
+from reprefine.registry import HOOKS
 
 from .baselines import Baseline
 from .functional import LABELLED, Reward, check_timesteps, find_reward, linear_decay
 from .histogram import FILE, STATS, TimestepHistogram
 from .learner import PolicyTimesteps
-from .policy import TaskHead
+from .networks import build_nets, build_optimizer
 
 KEY = 'repfusion_selector'
 VERSION = 1
@@ -106,36 +103,16 @@ class RLTimestepSelectorHook(Hook):
         candidates = list(range(teacher.num_timesteps)) if self.candidates is None else self.candidates
         check_timesteps(candidates, teacher.num_timesteps, 'candidates')
         device = teacher.abar.device
-        nets = self._build_nets(teacher, len(candidates)).to(device)
+        value = self.baseline.kind == 'value'
+        nets = build_nets(teacher, len(candidates), self.policy, self.head, value, self.seed).to(device)
         for tensor in nets.state_dict().values():
             broadcast(tensor)
         classes = self.head['num_classes'] if self.head else 0
         self.histogram = TimestepHistogram(teacher.num_timesteps, classes, device)
+        optimizer = build_optimizer(nets, self.optimizer, self.head_lr)
         self.selector = PolicyTimesteps(
-            nets, self._build_optimizer(nets), self.reward, self.baseline, candidates, self.seed, self.grad_clip
+            nets, optimizer, self.reward, self.baseline, candidates, self.seed, self.grad_clip
         )
-
-    def _build_nets(self, teacher: Any, actions: int) -> nn.ModuleDict:
-        given = dict(size=teacher.size[0], in_channels=teacher.in_channels)
-        with torch.random.fork_rng():  # the student starts as it would without a policy
-            torch.manual_seed(self.seed)
-            nets = nn.ModuleDict(dict(policy=MODELS.build({**given, **self.policy, 'num_actions': actions})))
-            if self.head is not None:
-                nets['head'] = TaskHead(teacher.channels[-1], **self.head)
-            if self.baseline.kind == 'value':
-                nets['value'] = MODELS.build({**given, **self.policy, 'num_actions': 1})
-        return nets
-
-    def _build_optimizer(self, nets: nn.ModuleDict) -> torch.optim.Optimizer:
-        groups = [dict(params=[p for name, net in nets.items() if name != 'head' for p in net.parameters()])]
-        if 'head' in nets:
-            groups.append(dict(params=list(nets['head'].parameters())))
-            if self.head_lr is not None:
-                groups[-1]['lr'] = self.head_lr
-        optimizer = OPTIMIZERS.build(dict(self.optimizer, params=groups))
-        for group in optimizer.param_groups:
-            group['base_lr'] = group['lr']
-        return optimizer
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on where the checkpoint left off, when resuming."""

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .draws import Draws
-from .functional import add_noise, map_labels, to_unit_range
+from .functional import add_noise, to_unit_range
+from .labels import check_labels, label_table
 from .probing import FeatureTap
 from .sources import load_unet, noise_table
 
@@ -75,9 +75,10 @@ class DiffusionTeacher(nn.Module):
         self.noise_mode, self.teacher_norm = noise_mode, teacher_norm
         self.num_timesteps = int(found.config.num_train_timesteps)
         self.register_buffer('abar', noise_table(found), persistent=False)
-        self.register_buffer('label_map', self._label_table(label_map), persistent=False)
+        table = label_table(label_map, self.unet.config.num_class_embeds) if self.label_conditioned else None
+        self.register_buffer('label_map', table, persistent=False)
         self.draws = Draws(seed)
-        self._warned = False
+        self._warned, self._labels_checked = False, False
         self.requires_grad_(False).eval()
         self.tap = FeatureTap(self.unet, layers, early_exit)
         self.channels = self.tap.probe(lambda: self._run(*self._dry_inputs()))
@@ -95,20 +96,6 @@ class DiffusionTeacher(nn.Module):
     def label_conditioned(self) -> bool:
         """Whether the UNet is told the class of the image."""
         return getattr(self.unet, 'class_embedding', None) is not None
-
-    def _label_table(self, label_map: Sequence[int] | str | None) -> Tensor | None:
-        if not self.label_conditioned:
-            return None
-        classes = self.unet.config.num_class_embeds
-        if label_map is None:
-            raise UserError(
-                f'the teacher is conditioned on {classes} classes: give label_map, its class for each of the data set'
-            )
-        if isinstance(label_map, str):
-            label_map = list(range(classes)) if label_map == 'identity' else imagenet_indices(label_map)
-        if not all(0 <= label < classes for label in label_map):
-            raise UserError(f'label_map names a class outside 0..{classes - 1}, those of the teacher')
-        return torch.tensor(list(label_map))
 
     def _dry_inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
         images = torch.zeros(1, self.unet.config.in_channels, *unet_size(self.unet))
@@ -172,7 +159,7 @@ class DiffusionTeacher(nn.Module):
             One map ``[N, C_l, H_l, W_l]`` a layer, detached.
 
         Raises:
-            UserError: If the labels are missing.
+            UserError: If the labels are missing or not in ``label_map``.
         """
         images = self._encode(images)
         if self.noise_mode == 'forward':
@@ -180,14 +167,19 @@ class DiffusionTeacher(nn.Module):
             noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
             images = add_noise(images, timesteps, self.abar, noise)
         if self.label_conditioned:
-            if labels is None:
-                raise UserError('the teacher is conditioned on classes, but the data have no labels')
-            labels = self.label_map[labels]
+            labels = self.label_map[self._checked(labels)]
         images = images.to(self.unet.dtype)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         feats = self.tap.read(lambda: self._run(images, timesteps, labels if self.label_conditioned else None))
         return [f.float() if f.dtype in (torch.half, torch.bfloat16) else f for f in feats]
+
+    def _checked(self, labels: Tensor | None) -> Tensor:
+        """Return the labels; only the first ones are looked at, so that later batches need not wait for the device."""
+        if labels is None or not self._labels_checked:
+            check_labels(labels, len(self.label_map))
+            self._labels_checked = True
+        return labels
 
     def _encode(self, images: Tensor) -> Tensor:
         """Return what the UNet works on."""
@@ -227,17 +219,3 @@ def unet_size(unet: nn.Module) -> tuple[int, int]:
     """Return height and width of what a UNet was trained on; 32 where it does not say."""
     size = unet.config.sample_size or 32
     return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def imagenet_indices(wnids: str | Path) -> list[int]:
-    """Return the ImageNet-1k class of each WordNet id in a file of one id a line, the ids taken in sorted order.
-
-    Raises:
-        UserError: If the file is missing or names another class.
-    """
-    from timm.data import ImageNetInfo
-
-    path = Path(wnids)
-    if not path.is_file():
-        raise UserError(f'label_map: {wnids} is no file of WordNet ids; give one, a list of classes, or identity')
-    return map_labels(path.read_text().split(), ImageNetInfo().label_names())

@@ -224,6 +224,25 @@ def test_labels_reach_a_conditional_teacher():
         model(images(), [DataSample() for _ in range(4)], mode='loss')
 
 
+@pytest.mark.parametrize(('label', 'message'), [(-1, 'have no labels'), (3, 'label 3 .* not in label_map.* 3 classes')])
+def test_labels_that_a_conditional_teacher_has_no_class_for_are_named(label, message):
+    source = dict(TEACHER['source'], num_class_embeds=5)
+    model = distiller(teacher=dict(TEACHER, source=source, label_map=[4, 3, 2]))
+    model.timestep_source = Given(torch.full((4,), 100))
+    with pytest.raises(UserError, match=message):
+        model(images(), [DataSample().set_gt_label(label) for _ in range(4)], mode='loss')
+
+
+def test_nothing_but_the_loss_asks_for_timesteps():
+    model = distiller()
+    model.timestep_source = None  # the loss would raise
+    model.eval()
+    assert model(images(), mode='tensor')[0].shape[0] == 4
+    assert model.extract_feat(images())[0].shape[0] == 4
+    with pytest.raises(UserError, match='no head that predicts'):
+        model(images(), samples(), mode='predict')
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import DiffusionTeacher, sources
 from reprefine.methods.repfusion.functional import add_noise
+from reprefine.methods.repfusion.labels import imagenet_indices
 from reprefine.methods.repfusion.probing import FeatureTap
-from reprefine.methods.repfusion.teacher import imagenet_indices
 
 from .run import distiller
 from .tiny import LAYER, UNET, tiny_teacher
