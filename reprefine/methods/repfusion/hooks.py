@@ -55,12 +55,20 @@ class MaxTimestepDecayHook(Hook):
 
 @HOOKS.register_module()
 class DrawCountHook(Hook):
-    """Keeps the number of draws of noise and timesteps in the checkpoint, so that resuming draws what comes next."""
+    """Keeps the number of draws of noise and timesteps in the checkpoint, so that resuming draws what comes next.
+
+    Beside it stands the teacher's fingerprint, which tells later what the student learned from.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Take the fingerprint, once."""
+        self._fingerprint = unwrap(runner.model).teacher.fingerprint()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Store the numbers, which are those of every rank."""
         model = unwrap(runner.model)
-        checkpoint[DRAWS] = dict(teacher=model.teacher.draws.count, timesteps=model.timestep_source.draws.count)
+        counts = dict(teacher=model.teacher.draws.count, timesteps=model.timestep_source.draws.count)
+        checkpoint[DRAWS] = dict(counts, fingerprint=self._fingerprint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Take them over when resuming."""
