@@ -29,13 +29,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Run the probes."""
     import torch
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     from tqdm import tqdm
 
     from reprefine.engine.files import complete_file
     from reprefine.methods.repfusion import DiffusionTeacher
+    from reprefine.methods.repfusion.probe import fitted_accuracy
     from reprefine.tasks.classification.digits import SmallDigits
 
     teacher = DiffusionTeacher(args.teacher, [['mid_block.resnets.1.conv2', None]])
@@ -55,9 +53,7 @@ def main(args: argparse.Namespace) -> None:
 
     accuracy = {}
     for t in tqdm(range(0, teacher.num_timesteps, args.interval)):
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        probe.fit(features('train', t), sets['train'][1])
-        accuracy[t] = 100 * probe.score(features('val', t), sets['val'][1])
+        accuracy[t] = fitted_accuracy(features('train', t), sets['train'][1], features('val', t), sets['val'][1])
     with complete_file(args.out) as path:
         Path(path).write_text(json.dumps(dict(best=max(accuracy, key=accuracy.get), accuracy=accuracy), indent=1))
     print(f'best timestep: {max(accuracy, key=accuracy.get)}')

@@ -38,6 +38,7 @@ class Variant:
         bf16: Teacher in bfloat16.
         compiled: Blocks of the teacher compiled.
         cached: Features from disk, at one timestep.
+        fresh: Images that are new at every step, as in the first epoch of a cache.
     """
 
     early_exit: bool = True
@@ -45,10 +46,11 @@ class Variant:
     bf16: bool = False
     compiled: bool = False
     cached: bool = False
+    fresh: bool = False
 
     def __str__(self) -> str:
         """Return the name for the table."""
-        options = ('channels_last', 'bf16', 'compiled', 'cached')
+        options = ('channels_last', 'bf16', 'compiled', 'cached', 'fresh')
         first = 'early exit' if self.early_exit else 'full UNet'
         return ' + '.join([first, *(name.replace('_', ' ') for name in options if getattr(self, name))])
 
@@ -60,6 +62,7 @@ VARIANTS = (
     Variant(bf16=True),
     Variant(channels_last=True, bf16=True),
     Variant(cached=True),
+    Variant(cached=True, fresh=True),
 )
 COMPILED = (Variant(compiled=True), Variant(channels_last=True, compiled=True))
 
@@ -116,10 +119,12 @@ class Side:
     def __init__(self, variant: Variant, images: Tensor, cache_dir: str, unet: dict[str, Any], layer: list) -> None:
         self.model = build_distiller(variant, cache_dir, unet, layer).to(images.device)
         self.optimizer = OptimWrapper(torch.optim.SGD(self.model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4))
-        self.images = images
+        self.images, self.fresh = images, variant.fresh
 
     def step(self) -> None:
         """Do a whole training step, preprocessing included."""
+        if self.fresh:
+            self.images = (self.images + 1) % 256
         self.model.train_step(dict(inputs=self.images), self.optimizer)
 
     def feature(self) -> Tensor:

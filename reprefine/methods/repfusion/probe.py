@@ -84,15 +84,12 @@ def probe(
 
 
 def linear_accuracy(feats: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """Return the held-out accuracy in per cent of logistic regression on standardised features ``[N, C]``.
+    """Return :func:`fitted_accuracy` on 70 % of features ``[N, C]``, judged on the others.
 
     Raises:
         UserError: If the classes are too small to be split.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     try:
         fit_x, test_x, fit_y, test_y = train_test_split(
@@ -100,5 +97,21 @@ def linear_accuracy(feats: np.ndarray, labels: np.ndarray, seed: int = 0) -> flo
         )
     except ValueError as error:
         raise UserError(f'too few images for a probe: {error}; take more with --images') from error
+    return fitted_accuracy(fit_x, fit_y, test_x, test_y)
+
+
+def fitted_accuracy(fit_x: np.ndarray, fit_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
+    """Return the accuracy in per cent of logistic regression on standardised features.
+
+    Args:
+        fit_x: Features to fit to, ``[N, C]``.
+        fit_y: Their classes ``[N]``.
+        test_x: Features to judge on, ``[M, C]``.
+        test_y: Their classes ``[M]``.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return 100 * model.fit(fit_x, fit_y).score(test_x, test_y)
