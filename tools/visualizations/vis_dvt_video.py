@@ -54,8 +54,7 @@ def make_painter(args: argparse.Namespace):
     """Return what draws the frames."""
     import torch
 
-    from reprefine.methods.dvt import DVTDenoiser
-    from reprefine.methods.dvt.stage1 import Stage1, Stage1Config
+    from reprefine.methods.dvt import DVTDenoiser, Stage1, Stage1Config
     from reprefine.methods.dvt.video import FramePainter, load_basis
 
     settings = Stage1Config.from_config(load_config(args.config, args.cfg_options))
