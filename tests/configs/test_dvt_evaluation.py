@@ -1,5 +1,6 @@
 """Configs of linear evaluation with the denoiser: each trains and tests, and adds a neck to its twin."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,29 @@ def test_differs_from_its_twin_by_the_neck_alone(path):
     neck = ours.model.pop('neck')
     assert neck.type == 'reprefine.DVTDenoiser'
     assert neck.get('frozen', True)
+    if ours.model.backbone.get('norm') == 'native':
+        assert (neck.features.mean, neck.features.std) == (ours.native.mean, ours.native.std)
     assert ours._cfg_dict == twin._cfg_dict
 
 
 def test_every_backbone_meets_every_benchmark():
     names = {path.stem.split('-dvt')[0] for path in NECKS}
     assert len(names) == 7
-    assert len(SEGMENTATION) == 14
-    assert len(NECKS) == 21
+    plain = {path.stem for path in NECKS if not {'native', 'padding'} & set(re.split('[-_]', path.stem))}
+    assert len(plain) == 21
+    assert len(NECKS) == 27
+
+
+def test_own_statistics_are_for_backbones_that_have_others_and_cropping_for_those_that_pad():
+    for path in NECKS:
+        cfg = load_config(str(path))
+        backbone, native = cfg.model.backbone, cfg.native
+        assert ('native' in path.stem) == (backbone.get('norm') == 'native')
+        assert ('crop-padding' in path.stem) == backbone.get('crop_padding', False)
+        if 'native' in path.stem:
+            assert native.mean != [123.675, 116.28, 103.53]
+        if 'crop-padding' in path.stem:
+            assert 512 % 14 and 'patch14' in backbone.model_name
 
 
 @pytest.mark.parametrize('path', NECKS, ids=lambda path: path.stem)
