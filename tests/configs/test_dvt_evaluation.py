@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.launch import default_work_dir, load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 
@@ -57,9 +57,9 @@ def test_own_statistics_are_for_backbones_that_have_others_and_cropping_for_thos
 def test_the_neck_is_the_one_that_the_denoiser_config_trains(path):
     cfg = load_config(str(path))
     neck, backbone = cfg.model.neck, cfg.model.backbone
-    folder, file = Path(neck.checkpoint).parts[-2:]
-    training = load_config(str(ROOT / f'configs/dvt/denoiser/{folder}.py'))
-    assert file == f'iter_{training.train_cfg.max_iters}.pth'
+    config = ROOT / f'configs/dvt/denoiser/{Path(neck.checkpoint).parts[-2]}.py'
+    training = load_config(str(config))
+    assert neck.checkpoint == f'{default_work_dir(str(config))}/iter_{training.train_cfg.max_iters}.pth'
     assert (training.model.neck.grid, training.model.neck.in_channels) == (neck.grid, neck.in_channels)
     assert training.train_dataloader.dataset.model_id == neck.features.model_id == backbone.model_name
     side, patch = (518, 14) if 'patch14' in backbone.model_name else (512, 16)
