@@ -67,7 +67,8 @@ def brief_options(cfg: Config) -> list[str]:
             options[f'{path}.warmup_iters'] = 1
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
             options |= {f'{path}.num': 2, f'{path}.steps': 2}
-        if path.startswith(LOADERS) or path.startswith('model.'):
+        # Depth is tested on whole images in one window; small ones would be many.
+        if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
             options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
     return [f'{key}={value}' for key, value in options.items()]
 

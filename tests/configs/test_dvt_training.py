@@ -1,9 +1,11 @@
 """Configs that train denoisers, distil them, and those of the demonstration."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.launch import default_work_dir, load_config
 from tests.configs.walk import brief_arguments, configs_below, train_and_test
 from tests.helpers.run import run_train
 from tests.methods.dvt.pair_files import write_pairs
@@ -52,3 +54,14 @@ def test_every_backbone_is_denoised_twice_and_distilled():
     assert len(names) == 7
     assert len(DENOISERS) == 14
     assert {path.stem.split('_')[0] for path in DISTILLED} == names
+
+
+@pytest.mark.parametrize(
+    'path', [*DISTILLED, *(path for path in DEMO if '-dvt_' in path.stem)], ids=lambda path: path.stem
+)
+def test_reads_the_denoiser_where_its_training_leaves_it(path):
+    neck = load_config(str(path)).model.neck
+    folder = path.parents[1] / ('demo' if path.parent.name == 'demo' else 'denoiser')
+    (config,) = folder.glob(f'{Path(neck.checkpoint).parts[-2]}.py')
+    iterations = load_config(str(config)).train_cfg.max_iters
+    assert neck.checkpoint == f'{default_work_dir(str(config))}/iter_{iterations}.pth'

@@ -40,9 +40,8 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from reprefine import __version__
-    from reprefine.methods.dvt import FeaturePairs
+    from reprefine.methods.dvt import FeaturePairs, Stage1, Stage1Config
     from reprefine.methods.dvt.run import check_disk, denoise_all, needed_bytes, read_names, shard
-    from reprefine.methods.dvt.stage1 import Stage1, Stage1Config
 
     cfg = load_config(args.config, args.cfg_options)
     changes = {'solver': args.solver, 'storage_dtype': args.dtype}

@@ -8,7 +8,7 @@ from reprefine.engine.errors import run_cli
 from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """example:
-  python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py cat.jpg dog.jpg --out strips
+  python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py cat.jpg --out out
 
 From left to right: the view; its raw and its denoised features, each as principal components, clusters, norm and
 similarity to the middle; components and norm of the shared artifact; norms of the true and the predicted residual;
@@ -35,10 +35,10 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     import torch
 
+    from reprefine.methods.dvt import Stage1, Stage1Config
     from reprefine.methods.dvt.data import read_image
     from reprefine.methods.dvt.panels import explained_views
     from reprefine.methods.dvt.plot import strip
-    from reprefine.methods.dvt.stage1 import Stage1, Stage1Config
     from reprefine.visualization.pictures import write_png
 
     cfg = load_config(args.config, args.cfg_options)

@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--denoiser', metavar='FILE', help='weights of a trained denoiser; without it: raw features')
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="instead of the config's")
     parser.add_argument('--clusters', type=int, default=8, metavar='K', help='groups of tokens (default: 8)')
-    parser.add_argument('--basis', type=Path, metavar='FILE.npz', help='also draw in these axes of colour')
+    parser.add_argument('--basis', type=Path, metavar='FILE.npz', help='draw by these axes of colour too')
     parser.add_argument('--save-basis', type=Path, metavar='FILE.npz', help='write the axes of the first frame')
     parser.add_argument('--fps', type=float, default=20, help='frames a second of the video (default: 20)')
     parser.add_argument('--device', help='where to compute (default: a GPU if there is one)')
@@ -54,8 +54,7 @@ def make_painter(args: argparse.Namespace):
     """Return what draws the frames."""
     import torch
 
-    from reprefine.methods.dvt import DVTDenoiser
-    from reprefine.methods.dvt.stage1 import Stage1, Stage1Config
+    from reprefine.methods.dvt import DVTDenoiser, Stage1, Stage1Config
     from reprefine.methods.dvt.video import FramePainter, load_basis
 
     settings = Stage1Config.from_config(load_config(args.config, args.cfg_options))

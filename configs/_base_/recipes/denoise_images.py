@@ -1,4 +1,4 @@
-# Per-image denoising; what each entry means: reprefine/methods/dvt/stage1.py.
+# Per-image denoising; what each entry means: reprefine/methods/dvt/settings.py.
 _base_ = '../reprefine.py'
 
 stage1 = dict(

@@ -10,8 +10,13 @@ model = dict(
     neck=dict(
         in_channels=768,
         grid=32,
-        features=dict(model_id=_base_.backbone.model_name),
-        checkpoint='work_dirs/vit-b-dino_denoiser_8xb8-100k_voc10k/iter_100000.pth',
+        features=dict(
+            model_id=_base_.backbone.model_name,
+            input_size=_base_.native.size,
+            mean=_base_.native.mean,
+            std=_base_.native.std,
+        ),
+        checkpoint='work_dirs/dvt/denoiser/vit-b-dino_denoiser_8xb8-100k_voc10k/iter_100000.pth',
     ),
     data_preprocessor=dict(mean=_base_.native.mean, std=_base_.native.std),
 )

@@ -6,6 +6,6 @@ model = dict(
         in_channels=768,
         grid=32,
         features=dict(model_id='deit3_base_patch16_224.fb_in1k'),
-        checkpoint='work_dirs/vit-b-deit3_denoiser_8xb8-100k_voc10k/iter_100000.pth',
+        checkpoint='work_dirs/dvt/denoiser/vit-b-deit3_denoiser_8xb8-100k_voc10k/iter_100000.pth',
     )
 )

@@ -6,6 +6,6 @@ model = dict(
         in_channels=768,
         grid=37,
         features=dict(model_id='vit_base_patch14_dinov2.lvd142m'),
-        checkpoint='work_dirs/vit-b-dinov2_denoiser_8xb8-100k_voc10k/iter_100000.pth',
+        checkpoint='work_dirs/dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k/iter_100000.pth',
     )
 )

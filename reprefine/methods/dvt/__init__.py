@@ -11,8 +11,9 @@ from .losses import FeatureLoss
 from .neck import DVTDenoiser
 from .pairs import FeaturePairDataset
 from .schedulers import DenoiserLR
+from .settings import Stage1Config
 from .solution import Solution
-from .stage1 import Stage1, Stage1Config, denoise_image
+from .stage1 import Stage1, denoise_image
 
 __all__ = [
     'ClosedForm',

@@ -17,6 +17,8 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 from reprefine.engine.rename import rename, weights_of
 
+from .files import first_difference
+
 OWN = 'neck.denoiser.'
 META = 'dvt'
 STUDENT = 'backbone.vit.'
@@ -92,12 +94,11 @@ def load_denoiser(denoiser: nn.Module, filename: str, features: Mapping[str, Any
     """
     checkpoint = read_checkpoint(filename)
     trained_on = checkpoint.get('meta', {}).get(META, {})
-    for key, value in (features or {}).items():
-        if key in trained_on and trained_on[key] != value:
-            raise UserError(
-                f'{filename} was trained on features with {key}={trained_on[key]}, not {value}; '
-                'take the denoiser of this backbone'
-            )
+    if difference := first_difference(trained_on, features or {}):
+        raise UserError(
+            f'{filename} was trained on features with {difference}; '
+            'take the denoiser of this backbone, and see that its images are prepared as in its training'
+        )
     fill_exactly(denoiser, denoiser_weights(checkpoint), filename, 'set grid and in_channels to those of the file')
 
 

@@ -1,7 +1,7 @@
 """Pairs of raw and denoised features on disk: what per-image denoising writes and the denoiser learns from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -128,15 +128,33 @@ class FeaturePairs:
         """
         meta = json.loads(json.dumps(meta))
         known = self.read_meta()
-        differing = [key for key in meta if key != 'version' and key in known and known[key] != meta[key]]
-        if differing:
-            key = differing[0]
+        made = {key: value for key, value in meta.items() if key != 'version'}
+        if difference := first_difference(known, made):
             raise UserError(
-                f'{self.root} holds features of {self.model_id} made with {key}={known[key]}, not {meta[key]}; '
-                'write to another folder'
+                f'{self.root} holds features of {self.model_id} made with {difference}; write to another folder'
             )
         with complete_file(self.meta_file) as partial:
             Path(partial).write_text(json.dumps(meta, indent=2) + '\n')
+
+
+def first_difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """Return the first entry of ``wanted`` that ``known`` has with another value, as ``key=known, not wanted``.
+
+    Entries that ``known`` lacks do not count, nor does whether a list is a tuple, or a side stands for both sides.
+
+    Args:
+        known: How features were made, as read from a file.
+        wanted: How they are to be.
+    """
+    for key, value in wanted.items():
+        if key in known and _plain(known[key], key) != _plain(value, key):
+            return f'{key}={known[key]}, not {value}'
+    return None
+
+
+def _plain(value: Any, key: str) -> Any:
+    value = json.loads(json.dumps(value))
+    return [value, value] if key == 'input_size' and isinstance(value, int) else value
 
 
 def _checked(name: str) -> str:

@@ -14,7 +14,7 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 
 from .data import prepare_image, read_image
-from .files import FeaturePairs
+from .files import FeaturePairs, first_difference
 
 
 @DATASETS.register_module()
@@ -34,7 +34,7 @@ class FeaturePairDataset(Dataset):
         image: Size and statistics with which images are loaded, arguments of :func:`~.data.prepare_image`.
 
     Raises:
-        UserError: If no pair is left, or the list does not exist.
+        UserError: If no pair is left, the list does not exist, or images are loaded in another way than the targets'.
     """
 
     metainfo: dict[str, Any] = {}
@@ -61,6 +61,19 @@ class FeaturePairDataset(Dataset):
                 'or point --data-root at them'
             )
         self.shape = self.pairs.denoised(self.names[0]).shape
+        if image_root is not None:
+            self._check_image()
+
+    def _check_image(self) -> None:
+        """Refuse to load images in another way than those that the targets come from."""
+        image = dict(self.image or {})
+        names = dict(size='input_size', mean='mean', std='std', interpolation='resize_interpolation')
+        wanted = {name: image[key] for key, name in names.items() if key in image}
+        if difference := first_difference(self.pairs.read_meta(), wanted):
+            raise UserError(
+                f'{self.pairs.meta_file}: the targets were made with {difference}; '
+                'load images as per-image denoising did (train_dataloader.dataset.image)'
+            )
 
     def _complete(self, names: Sequence[str]) -> list[str]:
         complete = [name for name in names if self.pairs.is_complete(name)]

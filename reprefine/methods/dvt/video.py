@@ -14,6 +14,7 @@ from reprefine.engine.errors import UserError
 from .data import prepare_image, read_image
 from .plot import CosineClusters, PcaBasis, enlarge, fit_pca, mosaic, pca_tile
 
+FIXED_LABELS = ('PCA, fixed basis', 'foreground PCA, fixed score')
 LABELS = ('frame', 'PCA', 'clusters', 'component 1', 'component 2', 'component 3', 'foreground PCA', 'norm')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
@@ -51,6 +52,19 @@ def softmax_norms(features: np.ndarray, temperature: float = 5.0) -> np.ndarray:
     return (share - share.min()) / max(float(np.ptp(share)), 1e-12)
 
 
+def front_score(features: np.ndarray, basis: PcaBasis) -> np.ndarray:
+    """Return a linear score of tokens ``[rows, columns]`` that is positive in the foreground.
+
+    It is how far the second component lies above the middle of its range, which often tells object from background.
+    With a basis that was fitted elsewhere it is the same score for all videos.
+
+    Args:
+        features: ``[rows, columns, C]``.
+        basis: Axes and ranges.
+    """
+    return features @ basis.axes[:, 1] - (basis.low[1] + basis.high[1]) / 2
+
+
 class FramePainter:
     """Draws the maps of frames; colours and groups are those of the first frame.
 
@@ -60,7 +74,8 @@ class FramePainter:
         size: Height and width of the frames as the network sees them.
         mean: Of its input, on the scale 0 to 255.
         std: Likewise.
-        basis: Axes of colour fitted elsewhere, drawn beside those of the first frame.
+        basis: Axes of colour fitted elsewhere; components and foreground by these are drawn beside those by the axes of
+            the first frame.
         clusters: Number of groups.
         device: Where to compute.
     """
@@ -83,7 +98,7 @@ class FramePainter:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the tiles."""
-        return LABELS if self.basis is None else (*LABELS, 'PCA, fixed basis')
+        return LABELS if self.basis is None else (*LABELS, *FIXED_LABELS)
 
     @torch.no_grad()
     def features(self, frame: np.ndarray) -> np.ndarray:
@@ -100,28 +115,27 @@ class FramePainter:
         if self.first is None:
             self.first = fit_pca(features)
             self.clusters = CosineClusters(features, self.count)
-            self.front = fit_pca(features, self._foreground(features))
+            bases = [basis for basis in (self.first, self.basis) if basis is not None]
+            self.fronts = [(basis, fit_pca(features, front_score(features, basis) > 0)) for basis in bases]
         colors = self.first.colors(features)
         grey = [self._tile(colors[..., index], 'gray') for index in range(3)]
-        front = pca_tile(features, self.size, self.front) * self._mask(features)
+        fronts = [self._front_tile(features, *front) for front in self.fronts]
         tiles = [
             enlarge(frame, self.size, smooth=True),
             pca_tile(features, self.size, self.first),
             self._tile(self.clusters(features), 'rainbow'),
             *grey,
-            front,
+            fronts[0],
             self._tile(softmax_norms(features), 'inferno'),
         ]
         if self.basis is not None:
-            tiles.append(pca_tile(features, self.size, self.basis))
+            tiles += [pca_tile(features, self.size, self.basis), fronts[1]]
         return mosaic([tiles], self.labels)
 
-    def _foreground(self, features: np.ndarray) -> np.ndarray:
-        """Return the tokens on the upper half of the second component, ``[rows, columns]``."""
-        return self.first.colors(features)[..., 1] > 0.5
-
-    def _mask(self, features: np.ndarray) -> np.ndarray:
-        return enlarge(self._foreground(features).astype(np.uint8), self.size)[..., None]
+    def _front_tile(self, features: np.ndarray, score: PcaBasis, colors: PcaBasis) -> np.ndarray:
+        """Draw the tokens whose score is positive, and black."""
+        mask = (front_score(features, score) > 0).astype(np.uint8)
+        return pca_tile(features, self.size, colors) * enlarge(mask, self.size)[..., None]
 
     def _tile(self, values: np.ndarray, colormap: str) -> np.ndarray:
         colors = colormaps[colormap](values)[..., :3]

@@ -10,9 +10,8 @@ import torch
 
 from reprefine import __version__
 from reprefine.engine.errors import UserError
-from reprefine.methods.dvt import FeaturePairs
+from reprefine.methods.dvt import FeaturePairs, Stage1, Stage1Config, denoise_image
 from reprefine.methods.dvt import run as runs
-from reprefine.methods.dvt.stage1 import Stage1, Stage1Config, denoise_image
 from tests.helpers.run_tool import run_tool
 
 CONFIG = """

@@ -109,14 +109,14 @@ def backbone() -> dict:
 
 
 def test_raw_features_computed_on_the_fly_are_those_of_the_backbone(tmp_path):
-    write_pairs(tmp_path, grid=(2, 3))
+    how = dict(size=(32, 48), mean=[128] * 3, std=[64] * 3)
+    write_pairs(tmp_path, grid=(2, 3), input_size=how['size'], mean=how['mean'], std=how['std'])
     rng = np.random.default_rng(0)
     (tmp_path / 'VOC2012').mkdir()
     for number in range(6):
         Image.fromarray(rng.integers(256, size=(40, 50, 3), dtype=np.uint8)).save(tmp_path / f'VOC2012/{number}.jpg')
     for file in (tmp_path / 'raw_features').rglob('*.npy'):
         file.unlink()
-    how = dict(size=(32, 48), mean=[128] * 3, std=[64] * 3)
     dataset = FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=how)
     assert len(dataset) == 6
     sample = dataset[0]
@@ -135,6 +135,24 @@ def test_raw_features_computed_on_the_fly_are_those_of_the_backbone(tmp_path):
     assert all(name.startswith('neck.') for name in model.state_dict())
     fresh = DenoiserTraining(NECK, backbone=backbone())
     assert not fresh.load_state_dict(model.state_dict(), strict=True).missing_keys
+
+
+@pytest.mark.parametrize(
+    ('changed', 'message'),
+    [
+        (dict(size=(48, 48)), r'input_size=\[32, 48\], not \(48, 48\)'),
+        (dict(mean=[127.5] * 3), r'mean=\[128, 128, 128\], not \[127.5, 127.5, 127.5\]'),
+        (dict(std=[1, 64, 64]), r'std=\[64, 64, 64\], not \[1, 64, 64\]'),
+        (dict(interpolation='bilinear'), 'resize_interpolation=bicubic, not bilinear'),
+    ],
+)
+def test_images_prepared_in_another_way_than_those_of_the_targets_are_refused(tmp_path, changed, message):
+    how = dict(size=(32, 48), mean=[128] * 3, std=[64] * 3)
+    meta = dict(input_size=how['size'], mean=how['mean'], std=how['std'], resize_interpolation='bicubic')
+    write_pairs(tmp_path, 2, grid=(2, 3), **meta)
+    with pytest.raises(UserError, match=f'the targets were made with {message}'):
+        FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=how | changed)
+    assert len(FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=how)) == 2
 
 
 @pytest.fixture(scope='module')
