@@ -12,6 +12,7 @@ from reprefine.methods.repfusion import plot
 from reprefine.methods.repfusion.histogram import FILE, STATS, TimestepHistogram, read_histogram
 from reprefine.methods.repfusion.plot import binned_share, plot_timesteps
 from reprefine.methods.repfusion.probe import linear_accuracy
+from reprefine.visualization import figures as figure_files
 from tests.helpers.run import ROOT
 from tests.helpers.run_tool import run_tool
 from tests.methods.repfusion.tiny import tiny_teacher
@@ -36,8 +37,8 @@ def made_run(folder, epochs, best, classes=2):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
-    figures, real = [], plot.save_figure
-    monkeypatch.setattr(plot, 'save_figure', lambda figure, path: (figures.append(figure), real(figure, path)))
+    figures, real = [], figure_files.save_figure
+    monkeypatch.setattr(figure_files, 'save_figure', lambda figure, path: (figures.append(figure), real(figure, path)))
     return figures
 
 

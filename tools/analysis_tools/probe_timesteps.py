@@ -44,7 +44,8 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.repfusion import probe as probing
     from reprefine.methods.repfusion.functional import check_timesteps
     from reprefine.methods.repfusion.histogram import read_histogram
-    from reprefine.methods.repfusion.plot import plot_probe, save_figure
+    from reprefine.methods.repfusion.plot import plot_probe
+    from reprefine.visualization.figures import save_figure
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     chosen = None if args.run is None else read_histogram(args.run).counts.sum(axis=0)

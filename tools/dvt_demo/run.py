@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reprefine.engine.errors import run_cli
-from reprefine.engine.jobs import Job, run_jobs
+from reprefine.engine.jobs import Job, jobs_parser, run_jobs
 
 EXAMPLE = """example:
   python tools/dvt_demo/run.py --seeds 5 --out work_dirs/dvt_demo
@@ -73,15 +73,7 @@ DENOISERS = (
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--seeds', type=int, default=5, help='number of repetitions of denoiser and probe')
-    parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    parser.add_argument(
-        '--out', type=Path, default=ROOT / 'work_dirs/dvt_demo', help='output folder; what is there is kept'
-    )
-    return parser
+    return jobs_parser(__doc__, EXAMPLE, ROOT / 'work_dirs/dvt_demo', ' of denoiser and probe')
 
 
 def step(name: str, script: str, arguments: list, out: Path, after: tuple[str, ...], product: Path) -> Job:

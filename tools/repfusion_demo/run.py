@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reprefine.engine.errors import run_cli
-from reprefine.engine.jobs import Job, run_jobs
+from reprefine.engine.jobs import Job, jobs_parser, run_jobs
 
 EXAMPLE = """example:
   python tools/repfusion_demo/run.py --seeds 5 --out work_dirs/repfusion_demo
@@ -57,15 +57,7 @@ SHARES = (Labels('1 %', 3, 100), Labels('10 %', 30, 40), Labels('100 %', None, 5
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--seeds', type=int, default=5, help='number of repetitions')
-    parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    parser.add_argument(
-        '--out', type=Path, default=ROOT / 'work_dirs/repfusion_demo', help='output folder; what is there is kept'
-    )
-    return parser
+    return jobs_parser(__doc__, EXAMPLE, ROOT / 'work_dirs/repfusion_demo')
 
 
 def train_job(name: str, config: str, folder: Path, epochs: int, options: list[str], after: tuple = ()) -> Job:

@@ -126,19 +126,6 @@ def plot_probe(
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure; the ending of the name tells the format.
-
-    Raises:
-        UserError: If the ending has no format.
-    """
-    try:
-        with complete_file(path) as partial:
-            figure.savefig(partial)
-    except ValueError as error:
-        raise UserError(f'{path} cannot be written: {error}') from error
-
-
 def write_stats(runs: Sequence[HistogramRun], path: Path) -> None:
     """Write run, epoch, all statistics and the timestep chosen most often as CSV."""
     with complete_file(path) as partial, open(partial, 'w', newline='') as file:
