@@ -42,14 +42,14 @@ def _child(root: Registry, *locations: str) -> Registry:
 
 
 MODELS = _child(roots.MODELS, 'methods', 'models', 'tasks')
-DATASETS = _child(roots.DATASETS, 'tasks')
+DATASETS = _child(roots.DATASETS, 'methods', 'tasks')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'tasks')
 TRANSFORMS = _child(roots.TRANSFORMS, 'tasks')
-METRICS = _child(roots.METRICS, 'tasks')
+METRICS = _child(roots.METRICS, 'methods', 'tasks')
 TASK_UTILS = _child(roots.TASK_UTILS, 'methods', 'tasks')
 HOOKS = _child(roots.HOOKS, 'engine.hooks', 'methods', 'tasks', 'visualization')
-PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'tasks')
-LOOPS = _child(roots.LOOPS, 'methods', 'tasks')
+PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'methods', 'tasks')
+LOOPS = _child(roots.LOOPS, 'engine.loops', 'methods', 'tasks')
 RUNNERS = _child(roots.RUNNERS, 'engine.runner')
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'engine.optim', 'methods')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'methods')

@@ -1,5 +1,6 @@
 """Running scripts that depend on each other, several at a time, with visible progress."""
 
+import argparse
 import multiprocessing
 import os
 import runpy
@@ -32,6 +33,24 @@ class Job:
     log: Path
     after: tuple[str, ...] = ()
     product: Path | None = None
+
+
+def jobs_parser(description: str, example: str, out: Path, repeated: str = '') -> argparse.ArgumentParser:
+    """Return a parser of ``--seeds``, ``--jobs`` and ``--out`` for a script that runs jobs.
+
+    Args:
+        description: What the script does.
+        example: Shown below the arguments.
+        out: Default output folder.
+        repeated: What a seed repeats, where that is not all.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--seeds', type=int, default=5, help=f'number of repetitions{repeated}')
+    parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
+    parser.add_argument('--out', type=Path, default=out, help='output folder; what is there is kept')
+    return parser
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, preload: Sequence[str] = ()) -> None:

@@ -15,6 +15,7 @@ from reprefine.registry import RUNNERS
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
 from .errors import UserError
 from .faults import name_unreadable_files
+from .pretrained import check_pretrained
 
 LOAD_FLOOR = 0.5
 
@@ -23,8 +24,9 @@ LOAD_FLOOR = 0.5
 class Runner(MMEngineRunner):
     """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
 
-    The top-level config key ``load_floor`` is the share of the model that a loaded checkpoint must fill, default 0.5.
-    Resuming and testing ask for the whole model.
+    The top-level config key ``load_floor`` is the share of the model that a loaded checkpoint must fill, default 0.5;
+    it also holds for parts of the model whose ``init_cfg`` takes a ``prefix`` out of a checkpoint. Resuming and testing
+    ask for the whole model.
     """
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -32,6 +34,12 @@ class Runner(MMEngineRunner):
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        if not self._resume:  # the weights of the run itself follow
+            with raise_together():
+                check_pretrained(self._bare_model(), self.cfg.get('load_floor', LOAD_FLOOR))
+        super()._init_model_weights()
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:

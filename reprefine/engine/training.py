@@ -86,7 +86,9 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError('--auto-scale-lr: the config names no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if args.amp:
-        if not torch.cuda.is_available():
-            print('--amp: there is no GPU, so the forward pass runs in bfloat16 on the CPU')
-        use_amp(cfg.optim_wrapper, torch.cuda.is_available())
+    on_gpu = torch.cuda.is_available()
+    asked = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
+    if not on_gpu and (args.amp or asked):
+        print(f'{"AmpOptimWrapper" if asked else "--amp"}: there is no GPU, so the forward pass runs in bfloat16')
+    if args.amp or (asked and not on_gpu):
+        use_amp(cfg.optim_wrapper, on_gpu)

@@ -12,7 +12,8 @@ class MobileNetV2CIFAR(MobileNetV2):
     """MobileNetV2 with a total stride of 8 instead of 32: the first convolution and the third stage keep the size.
 
     Args:
-        kwargs: What mmpretrain's ``MobileNetV2`` takes.
+        frozen_stages: Stages that do not learn, as in mmpretrain, which leaves the last convolution out; 8: it too.
+        kwargs: What else mmpretrain's ``MobileNetV2`` takes.
     """
 
     # Expansion, output channels, blocks, stride of each stage.
@@ -26,6 +27,12 @@ class MobileNetV2CIFAR(MobileNetV2):
         [6, 320, 1, 1],
     ]
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(self, frozen_stages: int = -1, **kwargs: Any):
+        self.freezes_last = frozen_stages == len(self.arch_settings) + 1
+        super().__init__(frozen_stages=frozen_stages - self.freezes_last, **kwargs)
         self.conv1.conv.stride = (1, 1)
+
+    def _freeze_stages(self) -> None:
+        super()._freeze_stages()
+        if self.freezes_last:
+            self.conv2.eval().requires_grad_(False)

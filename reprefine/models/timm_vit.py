@@ -13,6 +13,8 @@ from reprefine.registry import MODELS
 
 from .timm_weights import create_vit, load_file
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 def center_padding(size: int, multiple: int) -> tuple[int, int]:
     """Return the padding before and after that centres ``size`` pixels in the next multiple of ``multiple``."""
@@ -43,6 +45,10 @@ class TimmViT(BaseModule):
         pretrained: Have timm download the weights that belong to the name.
         checkpoint: File with weights that fill the whole model; goes before ``pretrained``.
         center_pad: Pad with zeros on all sides to multiples of the patch size.
+        crop_padding: Resample padded maps (bilinearly, to the same grid) so that they end where the image does.
+            Otherwise they span the padding too, as in published evaluations of frozen features.
+        norm: Statistics that the model sees. ``'imagenet'`` leaves images as they come, by convention normalised with
+            those of ImageNet; ``'native'`` takes such images to the statistics of the model's own training.
         model_args: Further arguments of timm's model, such as ``depth``.
 
     Raises:
@@ -61,6 +67,8 @@ class TimmViT(BaseModule):
         pretrained: bool = False,
         checkpoint: str | None = None,
         center_pad: bool = True,
+        crop_padding: bool = False,
+        norm: str = 'imagenet',
         model_args: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -73,6 +81,7 @@ class TimmViT(BaseModule):
         self.pretrained = pretrained
         self.checkpoint = checkpoint
         self.center_pad = center_pad
+        self.crop_padding = crop_padding
         self.vit = create_vit(model_name, **self.model_args)
         self._check_outputs()
         self.patch_size = self.vit.patch_embed.patch_size[0]
@@ -81,6 +90,7 @@ class TimmViT(BaseModule):
         # Lifts the demand that patches tile the image; the position table keeps its own grid.
         self.vit.patch_embed.img_size = None
         self.vit.requires_grad_(not frozen)
+        self._set_norm(norm)
         self.train()
 
     def _check_outputs(self) -> None:
@@ -88,6 +98,18 @@ class TimmViT(BaseModule):
             raise UserError(f'TimmViT: {self.model_name} has no class token; set with_cls_token=False')
         if self.final_norm and isinstance(self.vit.norm, torch.nn.Identity):
             raise UserError(f'TimmViT: {self.model_name} has no norm after its last block; set final_norm=False')
+
+    def _set_norm(self, norm: str) -> None:
+        """Prepare the step from ImageNet's statistics to the model's own."""
+        if norm not in ('imagenet', 'native'):
+            raise UserError(f"TimmViT: norm is 'imagenet' or 'native', not {norm!r}")
+        mean, std, own_mean, own_std = (
+            torch.tensor(values)[:, None, None]
+            for values in (IMAGENET_MEAN, IMAGENET_STD, self.vit.pretrained_cfg['mean'], self.vit.pretrained_cfg['std'])
+        )
+        self.renormalizes = norm == 'native' and not (torch.equal(mean, own_mean) and torch.equal(std, own_std))
+        self.register_buffer('_norm_scale', std / own_std, persistent=False)
+        self.register_buffer('_norm_shift', (mean - own_mean) / own_std, persistent=False)
 
     def init_weights(self) -> None:
         """Load what ``checkpoint`` or ``pretrained`` name; with neither, the random weights stay.
@@ -116,6 +138,8 @@ class TimmViT(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
         """Return the patch features of ``x``, shape (B, 3, H, W), as the class describes."""
         height, width = x.shape[-2:]
+        if self.renormalizes:
+            x = x * self._norm_scale + self._norm_shift
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             outputs = self.vit.forward_intermediates(
                 F.pad(x, (*self._padding(width), *self._padding(height))),
@@ -128,8 +152,29 @@ class TimmViT(BaseModule):
             )
         grid = self.grid_size(height, width)
         if self.with_cls_token:
-            return tuple((_to_map(tokens, grid), prefix[:, 0]) for tokens, prefix in outputs)
-        return tuple(_to_map(tokens, grid) for tokens in outputs)
+            return tuple((self._crop(_to_map(tokens, grid), x), prefix[:, 0]) for tokens, prefix in outputs)
+        return tuple(self._crop(_to_map(tokens, grid), x) for tokens in outputs)
+
+    def _crop(self, features: Tensor, images: Tensor) -> Tensor:
+        """Resample a map ``[B, C, h, w]`` onto the unpadded images along the axes that were padded."""
+        paddings = [self._padding(size)[0] + self._padding(size)[1] for size in images.shape[-2:]]
+        if not self.crop_padding or not any(paddings):
+            return features
+        lines = [
+            self._cell_centers(size, count) for size, count in zip(images.shape[-2:], features.shape[-2:], strict=True)
+        ]
+        rows, columns = (line.to(features) for line in lines)
+        points = torch.stack(torch.meshgrid(columns, rows, indexing='xy'), -1).expand(len(features), -1, -1, -1)
+        return F.grid_sample(features, points, padding_mode='border', align_corners=False)
+
+    def _cell_centers(self, size: int, count: int) -> Tensor:
+        """Return where ``count`` equal cells of ``size`` pixels have their centres on the map, from -1 to 1."""
+        cells = torch.arange(count) + 0.5
+        before, after = self._padding(size)
+        if before + after:
+            pixels = before + cells * size / count
+            cells = (pixels - self.patch_size / 2) / self.stride + 0.5
+        return 2 * cells / count - 1
 
 
 def _to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

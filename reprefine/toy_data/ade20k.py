@@ -1,10 +1,12 @@
 """ADE20K's scene parsing benchmark: bands of stuff as ground, digits as things."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from rich.progress import track
 
 from .ade_classes import CLASSES
 from .image_files import save_jpeg, save_png
@@ -46,17 +48,19 @@ class Picture(NamedTuple):
     classes: np.ndarray
 
 
-def write(folder: Path, rng: np.random.Generator) -> None:
+def write(folder: Path, rng: np.random.Generator, sizes: Mapping[str, int] | None = None) -> None:
     """Write the data set.
 
     Args:
         folder: Folder to create.
         rng: Source of all content.
+        sizes: Number of scenes of each split, if not that of :data:`SPLITS`; a bar then shows how far it is.
     """
     categories, pixels, images = [], np.zeros(len(CLASSES) + 1, int), {}
     for split, (title, count) in SPLITS.items():
         images[split] = np.zeros_like(pixels)
-        for number in range(1, count + 1):
+        numbers = range(1, (sizes[split] if sizes else count) + 1)
+        for number in track(numbers, description=split, disable=not sizes):
             name = f'ADE_{title}_{number:08}'
             picture = _draw(rng)
             save_jpeg(folder / 'images' / split / f'{name}.jpg', picture.image)

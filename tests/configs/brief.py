@@ -1,6 +1,10 @@
 """Options that make any config of the tree a run of two iterations, with small images and nothing downloaded."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +44,17 @@ def brief_options(cfg: Config) -> list[str]:
             options |= _without_download(path, node)
             if node.get('type') == 'reprefine.TimmViT':
                 options[f'{path}.model_args.depth'] = 1
+            if node.get('type') in ('reprefine.DVTDenoiser', 'reprefine.TimmViT') and node.get('checkpoint'):
+                options[f'{path}.checkpoint'] = None
             if node.get('type') == 'reprefine.PDResNet':
                 # With fixed statistics and no pretrained weights the sums of its branches would grow without bound.
                 options[f'{path}.zero_init_residual'] = True
             if node.get('type') == 'reprefine.SplitBN':
                 options[f'{path}.num_splits'] = 2
+            if node.get('type') == 'reprefine.DiffusionTeacher':
+                options |= _tiny_teacher(path, node)
+            if 'block_out_channels' in node:
+                options |= _tiny_unet(path, node)
             if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
                 options[f'{path}.num_layers'] = 1
         if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
@@ -53,7 +63,12 @@ def brief_options(cfg: Config) -> list[str]:
                 options[f'{path}.num'] = 16
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.DenoisePhaseHook':
             options |= {f'{path}.by': 'iter', f'{path}.phase_length': 1}  # one iteration of each phase
-        if path.startswith(LOADERS) or path.startswith('model.'):
+        if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.RLTimestepSelectorHook':
+            options[f'{path}.warmup_iters'] = 1
+        if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
+            options |= {f'{path}.num': 2, f'{path}.steps': 2}
+        # Depth is tested on whole images in one window; small ones would be many.
+        if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
             options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
     return [f'{key}={value}' for key, value in options.items()]
 
@@ -81,6 +96,28 @@ def _small_contrast(cfg: Config) -> dict[str, Any]:
         options |= {f'model.backbone.{part}_channels': 16 for part in ('stem', 'base')}
         options |= {'model.neck.in_channels': 512, 'train_dataloader.dataset.pipeline.1.transforms.0.0.scale': 64}
     return options
+
+
+def _tiny_unet(path: str, node: Mapping) -> dict[str, Any]:
+    narrow = dict(block_out_channels=[8] * len(node['block_out_channels']), norm_num_groups=4, layers_per_block=1)
+    return {f'{path}.{key}': value for key, value in narrow.items()}
+
+
+def _tiny_teacher(path: str, node: Mapping) -> dict[str, Any]:
+    # Not conditioned on classes, whatever the teacher of the config is.
+    layers = [['mid_block.resnets.1.conv2', 16] for _ in node['layers']]
+    return {f'{path}.source': tiny_teacher_folder(), f'{path}.layers': layers, f'{path}.label_map': None}
+
+
+@cache
+def tiny_teacher_folder() -> str:
+    """Write a diffusion model with random weights as diffusers does, and return its folder."""
+    from tests.methods.repfusion.tiny import tiny_teacher
+
+    folder = tempfile.mkdtemp(prefix='tiny_teacher_')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny_teacher().unet.save_pretrained(folder)
+    return folder
 
 
 def _without_download(path: str, node: Mapping) -> dict[str, Any]:

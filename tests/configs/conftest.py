@@ -1,9 +1,19 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from mmengine.config import utils
 
 from reprefine.toy_data import SETS, make_toy_data
+
+
+@pytest.fixture(scope='session', autouse=True)
+def metafiles_are_parsed_once() -> Iterator[None]:
+    """mmengine looks through all metafiles of a host library for every base that a config takes from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, 'load', cache(utils.load))
+        yield
 
 
 @pytest.fixture(scope='session')
@@ -12,7 +22,10 @@ def toy_folder(tmp_path_factory) -> Callable[[list[str]], Path]:
     out = tmp_path_factory.mktemp('toy')
 
     def folder(data_roots: list[str]) -> Path:
-        relative = [Path(root).relative_to('data') for root in data_roots]
+        # Any folder of pictures will do where a config names none of its own.
+        relative = [Path(root).relative_to('data') for root in data_roots if root != 'data/images']
+        if not relative:
+            return folder(['data/celebamask-hq']) / 'CelebA-HQ-img'
         make_toy_data(
             out, only=[name for name, toy in SETS.items() if any(path.is_relative_to(toy.folder) for path in relative)]
         )

@@ -17,3 +17,13 @@ def test_total_stride_is_eight(size):
 def test_parameters_are_those_of_the_host():
     ours, hosts = MobileNetV2CIFAR().state_dict(), MobileNetV2().state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in hosts.items()}
+
+
+def test_all_stages_can_be_frozen():
+    model = MobileNetV2CIFAR(frozen_stages=8, norm_eval=True)
+    model.train()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    partly = MobileNetV2CIFAR(frozen_stages=7)
+    partly.train()
+    assert {name.split('.')[0] for name, p in partly.named_parameters() if p.requires_grad} == {'conv2'}

@@ -90,6 +90,34 @@ def test_padding_adds_zeros_on_all_sides():
     assert torch.equal(model(F.pad(x, (5, 6, 6, 6)))[0], features)
 
 
+@pytest.mark.parametrize('stride', [14, 7])
+def test_cropped_maps_end_where_the_image_does(stride):
+    """A map that is linear in the padded image's pixels is, cropped, the same function at the image's own cells."""
+    model = TimmViT(DINOV2_REG, stride=stride, crop_padding=True, model_args=dict(depth=1))
+    height, width = 112 - 6, 140  # 3 pixels above and below, none beside
+    rows, columns = model.grid_size(height, width)
+    centers = torch.arange(rows) * stride + 7.0 - 3
+    linear = (centers[:, None] + 1000 * torch.arange(columns))[None, None].float()
+    cropped = model._crop(linear, torch.zeros(1, 3, height, width))
+    expected = ((torch.arange(rows) + 0.5) * height / rows).clamp(centers[0], centers[-1])
+    assert max_difference(cropped, (expected[:, None] + 1000 * torch.arange(columns))[None, None]) < 1e-2
+    assert torch.equal(model._crop(linear, torch.zeros(1, 3, 112, 140)), linear)
+
+
+def test_native_statistics_are_those_of_the_training():
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    clip = 'vit_base_patch16_clip_384.laion2b_ft_in12k_in1k'
+    pixels = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    x = (pixels - mean[:, None, None]) / std[:, None, None]
+    known = timm.get_pretrained_cfg(clip)
+    own = (pixels - torch.tensor(known.mean)[:, None, None]) / torch.tensor(known.std)[:, None, None]
+    plain, native = tiny(clip), tiny(clip, norm='native')
+    assert max_difference(native(x)[0], plain(own)[0]) < 1e-4
+    assert max_difference(native(x)[0], plain(x)[0]) > 1e-2
+    assert torch.equal(tiny(DINOV2_REG, norm='native')(images(28, 28))[0], tiny(DINOV2_REG)(images(28, 28))[0])
+    assert not any('norm_s' in key for key in native.state_dict())
+
+
 @pytest.mark.parametrize(('stride', 'grid'), [(7, (6, 9)), (5, (8, 12)), (14, (3, 5)), (None, (3, 5))])
 def test_stride_moves_the_patches(stride, grid):
     """With blocks that pass tokens on, the map is the normed projection of each patch."""
@@ -215,6 +243,7 @@ def test_failed_download_names_the_remedy(monkeypatch):
         ('swin_tiny_patch4_window7_224', {}, 'is a SwinTransformer'),
         ('vit_tiny_patch16_224', dict(model_args=dict(TINY, class_token=False, global_pool='')), 'has no class token'),
         ('vit_tiny_patch16_224', dict(model_args=dict(TINY, global_pool='avg')), 'set final_norm=False'),
+        ('vit_tiny_patch16_224', dict(norm='clip'), "norm is 'imagenet' or 'native'"),
     ],
 )
 def test_unfit_model_is_refused(name, kwargs, message):

@@ -10,6 +10,7 @@ from PIL import Image
 from reprefine.methods.feature_transform import plot
 from reprefine.methods.feature_transform.plot import Style, curve, plot_lines, plot_waterfall, smoothed
 from reprefine.methods.feature_transform.score_files import ScoreRun, read_run, write_block
+from reprefine.visualization import figures as figure_files
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'analysis_tools/plot_score_stats.py'
@@ -29,8 +30,8 @@ def made_run(folder, epochs, length=10):
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    real = plot.save_figure
-    monkeypatch.setattr(plot, 'save_figure', lambda figure, path: (figures.append(figure), real(figure, path)))
+    real = figure_files.save_figure
+    monkeypatch.setattr(figure_files, 'save_figure', lambda figure, path: (figures.append(figure), real(figure, path)))
     return figures
 
 

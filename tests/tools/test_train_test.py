@@ -74,14 +74,15 @@ def test_no_validate_and_auto_scale_lr(tmp_path):
     assert checkpoint['optimizer']['param_groups'][0]['lr'] == pytest.approx(1e-3)
 
 
-def test_amp_without_a_gpu_trains_in_bfloat16(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('flags', [['--amp'], []], ids=['flag', 'config'])
+def test_amp_without_a_gpu_trains_in_bfloat16(tmp_path, monkeypatch, capsys, flags):
     """Options of mmengine's GPU wrapper in the config do not matter; the weights stay float32."""
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     products = set()
     linear = torch.nn.functional.linear
     monkeypatch.setattr('torch.nn.functional.linear', lambda *args: products.add((y := linear(*args)).dtype) or y)
     options = ('optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale=dynamic', 'train_cfg.max_epochs=1')
-    assert train_digits(tmp_path, '--amp', '--no-validate', '--cfg-options', *options) == 0
+    assert train_digits(tmp_path, *flags, '--no-validate', '--cfg-options', *options) == 0
     assert 'there is no GPU, so the forward pass runs in bfloat16' in capsys.readouterr().out
     assert products == {torch.bfloat16}
     state_dict = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['state_dict']

@@ -42,8 +42,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Read the runs, draw and write."""
-    from reprefine.methods.feature_transform.plot import Style, plot_lines, plot_waterfall, save_figure, write_csv
+    from reprefine.methods.feature_transform.plot import Style, plot_lines, plot_waterfall, write_csv
     from reprefine.methods.feature_transform.score_files import read_run
+    from reprefine.visualization.figures import save_figure
 
     runs = [read_run(folder) for folder in args.runs]
     if args.names:

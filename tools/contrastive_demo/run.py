@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reprefine.engine.errors import run_cli
-from reprefine.engine.jobs import Job, run_jobs
+from reprefine.engine.jobs import Job, jobs_parser, run_jobs
 
 EXAMPLE = """example:
   python tools/contrastive_demo/run.py --seeds 5 --out work_dirs/contrastive_demo
@@ -59,15 +59,7 @@ VARIANTS = (MOCO, FT, UNTRAINED)
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--seeds', type=int, default=5, help='number of repetitions')
-    parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    parser.add_argument(
-        '--out', type=Path, default=ROOT / 'work_dirs/contrastive_demo', help='output folder; what is there is kept'
-    )
-    return parser
+    return jobs_parser(__doc__, EXAMPLE, ROOT / 'work_dirs/contrastive_demo')
 
 
 def jobs_of(variant: Variant, seed: int, out: Path) -> list[Job]:

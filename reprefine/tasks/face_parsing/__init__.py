@@ -2,6 +2,7 @@
 
 from .dataset import CelebAMaskHQ
 from .hooks import FaceVisualizationHook
+from .images import CelebAHQImages
 from .transforms import RandomFaceFlip, ResizeToMask
 
-__all__ = ['CelebAMaskHQ', 'FaceVisualizationHook', 'RandomFaceFlip', 'ResizeToMask']
+__all__ = ['CelebAHQImages', 'CelebAMaskHQ', 'FaceVisualizationHook', 'RandomFaceFlip', 'ResizeToMask']

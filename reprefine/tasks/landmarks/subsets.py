@@ -50,6 +50,8 @@ def evaluate_subsets(
     for subset in SUBSETS:
         # mmengine keeps loggers and visualizers by name: the runs of one process would share them.
         own = {'experiment_name': f'wflw_{subset}', 'visualizer.name': f'wflw_{subset}'}
+        # Workers that outlive their run would be ended by the garbage collector, at the expense of the next run.
+        own['test_dataloader.persistent_workers'] = False
         file = {'test_dataloader.dataset.ann_file': annotation_file(subset)}
         args.cfg_options = {**(cfg_options or {}), **own, **file}
         results[subset] = test(args)

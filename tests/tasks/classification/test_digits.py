@@ -85,3 +85,20 @@ def test_model_selection_and_test_use_different_images():
     cfg = Config.fromfile(DIGITS)
     assert cfg.val_dataloader.dataset.split == 'val'
     assert cfg.test_dataloader.dataset.split == 'test'
+
+
+def test_some_images_of_each_class_are_drawn_by_their_own_seed():
+    few, again, other = (
+        SmallDigits('digits', 'train', per_class=3, subset_seed=seed, indices=None) for seed in (0, 0, 1)
+    )
+    assert np.bincount(labels(few)).tolist() == [3] * 10
+    assert np.array_equal(images(few), images(again))
+    assert not np.array_equal(images(few), images(other))
+    pool = {image.tobytes() for image in images(SmallDigits('digits', 'train'))}
+    assert all(image.tobytes() in pool for image in images(few))
+
+
+def test_a_class_smaller_than_asked_for_is_taken_whole():
+    assert digits.draw_per_class([0, 0, 1, 1, 1], 3, seed=4) == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match='leaves no images'):
+        SmallDigits('digits', 'train', per_class=0)

@@ -1,0 +1,19 @@
+# Training of the denoiser as the paper's tables had it: 6.4 million samples; batch size for 8 GPUs, on one take 64.
+_base_ = '../runtime.py'
+
+model = dict(type='reprefine.DenoiserTraining', neck=dict(type='reprefine.DVTDenoiser'))
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(type='reprefine.FeaturePairDataset', data_root='data/dvt'),
+)
+# The peak is 2e-4 * sqrt(batch size / 256).
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-5))
+param_scheduler = [dict(type='reprefine.DenoiserLR', total=100000)]
+train_cfg = dict(type='reprefine.SeekingIterLoop', max_iters=100000)
+log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000), logger=dict(interval=100))
+custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DenoiserPictureHook', interval=5000)]

@@ -1,0 +1,11 @@
+# The denoiser of the small ViT, on a processor.
+_base_ = '../../_base_/recipes/dvt_denoiser_8xb8-100k.py'
+
+model = dict(neck=dict(in_channels=96, num_heads=3, grid=16))
+train_dataloader = dict(
+    batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(model_id='vit_tiny_patch16_224')
+)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [dict(type='reprefine.DenoiserLR', total=300)]
+train_cfg = dict(max_iters=300)
+default_hooks = dict(checkpoint=dict(interval=150))

@@ -1,0 +1,4 @@
+_base_ = '../../_base_/recipes/dvt_denoiser_8xb16-50k.py'
+
+model = dict(neck=dict(in_channels=768, grid=37))
+train_dataloader = dict(dataset=dict(model_id='vit_base_patch14_reg4_dinov2.lvd142m'))

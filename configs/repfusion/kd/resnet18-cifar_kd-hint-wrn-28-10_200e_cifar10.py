@@ -1,0 +1,3 @@
+_base_ = './resnet18-cifar_kd-logits-wrn-28-10_200e_cifar10.py'
+
+model = dict(kd=dict(_delete_=True, type='reprefine.HintKD', teacher_channels=640, student_channels=512))

@@ -1,0 +1,83 @@
+"""Features whose content and position pattern are known, to measure how well denoising tells them apart."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .functional import DRAWS, crop_views, view_coords, whole_view
+
+
+@dataclass(frozen=True)
+class SyntheticViews:
+    """Features ``y = F + G`` of the views of an image of no pixels.
+
+    Attributes:
+        features: ``[V, K, K, C]``; the last view is the whole image.
+        coords: Coordinates that a fit is told, ``[V, K, K, 2]``.
+        semantics: True ``F`` at the tokens of the whole view, ``[K, K, C]``.
+        artifact: True ``G``, ``[K, K, C]``.
+    """
+
+    features: Tensor
+    coords: Tensor
+    semantics: Tensor
+    artifact: Tensor
+
+
+def smooth_function(channels: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """Return a function of coordinates ``[..., 2]``: in each channel six plane waves, of variance 1 together.
+
+    Angular frequencies are N(0, 4^2) radians per image width along each axis.
+    """
+    frequency = 4 * torch.randn(6, 2, channels, generator=generator)
+    phase = 2 * math.pi * torch.rand(6, channels, generator=generator)
+
+    def function(coords: Tensor) -> Tensor:
+        waves = torch.einsum('...a,kac->...kc', coords, frequency) + phase
+        return math.sqrt(2 / 6) * waves.cos().sum(-2)
+
+    return function
+
+
+def synthetic_views(
+    generator: torch.Generator,
+    channels: int = 32,
+    grid: int = 16,
+    num_views: int = 64,
+    mode: str = 'center',
+    outliers: float = 0.0,
+    noise: float = 0.0,
+) -> SyntheticViews:
+    """Draw features of random crops and of the whole image.
+
+    Args:
+        generator: Source of all random numbers.
+        channels: C.
+        grid: K, tokens along an axis.
+        num_views: Crops, besides the whole image.
+        mode: Coordinates that a fit is told; the features are made at the true centres of the tokens.
+        outliers: Share of tokens to which 4 times one fixed Gaussian vector is added.
+        noise: Standard deviation of independent noise.
+    """
+    size, patch = (grid * 16, grid * 16), 16
+    draws = torch.rand(num_views, DRAWS, generator=generator, dtype=torch.float64)
+    views = torch.cat([crop_views(draws, size), whole_view(size)])
+    centers = view_coords(views, size, patch, patch, 'center')
+    function = smooth_function(channels, generator)
+    artifact = torch.randn(grid, grid, channels, generator=generator)
+    features = torch.stack([function(view) + artifact for view in centers])  # all at once would not fit
+    gross = torch.rand(features.shape[:3], generator=generator) < outliers
+    features[gross] += 4 * torch.randn(channels, generator=generator)
+    if noise:
+        features += noise * torch.randn(features.shape, generator=generator)
+    coords = view_coords(views, size, patch, patch, mode)
+    return SyntheticViews(features, coords, function(centers[-1]), artifact)
+
+
+def centred_correlation(estimate: Tensor, truth: Tensor) -> float:
+    """Return the correlation of maps ``[rows, columns, C]`` after each channel's mean is taken off."""
+    pair = [(values - values.mean((0, 1))).flatten().double() for values in (estimate, truth)]
+    return float(torch.corrcoef(torch.stack(pair))[0, 1])

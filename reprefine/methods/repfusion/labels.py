@@ -1,0 +1,65 @@
+"""Classes of images: those of the samples, and those that a conditioned teacher calls them by."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reprefine.engine.errors import UserError
+
+from .functional import map_labels
+
+
+def labels_of(data_samples: list | None, device: torch.device) -> Tensor | None:
+    """Return the classes ``[N]`` of the samples, None if they have none."""
+    if not data_samples or not all('gt_label' in sample for sample in data_samples):
+        return None
+    return torch.cat([sample.gt_label for sample in data_samples]).to(device)
+
+
+def label_table(label_map: Sequence[int] | str | None, classes: int) -> Tensor:
+    """Return the teacher's class ``[K]`` of each of the data set's ``K`` classes.
+
+    Args:
+        label_map: The classes themselves, ``'identity'``, or a file for :func:`imagenet_indices`.
+        classes: Number of the teacher's classes.
+
+    Raises:
+        UserError: If there is none, or it names a class that the teacher does not have.
+    """
+    if label_map is None:
+        raise UserError(
+            f'the teacher is conditioned on {classes} classes: give label_map, its class for each of the data set'
+        )
+    if isinstance(label_map, str):
+        label_map = list(range(classes)) if label_map == 'identity' else imagenet_indices(label_map)
+    if not all(0 <= label < classes for label in label_map):
+        raise UserError(f'label_map names a class outside 0..{classes - 1}, those of the teacher')
+    return torch.tensor(list(label_map))
+
+
+def check_labels(labels: Tensor | None, classes: int) -> None:
+    """Require labels ``[N]`` below a number of classes; -1 stands for an image without one.
+
+    Raises:
+        UserError: If they are not.
+    """
+    if labels is None or labels.min() < 0:
+        raise UserError('the teacher is conditioned on classes, but the data have no labels: use one that is not')
+    if labels.max() >= classes:
+        raise UserError(f'label {labels.max()} of the data set is not in label_map, which has {classes} classes')
+
+
+def imagenet_indices(wnids: str | Path) -> list[int]:
+    """Return the ImageNet-1k class of each WordNet id in a file of one id a line, the ids taken in sorted order.
+
+    Raises:
+        UserError: If the file is missing or names another class.
+    """
+    from timm.data import ImageNetInfo
+
+    path = Path(wnids)
+    if not path.is_file():
+        raise UserError(f'label_map: {wnids} is no file of WordNet ids; give one, a list of classes, or identity')
+    return map_labels(path.read_text().split(), ImageNetInfo().label_names())

@@ -1,0 +1,97 @@
+"""Both solvers on features whose content and pattern are known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reprefine.methods.dvt.closed_form import ClosedForm, ClosedFormConfig
+from reprefine.methods.dvt.fit import PROFILES, fit_fields
+from reprefine.methods.dvt.synthetic import centred_correlation, synthetic_views
+
+
+@pytest.fixture(scope='module')
+def clean():
+    return synthetic_views(torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope='module')
+def outliers():
+    return synthetic_views(torch.Generator().manual_seed(0), outliers=0.02)
+
+
+def correlations(data, solution):
+    content = centred_correlation(solution.semantics(data.coords[-1]), data.semantics)
+    return content, centred_correlation(solution.artifact, data.artifact)
+
+
+def fit(data, **changes):
+    return fit_fields([data.features], [data.coords], [1], replace(PROFILES['cpu'], **changes)).solution(0)
+
+
+def test_features_themselves_are_far_from_the_content(clean):
+    assert centred_correlation(clean.features[-1], clean.semantics) == pytest.approx(0.67, abs=0.05)
+    assert clean.semantics.var().item() == pytest.approx(1, abs=0.3)
+
+
+def test_field_recovers_content_and_pattern(clean):
+    """And without the pattern it does not."""
+    content, pattern = correlations(clean, fit(clean))
+    assert content >= 0.98
+    assert pattern >= 0.99
+    without, _ = correlations(clean, fit(clean, disable_artifact=True))
+    assert without <= 0.93
+    assert without <= content - 0.05
+
+
+def test_field_stands_outliers(outliers):
+    assert correlations(outliers, fit(outliers))[0] >= 0.97
+
+
+@pytest.mark.parametrize('mode', ['center', 'endpoint'])
+def test_closed_form_recovers_content_and_pattern(mode):
+    data = synthetic_views(torch.Generator().manual_seed(0), mode=mode)
+    content, pattern = correlations(data, ClosedForm(data.coords).fit(data.features))
+    assert content >= 0.998
+    assert pattern >= 0.999
+
+
+def closed_form(data, **settings):
+    return ClosedForm(data.coords, ClosedFormConfig(**settings)).fit(data.features)
+
+
+def test_closed_form_needs_the_pattern(clean):
+    """Without it a flexible grid takes it for content, as the field does; a smooth one averages most of it away."""
+    whole = closed_form(clean)
+    content, _ = correlations(clean, whole)
+    without, _ = correlations(clean, closed_form(clean, smoothness=whole.smoothness, disable_artifact=True))
+    assert without <= 0.93
+    assert without <= content - 0.05
+    chosen = closed_form(clean, disable_artifact=True)
+    assert not chosen.artifact.any()
+    assert 1 - correlations(clean, chosen)[0] > 50 * (1 - content)
+
+
+def test_closed_form_invents_no_pattern(clean):
+    without = ClosedForm(clean.coords).fit(clean.features - clean.artifact)
+    assert without.artifact.square().mean() < 1e-3
+
+
+def test_closed_form_stands_outliers(outliers):
+    """One pass of new weights mends what plain least squares suffers."""
+    plain = correlations(outliers, ClosedForm(outliers.coords, ClosedFormConfig(reweight=0)).fit(outliers.features))
+    robust = correlations(outliers, ClosedForm(outliers.coords).fit(outliers.features))
+    assert robust[0] >= 0.998
+    assert robust[1] >= 0.999
+    assert min(robust[0] - plain[0], robust[1] - plain[1]) > 0.001
+
+
+def test_closed_form_stands_noise():
+    data = synthetic_views(torch.Generator().manual_seed(0), noise=0.3)
+    chosen = ClosedForm(data.coords).fit(data.features)
+    assert correlations(data, chosen)[0] >= 0.997
+    errors = {}
+    for value in (1e-3, 1e3):
+        fixed = ClosedForm(data.coords, ClosedFormConfig(smoothness=value)).fit(data.features)
+        errors[value] = correlations(data, fixed)[0]
+    assert max(errors.values()) < correlations(data, chosen)[0]

@@ -1,0 +1,189 @@
+"""From images to stored features: the API and the tool."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from reprefine import __version__
+from reprefine.engine.errors import UserError
+from reprefine.methods.dvt import FeaturePairs, Stage1, Stage1Config, denoise_image
+from reprefine.methods.dvt import run as runs
+from tests.helpers.run_tool import run_tool
+
+CONFIG = """
+backbone = dict(type='reprefine.TimmViT', model_name='vit_tiny_patch16_224', img_size=32, stride={stride},
+                model_args=dict(depth=2, embed_dim=48, num_heads=3))
+native = dict(size=(32, 48), mean=[120.0] * 3, std=[60.0] * 3)
+stage1 = dict(num_views=6, profile='cpu', solver='closed-form', storage_dtype='float32',
+              field=dict(iterations=8, batch_tokens=32, encoding=dict(n_levels=2, max_resolution=20)))
+custom_imports = dict(imports=['reprefine'])
+"""
+NAMES = [f'a/{index}.png' for index in range(5)]
+
+
+@pytest.fixture
+def root(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        file = tmp_path / 'images' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), cv2.resize(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8), (70, 50)))
+    (tmp_path / 'config.py').write_text(CONFIG.format(stride=None))
+    return tmp_path
+
+
+def denoise(root, *arguments, out='out', solver='closed-form'):
+    torch.manual_seed(0)  # the network's weights are random
+    options = ['--data-root', root / 'images', '--out', root / out, '--solver', solver, '--device', 'cpu']
+    return run_tool('dvt/denoise_images.py', root / 'config.py', *options, *arguments)
+
+
+def pairs(root, out='out'):
+    return FeaturePairs(root / out, 'vit_tiny_patch16_224')
+
+
+@pytest.mark.parametrize('solver', ['closed-form', 'field'])
+def test_tool_stores_what_the_api_gives(root, solver):
+    assert denoise(root, solver=solver) == 0
+    assert pairs(root).names == NAMES
+    torch.manual_seed(0)
+    stage1 = Stage1(Stage1Config.from_config(_config(root), solver=solver))
+    file = str(root / 'images' / NAMES[1])
+    views = stage1.views(NAMES[1])
+    features = stage1.features(stage1.prepare(runs.read_image(file)), views)
+    result = stage1.denoise([features], [views], [NAMES[1]])[0]
+    assert np.allclose(result['F'].numpy(), pairs(root).denoised(NAMES[1]), atol=1e-5)
+    assert np.allclose(result['raw'].numpy(), pairs(root).raw(NAMES[1]), atol=1e-5)
+    assert torch.equal(result['raw'], features[-1])
+    with torch.no_grad():
+        (whole,) = stage1.backbone(stage1.prepare(runs.read_image(file))[None])
+    assert torch.allclose(whole[0].movedim(0, -1), result['raw'], atol=1e-4)
+
+
+def _config(root):
+    from reprefine.engine.launch import load_config
+
+    return load_config(str(root / 'config.py'))
+
+
+def test_api_from_a_file(root):
+    torch.manual_seed(0)
+    result = denoise_image(str(root / 'images' / NAMES[0]), str(root / 'config.py'))
+    assert {name: tuple(value.shape) for name, value in result.items()} == dict.fromkeys(
+        ('F', 'G', 'Delta', 'raw'), (2, 3, 48)
+    )
+    assert result['G'].mean((0, 1)).abs().max() < 1e-4
+    with pytest.raises(UserError, match='has no stage1'):
+        Stage1Config.from_config(type(_config(root))(dict(backbone={}, native={})))
+
+
+def test_overlapping_patches(root):
+    (root / 'config.py').write_text(CONFIG.format(stride=8))
+    assert denoise(root, '--num', '1') == 0
+    stored = FeaturePairs(root / 'out', 'vit_tiny_patch16_224_s8')
+    assert stored.denoised(NAMES[0]).shape == (3, 5, 48)
+    meta = json.loads(stored.meta_file.read_text())
+    assert (meta['stride'], meta['solver'], meta['version']) == (8, 'closed-form', __version__)
+
+
+def test_results_do_not_depend_on_company(root):
+    """Alone, in another order, two fields at a time: the same features."""
+    assert denoise(root, solver='field') == 0
+    (root / 'list.txt').write_text('\n'.join(['# reversed', *NAMES[::-1], '']))
+    options = ['--list', root / 'list.txt', '--cfg-options', '+stage1.images_at_once=2']
+    assert denoise(root, *options, out='reversed', solver='field') == 0
+    for name in NAMES:
+        assert np.allclose(pairs(root).denoised(name), pairs(root, 'reversed').denoised(name), atol=1e-5)
+
+
+def test_a_second_run_goes_on(root, capsys):
+    assert denoise(root, '--num', '2') == 0
+    kept, cut = (pairs(root).path('denoised_features', name) for name in NAMES[:2])
+    cut.write_bytes(cut.read_bytes()[:-4])
+    stamp = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    assert denoise(root) == 0
+    assert '1 of 5 images are done' in capsys.readouterr().out
+    assert pairs(root).names == NAMES
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_shards_and_ranks_split_the_list(root, monkeypatch):
+    assert denoise(root, '--shard', '2/2') == 0
+    assert pairs(root).names == NAMES[1::2]
+    parts = [runs.shard(NAMES, index, 2) for index in (1, 2)]
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    ranks = []
+    for rank in '01':
+        monkeypatch.setenv('RANK', rank)
+        ranks += [name for index in (1, 2) for name in runs.shard(NAMES, index, 2)]
+    assert sorted(parts[0] + parts[1]) == sorted(ranks) == NAMES
+    assert denoise(root, '--shard', '3/2') == denoise(root, '--shard', 'x') == 1
+
+
+def test_bad_images_are_skipped_and_reported(root, capsys, monkeypatch):
+    (root / 'images' / NAMES[1]).write_bytes(b'no image')
+    solve = Stage1.maps
+
+    def spoiled(stage1, solution, raw, coords):
+        result = solve(stage1, solution, raw, coords)
+        if len(pairs(root).names) == 1:
+            result['F'] = result['F'] * float('nan')
+        return result
+
+    monkeypatch.setattr(Stage1, 'maps', spoiled)
+    assert denoise(root, '--num', '3') == 1
+    errors = capsys.readouterr().err
+    assert f'skipped {NAMES[1]}: image' in errors
+    assert f'skipped {NAMES[2]}: {NAMES[2]}: denoised_features hold numbers that are not finite' in errors
+    assert '2 of 3 images were skipped' in errors
+    assert pairs(root).names == NAMES[:1]
+
+
+def test_components_and_half_precision(root):
+    assert denoise(root, '--num', '1', '--save-components', '--dtype', 'float16') == 0
+    stored = np.load(root / 'out/components/vit_tiny_patch16_224' / f'{NAMES[0]}.npz', allow_pickle=False)
+    assert {name: (stored[name].shape, stored[name].dtype.name) for name in stored} == dict(
+        G=((2, 3, 48), 'float16'), Delta=((2, 3, 48), 'float16')
+    )
+    assert np.load(pairs(root).path('raw_features', NAMES[0])).dtype == np.float16
+
+
+def test_published_lists_are_accepted(root):
+    folder = root / 'images' / 'a'
+    shutil.move(folder, root / 'images' / 'VOC2012')
+    (root / 'list.txt').write_text('data/VOCdevkit/VOC2012/0.png\nVOC2012/1.png\n')
+    assert runs.read_names(root / 'images', root / 'list.txt') == ['VOC2012/0.png', 'VOC2012/1.png']
+
+
+def test_the_disk_is_looked_at_first(root, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 10**4, 10**4))
+    assert denoise(root) == 1
+    # 5 images, 2 arrays, 2 x 3 tokens, 48 channels, 4 bytes: 11520
+    assert 'free some, store float16' in capsys.readouterr().err
+    assert not (root / 'out').exists()
+    assert denoise(root, '--num', '4') == 0
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--list', 'absent.txt'], 'list absent.txt does not exist'),
+        (['--cfg-options', 'stage1.profile=fast'], "stage1.profile='fast': use paper, head, demo, cpu"),
+        (['--cfg-options', '+stage1.views=3'], "unexpected keyword argument 'views'"),
+        (['--cfg-options', 'stage1.num_views=0'], 'stage1.num_views=0: must be positive'),
+        (['--cfg-options', 'native.size=40'], 'use multiples of the patch size 16'),
+        (['--cfg-options', '+backbone.checkpoint=absent.pth'], 'absent.pth'),
+        (['--cfg-options', 'backbone.type=reprefine.TimmVit'], 'TimmVit'),
+    ],
+)
+def test_bad_input_ends_with_one_line(root, capsys, arguments, message):
+    assert denoise(root, *arguments) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert not list((root / 'out').rglob('*.npy'))

@@ -1,0 +1,47 @@
+"""Twenty timesteps of which one is best, for every baseline, and classes with different best timesteps."""
+
+import pytest
+import torch
+
+from reprefine.methods.repfusion.functional import linear_decay
+
+from .bandit import make_learner, play, probabilities
+
+BEST = 13
+
+
+def one_best(logits, feats, labels):
+    return torch.where(feats[:, 0] == BEST, -0.2, -1.0)
+
+
+def two_best(logits, feats, labels):
+    return torch.where(feats[:, 0] == feats[:, 1], -0.2, -1.0)
+
+
+@pytest.mark.parametrize('baseline', ['none', 'batch_mean', 'ema', 'value'])
+@pytest.mark.parametrize('seed', range(3))
+def test_policy_finds_the_best_of_twenty(baseline, seed):
+    learner = make_learner(one_best, 20, baseline, seed)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(128, 3, 32, 32, generator=generator)
+    for iteration in range(200):
+        play(learner, images[torch.randperm(128, generator=generator)[:64]])
+        if iteration % 10 == 9 and probabilities(learner, images[:64])[BEST] > 0.9:
+            return
+    pytest.fail(f'P(best) = {probabilities(learner, images[:64])[BEST]:.2f} after 200 iterations')
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_classes_get_their_own_timesteps(seed):
+    """Without momentum: with it the policy may settle on one timestep before it tells the classes apart."""
+    learner = make_learner(two_best, 12, 'ema', seed, momentum=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.arange(64) % 2
+    best = torch.tensor([2, 9])[classes]
+    for iteration in range(300):
+        learner.entropy_weight = linear_decay(iteration, 0.1, 0.0, 150)
+        images = 0.3 * torch.randn(64, 3, 32, 32, generator=generator) + (2 * classes - 1)[:, None, None, None]
+        play(learner, images, best)
+    probs = [probabilities(learner, images[classes == c]) for c in range(2)]
+    assert [int(p.argmax()) for p in probs] == [2, 9]
+    assert min(probs[0][2], probs[1][9]) > 0.9

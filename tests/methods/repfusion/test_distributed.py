@@ -1,0 +1,39 @@
+"""Two gloo processes share one policy and choose for themselves."""
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from tests.helpers.run import assert_equal
+
+from . import workers
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('gloo')
+    mp.spawn(workers.work, (str(folder),), nprocs=2)
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
+
+
+def test_policy_and_head_stay_equal_and_move(ranks):
+    first, second = (rank['whole'] for rank in ranks)
+    assert_equal(first['nets'], second['nets'])
+    assert_equal(first['baseline'], second['baseline'])
+    assert not torch.equal(first['nets'][0], first['nets'][-1])
+
+
+def test_every_rank_chooses_for_itself_and_all_choices_are_counted(ranks):
+    first, second = (torch.cat(rank['whole']['t']) for rank in ranks)
+    assert not torch.equal(first, second)
+    counts = ranks[0]['whole']['counts']
+    assert counts.sum() == 2 * 12 * 3
+    assert torch.equal(counts.long(), torch.bincount(torch.cat([first, second]), minlength=1000))
+    assert torch.equal(counts, ranks[1]['whole']['counts'])
+
+
+def test_resuming_goes_on_as_every_rank_would_have_gone_on(ranks):
+    for rank in ranks:
+        assert_equal(rank['resumed']['t'], rank['whole']['t'][6:])
+        assert_equal(rank['resumed']['nets'], rank['whole']['nets'][6:])
+        assert_equal(rank['resumed']['counts'], rank['whole']['counts'])

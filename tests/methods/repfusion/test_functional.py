@@ -1,0 +1,126 @@
+"""Formulas against closed forms, float64 and other libraries."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch.testing import assert_close
+
+from reprefine.engine.errors import UserError
+from reprefine.methods.repfusion import functional as f
+from reprefine.methods.repfusion.draws import Draws, mix
+
+ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+
+
+def test_forward_noise_is_that_of_diffusers():
+    x, eps, t = torch.randn(4, 3, 5, 5), torch.randn(4, 3, 5, 5), torch.tensor([0, 50, 500, 999])
+    scheduler = DDPMScheduler()
+    assert_close(f.add_noise(x, t, scheduler.alphas_cumprod, eps), scheduler.add_noise(x, eps, t), rtol=1e-5, atol=1e-6)
+
+
+def test_noise_keeps_nearly_all_of_the_image_at_zero_and_its_variance_always():
+    x0, zero = torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
+    assert_close(f.add_noise(x0, zero, ABAR, torch.zeros_like(x0)), math.sqrt(0.9999) * x0, rtol=1e-12, atol=0)
+    for t in range(0, 1000, 37):
+        x, eps = torch.randn(2, 1, 20000, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(t))
+        assert abs(f.add_noise(x, torch.tensor([t]), ABAR, eps).std().item() - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std'),
+    [((128.0,) * 3, (128.0,) * 3), ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), ((127.5,) * 3, (127.5,) * 3)],
+)
+def test_every_normalisation_comes_back_to_the_range_of_diffusion_models(mean, std):
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
+    pixels = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    x = f.to_unit_range((pixels - mean) / std, mean, std)
+    assert_close(x, pixels / 127.5 - 1, rtol=0, atol=1e-6)
+    assert x.abs().max() <= 1 + 1e-6
+
+
+def test_schedules_follow_the_epoch_alone():
+    epochs = (0, 1, 50, 99, 100, 130)
+    weights = [f.linear_decay(e, 0.1, 0.0, 100) for e in epochs]
+    assert weights == pytest.approx([0.1, 0.099, 0.05, 0.001, 0, 0])
+    assert [f.max_timestep_at(e) for e in epochs] == [1000, 990, 525, 59, 50, 50]
+
+
+def test_policy_loss_and_its_gradient():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    t, reward = torch.tensor([0, 3, 6, 3, 1]), torch.randn(5, dtype=torch.float64)
+    log_probs = logits.log_softmax(dim=1)
+    loss = f.policy_loss(log_probs.gather(1, t[:, None]).flatten(), reward)
+    assert loss.item() == pytest.approx(-sum(log_probs[i, t[i]].item() * reward[i].item() for i in range(5)) / 5)
+    loss.backward()
+    expected = -(reward[:, None] / 5) * (F.one_hot(t, 7) - logits.detach().softmax(dim=1))
+    assert_close(logits.grad, expected)
+
+
+def test_entropy_is_that_of_torch_and_flat_at_the_uniform_policy():
+    logits = torch.randn(4, 9, dtype=torch.float64)
+    assert_close(f.entropy(logits.log_softmax(1)), torch.distributions.Categorical(logits=logits).entropy())
+    masked = torch.tensor([[0.0, 0.0, -math.inf]]).log_softmax(1)
+    assert f.entropy(masked).item() == pytest.approx(math.log(2))
+    uniform = torch.zeros(3, 8, dtype=torch.float64, requires_grad=True)
+    loss = f.entropy_loss(f.entropy(uniform.log_softmax(1)), 0.1)
+    assert loss.item() == pytest.approx(-0.1 * math.log(8))
+    loss.backward()
+    assert uniform.grad.abs().max() < 1e-16
+
+
+def test_info_nce_against_its_definition():
+    q, k = torch.randn(2, 5, 4, dtype=torch.float64)
+    unit_q, unit_k = q / q.norm(dim=1, keepdim=True), k / k.norm(dim=1, keepdim=True)
+    for i in range(5):
+        scores = [math.exp((unit_q[i] @ unit_k[j]).item() / 0.1) for j in range(5)]
+        assert f.info_nce(q, k)[i].item() == pytest.approx(-math.log(scores[i] / sum(scores)))
+
+
+def test_rewards():
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1, 0])
+    feats = torch.randn(3, 6)
+    assert_close(f.neg_ce(logits, feats, labels)[:2], -torch.tensor([math.log(1 + math.exp(-2)), math.log(2)]))
+    assert f.accuracy(logits, feats, labels).tolist() == [1, 0, 0]
+    assert_close(f.neg_info_nce(None, feats, None), -f.info_nce(feats, feats))
+    same = torch.ones(4, 6)  # features that tell nothing apart
+    assert_close(f.neg_info_nce(None, same, None), torch.full((4,), -math.log(4)))
+    assert f.find_reward('accuracy') is f.accuracy
+    assert f.find_reward(f.neg_ce) is f.neg_ce
+
+
+def test_effective_rank_counts_equal_directions_and_ignores_scale():
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(40, 12, dtype=torch.float64))[0]
+    assert f.effective_rank(basis) == pytest.approx(12)
+    assert f.effective_rank(7 * basis) == pytest.approx(12)
+    assert f.effective_rank(torch.ones(5, 9)) == pytest.approx(1)
+    # Singular values 3 and 1: entropy of (3/4, 1/4).
+    expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert f.effective_rank(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(expected)
+
+
+def test_labels_are_matched_by_name_in_sorted_order():
+    assert f.map_labels(['n3', 'n1'], ['n4', 'n3', 'n2', 'n1']) == [0, 2]
+    with pytest.raises(UserError, match='no class n9'):
+        f.map_labels(['n1', 'n9'], ['n1'])
+
+
+def test_draws_depend_on_seed_and_number_alone():
+    first, second = Draws(3), Draws(3)
+    a = [torch.rand(4, generator=first.next()) for _ in range(5)]
+    second.count = 3
+    assert torch.equal(torch.rand(4, generator=second.next()), a[3])
+    assert len({tuple(x.tolist()) for x in a}) == 5
+    assert not torch.equal(torch.rand(4, generator=Draws(4).next()), a[0])
+    values = {mix(seed, count) for seed in range(60) for count in range(60)}
+    assert len(values) == 3600
+    assert all(0 <= value < 2**63 for value in values)
+    # The first number of each draw is uniform, although each draw has a seed of its own.
+    draws = Draws(0)
+    firsts = torch.stack([torch.rand((), generator=draws.next()) for _ in range(4000)])
+    assert firsts.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert firsts.histc(10, 0, 1).sub(400).abs().max() < 90

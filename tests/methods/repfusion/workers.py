@@ -1,0 +1,64 @@
+"""What the two gloo processes of the distributed test run; results go to files."""
+
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.hooks import Hook
+
+from .run import make_runner, selector_hook
+
+WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+
+
+class Notes(Hook):
+    """Notes the choices and the networks of every iteration."""
+
+    def __init__(self):
+        self.t, self.nets = [], []
+
+    def before_train(self, runner):
+        source = runner.model.module.timestep_source
+        select = source.select
+
+        def noted(x, data_samples):
+            t = select(x, data_samples)
+            self.t.append(t.clone())
+            return t
+
+        source.select = noted
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        nets = runner.model.module.timestep_source.nets
+        self.nets.append(torch.cat([p.detach().flatten().clone() for p in nets.parameters()]))
+
+
+def train(folder: Path, epochs: int, resume: bool = False) -> dict:
+    notes = Notes()
+    runner = make_runner(
+        folder,
+        dict(baseline='ema'),
+        launcher='pytorch',
+        cfg=dict(model_wrapper_cfg=WRAPPER),
+        resume=resume,
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+    )
+    runner.register_hook(notes, priority='LOWEST')
+    runner.train()
+    hook = selector_hook(runner)
+    counts = hook.histogram.rows['counts'].sum(dim=0)
+    return dict(t=notes.t, nets=notes.nets, counts=counts, baseline=hook.selector.baseline.average)
+
+
+def work(rank: int, folder: str) -> None:
+    """Train three epochs, and again two and one more."""
+    torch.set_num_threads(1)
+    os.environ |= {'GLOO_SOCKET_IFNAME': 'lo', 'LOCAL_RANK': str(rank), 'RANK': str(rank), 'WORLD_SIZE': '2'}
+    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    results = dict(whole=train(Path(folder) / 'whole', 3))
+    train(Path(folder) / 'parts', 2)
+    results['resumed'] = train(Path(folder) / 'parts', 3, resume=True)
+    torch.save(results, Path(folder) / f'rank{rank}.pth')
+    dist.barrier()
+    dist.destroy_process_group()

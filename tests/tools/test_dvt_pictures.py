@@ -1,0 +1,116 @@
+"""The strips of per-image denoising and the frames of a video, from the command line."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from reprefine.methods.dvt import DVTDenoiser
+from reprefine.methods.dvt.plot import PcaBasis
+from reprefine.methods.dvt.video import front_score, softmax_norms
+from tests.helpers.run_tool import run_tool
+
+CONFIG = """
+backbone = dict(type='reprefine.TimmViT', model_name='vit_tiny_patch16_224', img_size=48,
+                model_args=dict(depth=1, embed_dim=64, num_heads=2))
+native = dict(size=(48, 64), mean=[120.0] * 3, std=[60.0] * 3)
+stage1 = dict(num_views=6, profile='cpu', field=dict(iterations=4, batch_tokens=32, encoding=dict(n_levels=2)))
+custom_imports = dict(imports=['reprefine'])
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / 'config.py').write_text(CONFIG)
+    (tmp_path / 'frames').mkdir()
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8), (80, 60))
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f'frames/{index}.png'), np.roll(picture, 4 * index, 1))
+    return tmp_path
+
+
+@pytest.mark.parametrize(('layout', 'tiles'), [('readme', 14), ('paper', 12)])
+@pytest.mark.parametrize('solver', ['closed-form', 'field'])
+def test_strips(root, layout, tiles, solver):
+    options = ['--out', root / 'out', '--layout', layout, '--views', '2', '--solver', solver, '--device', 'cpu']
+    pictures = []
+    for _ in range(2):
+        torch.manual_seed(0)  # the network's weights are random
+        images = [root / 'frames/0.png', root / 'frames/1.png']
+        assert run_tool('visualizations/vis_dvt.py', root / 'config.py', *images, *options) == 0
+        pictures.append(cv2.imread(str(root / 'out/0.png')))
+    first = pictures[0]
+    assert first.shape == (26 + 3 * (48 + 12) - 12, tiles * (64 + 12) - 12, 3)
+    assert np.array_equal(*pictures)
+    whole = cv2.resize(cv2.imread(str(root / 'frames/0.png')), (64, 48), interpolation=cv2.INTER_AREA)
+    assert np.abs(first[-48:, :64].astype(float) - whole).mean() < 3
+    assert (root / 'out/1.png').is_file()
+
+
+def paint(root, source, out, *options):
+    torch.manual_seed(0)
+    arguments = ['--out', root / out, '--device', 'cpu', *options]
+    return run_tool('visualizations/vis_dvt_video.py', root / 'config.py', root / source, *arguments)
+
+
+def test_frames_of_a_folder_and_of_a_video(root):
+    assert paint(root, 'frames', 'pngs', '--save-basis', root / 'basis.npz') == 0
+    frames = [cv2.imread(str(file)) for file in sorted((root / 'pngs').iterdir())]
+    assert len(frames) == 3
+    assert frames[0].shape == (26 + 48, 8 * (64 + 12) - 12, 3)
+    assert paint(root, 'frames', 'video.avi', '--basis', root / 'basis.npz') == 0
+    capture = cv2.VideoCapture(str(root / 'video.avi'))
+    assert capture.get(cv2.CAP_PROP_FPS) == 20
+    frame = capture.read()[1]
+    assert frame.shape == (26 + 48, 10 * (64 + 12) - 12, 3)
+    tiles = [frame[26:, index * 76 : index * 76 + 64].astype(float) for index in range(10)]
+    # The basis is that of the first frame; the codec loses a little.
+    assert np.abs(tiles[1] - tiles[8]).mean() < 8
+    assert np.abs(tiles[6] - tiles[9]).mean() < 8
+    assert 0.1 < (tiles[9].max(-1) < 30).mean() < 0.9
+    assert paint(root, 'video.avi', 'again', '--size', '64', '96') == 0
+    assert len(list((root / 'again').iterdir())) == 3
+    assert cv2.imread(str(root / 'again/000001.png')).shape == (26 + 64, 8 * (96 + 12) - 12, 3)
+
+
+def test_denoised_frames_at_any_stride(root):
+    denoiser = DVTDenoiser(64, (3, 4)).denoiser
+    torch.save({'denoiser': denoiser.state_dict()}, root / 'plain.pth')
+    state = {f'neck.denoiser.{name}': value for name, value in denoiser.state_dict().items()}
+    torch.save({'state_dict': state}, root / 'denoiser.pth')
+    options = ['--denoiser', root / 'denoiser.pth', '--cfg-options', '+backbone.stride=8']
+    assert paint(root, 'frames', 'denoised', *options) == 0
+    assert paint(root, 'frames', 'raw', '--cfg-options', '+backbone.stride=8') == 0
+    pair = [cv2.imread(str(root / name / '000001.png')).astype(float) for name in ('denoised', 'raw')]
+    assert np.abs(pair[0] - pair[1]).mean() > 5
+
+
+@pytest.mark.parametrize(
+    ('source', 'options', 'message'),
+    [
+        ('absent.mp4', [], 'is neither a video nor a folder of images'),
+        ('config.py', [], 'cannot be decoded as a video'),
+        ('out', [], 'holds no image'),
+        ('frames', ['--basis', 'absent.npz'], 'absent.npz is no basis of colours'),
+        ('frames', ['--denoiser', 'absent.pth'], 'absent.pth'),
+    ],
+)
+def test_bad_input(root, capfd, source, options, message):
+    (root / 'out').mkdir()
+    assert paint(root, source, 'result', *options) == 1
+    assert message in capfd.readouterr().err
+
+
+def test_norms_through_a_softmax():
+    features = np.random.default_rng(0).normal(size=(4, 5, 6)) * 4
+    share = np.exp(np.linalg.norm(features, axis=-1) / 5)
+    share /= share.sum()
+    assert np.allclose(softmax_norms(features), (share - share.min()) / (share.max() - share.min()))
+
+
+def test_foreground_is_where_the_second_component_is_in_the_upper_half_of_its_range():
+    features = np.random.default_rng(0).normal(size=(4, 5, 6))
+    basis = PcaBasis(np.eye(6)[:, :3], np.array([-9.0, -1.0, -9.0]), np.array([9.0, 1.4, 9.0]))
+    assert np.array_equal(front_score(features, basis) > 0, features[..., 1] > 0.2)
+    assert np.array_equal(front_score(features, basis) > 0, basis.colors(features)[..., 1] > 0.5)

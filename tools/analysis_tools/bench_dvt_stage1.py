@@ -1,0 +1,116 @@
+"""Measure per-image denoising: the hash grid, the network, both solvers, and what they recover of known features."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from statistics import median
+
+from reprefine.engine.errors import UserError, run_cli
+
+EXAMPLE = """examples:
+  python tools/analysis_tools/bench_dvt_stage1.py hash recovery
+  python tools/analysis_tools/bench_dvt_stage1.py throughput --grid 37 --channels 768 --views 768 --steps 10
+
+Each table is Markdown; ratios come from one run. Times of the field are those of one step times the steps of the
+profile "paper" for the throughput; the recovery fits in full with the profile "cpu"."""
+WHAT = ('hash', 'recovery', 'throughput', 'extraction')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('what', nargs='+', choices=WHAT, help='what to measure')
+    parser.add_argument('--grid', type=int, default=37, help='tokens along an axis (throughput)')
+    parser.add_argument('--channels', type=int, default=768, help='channels of the features (throughput)')
+    parser.add_argument('--views', type=int, default=768, help='random views of an image (throughput)')
+    parser.add_argument('--steps', type=int, default=10, help='timed steps of Adam (throughput)')
+    parser.add_argument('--images', type=int, default=2, help='images of the batched fit (throughput)')
+    parser.add_argument(
+        '--model', default='vit_base_patch14_dinov2.lvd142m', help='network, random weights (extraction)'
+    )
+    parser.add_argument('--size', type=int, default=518, help='side of its images (extraction)')
+    parser.add_argument('--repeats', type=int, default=5, help='timed rounds')
+    parser.add_argument('--seeds', type=int, default=1, help='synthetic images (recovery)')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    import torch
+
+    from reprefine.visualization.results import markdown_table
+
+    if min(args.steps, args.repeats, args.seeds, args.images, args.views) < 1 or args.steps < 6:
+        raise UserError('counts must be positive, and --steps at least 6')
+    measures = dict(hash=hash_rows, recovery=recovery_rows, throughput=throughput_rows, extraction=extraction_rows)
+    for name in args.what:
+        torch.manual_seed(0)
+        header, *rows = measures[name](args)
+        print(f'\n{name}, {torch.get_num_threads()} threads\n')
+        print(markdown_table(header, rows), flush=True)
+
+
+def hash_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """Yield the table of the hash grid."""
+    from reprefine.methods.dvt import bench
+
+    one, many, difference = bench.hash_grid_times(args.repeats)
+    ratio = median(slow / fast for fast, slow in zip(one, many, strict=True))
+    yield ('encoding and gradient, 2048 points', 'seconds', 'relative')
+    yield ('level by level', f'{median(many):.3f}', '1')
+    yield ('one look-up', f'{median(one):.3f}', f'1/{ratio:.1f}')
+    yield ('largest difference of the gradients', f'{difference:.0e}', '')
+
+
+def recovery_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """Yield the table of the synthetic features."""
+    from reprefine.methods.dvt import bench
+    from reprefine.visualization.results import mean_std
+
+    yield ('features', 'solver', 'seconds', 'relative', 'correlation F', 'correlation G')
+    for case in bench.CASES:
+        runs = [list(bench.recovery(case, seed)) for seed in range(args.seeds)]
+        adam = median(run[1][1] for run in runs)
+        for rows in zip(*runs, strict=True):
+            seconds = median(row[1] for row in rows)
+            relative = f'1/{adam / seconds:.0f}' if seconds else ''
+            content, pattern = ([row[column] for row in rows] for column in (2, 3))
+            correlation = '' if pattern[0] != pattern[0] else mean_std(pattern, 4)
+            yield (case, rows[0][0], f'{seconds:.2f}', relative, mean_std(content, 4), correlation)
+
+
+def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """Yield the table of the solvers at full size."""
+    import torch
+
+    from reprefine.methods.dvt import bench
+    from reprefine.methods.dvt.fit import PROFILES
+    from reprefine.methods.dvt.synthetic import synthetic_views
+
+    data = synthetic_views(torch.Generator().manual_seed(0), args.channels, args.grid, args.views, 'endpoint')
+    paper = PROFILES['paper']
+    one, several = (bench.step_time(data, count, paper, args.steps) for count in (1, args.images))
+    setup, solve = bench.closed_form_times(data, max(args.repeats // 3, 1))
+    yield ('solver', 'seconds a step and image', 'seconds an image', 'relative')
+    for name, seconds in (('Adam, one image', one), (f'Adam, {args.images} images together', several)):
+        total = seconds * paper.iterations
+        yield (f'{name}, {paper.iterations} steps', f'{seconds:.3f}', f'{total:.0f}', f'{seconds / one:.2f}')
+    yield ('closed form', '', f'{solve:.2f}', f'1/{one * paper.iterations / solve:.0f}')
+    yield ('closed form, set-up of all images', '', f'{setup:.1f}', '')
+
+
+def extraction_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """Yield the table of the network."""
+    from reprefine.methods.dvt import bench
+    from reprefine.models.timm_vit import TimmViT
+
+    backbone = TimmViT(args.model)
+    seconds = bench.extraction_time(backbone, args.size, backbone.patch_size, 7)
+    yield ('features', 'seconds a view', f'seconds an image of {args.views + 1} views')
+    yield (f'{args.model}, {args.size} pixels', f'{seconds:.2f}', f'{seconds * (args.views + 1):.0f}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

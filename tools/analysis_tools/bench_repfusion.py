@@ -1,0 +1,47 @@
+"""Measure a distillation step with early exit against one that runs the whole UNet; ratios from rounds in turn.
+
+The teacher is the UNet of google/ddpm-cifar10-32, the student a ResNet-18 for CIFAR; both have random weights.
+"""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/analysis_tools/bench_repfusion.py --batch-size 16 --repeats 9 --compile"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--batch-size', type=int, default=16, help='images per batch')
+    parser.add_argument('--repeats', type=int, default=9, help='timed rounds')
+    parser.add_argument('--device', default='cpu', help='torch device')
+    parser.add_argument('--compile', action='store_true', help='measure torch.compile too; needs a C++ compiler')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    import tempfile
+
+    import torch
+
+    from reprefine.methods.repfusion import bench
+
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (args.batch_size, 3, 32, 32), device=args.device).float()
+    print(f'{torch.get_num_threads()} threads, batch {args.batch_size}, {args.repeats} rounds; relative to full UNet')
+    print('teacher | time of a step (interquartile range) | seconds | difference of features')
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in (*bench.VARIANTS, *(bench.COMPILED if args.compile else ())):
+            cost = bench.step_cost(variant, images, folder, args.repeats)
+            ratio = f'{cost.time.median:.3f} ({cost.time.iqr:.3f})'
+            print(f'{variant} | {ratio} | {cost.seconds:.3f} | {cost.difference:.0e}', flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

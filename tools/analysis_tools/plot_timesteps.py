@@ -1,0 +1,59 @@
+"""Plot which timesteps the policies of distillations chose, with their rewards and entropies."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+
+EXAMPLE = """example:
+  python tools/analysis_tools/plot_timesteps.py work_dirs/rl work_dirs/rl_no_baseline --names EMA none \\
+      --out timesteps.png --csv timesteps.csv"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory, or its timestep_hist.npz')
+    parser.add_argument('--names', nargs='+', help='names of the runs (default: those of their folders)')
+    parser.add_argument(
+        '--stats', nargs='+', default=['reward', 'policy_entropy'], metavar='STAT', help='statistics to compare'
+    )
+    parser.add_argument('--bins', type=int, default=50, help='bins of timesteps')
+    parser.add_argument('--classes', action='store_true', help='also draw the mean timestep of each class')
+    parser.add_argument('--out', type=Path, default=Path('timesteps.png'), help='FILE.png or FILE.pdf')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='also write the statistics')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read the runs, draw and write.
+
+    Raises:
+        UserError: If the names do not fit, or a run cannot be read.
+    """
+    from reprefine.methods.repfusion.histogram import read_histogram
+    from reprefine.methods.repfusion.plot import plot_timesteps, write_stats
+    from reprefine.visualization.figures import save_figure
+
+    if args.bins < 1:
+        raise UserError(f'--bins {args.bins}: at least 1')
+    runs = [read_histogram(place) for place in args.runs]
+    if args.names:
+        if len(args.names) != len(runs):
+            raise UserError(f'--names gives {len(args.names)} names for {len(runs)} runs')
+        runs = [run._replace(name=name) for run, name in zip(runs, args.names, strict=True)]
+    save_figure(plot_timesteps(runs, args.stats, args.bins, args.classes), args.out)
+    for run in runs:
+        last = run.counts[-1]
+        print(f'{run.name}: epoch {run.epochs[-1]}, t = {last.argmax()} most often ({last.max() / last.sum():.1%})')
+    print(f'wrote {args.out}')
+    if args.csv:
+        write_stats(runs, args.csv)
+        print(f'wrote {args.csv}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

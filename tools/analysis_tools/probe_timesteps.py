@@ -1,0 +1,84 @@
+"""Judge a diffusion teacher's features over a grid of timesteps: linear probe and effective rank."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/analysis_tools/probe_timesteps.py CONFIG --steps 21 --images 2000 --run work_dirs/rl --out probe.png"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a distillation; its training images are used')
+    parser.add_argument('--steps', type=int, default=21, help='number of timesteps, evenly from 0 to the last')
+    parser.add_argument('--timesteps', nargs='+', type=int, metavar='T', help='these timesteps instead')
+    parser.add_argument('--images', type=int, default=1000, help='number of images')
+    parser.add_argument('--run', metavar='DIR', help='run whose choices are drawn behind the curves')
+    parser.add_argument('--device', default='cpu', help='torch device')
+    parser.add_argument('--seed', type=int, default=0, help='seed of images and split')
+    parser.add_argument('--out', type=Path, default=Path('probe.png'), help='FILE.png or FILE.pdf')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='also write the values')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure, draw and write.
+
+    Raises:
+        UserError: If the config has no teacher, or a timestep does not exist.
+    """
+    import numpy as np
+    from mmengine.runner import set_random_seed
+
+    from reprefine.engine.build import build_model
+    from reprefine.engine.launch import load_config
+    from reprefine.engine.runner import Runner
+    from reprefine.methods.repfusion import probe as probing
+    from reprefine.methods.repfusion.functional import check_timesteps
+    from reprefine.methods.repfusion.histogram import read_histogram
+    from reprefine.methods.repfusion.plot import plot_probe
+    from reprefine.visualization.figures import save_figure
+
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    chosen = None if args.run is None else read_histogram(args.run).counts.sum(axis=0)
+    set_random_seed(args.seed)
+    model = build_model(cfg).to(args.device)
+    teacher = getattr(model, 'teacher', None)
+    if not hasattr(teacher, 'num_timesteps'):
+        raise UserError(f'{args.config} distils no diffusion teacher')
+    grid = args.timesteps or np.linspace(0, teacher.num_timesteps - 1, max(args.steps, 1)).round().astype(int).tolist()
+    check_timesteps(grid, teacher.num_timesteps, '--timesteps')
+    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}, args.seed)
+    images, labels = probing.take_images(model, loader, args.images)
+    results = probing.probe(teacher, images, labels, grid, args.seed)
+    print(f'{len(images)} images, layer {teacher.tap.paths[-1]}, noise_mode {teacher.noise_mode}')
+    print(f'{"t":>5} {"probe (%)":>10} {"rank":>8} of {results[0].width}')
+    for row in results:
+        print(f'{row.timestep:5d} {row.accuracy:10.2f} {row.rank:8.1f}')
+    save_figure(plot_probe(*zip(*[row[:3] for row in results], strict=True), chosen), args.out)
+    print(f'wrote {args.out}')
+    if args.csv:
+        write(results, args.csv)
+
+
+def write(results: list, path: Path) -> None:
+    """Write the values as CSV."""
+    import csv
+
+    from reprefine.engine.files import complete_file
+
+    with complete_file(path) as partial, open(partial, 'w', newline='') as file:
+        csv.writer(file).writerows([results[0]._fields, *results])
+    print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,81 @@
+"""Denoise the features of images one by one and store them beside the raw ones, as targets for the denoiser."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import OptionsAction, load_config
+
+EXAMPLE = """examples:
+  python tools/dvt/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py \\
+      --data-root data/VOCdevkit --list data/VOCdevkit/voc_train.txt --out data/dvt
+  torchrun --nproc-per-node 8 tools/dvt/denoise_images.py CONFIG --data-root DIR --out DIR   # 8 GPUs
+
+Run it again to go on: images whose pair of files is whole are skipped."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config with backbone, native and stage1 (configs/dvt/stage1)')
+    parser.add_argument('--data-root', type=Path, required=True, help='folder of the images')
+    parser.add_argument('--list', type=Path, metavar='FILE', help='one image a line, relative to it (default: all)')
+    parser.add_argument('--out', type=Path, required=True, help='folder for raw_features and denoised_features')
+    parser.add_argument('--num', type=int, metavar='N', help='only the first N images of the list')
+    parser.add_argument('--shard', default='1/1', metavar='I/N', help='only the I-th of N parts, I from 1')
+    parser.add_argument('--solver', choices=('closed-form', 'field'), help="instead of the config's")
+    parser.add_argument('--dtype', choices=('float32', 'float16'), help="type of the files, instead of the config's")
+    parser.add_argument('--device', help='where to compute (default: a GPU if there is one)')
+    parser.add_argument('--save-components', action='store_true', help='store the artifact and the residual too')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='change settings')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    import torch
+
+    from reprefine import __version__
+    from reprefine.methods.dvt import FeaturePairs, Stage1, Stage1Config
+    from reprefine.methods.dvt.run import check_disk, denoise_all, needed_bytes, read_names, shard
+
+    cfg = load_config(args.config, args.cfg_options)
+    changes = {'solver': args.solver, 'storage_dtype': args.dtype}
+    settings = Stage1Config.from_config(cfg, **{name: value for name, value in changes.items() if value})
+    names = shard(read_names(args.data_root, args.list)[: args.num], *parse_shard(args.shard))
+    local = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
+    stage1 = Stage1(settings, args.device or local)
+    if not any(settings.backbone.get(key) for key in ('pretrained', 'checkpoint', 'init_cfg')):
+        print('note: the config names no weights for the backbone; its weights are random')
+    pairs = FeaturePairs(args.out, stage1.folder, names, settings.storage_dtype)
+    left = sum(not pairs.is_complete(name) for name in names)
+    print(f'{stage1.folder}: {len(names) - left} of {len(names)} images are done', flush=True)
+    if left:
+        print(check_disk(args.out, needed_bytes(stage1, left)), flush=True)
+    pairs.write_meta({**stage1.meta(), 'version': __version__})
+    done, failed = denoise_all(stage1, pairs, args.data_root, args.save_components)
+    print(f'{args.out}: {done} images denoised')
+    for name, reason in failed.items():
+        print(f'skipped {name}: {reason}', file=sys.stderr)
+    if failed:
+        raise UserError(f'{len(failed)} of {left} images were skipped; mend them and run again')
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return the two numbers of I/N.
+
+    Raises:
+        UserError: If the text is something else.
+    """
+    index, _, count = text.partition('/')
+    if not (index.isdigit() and count.isdigit()):
+        raise UserError(f'--shard {text}: write it as I/N, for instance 1/8')
+    return int(index), int(count)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

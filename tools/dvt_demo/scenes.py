@@ -1,0 +1,43 @@
+"""Draw scenes of stuff and digits in the layout of ADE20K, many more than the toy data set has."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.toy_data.ade20k import SPLITS, write
+
+EXAMPLE = """example:
+  python tools/dvt_demo/scenes.py --train 2000 --val 200 --out work_dirs/dvt_demo/scenes
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--train', type=int, default=SPLITS['training'][1], help='number of training scenes')
+    parser.add_argument('--val', type=int, default=SPLITS['validation'][1], help='number of validation scenes')
+    parser.add_argument('--seed', type=int, default=0, help='seed of all content')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write, new or empty')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the scenes.
+
+    Raises:
+        UserError: If the folder holds something, or a number is below one.
+    """
+    if args.out.is_dir() and any(args.out.iterdir()):
+        raise UserError(f'{args.out} is not empty: give a new folder')
+    if min(args.train, args.val) < 1:
+        raise UserError('--train and --val: at least one scene each')
+    write(args.out, np.random.default_rng(args.seed), dict(training=args.train, validation=args.val))
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

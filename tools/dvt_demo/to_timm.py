@@ -1,0 +1,55 @@
+"""Take the encoder out of a checkpoint of mmpretrain's MAE and write it in timm's names."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.files import complete_file
+from reprefine.engine.rename import rename
+from reprefine.registry import MODELS  # noqa: F401  lets what checkpoints of mmengine hold be read
+
+EXAMPLE = """example:
+  python tools/dvt_demo/to_timm.py work_dirs/dvt_demo/mae/iter_4000.pth work_dirs/dvt_demo/vit.pth
+"""
+PREFIX = 'backbone.'
+RENAMES = (
+    (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
+    (r'^layers\.(\d+)\.ln(\d)\.', r'blocks.\1.norm\2.'),
+    (r'^layers\.(\d+)\.ffn\.layers\.0\.0\.', r'blocks.\1.mlp.fc1.'),
+    (r'^layers\.(\d+)\.ffn\.layers\.1\.', r'blocks.\1.mlp.fc2.'),
+    (r'^layers\.', 'blocks.'),
+    (r'^ln1\.', 'norm.'),
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', help='checkpoint of the pre-training')
+    parser.add_argument('out', type=Path, help='file to write')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Convert.
+
+    Raises:
+        UserError: If the checkpoint holds no such encoder.
+    """
+    state = read_checkpoint(args.checkpoint).get('state_dict', {})
+    encoder = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
+    if not encoder:
+        raise UserError(f'{args.checkpoint} holds no {PREFIX}*: give a checkpoint of the pre-training')
+    with complete_file(args.out) as partial:
+        torch.save({rename(name, RENAMES): value for name, value in encoder.items()}, partial)
+    print(f'{args.out}: {len(encoder)} tensors')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

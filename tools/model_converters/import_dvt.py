@@ -1,0 +1,66 @@
+"""Turn a denoiser or a distilled transformer, released or distilled by us, into what configs of DVT load."""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """examples:
+  python tools/model_converters/import_dvt.py denoiser \\
+      configs/dvt/segmentation/vit-b-dinov2-dvt_linear_40k_voc12-512x512.py published.pth denoiser.pth
+  python tools/model_converters/import_dvt.py vit \\
+      configs/baselines/segmentation/vit-b-dinov2_linear_40k_voc12-512x512.py published.pth vit.pth
+
+The first file is for model.neck.checkpoint, the second one for model.backbone.checkpoint.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('kind', choices=('denoiser', 'vit'), help='what the checkpoint holds')
+    parser.add_argument('config', help='config whose neck or backbone the checkpoint is for')
+    parser.add_argument('checkpoint', help='file to convert, read weights-only')
+    parser.add_argument('out', help='file to write; it must not exist yet')
+    parser.add_argument(
+        '--rename',
+        nargs='+',
+        default=[],
+        metavar='PATTERN=REPLACEMENT',
+        help='regular expressions applied to the names in the file before they are mapped, in turn',
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Build the model of the config, map names, check that nothing is missing or left over, and write.
+
+    Raises:
+        UserError: If the model has no such part or the file does not fill it exactly.
+    """
+    from reprefine.engine.build import build_model
+    from reprefine.engine.launch import load_config
+    from reprefine.engine.rename import parse_renames
+    from reprefine.methods.dvt import DVTDenoiser
+    from reprefine.methods.dvt.checkpoint import import_denoiser, import_vit
+    from reprefine.models.timm_vit import TimmViT
+
+    renames = parse_renames(args.rename)
+    model = build_model(load_config(args.config, args.cfg_options, args.data_root))
+    name, kind = ('neck', DVTDenoiser) if args.kind == 'denoiser' else ('backbone', TimmViT)
+    part = getattr(model, name, None)
+    if not isinstance(part, kind):
+        raise UserError(f'{args.config}: model.{name} is no {kind.__name__}; take a config of configs/dvt')
+    if args.kind == 'denoiser':
+        count = import_denoiser(part.denoiser, args.checkpoint, args.out, renames)
+    else:
+        count = import_vit(part.vit, args.checkpoint, args.out, renames)
+    print(f'{args.out}: {count} tensors, for model.{name}.checkpoint of {args.config}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

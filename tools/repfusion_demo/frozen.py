@@ -1,0 +1,83 @@
+"""Judge the students of the demo without training them on: a linear classifier on their frozen features.
+
+It is fitted to all training images and judged on the test images, beside a network with random weights.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/repfusion_demo/frozen.py work_dirs/repfusion_demo --seeds 5
+"""
+CONFIG = 'configs/repfusion/distill/resnet14-narrow_repfusion-{}-hint_6e_mnist5k-32px.py'
+ARMS = ('random weights', 'rl', 'uniform', 'zero', 'best')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('folder', type=Path, help='output folder of tools/repfusion_demo/run.py')
+    parser.add_argument('--seeds', type=int, default=5, help='number of repetitions')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print mean and standard deviation of the accuracies of every arm as a Markdown table."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from reprefine.engine.build import build_model
+    from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.repfusion.probe import fitted_accuracy
+
+    cfg = load_config(str(Path(__file__).parents[2] / CONFIG.format('uniform')))
+    cfg.model.teacher.source = f'{args.folder}/teacher/teacher'
+    sets = {split: load_split(split) for split in ('train', 'test')}
+
+    @torch.no_grad()
+    def accuracy(arm: str, seed: int) -> float:
+        torch.manual_seed(seed)
+        model = build_model(cfg)
+        if arm == ARMS[0]:
+            model.init_weights()
+        else:
+            file = f'{args.folder}/{arm}_seed{seed}/epoch_6.pth'
+            check_match(load_weights(model, read_checkpoint(file)), file, 1.0)
+        model.eval()
+        feats = {}
+        for split, (pixels, _) in sets.items():
+            inputs = model.data_preprocessor(dict(inputs=pixels))['inputs']
+            maps = [model.extract_feat(part)[-1].mean(dim=(2, 3)) for part in inputs.split(500)]
+            feats[split] = torch.cat(maps).double().numpy()
+        return fitted_accuracy(feats['train'], sets['train'][1], feats['test'], sets['test'][1])
+
+    print('| students | frozen features, linear |\n| --- | ---: |')
+    for arm in ARMS:
+        values = [accuracy(arm, seed) for seed in tqdm(range(args.seeds), desc=arm, leave=False, disable=None)]
+        print(f'| {arm} | {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |')
+
+
+def load_split(split: str) -> tuple:
+    """Return the images ``[N, 3, 32, 32]`` of a split of MNIST-5k as the students see them, and their classes."""
+    import numpy as np
+    import torch
+    from mmengine.dataset import pseudo_collate
+    from mmpretrain.datasets.transforms import Resize
+
+    from reprefine.tasks.classification.digits import SmallDigits
+
+    data = SmallDigits('mnist5k', split)
+    samples = [data.get_data_info(index) for index in range(len(data))]
+    images = [torch.from_numpy(Resize(scale=32)(sample)['img']).permute(2, 0, 1) for sample in samples]
+    return pseudo_collate(images), np.array([sample['gt_label'] for sample in samples])
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

@@ -1,0 +1,63 @@
+"""Probe a teacher's features on MNIST-5k: at every 50th timestep a linear classifier, judged on the validation images.
+
+It is fitted to the training images; the test images take no part.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """example:
+  python tools/repfusion_demo/probe.py work_dirs/repfusion_demo/teacher/teacher probe.json
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('teacher', help='folder of the diffusion model')
+    parser.add_argument('out', help='JSON file to write: accuracy in percent of each timestep, and the best one')
+    parser.add_argument('--interval', type=int, default=50, help='timesteps between two probes')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the probes."""
+    import torch
+    from tqdm import tqdm
+
+    from reprefine.engine.files import complete_file
+    from reprefine.methods.repfusion import DiffusionTeacher
+    from reprefine.methods.repfusion.probe import fitted_accuracy
+    from reprefine.tasks.classification.digits import SmallDigits
+
+    teacher = DiffusionTeacher(args.teacher, [['mid_block.resnets.1.conv2', None]])
+    mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+
+    def images(split: str) -> tuple[torch.Tensor, list[int]]:
+        data = SmallDigits('mnist5k', split)
+        samples = [data.get_data_info(index) for index in range(len(data))]
+        pixels = torch.stack([torch.from_numpy(sample['img']).permute(2, 0, 1) for sample in samples])
+        return teacher.prepare(pixels, mean, std), [sample['gt_label'] for sample in samples]
+
+    sets = {split: images(split) for split in ('train', 'val')}
+
+    def features(split: str, t: int) -> torch.Tensor:
+        parts = sets[split][0].split(250)
+        return torch.cat([teacher(part, torch.full((len(part),), t))[0].mean((2, 3)) for part in parts])
+
+    accuracy = {}
+    for t in tqdm(range(0, teacher.num_timesteps, args.interval)):
+        accuracy[t] = fitted_accuracy(features('train', t), sets['train'][1], features('val', t), sets['val'][1])
+    with complete_file(args.out) as path:
+        Path(path).write_text(json.dumps(dict(best=max(accuracy, key=accuracy.get), accuracy=accuracy), indent=1))
+    print(f'best timestep: {max(accuracy, key=accuracy.get)}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))

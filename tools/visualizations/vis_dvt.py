@@ -1,0 +1,55 @@
+"""Draw how per-image denoising splits the features of an image: one strip of tiles for each of some views."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import OptionsAction, load_config
+
+EXAMPLE = """example:
+  python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py cat.jpg --out out
+
+From left to right: the view; its raw and its denoised features, each as principal components, clusters, norm and
+similarity to the middle; components and norm of the shared artifact; norms of the true and the predicted residual;
+components of artifact and residual together. The layout "paper" leaves out the norms of artifact and true residual."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config with backbone, native and stage1 (configs/dvt/stage1)')
+    parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='the images')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for one PNG an image')
+    parser.add_argument('--layout', choices=('readme', 'paper'), default='readme', help='14 or 12 tiles (default: 14)')
+    parser.add_argument('--views', type=int, default=5, metavar='N', help='random views besides the whole image')
+    parser.add_argument('--solver', choices=('closed-form', 'field'), help="instead of the config's")
+    parser.add_argument('--device', help='where to compute (default: a GPU if there is one)')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='change settings')
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    import torch
+
+    from reprefine.methods.dvt import Stage1, Stage1Config
+    from reprefine.methods.dvt.data import read_image
+    from reprefine.methods.dvt.panels import explained_views
+    from reprefine.methods.dvt.plot import strip
+    from reprefine.visualization.pictures import write_png
+
+    cfg = load_config(args.config, args.cfg_options)
+    settings = Stage1Config.from_config(cfg, **({'solver': args.solver} if args.solver else {}))
+    images = [read_image(file) for file in args.images]
+    stage1 = Stage1(settings, args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    for file, image in zip(args.images, images, strict=True):
+        picture = args.out / f'{file.stem}.png'
+        write_png(strip(explained_views(stage1, image, file.name, args.views), args.layout), picture)
+        print(picture, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
