@@ -83,6 +83,8 @@ def test_noise_is_off_and_images_are_brought_to_the_teachers_range():
 
 def test_every_preprocessor_is_undone_for_the_teacher():
     """Whatever the student's normalisation, the teacher sees ``u8 / 127.5 - 1`` in RGB."""
+    from mmpretrain.models import ClsDataPreprocessor
+
     teacher = tiny_teacher()
     bgr = torch.randint(256, (3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     bgr[:, 0, :2] = torch.tensor([0, 255], dtype=torch.uint8)
@@ -93,7 +95,7 @@ def test_every_preprocessor_is_undone_for_the_teacher():
         config = dict(cfg.model.get('data_preprocessor') or cfg.data_preprocessor)
         config.pop('num_classes', None)
         seen.add((str(config), path.stem.split('_')[-1]))
-        preprocessor = build_model(dict(type='mmpretrain.ClsDataPreprocessor', **config))
+        preprocessor = ClsDataPreprocessor(**config)
         inputs = preprocessor(dict(inputs=[bgr]))['inputs']
         prepared = teacher.prepare(inputs, preprocessor.mean, preprocessor.std)
         assert_close(prepared, expected if config.get('to_rgb') else expected.flip(1), atol=1e-5, rtol=0)
