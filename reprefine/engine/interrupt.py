@@ -6,10 +6,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .durable import newest_whole
 
 
 class Interrupted(KeyboardInterrupt):
@@ -25,18 +24,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def last_checkpoint(work_dir: str) -> str | None:
-    """Return the checkpoint that a run in ``work_dir`` wrote last, or None if it wrote none.
+    """Return the newest whole checkpoint of a run in ``work_dir``, or None if it wrote none; say what is passed over.
 
     Raises:
-        UserError: If the file that the folder names is gone.
+        UserError: If all that it wrote is gone or damaged.
     """
-    pointer = Path(work_dir, 'last_checkpoint')
-    if not pointer.is_file():
-        return None
-    checkpoint = pointer.read_text().strip()
-    if not os.path.exists(checkpoint):
-        raise UserError(f'{pointer} names {checkpoint!r}, which does not exist; name one with --resume CHECKPOINT')
-    return checkpoint
+    checkpoint, skipped = newest_whole(work_dir)
+    if os.environ.get('RANK', '0') == '0':
+        for line in skipped:
+            print(f'not resumed from {line}', file=sys.stderr)
+    return None if checkpoint is None else str(checkpoint)
 
 
 @contextmanager

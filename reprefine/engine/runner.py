@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
@@ -12,7 +15,9 @@ from torch.utils.data import DataLoader
 
 from reprefine.registry import RUNNERS
 
+from . import durable
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
+from .checkpoint_hook import SafeCheckpointHook
 from .errors import UserError
 from .faults import name_unreadable_files
 from .pretrained import check_pretrained
@@ -47,6 +52,39 @@ class Runner(MMEngineRunner):
         loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), *args, **kwargs)
         name_unreadable_files(loader.dataset)
         return loader
+
+    def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
+        """Register a hook; mmengine's ``CheckpointHook`` becomes :class:`.checkpoint_hook.SafeCheckpointHook`."""
+        super().register_hook(hook, priority)
+        for registered in self._hooks:
+            if type(registered) is CheckpointHook:
+                registered.__class__ = SafeCheckpointHook
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.
+
+        Args:
+            out_dir: Folder.
+            filename: Name of the file.
+            *args: As mmengine's.
+            **kwargs: As mmengine's.
+
+        Raises:
+            UserError: If the disk is full.
+        """
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        target = Path(out_dir, filename)
+        partial = target.with_name(durable.partial_name(filename))
+        try:
+            with durable.told_if_full(target):
+                super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
+                if is_main_process():
+                    durable.complete(partial, target)
+        finally:
+            if is_main_process():
+                partial.unlink(missing_ok=True)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue the run that wrote ``filename``.

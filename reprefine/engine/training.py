@@ -11,6 +11,7 @@ from .errors import UserError
 from .faults import check_data_folders, one_line_faults
 from .interrupt import last_checkpoint, resumable
 from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
+from .lock import locked
 from .optim import use_amp
 from .processes import leave_group
 
@@ -39,7 +40,7 @@ def train(args: argparse.Namespace) -> None:
     _set_resume(cfg, args.resume)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])
-    with one_line_faults(), resumable(cfg.work_dir):
+    with one_line_faults(), locked(cfg.work_dir), resumable(cfg.work_dir):
         build_runner(cfg).train()
     leave_group()
 

@@ -53,7 +53,20 @@ def test_resume_without_anything_to_resume_starts_the_run_from_load_from(trained
 def test_resume_from_a_checkpoint_that_is_gone(tmp_path, capsys):
     (tmp_path / 'last_checkpoint').write_text(f'{tmp_path}/epoch_9.pth')
     assert train_digits(tmp_path, '--resume') == 1
-    assert f"last_checkpoint names '{tmp_path}/epoch_9.pth', which does not exist" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f'no checkpoint to resume from: {tmp_path}/epoch_9.pth: it does not exist' in error
+    assert error.strip().count('\n') == 0
+
+
+def test_resume_passes_over_a_damaged_checkpoint_and_says_so(tmp_path, capsys):
+    assert train_digits(tmp_path) == 0
+    whole, damaged = (tmp_path / f'epoch_{epoch}.pth' for epoch in (1, 2))
+    assert whole.is_file()
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    capsys.readouterr()
+    assert train_digits(tmp_path, '--resume') == 0
+    assert f'not resumed from {damaged}: its checksum is another' in capsys.readouterr().err
+    assert torch.load(damaged, weights_only=True)['meta']['epoch'] == 2  # trained again
 
 
 def test_a_missing_start_names_the_config_that_trains_it(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,55 @@
+"""mmengine's CheckpointHook, which deletes an old checkpoint only when the new one is written."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from . import durable
+
+
+class LateRemovals(LocalBackend):
+    """The local disk, whose removals wait for :meth:`carry_out`."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Path, int]] = []
+
+    def remove(self, filepath: str | Path) -> None:
+        """Note that a file is to go. One written under its name in the meantime stays."""
+        self._waiting.append((Path(filepath), os.stat(filepath).st_ino))
+
+    def carry_out(self) -> None:
+        """Delete the files, with their checksums."""
+        waiting, self._waiting = self._waiting, []
+        for path, inode in waiting:
+            if path.is_file() and path.stat().st_ino == inode:
+                durable.remove(path)
+
+
+class SafeCheckpointHook(CheckpointHook):
+    """What :class:`reprefine.engine.runner.Runner` turns mmengine's hook into.
+
+    mmengine deletes the checkpoints beyond ``max_keep_ckpts``, and the former best one, before it writes the next: a
+    full disk or a kill at that moment would leave none. Here they go afterwards.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare as mmengine does; removals on the local disk wait from now on."""
+        super().before_train(runner)
+        if type(self.file_backend) is LocalBackend:
+            self.file_backend = LateRemovals()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._remove_outdated()
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        super()._save_best_checkpoint(runner, metrics)
+        self._remove_outdated()
+
+    def _remove_outdated(self) -> None:
+        if isinstance(self.file_backend, LateRemovals):
+            self.file_backend.carry_out()

@@ -1,0 +1,48 @@
+"""One run at a time in a work directory."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError
+
+FILE = '.lock'
+
+
+@contextmanager
+def locked(work_dir: str | Path) -> Iterator[None]:
+    """Keep other runs out of a work directory. Of several processes of a run the first one does.
+
+    The lock is the operating system's and ends with the process, however that ends, so that none is ever stale. The
+    file names the process that holds it.
+
+    Args:
+        work_dir: The folder; made when needed.
+
+    Raises:
+        UserError: If another run holds it.
+    """
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
+        yield
+        return
+    path = Path(work_dir, FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a+') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(
+                f'work dir {work_dir} is in use by {file.read().strip() or "another process"}: wait for it, stop it, '
+                'or give another --work-dir'
+            ) from error
+        except OSError:  # a file system without locks
+            yield
+            return
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
+        yield

@@ -1,0 +1,52 @@
+"""A work directory belongs to one run at a time, and to nobody once that run has died."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from reprefine.engine.errors import UserError
+from reprefine.engine.lock import FILE, locked
+from tests.helpers.run import train_digits
+
+HOLD = 'import sys, time\nfrom reprefine.engine.lock import locked\n'
+HOLD += 'with locked(sys.argv[1]):\n    print("held", flush=True)\n    time.sleep(60)'
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of ``tmp_path``."""
+    process = subprocess.Popen([sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'held\n'
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_second_run_is_refused_until_the_first_is_killed(tmp_path, holder, capsys):
+    assert train_digits(tmp_path) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.count('\n') == 0
+    assert f'work dir {tmp_path} is in use by process {holder.pid} on ' in error
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with locked(tmp_path):
+        assert f'process {os.getpid()} ' in (tmp_path / FILE).read_text()
+
+
+def test_a_lock_ends_with_its_block_and_on_errors(tmp_path):
+    with pytest.raises(ValueError, match='failed'), locked(tmp_path / 'run'):
+        with pytest.raises(UserError, match='in use'), locked(tmp_path / 'run'):
+            pass
+        raise ValueError('failed')
+    with locked(tmp_path / 'run'):
+        pass
+
+
+def test_other_ranks_need_none(tmp_path, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    with locked(tmp_path), locked(tmp_path):
+        assert not (tmp_path / FILE).exists()
