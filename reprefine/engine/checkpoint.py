@@ -66,12 +66,13 @@ def require_checkpoint(filename: str) -> None:
         raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 
-def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
+def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint weights-only.
 
     Args:
         filename: Local path or URL of any scheme that mmengine knows.
         map_location: As in :func:`torch.load`.
+        mmap: Read tensors of a local file only when they are used.
 
     Raises:
         UserError: If the file is missing, cut short, no checkpoint, or holds objects whose loading runs code.
@@ -81,7 +82,9 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
         if '://' in filename:
             checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
         else:
-            checkpoint = torch.load(os.path.expanduser(filename), map_location=map_location, weights_only=True)
+            checkpoint = torch.load(
+                os.path.expanduser(filename), map_location=map_location, weights_only=True, mmap=mmap
+            )
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         if 'GLOBAL' in str(error):  # so torch names a function or class outside its allow-list
             raise UserError(f'checkpoint {filename} refused: it holds objects whose loading may run code') from error

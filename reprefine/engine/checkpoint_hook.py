@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from . import durable
+from .interrupt import STOP_CHECKPOINT
 
 
 class LateRemovals(LocalBackend):
@@ -43,8 +45,11 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend = LateRemovals()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        stale = runner.message_hub.runtime_info.pop(STOP_CHECKPOINT, None)
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_outdated()
+        if stale is not None and is_main_process():
+            durable.remove(Path(stale))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         super()._save_best_checkpoint(runner, metrics)

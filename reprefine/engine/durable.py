@@ -120,18 +120,19 @@ def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:
 
 
 def _candidates(work_dir: Path) -> Iterator[Path]:
-    """Yield what ``last_checkpoint`` names, then all ``epoch_*.pth`` and ``iter_*.pth``, the latest step first."""
+    """Yield what ``last_checkpoint`` names, then all ``epoch_*.pth`` and ``iter_*.pth``, the last written first."""
     pointer = work_dir / 'last_checkpoint'
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
     if named is not None:
         yield named
-    steps = [(int(step), path) for path in work_dir.glob('*.pth') if (step := _step(path)) is not None]
-    yield from (path for _, path in sorted(steps, reverse=True) if named is None or path.name != named.name)
+    # Epochs and iterations do not compare, so the time decides; of copies made in one go the step.
+    others = [path for path in work_dir.glob('*.pth') if _step(path) and (named is None or path.name != named.name)]
+    yield from sorted(others, key=lambda path: (path.stat().st_mtime, int(_step(path))), reverse=True)
 
 
-def _step(path: Path) -> str | None:
+def _step(path: Path) -> str:
     kind, _, step = path.stem.partition('_')
-    return step if kind in ('epoch', 'iter') and step.isdecimal() else None
+    return step if kind in ('epoch', 'iter') and step.isdecimal() else ''
 
 
 def _flush(path: Path) -> None:

@@ -6,10 +6,21 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from .errors import UserError
 
 FILE = '.lock'
+_held: set[IO] = set()
+
+
+def _let_go() -> None:
+    """Close the files in a forked process: a loader worker that outlives its killed run would keep the lock."""
+    while _held:
+        _held.pop().close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -45,4 +56,8 @@ def locked(work_dir: str | Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
         file.flush()
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)

@@ -1,49 +1,141 @@
-"""Training loops that belong to no method."""
+"""mmengine's training loops, which go on in the middle of an epoch exactly where a run was stopped."""
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
-from mmengine.dataset import InfiniteSampler
-from mmengine.runner import IterBasedTrainLoop
-from mmengine.runner.loops import _InfiniteDataloaderIterator
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from reprefine.registry import LOOPS
+from .data_loader import SeekableDataLoader, is_endless
+from .random_state import random_state, set_random_state
 
-from .errors import UserError
 
+class _Exact:
+    """What both loops share.
 
-@LOOPS.register_module()
-class SeekingIterLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations that, when resumed, winds its sampler forward.
-
-    mmengine reads all batches that were trained on before, only to drop them: hours, where a sample is megabytes of
-    features. The batches that follow are the same. Needs an ``InfiniteSampler``, and samples that draw nothing.
+    Attributes:
+        awaited: Random state with which the next iteration, or epoch, begins.
+        pass_state: Random state with which the running pass over the data began: some samplers draw from it.
     """
 
-    def run(self) -> nn.Module:
-        """Train.
+    awaited: dict[str, Any] | None = None
+    pass_state: dict[str, Any] | None = None
 
-        Raises:
-            UserError: If the sampler cannot be wound.
-        """
-        if self._iter:
-            self.dataloader_iterator = _Wound(self.dataloader, self._iter)
+    def _begin_pass(self, epoch: int, batch: int) -> Iterator[Any]:
+        """Return an iterator over the data from a batch of a pass on."""
+        if batch and self.pass_state is not None:
+            set_random_state(self.pass_state)
+        else:
+            self.pass_state = random_state()
+        if isinstance(self.dataloader, SeekableDataLoader):
+            self.dataloader.seek(epoch, batch)
+        return iter(self.dataloader)
+
+    def _restore_random_state(self) -> None:
+        if self.awaited is not None:
+            set_random_state(self.awaited)
+            self.awaited = None
+
+
+class ExactEpochLoop(_Exact, EpochBasedTrainLoop):
+    """mmengine's loop over epochs, whose first epoch may begin with any batch."""
+
+    _first_batch = 0
+    _begun = (0, 0)  # epoch, and the iteration it began with
+
+    def place(self, epoch: int, iteration: int) -> tuple[int, int]:
+        """Return the pass over the data and the number of its batches that are done, when these counters are saved."""
+        return epoch, iteration - self._begun[1] if epoch == self._begun[0] else 0
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Let the run begin with a batch of an epoch."""
+        self._epoch, self._first_batch = epoch, batch
+
+    def run_epoch(self) -> None:
+        """Train for an epoch, or the rest of it."""
+        first, self._first_batch = self._first_batch, 0
+        self._begun = (self._epoch, self._iter - first)
+        if first == 0:
+            self._restore_random_state()
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for index, batch in enumerate(self._begin_pass(self._epoch, first), first):
+            self.run_iter(index, batch)
+        self._restore_random_state()  # a run may have been stopped after the last batch
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Train for one iteration."""
+        self._restore_random_state()
+        super().run_iter(idx, data_batch)
+
+    def is_validation_due(self) -> bool:
+        """Tell whether the epochs done so far are followed by a validation."""
+        self._decide_current_val_interval()
+        return self._iter > 0 and self._first_batch == 0 and _is_due(self, self._epoch, self._max_epochs)
+
+
+class ExactIterLoop(_Exact, IterBasedTrainLoop):
+    """mmengine's loop over iterations, which winds its sampler forward instead of reading the data again."""
+
+    def place(self, epoch: int, iteration: int) -> tuple[int, int]:
+        """Return the pass over the data and the number of its batches that are done."""
+        return self.dataloader_iterator.place
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Let the run begin with a batch of a pass over the data."""
+        self.dataloader_iterator.place = (epoch, batch)
+
+    def run(self) -> nn.Module:
+        """Train."""
+        place = (0, self._iter) if is_endless(self.dataloader) else divmod(self._iter, len(self.dataloader))
+        self.dataloader_iterator = _Batches(self, place, skipped=self._iter)
         return super().run()
 
+    def run_iter(self, data_batch: Any) -> None:
+        """Train for one iteration."""
+        self._restore_random_state()
+        super().run_iter(data_batch)
 
-class _Wound:
-    """Iterator over a data loader whose first ``skipped`` batches are None and cost nothing."""
+    def is_validation_due(self) -> bool:
+        """Tell whether the iterations done so far are followed by a validation."""
+        self._decide_current_val_interval()
+        return self._iter > 0 and _is_due(self, self._iter, self._max_iters)
 
-    def __init__(self, dataloader: Any, skipped: int) -> None:
-        sampler = dataloader.sampler
-        if not isinstance(sampler, InfiniteSampler):
-            name = type(sampler).__name__
-            raise UserError(f'SeekingIterLoop: train_dataloader.sampler must be an InfiniteSampler, not a {name}')
-        sampler.indices = islice(sampler._indices_of_rank(), skipped * dataloader.batch_size, None)
-        self.skipped = skipped
-        self.batches = _InfiniteDataloaderIterator(dataloader)
+
+EXACT = {EpochBasedTrainLoop: ExactEpochLoop, IterBasedTrainLoop: ExactIterLoop}
+
+
+def exact(loop: BaseLoop) -> BaseLoop:
+    """Turn mmengine's own loops, in place, into those above; a loop of another class stays as it is."""
+    loop.__class__ = EXACT.get(type(loop), type(loop))
+    return loop
+
+
+class _Batches:
+    """Endless iterator over the batches of a loop, from a place on.
+
+    Args:
+        loop: The loop.
+        place: Pass to begin with, and number of its batches that are done; may be changed before the first batch.
+        skipped: Number of items before them that mmengine asks for, to drop them; they are None.
+    """
+
+    def __init__(self, loop: ExactIterLoop, place: tuple[int, int], skipped: int) -> None:
+        self.loop, self.place, self.skipped = loop, place, skipped
+        self.iterator: Iterator[Any] = iter(())
+        self.begun = False
+
+    def _begin(self) -> None:
+        epoch, batch = self.place
+        loader = self.loop.dataloader
+        for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(epoch)
+                break
+        self.iterator, self.begun = self.loop._begin_pass(epoch, batch), True
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -52,4 +144,19 @@ class _Wound:
         if self.skipped:
             self.skipped -= 1
             return None
-        return next(self.batches)
+        if not self.begun:
+            self._begin()
+        item = next(self.iterator, None)
+        if item is None:
+            self.place = (self.place[0] + 1, 0)
+            self._begin()
+            item = next(self.iterator)
+        self.place = (self.place[0], self.place[1] + 1)
+        return item
+
+
+def _is_due(loop: BaseLoop, count: int, maximum: int) -> bool:
+    """Tell whether mmengine validates after ``count`` of ``maximum`` epochs or iterations."""
+    if loop.runner.val_loop is None or count < loop.val_begin:
+        return False
+    return count % loop.val_interval == 0 or count == maximum

@@ -10,6 +10,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as MMEngineRunner
+from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.runner import ConfigType
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,9 +20,13 @@ from reprefine.registry import RUNNERS
 from . import durable
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
 from .checkpoint_hook import SafeCheckpointHook
+from .data_loader import seekable
 from .errors import UserError
 from .faults import name_unreadable_files
+from .interrupt import StopHook, last_checkpoint, resumable
+from .loops import exact
 from .pretrained import check_pretrained
+from .resume import ResumeHook, settle_resume
 
 LOAD_FLOOR = 0.5
 
@@ -33,6 +39,29 @@ class Runner(MMEngineRunner):
     it also holds for parts of the model whose ``init_cfg`` takes a ``prefix`` out of a checkpoint. Resuming and testing
     ask for the whole model.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: ConfigType) -> 'Runner':
+        """Build from a config; a run that is resumed finds its checkpoint and its seed."""
+        if cfg.get('resume'):
+            settle_resume(cfg)
+        return super().from_cfg(cfg)
+
+    def train(self) -> nn.Module:
+        """Train, and answer signals; see :func:`.interrupt.resumable`."""
+        with resumable(self.work_dir):
+            return super().train()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop; those of mmengine go on where a run was stopped, see :func:`.loops.exact`."""
+        return exact(super().build_train_loop(loop))
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the hooks of the config, and those of every run."""
+        super().register_hooks(*args, **kwargs)
+        self._resume_hook, self._stop_hook = ResumeHook(), StopHook()
+        for hook in (self._resume_hook, self._stop_hook):
+            self.register_hook(hook)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes; without a GPU, SyncBN layers become the BatchNorm that a CPU can compute."""
@@ -47,11 +76,13 @@ class Runner(MMEngineRunner):
         super()._init_model_weights()
 
     @staticmethod
-    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
-        """Build a data loader whose data set names the file it cannot read."""
-        loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), *args, **kwargs)
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, *args: Any, **kwargs: Any
+    ) -> DataLoader:
+        """Build a data loader that can begin anywhere, and whose data set names the file it cannot read."""
+        loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), seed, *args, **kwargs)
         name_unreadable_files(loader.dataset)
-        return loader
+        return seekable(loader, seed)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; mmengine's ``CheckpointHook`` becomes :class:`.checkpoint_hook.SafeCheckpointHook`."""
@@ -72,6 +103,8 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: If the disk is full.
         """
+        if kwargs.get('save_optimizer', True):
+            self._gather_resume_state(kwargs)
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
@@ -85,6 +118,22 @@ class Runner(MMEngineRunner):
         finally:
             if is_main_process():
                 partial.unlink(missing_ok=True)
+
+    def _gather_resume_state(self, arguments: dict[str, Any]) -> None:
+        """Collect from all processes what resuming needs; the counters follow from the arguments as in mmengine."""
+        by_epoch, meta = arguments.get('by_epoch', True), arguments.get('meta') or {}
+        epoch = meta.get('epoch', self.epoch + by_epoch)
+        iteration = meta.get('iter', self.iter + (not by_epoch))
+        self.call_hook('before_gather_state')
+        self._resume_hook.gather(self, epoch, iteration)
+        self._stop_hook.saved_iteration = iteration
+
+    def load_or_resume(self) -> None:
+        """Load what the run starts from; without a name, resuming takes the newest whole checkpoint."""
+        if self._resume and self._load_from is None:
+            self._load_from = last_checkpoint(self.work_dir)
+            self._resume = self._load_from is not None
+        super().load_or_resume()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue the run that wrote ``filename``.

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,11 +54,10 @@ def train_digits(work_dir: Path, *argv: str) -> int:
     return run_train(DIGITS, '--work-dir', str(work_dir), *SMALL, *argv)
 
 
-def start(*argv: str) -> subprocess.Popen:
-    """Start a Python script of the repository as a process."""
-    return subprocess.Popen(
-        [sys.executable, *argv], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(*argv: str, **environment: str) -> subprocess.Popen:
+    """Start a Python script of the repository as a process, with additions to the environment."""
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, *argv], cwd=ROOT, env={**os.environ, **environment}, **pipes)
 
 
 def read_until(process: subprocess.Popen, text: str) -> None:
@@ -65,16 +65,16 @@ def read_until(process: subprocess.Popen, text: str) -> None:
     assert any(text in line for line in process.stdout), process.stderr.read()
 
 
-def assert_equal(a: Any, b: Any) -> None:
-    """Compare nested containers of tensors bit by bit."""
-    assert type(a) is type(b)
+def assert_equal(a: Any, b: Any, place: str = '') -> None:
+    """Compare nested containers of tensors bit by bit; ``place`` is told when they differ."""
+    assert type(a) is type(b), place
     if isinstance(a, dict):
-        assert a.keys() == b.keys()
+        assert a.keys() == b.keys(), place
         for key in a:
-            assert_equal(a[key], b[key])
+            assert_equal(a[key], b[key], f'{place}.{key}')
     elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_equal(x, y)
+        assert len(a) == len(b), place
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f'{place}.{index}')
     else:
-        assert torch.equal(a, b) if torch.is_tensor(a) else a == b
+        assert torch.equal(a, b) if torch.is_tensor(a) else a == b or (a != a and b != b), place

@@ -13,7 +13,7 @@ train_dataloader = dict(
 # The peak is 2e-4 * sqrt(batch size / 256).
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-5))
 param_scheduler = [dict(type='reprefine.DenoiserLR', total=100000)]
-train_cfg = dict(type='reprefine.SeekingIterLoop', max_iters=100000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=100000)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000), logger=dict(interval=100))
 custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DenoiserPictureHook', interval=5000)]

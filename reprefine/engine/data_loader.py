@@ -1,0 +1,113 @@
+"""A data loader that can begin anywhere in its data, and whose random numbers depend on that place alone."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from mmengine.dist import get_rank
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from .random_state import mix, seed_cpu, seeded_cpu
+
+
+class SeededBatch(list):
+    """Indices of a batch, with the ``seed`` of the random numbers that its samples draw."""
+
+    seed: int
+
+
+class SeededFetch:
+    """What a data set reads a batch with: all its samples draw from the seed of the batch.
+
+    Whether a worker reads it, which one, and what was read before then make no difference.
+
+    Args:
+        dataset: The data set.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.own = getattr(dataset, '__getitems__', None)
+
+    def __call__(self, batch: list[int]) -> list[Any]:
+        """Return the samples of a batch."""
+        if not isinstance(batch, SeededBatch):
+            return self._read(batch)
+        if get_worker_info() is not None:  # a worker draws for nothing else
+            seed_cpu(batch.seed)
+            return self._read(batch)
+        with seeded_cpu(batch.seed):
+            return self._read(batch)
+
+    def _read(self, batch: list[int]) -> list[Any]:
+        return self.own(batch) if self.own else [self.dataset[index] for index in batch]
+
+
+class _SeededBatches:
+    """The batches of a loader from the place it was sent to."""
+
+    def __init__(self, loader: 'SeekableDataLoader') -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[SeededBatch]:
+        loader = self.loader
+        epoch, first, loader.first = loader.epoch, loader.first, 0
+        # The sampler passes over the indices before; no sample of theirs is read.
+        for number, indices in enumerate(islice(loader.batch_sampler, first, None), first):
+            batch = SeededBatch(indices)
+            batch.seed = mix(loader.seed, epoch, number)
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self.loader.batch_sampler)
+
+
+class SeekableDataLoader(DataLoader):
+    """What :func:`seekable` turns a loader into.
+
+    Attributes:
+        epoch: Pass over the data, on which the random numbers depend.
+        first: Number of the batch with which the next iterator begins.
+        seed: Seed of the run and the rank.
+    """
+
+    epoch = 0
+    first = 0
+    seed = 0
+
+    def seek(self, epoch: int, first: int = 0) -> None:
+        """Let the next iterator begin with batch ``first`` of pass ``epoch``; the one after it begins with batch 0."""
+        self.epoch, self.first = epoch, first
+
+    @property
+    def _index_sampler(self) -> _SeededBatches:
+        return _SeededBatches(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        # Started when the first batch is asked for: mmengine's loop over iterations takes an iterator before it is
+        # known where the run goes on.
+        yield from super().__iter__()
+
+
+def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
+    """Turn a loader, in place, into a :class:`SeekableDataLoader`; one without batches or indices stays as it is.
+
+    Args:
+        loader: The loader, not iterated over yet.
+        seed: Seed of the run. None: the samples draw from whatever state the process is in.
+    """
+    if seed is None or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+        return loader
+    loader.__class__ = SeekableDataLoader
+    loader.seed = mix(seed, get_rank())
+    if not isinstance(getattr(loader.dataset, '__getitems__', None), SeededFetch):
+        loader.dataset.__getitems__ = SeededFetch(loader.dataset)
+    return loader
+
+
+def is_endless(loader: DataLoader) -> bool:
+    """Tell whether the sampler of a loader never ends."""
+    from mmengine.dataset import InfiniteSampler
+
+    sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, 'sampler', None)
+    return isinstance(sampler, InfiniteSampler)

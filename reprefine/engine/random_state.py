@@ -1,0 +1,62 @@
+"""The random numbers of a process: taken down, put back, kept apart, and seeded by where they are drawn."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*numbers: int) -> int:
+    """Return 63 well-mixed bits of one or more integers (the finaliser of SplitMix64, number after number)."""
+    value = numbers[0]
+    for number in numbers[1:] or (0,):
+        value = (value * 0x9E3779B97F4A7C15 + (number + 1) * 0xD1B54A32D192ED03) & _MASK
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+        value ^= value >> 31
+    return value >> 1
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the generators of Python, NumPy, torch and the current GPU, as weights-only loading takes it.
+
+    No device is waited for.
+    """
+    state = dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state())
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`random_state` returned."""
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])
+    torch.set_rng_state(state['torch'].cpu())
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+def seed_cpu(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch on the CPU."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def seeded_cpu(seed: int) -> Iterator[None]:
+    """Draw on the CPU from ``seed`` inside the block, and go on afterwards as if nothing had been drawn."""
+    state = (random.getstate(), np.random.get_state(), torch.default_generator.get_state())
+    seed_cpu(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.default_generator.set_state(state[2])

@@ -1,0 +1,34 @@
+"""Gives the tools of the host libraries the Runner of this package, with one line in a config.
+
+``custom_imports = dict(imports=['reprefine.everywhere'])``: whatever builds mmengine's ``Runner`` from a config, such
+as ``tools/train.py`` of mmdet or mmpretrain, then builds :class:`reprefine.engine.runner.Runner`, and a work directory
+belongs to one run at a time. Nothing else in the config changes.
+"""
+
+import atexit
+from contextlib import ExitStack
+
+from mmengine.runner import Runner as MMEngineRunner
+from mmengine.runner.runner import ConfigType
+
+from reprefine.engine.lock import locked
+from reprefine.engine.runner import Runner
+
+_locks = ExitStack()
+_from_cfg = MMEngineRunner.from_cfg.__func__
+
+
+def from_cfg(cls: type[MMEngineRunner], cfg: ConfigType) -> MMEngineRunner:
+    """Build the Runner of a config; mmengine's own becomes ours, which holds the work directory until the process ends.
+
+    Raises:
+        UserError: If another run holds the work directory.
+    """
+    if cls is not MMEngineRunner:
+        return _from_cfg(cls, cfg)
+    _locks.enter_context(locked(cfg['work_dir']))
+    return Runner.from_cfg(cfg)
+
+
+MMEngineRunner.from_cfg = classmethod(from_cfg)
+atexit.register(_locks.close)

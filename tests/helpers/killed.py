@@ -1,0 +1,120 @@
+"""Runs that are killed at any moment and resumed, each in a process forked from one that has imported everything."""
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reprefine.engine.runner import Runner
+from tests.helpers.run import assert_equal, run_train
+
+PRELOAD = ['tests.helpers.killed', 'tests.helpers.run', 'mmpretrain.models', 'mmdet.models', 'mmseg.models']
+_context = multiprocessing.get_context('forkserver')
+_context.set_forkserver_preload(PRELOAD)
+_pick = random.SystemRandom()  # other moments in every run: no moment may matter
+
+
+def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, moment: int, output: str) -> None:
+    """Count the calls of hooks, and die at number ``moment``; the process leaves their number behind."""
+    call_hook, count = Runner.call_hook, 0
+
+    def counted(runner: Runner, name: str, **kwargs: Any) -> None:
+        nonlocal count
+        call_hook(runner, name, **kwargs)
+        count += 1
+        if count == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Runner.call_hook = counted
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    torch.set_num_threads(1)
+    code = job(work_dir, *arguments)
+    Path(f'{output}.moments').write_text(str(count))
+    if code:
+        raise SystemExit(code)
+
+
+def run(job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: int = 0) -> int:
+    """Run ``job(work_dir, *arguments)`` in a process of its own.
+
+    Args:
+        job: Function of a module that trains.
+        arguments: Its further arguments.
+        work_dir: Its first argument.
+        moment: Number of the call of hooks at which the process is killed; 0: never.
+
+    Returns:
+        Number of calls of hooks of a run that was not killed.
+    """
+    output = f'{work_dir}.log'
+    process = _context.Process(target=_run, args=(job, arguments, str(work_dir), moment, output))
+    process.start()
+    process.join()
+    expected = -signal.SIGKILL if moment else 0
+    assert process.exitcode == expected, Path(output).read_text()
+    return 0 if moment else int(Path(f'{output}.moments').read_text())
+
+
+def kill_and_resume(job: Callable[..., Any], *arguments: Any, folder: Path, kills: int = 2) -> tuple[Path, Path, str]:
+    """Train once without a stop, and once killed ``kills`` times at random moments and resumed.
+
+    Returns:
+        Work directory of either run, and the moments, to be shown when the runs differ.
+    """
+    whole, parts = folder / 'whole', folder / 'parts'
+    moments = run(job, *arguments, work_dir=whole)
+    spots = sorted(_pick.sample(range(1, moments), kills))
+    done = 0
+    for spot in spots:  # a resumed run repeats less than a whole one, so count from where the last one died
+        run(job, *arguments, work_dir=parts, moment=max(spot - done, 1))
+        done = spot
+    run(job, *arguments, work_dir=parts)
+    return whole, parts, f'killed at {spots} of {moments}'
+
+
+def train_config(work_dir: str, config: str, *options: str) -> int:
+    """Train a config in this process, or go on with it."""
+    return run_train(config, '--work-dir', work_dir, *options, '--resume')
+
+
+def assert_equal_runs(whole: Path, parts: Path, moments: str, *keys: str) -> None:
+    """Compare the last checkpoints of two runs bit by bit.
+
+    Args:
+        whole: Work directory of the one.
+        parts: Work directory of the other.
+        moments: When it was killed.
+        keys: Entries of the checkpoint beside those that every one has.
+    """
+    names = [Path((folder / 'last_checkpoint').read_text()).name for folder in (whole, parts)]
+    assert names[0] == names[1], moments
+    ours, theirs = (torch.load(folder / names[0], weights_only=True) for folder in (whole, parts))
+    for key in ('state_dict', 'optimizer', 'param_schedulers', *keys):
+        assert_equal(comparable(ours[key]), comparable(theirs[key]), f'{moments}, {key}')
+    assert_equal(histories(ours), histories(theirs), f'{moments}, message_hub')
+    assert ours['meta']['iter'] == theirs['meta']['iter']
+    ranks = [[comparable(rank) for rank in checkpoint['resume']['ranks']] for checkpoint in (ours, theirs)]
+    assert_equal(*ranks, f'{moments}, resume')
+
+
+def histories(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what was logged, but for times."""
+    scalars = checkpoint['message_hub']['log_scalars']
+    return {key: buffer._log_history.tolist() for key, buffer in scalars.items() if 'time' not in key}
+
+
+def comparable(value: Any) -> Any:
+    """Return nested containers with arrays as tensors."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.astype(np.int64))
+    if isinstance(value, Mapping):
+        return {key: comparable(item) for key, item in value.items()}
+    return [comparable(item) for item in value] if isinstance(value, (list, tuple)) else value
