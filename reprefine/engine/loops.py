@@ -1,6 +1,7 @@
 """mmengine's training loops, which go on in the middle of an epoch exactly where a run was stopped."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -28,8 +29,9 @@ class _Exact:
             set_random_state(self.pass_state)
         else:
             self.pass_state = random_state()
-        if isinstance(self.dataloader, SeekableDataLoader):
-            self.dataloader.seek(epoch, batch)
+        if not isinstance(self.dataloader, SeekableDataLoader):
+            return islice(self.dataloader, batch, None)  # without indices, there is no way but to read
+        self.dataloader.seek(epoch, batch)
         return iter(self.dataloader)
 
     def _restore_random_state(self) -> None:
@@ -149,6 +151,7 @@ class _Batches:
         item = next(self.iterator, None)
         if item is None:
             self.place = (self.place[0] + 1, 0)
+            self.loop._restore_random_state()  # a run may have been stopped after the last batch of a pass
             self._begin()
             item = next(self.iterator)
         self.place = (self.place[0], self.place[1] + 1)

@@ -54,7 +54,9 @@ class Runner(MMEngineRunner):
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; those of mmengine go on where a run was stopped, see :func:`.loops.exact`."""
-        return exact(super().build_train_loop(loop))
+        built = exact(super().build_train_loop(loop))
+        seekable(built.dataloader, self.seed)  # the loader may have been given, not built
+        return built
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the hooks of the config, and those of every run."""

@@ -70,6 +70,10 @@ class ScoreStatsHook(Hook):
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._flush(runner)
 
+    def before_gather_state(self, runner: Runner) -> None:
+        """Write what a run resumed from the coming checkpoint will not compute again."""
+        self._flush(runner)
+
     def after_train(self, runner: Runner) -> None:
         """Write what is left."""
         self._flush(runner)

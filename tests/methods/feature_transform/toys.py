@@ -103,7 +103,7 @@ def runner(folder: Path, model: nn.Module, images: int = 12, train_cfg: dict | N
         train_cfg=train_cfg or dict(by_epoch=True, max_epochs=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
         default_scope='mmpretrain',
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)) | options.pop('default_hooks', {}),
         experiment_name=name,
         visualizer=dict(type='Visualizer', name=name, vis_backends=[dict(type='LocalVisBackend')]),
         log_level='WARNING',

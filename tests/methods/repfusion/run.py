@@ -78,7 +78,7 @@ def make_runner(folder: Path, hook: dict | None = None, hooks: Any = (), model: 
         str(folder),
         train_dataloader=DataLoader(Images(12, labelled), 4, shuffle=True, collate_fn=collate),
         default_scope='mmpretrain',
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)) | options.pop('default_hooks', {}),
         custom_hooks=[*EXACT, *own, *hooks],
         experiment_name=name,
         visualizer=dict(type='Visualizer', name=name, vis_backends=[dict(type='LocalVisBackend')]),

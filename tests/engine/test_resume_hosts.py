@@ -1,0 +1,57 @@
+"""Runs of each host library, and of hosts under their own tool, that are killed and resumed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.killed import assert_equal_runs, kill_and_resume, train_config
+from tests.helpers.run import DIGITS, SMALL, read_until, start
+from tests.helpers.tiny_hosts import CLASSIFIER, write_config, write_images
+from tests.tools.test_hosts import CASES
+
+SAVE = "default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3, max_keep_ckpts=1))\n"
+FLIP = "dict(type='RandomFlip', prob=0.5)"
+BY_EPOCH = 'train_cfg = dict(max_epochs=3)\n'  # of two iterations each
+BY_ITER = 'train_cfg = dict(max_iters=7, val_interval=3)\n'
+
+
+def text_of(library):
+    """A config whose samples draw from the random state."""
+    if library == 'mmpretrain':
+        text = CLASSIFIER.replace("dict(type='RandomFlip', prob=1.0)", FLIP).replace("checkpoint='absent.pth'", '')
+        return text.replace("init_cfg=dict(type='Pretrained', ),", '').replace('max_epochs=10', 'max_epochs=3') + SAVE
+    text = CASES[library][0]
+    packing = {'mmdet': "dict(type='PackDet", 'mmseg': "dict(type='PackSeg", 'mmpose': "dict(type='TopdownAffine"}
+    text = text.replace(packing[library], f'{FLIP}, {packing[library]}', 1)
+    return text + (BY_ITER if library == 'mmseg' else BY_EPOCH) + SAVE
+
+
+@pytest.mark.parametrize('library', ['mmpretrain', 'mmdet', 'mmseg', 'mmpose'])
+def test_killed_and_resumed_equals_uninterrupted(library, tmp_path):
+    pytest.importorskip(library)
+    write_images(tmp_path)
+    config = write_config(tmp_path, text_of(library))
+    assert_equal_runs(*kill_and_resume(train_config, config, folder=tmp_path, kills=1))
+
+
+def test_the_tool_of_a_host_gets_it_with_one_line_in_the_config(tmp_path):
+    mmpretrain = pytest.importorskip('mmpretrain')
+    tool = str(Path(mmpretrain.__file__).parent / '.mim/tools/train.py')
+    line = "custom_imports = dict(imports=['reprefine.everywhere'])"
+    for name, head in (('ours.py', ''), ('theirs.py', line)):
+        (tmp_path / name).write_text(f'_base_ = {DIGITS!r}\n{head}\n')
+    options = (*SMALL, 'train_cfg.max_epochs=4', 'default_hooks.checkpoint.interval=4')
+    assert train_config(str(tmp_path / 'whole'), str(tmp_path / 'ours.py'), *options) == 0
+
+    argv = (tool, str(tmp_path / 'theirs.py'), '--work-dir', str(tmp_path / 'parts'), '--no-persistent-workers')
+    process = start(*argv, *options, 'default_hooks.logger.interval=1')
+    read_until(process, 'Epoch(train) [1][1/2]')
+    process.terminate()
+    error = process.communicate()[1].strip().splitlines()[-1]
+    assert process.returncode == 143
+    assert error.startswith(f'stopped by SIGTERM; continue from {tmp_path}/parts/iter_')
+    subprocess.run([sys.executable, *argv, *options, '--resume'], check=True, env=dict(os.environ))
+    assert_equal_runs(tmp_path / 'whole', tmp_path / 'parts', error)
