@@ -20,6 +20,7 @@ from .checkpoint import check_match, load_weights, raise_together, read_checkpoi
 from .checkpoint_hook import SafeCheckpointHook
 from .errors import UserError
 from .faults import name_unreadable_files
+from .finite import add_finite_check
 from .pretrained import check_pretrained
 
 LOAD_FLOOR = 0.5
@@ -59,6 +60,11 @@ class Runner(MMEngineRunner):
         for registered in self._hooks:
             if type(registered) is CheckpointHook:
                 registered.__class__ = SafeCheckpointHook
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the config's hooks, and those that every run has."""
+        super().register_hooks(*args, **kwargs)
+        add_finite_check(self)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.
