@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class FiniteCheckHook(Hook):
         """Begin to watch the model's losses, the optimisers' updates and the writing of checkpoints."""
         self._runner = runner
         self._model = unwrap(runner.model)
-        self._reader = flag_reader(next(self._model.parameters()).device)
+        self._reader = flag_reader(next((p.device for p in self._model.parameters()), torch.device('cpu')))
         self._wrappers = _optim_wrappers(runner.optim_wrapper)
         if hasattr(self._model, 'parse_losses'):
             self._swaps.swap(self._model, 'parse_losses', self._watched_losses(self._model.parse_losses))
@@ -127,7 +128,7 @@ class FiniteCheckHook(Hook):
         self._check(self._step.norms.sum())
 
     def _check(self, norm: Tensor | None = None) -> None:
-        """Raise a flag on every rank if the losses since the last check, or the norm of the gradient, are not finite."""
+        """Raise a flag on every rank if a loss since the last check, or the gradient's norm, is not finite on any."""
         values = self._losses if norm is None else [*self._losses, norm]
         # What is not finite stays so in a sum.
         flag = sum(value.to(values[0].device) for value in values).isfinite().logical_not()
@@ -176,7 +177,8 @@ class FiniteCheckHook(Hook):
         if self._wrappers[0]._accumulative_counts > 1:
             parts.append('gradients are summed over several batches, of which this is the last')
         if files:
-            config = self._runner.cfg.filename or 'CONFIG'
+            # The copy in the work dir holds what the command line changed.
+            config = Path(self._runner.work_dir, Path(self._runner.cfg.filename or 'CONFIG').name)
             parts.append(f'run the step again with: python tools/misc/replay_step.py {config} {files[0]}')
         else:
             parts.append('--cfg-options finite_check.replay=True writes the step to a file that can be run again')

@@ -93,7 +93,9 @@ def capture(model: nn.Module, batch: Any) -> dict[str, Any]:
     except TypeError as error:
         plain = error  # told when it is needed
     return dict(
-        state_dict={name: value.detach().clone() for name, value in model.state_dict().items() if torch.is_tensor(value)},
+        state_dict={
+            name: value.detach().clone() for name, value in model.state_dict().items() if torch.is_tensor(value)
+        },
         trainable=[name for name, parameter in model.named_parameters() if parameter.requires_grad],
         settings=settings(model),
         random_state=random_state(),
@@ -136,7 +138,9 @@ def _autocast(wrapper: OptimWrapper, model: nn.Module) -> str | None:
     """Return the name of the type in which the forward pass computes, None for that of the weights."""
     device = next(model.parameters()).device.type
     with wrapper.optim_context(model):
-        return str(torch.get_autocast_dtype(device)).removeprefix('torch.') if torch.is_autocast_enabled(device) else None
+        return (
+            str(torch.get_autocast_dtype(device)).removeprefix('torch.') if torch.is_autocast_enabled(device) else None
+        )
 
 
 def read_replay(filename: str) -> dict[str, Any]:
