@@ -94,8 +94,9 @@ class FiniteCheckHook(Hook):
         return len(self._wrappers) == 1 and not scales_gradients(wrapper) and wrapper.should_sync()
 
     def _watch_update(self, wrapper: OptimWrapper) -> None:
-        if wrapper.clip_grad_kwargs and wrapper.clip_func is torch.nn.utils.clip_grad_norm_:
-            self._swaps.swap(wrapper, 'clip_func', self._clip)  # which computes the norm anyway
+        if wrapper.clip_grad_kwargs:  # which would hide an infinite gradient
+            by_norm = wrapper.clip_func is torch.nn.utils.clip_grad_norm_
+            self._swaps.swap(wrapper, 'clip_func', self._clip if by_norm else self._before_clip(wrapper.clip_func))
         self._swaps.handles.append(wrapper.optimizer.register_step_pre_hook(self._before_update))
 
     def _clip(
@@ -117,13 +118,23 @@ class FiniteCheckHook(Hook):
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total, foreach)
         return total
 
+    def _before_clip(self, clip: Callable) -> Callable:
+        def checked(parameters: Sequence[nn.Parameter], **kwargs: Any) -> Any:
+            self._check_gradient(parameters)
+            self._is_checked = True
+            return clip(parameters, **kwargs)
+
+        return checked
+
     def _before_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         if self._is_checked:
             self._is_checked = False
             return
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        if not parameters:
-            return
+        if parameters:
+            self._check_gradient(parameters)
+
+    def _check_gradient(self, parameters: Sequence[nn.Parameter]) -> None:
         self._step.parameters, self._step.norms = parameters, gradient_norms(parameters)
         self._check(self._step.norms.sum())
 

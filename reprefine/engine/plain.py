@@ -1,7 +1,7 @@
 """Batches as plain data, which weights-only loading accepts, and back.
 
-The classes of data samples stand in a file by name. A name is looked up among the modules that are loaded already, and
-must be one of a data sample, or of the masks and boxes in one; its attributes are set without running code of the class.
+The classes of data samples stand in a file by name. A name is looked up among the modules that are loaded already and
+must be that of a data sample, or of the masks or boxes in one; its attributes are set without running the class's code.
 """
 
 import sys

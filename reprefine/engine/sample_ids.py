@@ -63,9 +63,8 @@ def broken_inputs(batch: Any, count: int) -> list[int]:
 def _broken(node: Any, count: int) -> Iterator[int]:
     if isinstance(node, Tensor):
         if node.is_floating_point() and node.dim() > 0 and len(node) == count:
-            yield from torch.nonzero(~node.isfinite().flatten(1).all(1) if node.dim() > 1 else ~node.isfinite())[
-                :, 0
-            ].tolist()
+            sound = node.isfinite().reshape(count, -1).all(dim=1)
+            yield from (~sound).nonzero()[:, 0].tolist()
     elif isinstance(node, Mapping):
         for value in node.values():
             yield from _broken(value, count)
