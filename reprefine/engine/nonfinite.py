@@ -107,9 +107,7 @@ def _without_finite_gradient(step: Step) -> list[nn.Parameter]:
     if step.norms is not None:
         sound = step.norms.isfinite().tolist()
     else:
-        sound = [
-            parameter.grad is None or bool(_values(parameter.grad).isfinite().all()) for parameter in step.parameters
-        ]
+        sound = [p.grad is None or bool(_values(p.grad).isfinite().all()) for p in step.parameters]
     return [parameter for parameter, is_sound in zip(step.parameters, sound, strict=True) if not is_sound]
 
 

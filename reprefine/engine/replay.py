@@ -138,9 +138,8 @@ def _autocast(wrapper: OptimWrapper, model: nn.Module) -> str | None:
     """Return the name of the type in which the forward pass computes, None for that of the weights."""
     device = next(model.parameters()).device.type
     with wrapper.optim_context(model):
-        return (
-            str(torch.get_autocast_dtype(device)).removeprefix('torch.') if torch.is_autocast_enabled(device) else None
-        )
+        dtype = str(torch.get_autocast_dtype(device)).removeprefix('torch.')
+        return dtype if torch.is_autocast_enabled(device) else None
 
 
 def read_replay(filename: str) -> dict[str, Any]:
