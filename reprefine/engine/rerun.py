@@ -107,7 +107,7 @@ def _run(model: nn.Module, content: dict[str, Any]) -> Rerun:
     with first_non_finite(model) as modules:
         terms = model.train_step(batch, wrapper)
     gradients = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
-    return Rerun({name: float(value) for name, value in terms.items()}, gradients, next(iter(modules), None))
+    return Rerun({name: float(value.detach()) for name, value in terms.items()}, gradients, next(iter(modules), None))
 
 
 def _failing_operation(model: nn.Module, content: dict[str, Any]) -> str | None:
