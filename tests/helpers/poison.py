@@ -1,25 +1,27 @@
-"""Breaks one sample, or the gradient, of one training step."""
+"""Breaks one sample, the gradient or the loss of one training step."""
 
 from pathlib import Path
 
 from mmengine.hooks import Hook
 
+from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
 
 
 @HOOKS.register_module(force=True)
 class PoisonHook(Hook):
-    """Gives the first sample of a step an input that is not finite, or the step a gradient that is not.
+    """Gives the first sample of a step an input that is not finite, or the step a gradient or a loss that is not.
 
     Args:
         iteration: The step, from 1.
         value: What the input becomes, or what the gradient is multiplied with.
         rank: The process whose sample it is.
         gradient: Whether the gradient of the first trainable parameter is broken instead.
+        loss: Whether the value is added to the losses of a classifier instead, which leaves the gradient as it is.
     """
 
-    def __init__(self, iteration=2, value=float('nan'), rank=0, gradient=False):
-        self.iteration, self.value, self.rank, self.gradient = iteration, value, rank, gradient
+    def __init__(self, iteration=2, value=float('nan'), rank=0, gradient=False, loss=False):
+        self.iteration, self.value, self.rank, self.gradient, self.loss = iteration, value, rank, gradient, loss
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Change the batch in place."""
@@ -29,6 +31,10 @@ class PoisonHook(Hook):
         if self.gradient:
             parameter = next(p for p in runner.model.parameters() if p.requires_grad)
             parameter.register_hook(lambda grad: grad * self.value)
+        elif self.loss:
+            head = unwrap(runner.model).head
+            compute = head.loss
+            head.loss = lambda *args, **kwargs: {name: x + self.value for name, x in compute(*args, **kwargs).items()}
         elif isinstance(inputs, list):
             inputs[0] = inputs[0].float() * self.value
         else:

@@ -60,8 +60,9 @@ def test_another_file_is_refused(tmp_path, capsys, content):
     assert str(file) in error
 
 
-def test_both_processes_stop_when_one_has_a_broken_sample(tmp_path):
-    config, run = derived(tmp_path, DIGITS, iteration=2, rank=1), tmp_path / 'run'
+def test_both_processes_stop_when_one_has_a_loss_that_is_not_finite(tmp_path):
+    # The gradient stays finite, so that the other process cannot know by itself.
+    config, run = derived(tmp_path, DIGITS, iteration=2, rank=1, loss=True), tmp_path / 'run'
     argv = ('tools/train.py', config, '--work-dir', str(run), '--launcher', 'pytorch', *SMALL)
     argv += ('train_dataloader.dataset.indices=128', 'finite_check.replay=True')
     process = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *argv)
