@@ -160,6 +160,7 @@ def test_accumulation_stops_at_the_step_itself_for_a_loss_and_at_the_update_for_
     text = stopped(runner, keep)
     iteration = BROKEN + 1 if kind == 'loss' else 5
     assert text.startswith(f'{kind} is not finite at iteration {iteration} ')
+    assert keep.ended == list(range(iteration - 1))
     assert 'gradients are summed over several batches, of which this is the last' in text
 
 
@@ -215,7 +216,9 @@ def test_with_a_gradient_scaler_only_the_loss_counts(tmp_path):
     runner.train()
     assert keep.ended == [0, 1, 2, 3, 4]
     model = Model('detached')
-    text = stopped(*make_runner(tmp_path / 'loss', model, wrapper(model)))
+    runner, keep = make_runner(tmp_path / 'loss', model, wrapper(model))
+    text = stopped(runner, keep)
+    assert keep.ended == [0, 1, 2]
     assert text.startswith(f'loss is not finite at iteration {BROKEN + 1} (epoch 1): loss_second = nan')
     switched_off = wrapper(model)
     assert scales_gradients(switched_off)

@@ -69,7 +69,8 @@ def test_both_processes_stop_when_one_has_a_loss_that_is_not_finite(tmp_path):
     try:
         error = process.communicate(timeout=120)[1]
     except subprocess.TimeoutExpired:
-        process.kill()
+        process.terminate()  # which ends both
+        process.communicate()
         raise
     assert process.returncode != 0
     lines = [line for line in error.splitlines() if 'train.py: error: ' in line]
