@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from .errors import UserError
 from .sample_ids import broken_inputs, sample_ids, shortened
 
+RANKS = 4  # more than these would make no readable line
+
 
 class NonFiniteError(UserError):
     """The loss or the gradient of a training step is NaN or infinite."""
@@ -123,10 +125,13 @@ def message(step: Step, findings: Sequence[Finding], remedy: str) -> str:
     kind = 'loss' if guilty else 'gradient'
     guilty = guilty or list(findings)
     several = len(findings) > 1
-    cause = '; '.join(
+    causes = [
         (f'rank {finding.rank}: ' if several else '') + f'{_cause(finding)}; samples: {_samples(finding, step)}'
-        for finding in (guilty if kind == 'loss' or several else guilty[:1])
-    )
+        for finding in guilty[:RANKS]
+    ]
+    if len(guilty) > RANKS:
+        causes.append(f'{len(guilty) - RANKS} more ranks, see the log')
+    cause = '; '.join(causes)
     return f'{kind} is not finite at iteration {step.iteration} (epoch {step.epoch}): {cause}; {remedy}'
 
 

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader
 
 from reprefine.engine.config_check import check_config, merge_options
 from reprefine.engine.errors import UserError
-from reprefine.engine.finite import FiniteCheckHook, scales_gradients
+from reprefine.engine.finite import FiniteCheckHook
 from reprefine.engine.late_read import FlagReader
 from reprefine.engine.nonfinite import NonFiniteError
 from reprefine.engine.runner import Runner
+from reprefine.engine.update_watch import scales_gradients
 from tests.helpers.run import assert_equal
 
 BROKEN = 3  # number of the broken sample, and the iteration, from 0, that meets it
