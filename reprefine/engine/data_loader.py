@@ -1,6 +1,7 @@
 """A data loader that can begin anywhere in its data, and whose random numbers depend on that place alone."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -101,7 +102,8 @@ def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
     loader.__class__ = SeekableDataLoader
     loader.seed = mix(seed, get_rank())
     if not isinstance(getattr(loader.dataset, '__getitems__', None), SeededFetch):
-        loader.dataset.__getitems__ = SeededFetch(loader.dataset)
+        with suppress(AttributeError):  # a list takes no attributes, and draws nothing
+            loader.dataset.__getitems__ = SeededFetch(loader.dataset)
     return loader
 
 

@@ -23,6 +23,7 @@ from .checkpoint_hook import SafeCheckpointHook
 from .data_loader import seekable
 from .errors import UserError
 from .faults import name_unreadable_files
+from .finite import add_finite_check
 from .interrupt import StopHook, last_checkpoint, resumable
 from .loops import exact
 from .pretrained import check_pretrained
@@ -64,6 +65,7 @@ class Runner(MMEngineRunner):
         self._resume_hook, self._stop_hook = ResumeHook(), StopHook()
         for hook in (self._resume_hook, self._stop_hook):
             self.register_hook(hook)
+        add_finite_check(self)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes; without a GPU, SyncBN layers become the BatchNorm that a CPU can compute."""

@@ -11,6 +11,8 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcesso
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
+from ..finite import FiniteCheckHook
+
 
 def _nothing(node: Mapping) -> None:
     return None
@@ -171,6 +173,7 @@ RUNNER_PLACES = {
     'auto_scale_lr': Place(extra=frozenset({'enable', 'base_batch_size'})),
     'env_cfg': Place(extra=frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})),
     'model_wrapper_cfg': Place(('MODEL_WRAPPERS',), default=_always(MMDistributedDataParallel)),
+    'finite_check': Place(default=_always(FiniteCheckHook)),
     'tta_model': MODEL,
     'tta_pipeline': TRANSFORM,
 }
@@ -183,5 +186,6 @@ RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'compile',
     'runner_type',
     'custom_imports',
+    'finite_check',
 }
 ROOT = Place(extra=RUNNER_KEYS.union(RUNNER_PLACES), children=RUNNER_PLACES)

@@ -1,0 +1,86 @@
+"""Looking at the gradient before an optimiser uses it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+
+from .swap import Swaps
+
+# Takes the parameters that have a gradient, and the norm of the whole if it is known already.
+Look = Callable[[Sequence[nn.Parameter], Tensor | None], None]
+
+
+class UpdateWatch:
+    """Calls a function before every update of one or several optimisers, also before gradients are clipped.
+
+    Clipping by value would hide an infinite gradient, and clipping by norm has computed what is wanted. Optimisers with
+    a gradient scaler are left alone, see :func:`scales_gradients`.
+
+    Args:
+        optim_wrapper: The optimiser wrapper of the run.
+        swaps: Takes note of what is exchanged.
+        look: The function.
+    """
+
+    def __init__(self, optim_wrapper: OptimWrapper | OptimWrapperDict, swaps: Swaps, look: Look) -> None:
+        several = isinstance(optim_wrapper, OptimWrapperDict)
+        self.wrappers: list[OptimWrapper] = list(optim_wrapper.values()) if several else [optim_wrapper]
+        self._look = look
+        self._is_done = False
+        for wrapper in self.wrappers:
+            if scales_gradients(wrapper):
+                continue
+            if wrapper.clip_grad_kwargs:
+                by_norm = wrapper.clip_func is torch.nn.utils.clip_grad_norm_
+                swaps.swap(wrapper, 'clip_func', self._clip_norm if by_norm else self._before(wrapper.clip_func))
+            swaps.handles.append(wrapper.optimizer.register_step_pre_hook(self._before_step))
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients are summed over several steps."""
+        return any(wrapper._accumulative_counts > 1 for wrapper in self.wrappers)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the step whose losses have just been computed ends with an update that is watched."""
+        wrapper = self.wrappers[0]
+        return len(self.wrappers) == 1 and not scales_gradients(wrapper) and wrapper.should_sync()
+
+    def _clip_norm(
+        self,
+        parameters: Sequence[nn.Parameter],
+        max_norm: float,
+        norm_type: float = 2.0,
+        error_if_nonfinite: bool = False,
+        foreach: bool | None = None,
+    ) -> Tensor:
+        """Do as :func:`torch.nn.utils.clip_grad_norm_`, and look at the norm before the gradients are scaled by it."""
+        grads = [parameter.grad for parameter in parameters]
+        total = torch.nn.utils.get_total_norm(grads, norm_type, foreach=foreach)  # an error is raised by who looks
+        self._look(parameters, total)
+        self._is_done = True
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total, foreach)
+        return total
+
+    def _before(self, clip: Callable) -> Callable:
+        def checked(parameters: Sequence[nn.Parameter], **kwargs: Any) -> Any:
+            self._look(parameters, None)
+            self._is_done = True
+            return clip(parameters, **kwargs)
+
+        return checked
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        if not self._is_done:
+            parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+            self._look(parameters, None)
+        self._is_done = False
+
+
+def scales_gradients(wrapper: OptimWrapper) -> bool:
+    """Tell whether infinite gradients are expected, because a scale is being sought at which there are none."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    return isinstance(wrapper, ApexOptimWrapper) or (scaler is not None and scaler.is_enabled())

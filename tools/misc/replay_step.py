@@ -1,0 +1,51 @@
+"""Run again the training step whose loss or gradient was not finite, and show where that begins."""
+
+import argparse
+import math
+import sys
+
+from reprefine.engine.errors import run_cli
+from reprefine.engine.launch import add_config_arguments, load_config
+from reprefine.engine.replay import read_replay
+from reprefine.engine.rerun import Rerun, rerun
+
+LISTED = 5
+EXAMPLE = """example:
+  python tools/train.py configs/baselines/classification/vit-tiny_digits.py --cfg-options finite_check.replay=True
+  python tools/misc/replay_step.py configs/baselines/classification/vit-tiny_digits.py \\
+      work_dirs/baselines/classification/vit-tiny_digits/nonfinite_iter_12.pth"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of the run')
+    parser.add_argument('file', help='the file nonfinite_iter_N.pth that the run wrote')
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the tool."""
+    content = read_replay(args.file)
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    print(*_lines(rerun(cfg, content), content['terms']), sep='\n')
+
+
+def _lines(found: Rerun, recorded: dict[str, float]) -> list[str]:
+    lines = [f'{name} = {value} (recorded: {recorded.get(name)})' for name, value in found.terms.items()]
+    broken = [name for name, norm in found.gradients.items() if not math.isfinite(norm)]
+    sound = [name for name in found.gradients if name not in broken]
+    lines += [f'gradient of {name}: norm {found.gradients[name]}' for name in (broken + sound)[:LISTED]]
+    lines.append(f'{len(broken)} of {len(found.gradients)} gradients are not finite')
+    lines.append(f'first module whose output is not finite: {found.module or "none"}')
+    if found.operation:
+        lines.append(f'backward pass: {found.operation}')
+    equal = 'the recorded loss values' if found.equals(recorded) else 'other loss values than recorded'
+    return [*lines, f'{"not reproduced" if found.is_finite else "reproduced"}, with {equal}']
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
