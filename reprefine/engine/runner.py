@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from reprefine.registry import RUNNERS
 
 from . import durable
-from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
+from .checkpoint import check_match, load_weights, raise_together, read_checkpoint, without_config
 from .checkpoint_hook import SafeCheckpointHook
 from .errors import UserError
 from .faults import name_unreadable_files
@@ -129,9 +129,9 @@ class Runner(MMEngineRunner):
             match = load_weights(model, checkpoint, revise_keys, may_lack)
             check_match(match, filename, floor)
         self._has_loaded = True
-        level = logging.WARNING if match.unfilled or match.unused else logging.INFO
+        level = logging.INFO if match.exact else logging.WARNING
         self.logger.log(level, f'Load checkpoint from {filename}: {match}')
-        return _without_config(checkpoint)
+        return without_config(checkpoint)
 
     def _bare_model(self) -> nn.Module:
         """Return the model without the wrappers whose prefix checkpoints do not carry."""
@@ -147,10 +147,3 @@ def _with_plain_collate(dataloader: DataLoader | dict) -> DataLoader | dict:
     if not isinstance(collate, dict):
         return dataloader
     return {**dataloader, 'collate_fn': {key: value for key, value in collate.items() if key != '_scope_'}}
-
-
-def _without_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Drop the config text: mmengine's ``resume`` would run it as Python."""
-    if 'meta' not in checkpoint:
-        return checkpoint
-    return {**checkpoint, 'meta': {key: value for key, value in checkpoint['meta'].items() if key != 'config'}}

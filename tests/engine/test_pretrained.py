@@ -39,13 +39,13 @@ def test_one_missing_tensor_is_refused(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     del content['state_dict']['student.part.second.bias']
     torch.save(content, tmp_path / 'b.pth')
-    with pytest.raises(UserError, match='not filled: second.bias; at least 100% needed'):
+    with pytest.raises(UserError, match=r'1 missing \(second.bias\); at least 100% needed'):
         check_pretrained(whole(tmp_path / 'b.pth'), floor=1.0)
     check_pretrained(whole(tmp_path / 'b.pth'), floor=0.5)
 
 
 def test_another_shape_is_refused(checkpoint):
-    with pytest.raises(UserError, match='not filled: first.weight, first.bias, second.weight'):
+    with pytest.raises(UserError, match=r'3 mis-shaped \(first.weight is \[4, 2\] instead of \[6, 2\], first.bias'):
         check_pretrained(whole(checkpoint, width=6), floor=1.0)
 
 

@@ -1,0 +1,83 @@
+"""Reading and writing weights as ``.safetensors``: tensors and strings, and no way to hold anything else."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import UserError, one_line
+
+SUFFIX = '.safetensors'
+
+
+def is_safetensors(filename: str) -> bool:
+    """Tell by its name whether a file is of this format."""
+    return filename.lower().endswith(SUFFIX)
+
+
+def read_safetensors(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a local file.
+
+    Args:
+        filename: Path of an existing file.
+        map_location: Name of a device or a device; anything else that :func:`torch.load` takes means the CPU.
+
+    Returns:
+        The tensors under ``state_dict``, and under ``meta`` what :func:`write_safetensors` was given as such.
+
+    Raises:
+        UserError: If the file is damaged or of another format, or the package is not installed.
+    """
+    safetensors = _package()
+    device = str(map_location) if isinstance(map_location, str | torch.device) else 'cpu'
+    try:
+        with safetensors.safe_open(os.path.expanduser(filename), framework='pt', device=device) as file:
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        fault = f'it is cut short or damaged: {one_line(error)}'
+        raise UserError(f'checkpoint {filename} cannot be read, {fault}') from error
+    return dict(state_dict=state_dict, meta=_decoded(metadata.get('meta', '{}')))
+
+
+def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any], filename: str) -> None:
+    """Write tensors, each with memory of its own, and a record.
+
+    Args:
+        state_dict: The tensors, contiguous and on the CPU.
+        meta: What goes along, as far as JSON holds it: the keys of dicts become strings, tuples become lists.
+        filename: File to write.
+
+    Raises:
+        OSError: If the file cannot be written.
+        UserError: If the package is not installed.
+    """
+    safetensors = _package()
+    from safetensors.torch import save_file
+
+    # Strings only; the format is what other libraries look for.
+    metadata = {'format': 'pt', 'meta': json.dumps(meta, sort_keys=True)}
+    try:
+        save_file(dict(state_dict), filename, metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(one_line(error)) from error
+
+
+def _package() -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise UserError(f'{SUFFIX} files need safetensors: pip install safetensors') from error
+    return safetensors
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    """Return the record; that of a foreign file, which may be anything, counts as none."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
