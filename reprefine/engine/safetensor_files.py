@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def read_safetensors(filename: str, map_location: Any = 'cpu') -> dict[str, Any]
 
 
 def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any], filename: str) -> None:
-    """Write tensors, each with memory of its own, and a record.
+    """Write tensors, each with memory of its own, and a record; the same content gives the same bytes.
 
     Args:
         state_dict: The tensors, contiguous and on the CPU.
@@ -55,15 +56,24 @@ def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any],
         OSError: If the file cannot be written.
         UserError: If the package is not installed.
     """
-    safetensors = _package()
-    from safetensors.torch import save_file
+    _package()
+    from safetensors.torch import save
 
     # Strings only; the format is what other libraries look for.
-    metadata = {'format': 'pt', 'meta': json.dumps(meta, sort_keys=True)}
-    try:
-        save_file(dict(state_dict), filename, metadata)
-    except safetensors.SafetensorError as error:
-        raise OSError(one_line(error)) from error
+    content = save(dict(state_dict), {'format': 'pt', 'meta': json.dumps(meta, sort_keys=True)})
+    header, data = _sorted_header(content)
+    with open(filename, 'wb') as file:
+        file.write(struct.pack('<Q', len(header)) + header)
+        file.write(data)
+
+
+def _sorted_header(content: bytes) -> tuple[bytes, memoryview]:
+    """Return header and data of a file, with the strings in a fixed order; the package writes them in any."""
+    (length,) = struct.unpack_from('<Q', content)
+    header = json.loads(content[8 : 8 + length])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+    return text.ljust(-(-len(text) // 8) * 8), memoryview(content)[8 + length :]
 
 
 def _package() -> Any:
