@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,7 +135,9 @@ def own_memory(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
     Raises:
         UserError: If there is anything but tensors, and ``shared`` is off.
     """
-    copies, result = {}, {}
+    copies, result = {}, OrderedDict()
+    if hasattr(state_dict, '_metadata'):  # the versions of modules
+        result._metadata = state_dict._metadata
     for name, value in state_dict.items():
         if not torch.is_tensor(value):
             if not shared:

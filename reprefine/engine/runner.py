@@ -20,7 +20,7 @@ from .checkpoint import check_match, load_weights, raise_together, read_checkpoi
 from .checkpoint_hook import SafeCheckpointHook
 from .errors import UserError
 from .faults import name_unreadable_files
-from .pretrained import check_pretrained
+from .pretrained import check_pretrained, check_same_files
 
 LOAD_FLOOR = 0.5
 
@@ -44,6 +44,7 @@ class Runner(MMEngineRunner):
         if not self._resume:  # the weights of the run itself follow
             with raise_together():
                 check_pretrained(self._bare_model(), self.cfg.get('load_floor', LOAD_FLOOR))
+            check_same_files(self._bare_model())
         super()._init_model_weights()
 
     @staticmethod

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,11 +37,13 @@ def read_safetensors(filename: str, map_location: Any = 'cpu') -> dict[str, Any]
     device = str(map_location) if isinstance(map_location, str | torch.device) else 'cpu'
     try:
         with safetensors.safe_open(os.path.expanduser(filename), framework='pt', device=device) as file:
-            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+            state_dict = OrderedDict((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118, it is no dict
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         fault = f'it is cut short or damaged: {one_line(error)}'
         raise UserError(f'checkpoint {filename} cannot be read, {fault}') from error
+    if versions := _decoded(metadata.get('versions', '{}')):
+        state_dict._metadata = versions
     return dict(state_dict=state_dict, meta=_decoded(metadata.get('meta', '{}')))
 
 
@@ -48,7 +51,7 @@ def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any],
     """Write tensors, each with memory of its own, and a record; the same content gives the same bytes.
 
     Args:
-        state_dict: The tensors, contiguous and on the CPU.
+        state_dict: The tensors, contiguous and on the CPU; the versions of modules that torch adds to it go along.
         meta: What goes along, as far as JSON holds it: the keys of dicts become strings, tuples become lists.
         filename: File to write.
 
@@ -59,9 +62,10 @@ def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any],
     _package()
     from safetensors.torch import save
 
-    # Strings only; the format is what other libraries look for.
-    content = save(dict(state_dict), {'format': 'pt', 'meta': json.dumps(meta, sort_keys=True)})
-    header, data = _sorted_header(content)
+    # Strings only; the format is what other libraries look for, the versions what load hooks of modules look for.
+    records = {'meta': meta, 'versions': getattr(state_dict, '_metadata', {})}
+    metadata = {name: json.dumps(record, sort_keys=True) for name, record in records.items() if record}
+    header, data = _sorted_header(save(dict(state_dict), {'format': 'pt'} | metadata))
     with open(filename, 'wb') as file:
         file.write(struct.pack('<Q', len(header)) + header)
         file.write(data)
@@ -85,7 +89,7 @@ def _package() -> Any:
 
 
 def _decoded(text: str) -> dict[str, Any]:
-    """Return the record; that of a foreign file, which may be anything, counts as none."""
+    """Return a record of ours; that of a foreign file, which may be anything, counts as none."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
