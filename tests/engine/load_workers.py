@@ -49,7 +49,7 @@ class RunsCode:
 def work(rank: int, folder: str) -> None:
     """Run every case in one pair of processes, because starting them is what takes the time."""
     torch.set_num_threads(1)
-    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
+    os.environ |= {'GLOO_SOCKET_IFNAME': 'lo', 'LOCAL_RANK': str(rank)}
     dist.init_process_group(
         'gloo', f'file://{folder}/rendezvous', datetime.timedelta(seconds=20), world_size=2, rank=rank
     )
@@ -67,8 +67,8 @@ def outcome(case: str, rank: int, folder: Path) -> str:
     start = dict(type='Pretrained', checkpoint='a.pth') if case.startswith('pretrained') else None
     if case == 'pretrained part':
         start['prefix'] = 'part.'
-    cfg = dict(type='MMDistributedDataParallel', device_ids=None)
-    runner = Runner(Net(start), str(folder / 'run'), model_wrapper_cfg=cfg, experiment_name=case, cfg=Config())
+    cfg = Config(dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
+    runner = Runner(Net(start), str(folder / 'run'), launcher='pytorch', experiment_name=case, cfg=cfg)
     try:
         if start:
             runner._init_model_weights()
