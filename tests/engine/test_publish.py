@@ -30,7 +30,7 @@ class Tied(nn.Module):
         self.second.weight = self.first.weight
         self.register_buffer('view', torch.arange(1000)[10:13])
         self.register_buffer('turned', torch.randn(4, 2).t())
-        self.register_buffer('half', torch.tensor([float('nan'), -0.0, 1e-8]).bfloat16())
+        self.register_buffer('short', torch.tensor([float('nan'), -0.0, 1e-8]).bfloat16())
         self.register_buffer('empty', torch.zeros(0, 2))
         self.register_buffer('scalar', torch.tensor(True))
 

@@ -81,3 +81,11 @@ def _replace_pickle(file: Path, code: bytes) -> None:
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(file, 'w') as target:
         for name in source.namelist():
             target.writestr(name, code if name.endswith('data.pkl') else source.read(name))
+
+
+def assert_refused(code: int, error: str) -> None:
+    """Check exit code and standard error of a tool that was given a hostile ``a.pth``."""
+    assert code == 1
+    lines = error.strip().splitlines()
+    assert [line for line in lines if 'error: ' in line] == lines[-1:]
+    assert 'a.pth refused: it holds objects whose loading may run code' in lines[-1]
