@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.helpers.run import DIGITS, SMALL, run_test, train_digits
+from tests.helpers.run import DIGITS, SMALL, run_test, run_train, train_digits
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'model_converters/publish_model.py'
@@ -16,8 +16,9 @@ SUFFIXES = ('.pth', '.safetensors')
 def trained(tmp_path_factory):
     """The checkpoint of a finished run that averages its weights."""
     work_dir = tmp_path_factory.mktemp('trained')
-    average = ("custom_hooks=[dict(type='EMAHook', momentum=0.5)]",)
-    assert train_digits(work_dir, '--cfg-options', 'train_cfg.max_epochs=1', *average) == 0
+    config = tmp_path_factory.mktemp('config') / 'averaged.py'
+    config.write_text(f"_base_ = {DIGITS!r}\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")
+    assert run_train(str(config), '--work-dir', str(work_dir), *SMALL, 'train_cfg.max_epochs=1') == 0
     return work_dir / 'epoch_1.pth'
 
 
