@@ -67,11 +67,14 @@ def _name_of(owner: object) -> str:
 def repair_checkpoint_loader() -> None:
     """Let the host libraries read checkpoints as :mod:`reprefine.engine.checkpoint` does.
 
-    That is: ``.safetensors`` too, one clear line for a bad file, and no config text, which mmengine would run.
+    That is: ``.safetensors`` too, one clear line for a bad file, a report of the keys of a part that starts from one,
+    and no config text, which mmengine would run.
     """
     from .engine.checkpoint import register_loaders
+    from .engine.pretrained import register_initializer
 
     register_loaders()
+    register_initializer()
 
 
 def read_yaml_safely() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
     'eval', 'exec', 'pickle.load', 'pickle.loads', 'pickle.Unpickler', 'joblib.load', 'mmengine.load',
-    'Config.fromstring', 'yaml.load', 'yaml.full_load', 'yaml.unsafe_load', 'marshal.load', 'marshal.loads', 'shelve.open',
+    'Config.fromstring', 'yaml.load', 'yaml.full_load', 'yaml.unsafe_load', 'marshal.load', 'marshal.loads',
+    'shelve.open',
 }  # fmt: skip
 # The loader that is given there is a safe one.
 ALLOWED = {('reprefine/compat.py', 'yaml.load')}

@@ -20,7 +20,7 @@ from .checkpoint import check_match, load_weights, raise_together, read_checkpoi
 from .checkpoint_hook import SafeCheckpointHook
 from .errors import UserError
 from .faults import name_unreadable_files
-from .pretrained import check_pretrained, check_same_files
+from .pretrained import check_pretrained, check_same_files, demand_floor
 
 LOAD_FLOOR = 0.5
 
@@ -30,7 +30,7 @@ class Runner(MMEngineRunner):
     """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
 
     The top-level config key ``load_floor`` is the share of the model that a loaded checkpoint must fill, default 0.5;
-    it also holds for parts of the model whose ``init_cfg`` takes a ``prefix`` out of a checkpoint. Resuming and testing
+    it also holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing
     ask for the whole model.
     """
 
@@ -41,11 +41,14 @@ class Runner(MMEngineRunner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
-        if not self._resume:  # the weights of the run itself follow
+        # When a run is resumed, the weights of the run itself follow.
+        model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
+        if not self._resume:
             with raise_together():
-                check_pretrained(self._bare_model(), self.cfg.get('load_floor', LOAD_FLOOR))
-            check_same_files(self._bare_model())
-        super()._init_model_weights()
+                check_pretrained(model, floor)
+        check_same_files(model)
+        with demand_floor(model, floor):
+            super()._init_model_weights()
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:

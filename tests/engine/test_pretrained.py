@@ -5,8 +5,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
+import reprefine.registry  # noqa: F401, repairs the host libraries
 from reprefine.engine.errors import UserError
-from reprefine.engine.pretrained import check_pretrained
+from reprefine.engine.pretrained import check_pretrained, demand_floor
 
 
 class Part(BaseModule):
@@ -61,3 +62,41 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_parts_without_a_prefix_are_left_to_their_library(tmp_path):
     check_pretrained(whole(tmp_path / 'none.pth', prefix=None), floor=1.0)
+
+
+def alone(path, width=4):
+    return nn.ModuleDict(dict(inner=Part(width, init_cfg=dict(type='Pretrained', checkpoint=str(path)))))
+
+
+def initialise(model, floor=0.5):
+    with demand_floor(model, floor):
+        model['inner'].init_weights()
+
+
+def test_a_part_without_a_prefix_is_filled(tmp_path):
+    source = Part()
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'a.pth')
+    model = alone(tmp_path / 'a.pth')
+    initialise(model, 1.0)
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model['inner'].state_dict().items())
+
+
+def test_a_file_with_other_names_is_refused_instead_of_leaving_random_weights(checkpoint):
+    line = r'init_cfg of Part\) belongs to another model: 0.0% of the model filled: 0 keys matched, 4 missing'
+    with pytest.raises(UserError, match=line):
+        initialise(alone(checkpoint), 0.5)
+    initialise(alone(checkpoint), 0.0)
+    alone(checkpoint)['inner'].init_weights()  # outside a Runner it is a warning
+
+
+def test_what_a_refinement_adds_to_a_part_does_not_count(tmp_path):
+    class Refined(nn.ModuleDict):
+        added_keys = frozenset({'inner.added'})
+
+    torch.save(Part().state_dict(), tmp_path / 'a.pth')
+    model = Refined(alone(tmp_path / 'a.pth').items())
+    model['inner'].added = nn.Parameter(torch.zeros(1000))
+    initialise(model, 1.0)
+    model['inner'].is_init = False
+    with pytest.raises(UserError, match=r'1 missing \(added\)'):
+        initialise(nn.ModuleDict(model.items()), 0.5)
