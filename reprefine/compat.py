@@ -1,13 +1,27 @@
 """Repairs of the host libraries that must be in place before a config or a checkpoint is read.
 
-The repair of the config reader is applied when ``reprefine`` is imported; those that need torch or mmcv are applied by
-``reprefine.registry``, because importing ``reprefine`` must not pay for them. All are harmless where not needed.
+The repairs of the readers of configs and YAML files, and the switch to weights-only loading, are applied when
+``reprefine`` is imported; those that need torch or mmcv are applied by ``reprefine.registry``, because importing
+``reprefine`` must not pay for them. All are harmless where not needed.
 """
+
+import os
+import pickle
+from typing import Any
 
 try:
     from mmengine.config import utils as config_utils
 except ModuleNotFoundError:  # reprefine.check_env must still be able to say so
     config_utils = None
+
+
+def force_weights_only_loading() -> None:
+    """Make every ``torch.load`` of the process weights-only, also those of the host libraries.
+
+    The opposite switch of torch goes: with both set, torch loads nothing at all.
+    """
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -23,7 +37,7 @@ def allow_mmengine_checkpoints() -> None:
 
     def history_method(owner: type, name: str) -> object:
         if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-            raise ValueError(f'the checkpoint asks for {owner}.{name}, which is no statistic of the logging history')
+            raise pickle.UnpicklingError(f'GLOBAL {_name_of(owner)}.{name} is no statistic of the logging history')
         return getattr(owner, name)
 
     dtype_classes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgUSO'}
@@ -44,6 +58,46 @@ def allow_mmengine_checkpoints() -> None:
             (scalar, 'numpy.core.multiarray.scalar'),
         ]
     )
+
+
+def _name_of(owner: object) -> str:
+    return getattr(owner, '__qualname__', type(owner).__name__)
+
+
+def repair_checkpoint_loader() -> None:
+    """Let the host libraries read checkpoints as :mod:`reprefine.engine.checkpoint` does.
+
+    That is: ``.safetensors`` too, one clear line for a bad file, a report of the keys of a part that starts from one,
+    and no config text, which mmengine would run.
+    """
+    from .engine.checkpoint import register_loaders
+    from .engine.pretrained import register_initializer
+
+    register_loaders()
+    register_initializer()
+
+
+def read_yaml_safely() -> None:
+    """Let mmengine's reader of YAML files build data only; its own loader calls whatever function a file names."""
+    import yaml
+    from mmengine.fileio import YamlHandler
+
+    class DataLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+        """The safe loader and tuples, which mmengine writes."""
+
+    DataLoader.add_constructor(
+        'tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
+    )
+
+    def load_from_fileobj(self: YamlHandler, file: Any, **kwargs: Any) -> Any:
+        from .engine.errors import UserError, one_line
+
+        try:
+            return yaml.load(file, **kwargs | {'Loader': DataLoader})  # noqa: S506, it is a safe one
+        except yaml.YAMLError as error:
+            raise UserError(f'YAML file refused, it is damaged or more than data: {one_line(error)}') from error
+
+    YamlHandler.load_from_fileobj = load_from_fileobj
 
 
 def repair_adjust_hue() -> None:
@@ -76,5 +130,7 @@ def register_config_packages() -> None:
     config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
+force_weights_only_loading()
 if config_utils is not None:
     register_config_packages()
+    read_yaml_safely()

@@ -10,9 +10,10 @@ import pkgutil
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
-from .compat import allow_mmengine_checkpoints, repair_adjust_hue
+from .compat import allow_mmengine_checkpoints, repair_adjust_hue, repair_checkpoint_loader
 
 allow_mmengine_checkpoints()
+repair_checkpoint_loader()
 repair_adjust_hue()
 
 

@@ -1,6 +1,9 @@
 """The repairs of the host libraries."""
 
 import colorsys
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +22,28 @@ def test_hues_turn_both_ways(backend, factor):
         hue, saturation, value = colorsys.rgb_to_hsv(*before[::-1] / 255)
         expected = 255 * np.array(colorsys.hsv_to_rgb((hue + factor) % 1, saturation, value))[::-1]
         np.testing.assert_allclose(after, expected, atol=14)  # a step of 256 hues is six levels
+
+
+def test_one_line_of_a_host_config_makes_loading_safe(tmp_path):
+    """Before anything of the package but its import is used, and against the environment."""
+    (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['reprefine'])\n")
+    (tmp_path / 'a.yaml').write_text(f'!!python/object/apply:os.mkdir [{tmp_path / "created"}]')
+    code = (
+        'import torch, mmengine\n'
+        'from mmengine.config import Config\n'
+        'Config.fromfile("config.py")\n'
+        'torch.save(dict(a=torch.nn.Linear(1, 1)), "a.pth")\n'
+        'for read in (lambda: torch.load("a.pth", weights_only=False), lambda: mmengine.load("a.yaml")):\n'
+        '    try:\n'
+        '        read()\n'
+        '    except Exception as error:\n'
+        '        print(type(error).__name__)\n'
+    )
+    environment = os.environ | {'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}
+    environment.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
+    output = subprocess.check_output([sys.executable, '-c', code], text=True, cwd=tmp_path, env=environment)
+    assert output.split() == ['UnpicklingError', 'UserError']
+    assert not (tmp_path / 'created').exists()
 
 
 def test_the_repair_is_applied_once():

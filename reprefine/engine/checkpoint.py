@@ -1,9 +1,10 @@
 """Reading checkpoints without running what they hold, and measuring how much of a model they fill."""
 
+import functools
 import os
-import pickle
 import re
-from collections.abc import Collection, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from .errors import UserError
+from .safetensor_files import is_safetensors, read_safetensors
 
-# Host libraries load pretrained weights by themselves; the switch makes every torch.load of the process weights-only.
-os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+# What mmengine calls the text of a config in a checkpoint.
+CONFIG_TEXTS = ('cfg', 'config')
 
 
 class KeyMatch(NamedTuple):
@@ -24,22 +26,38 @@ class KeyMatch(NamedTuple):
 
     Attributes:
         share: Fraction of the elements of the model's state that were filled.
-        unfilled: Names in the model that the file lacks or holds in another shape.
-        unused: Names in the file that the model lacks.
+        matched: Number of tensors of the file that went into the model.
+        missing: Names in the model that the file lacks.
+        misshaped: Names that both have, with the shape in the file and the shape in the model.
+        unexpected: Names in the file that the model lacks.
     """
 
     share: float
-    unfilled: list[str]
-    unused: list[str]
+    matched: int
+    missing: list[str]
+    misshaped: dict[str, tuple[list[int], list[int]]]
+    unexpected: list[str]
+
+    @property
+    def unfilled(self) -> list[str]:
+        """Names in the model that were not filled."""
+        return self.missing + list(self.misshaped)
+
+    @property
+    def exact(self) -> bool:
+        """Whether file and model hold the same names and shapes."""
+        return not (self.missing or self.misshaped or self.unexpected)
 
     def __str__(self) -> str:
         """Return the line for the log."""
-        names = ''.join(
-            f'; {kind}: {", ".join(names[:5])}{f" and {len(names) - 5} more" if len(names) > 5 else ""}'
-            for kind, names in (('not filled', self.unfilled), ('not used', self.unused))
-            if names
-        )
-        return f'{self.share:.1%} of the model filled{names}'
+        misshaped = [f'{name} is {given} instead of {own}' for name, (given, own) in self.misshaped.items()]
+        kinds = {'missing': self.missing, 'mis-shaped': misshaped, 'unexpected': self.unexpected}
+        rest = ''.join(f', {len(names)} {kind} ({_first(names)})' for kind, names in kinds.items() if names)
+        return f'{self.share:.1%} of the model filled: {self.matched} keys matched{rest}'
+
+
+def _first(names: list[str], count: int = 5) -> str:
+    return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')
 
 
 @contextmanager
@@ -62,7 +80,7 @@ def require_checkpoint(filename: str) -> None:
     """Refuse a local path that names no file."""
     if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
         folder = Path(filename).expanduser().parent
-        others = ', '.join(sorted(path.name for path in folder.glob('*.pth')))
+        others = ', '.join(sorted(path.name for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}')))
         raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 
@@ -70,7 +88,7 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
     """Read a checkpoint weights-only.
 
     Args:
-        filename: Local path or URL of any scheme that mmengine knows.
+        filename: Local path, also of a ``.safetensors`` file, or URL of any scheme that mmengine knows.
         map_location: As in :func:`torch.load`.
         mmap: Read tensors of a local file only when they are used.
 
@@ -78,21 +96,63 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
         UserError: If the file is missing, cut short, no checkpoint, or holds objects whose loading runs code.
     """
     require_checkpoint(filename)
+    if '://' not in filename and is_safetensors(filename):
+        return read_safetensors(filename, map_location)
     try:
         if '://' in filename:
             checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
         else:
-            checkpoint = torch.load(
-                os.path.expanduser(filename), map_location=map_location, weights_only=True, mmap=mmap
-            )
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        if 'GLOBAL' in str(error):  # so torch names a function or class outside its allow-list
-            raise UserError(f'checkpoint {filename} refused: it holds objects whose loading may run code') from error
+            path = os.path.expanduser(filename)
+            mmap = mmap and zipfile.is_zipfile(path)
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except Exception as error:  # a file that was tampered with can raise anything
+        if refused := re.search(r'GLOBAL (\S+)|unrecognized function (\S+)', str(error)):
+            name = refused[1] or refused[2]
+            raise UserError(
+                f'checkpoint {filename} refused: it holds objects whose loading may run code ({name})'
+            ) from error
         kind = type(error).__name__
         raise UserError(f'checkpoint {filename} cannot be read, it is cut short or no checkpoint ({kind})') from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'checkpoint {filename} holds a {type(checkpoint).__name__} instead of a state dict')
     return checkpoint
+
+
+def without_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Drop the texts of configs, which mmengine's ``resume`` and its inferencers would run as Python."""
+    changed = {}
+    if isinstance(meta := checkpoint.get('meta'), dict):
+        changed['meta'] = _without_texts(meta)
+    if isinstance(hub := checkpoint.get('message_hub'), dict):
+        parts = {key: _without_texts(value) for key, value in hub.items() if isinstance(value, dict)}
+        changed['message_hub'] = hub | parts
+    return {**checkpoint, **changed} if changed else checkpoint  # a bare state dict carries versions of its modules
+
+
+def _without_texts(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in CONFIG_TEXTS}
+
+
+def load_from_local(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a local checkpoint for a host library; see :func:`read_checkpoint` and :func:`without_config`."""
+    return without_config(read_checkpoint(filename, map_location))
+
+
+def register_loaders() -> None:
+    """Let mmengine's ``CheckpointLoader`` read local files with our reader, and drop the configs of all others."""
+    for prefix, loader in list(CheckpointLoader._schemes.items()):
+        if not hasattr(loader, '__wrapped__'):
+            safe = _data_only(loader) if prefix else load_from_local
+            CheckpointLoader.register_scheme(prefix, safe, force=True)
+
+
+def _data_only(loader: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(loader)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        checkpoint = loader(*args, **kwargs)
+        return without_config(checkpoint) if isinstance(checkpoint, dict) else checkpoint
+
+    return load
 
 
 def load_weights(
@@ -119,23 +179,35 @@ def load_weights(
         model.register_load_state_dict_post_hook(lambda _, found: keys.update(found._asdict())),
         model.register_load_state_dict_pre_hook(lambda _, given, *rest: offered.update(given)),
     )
-    reshaped = []
+    misshaped = {}
     try:
         model.load_state_dict(_with_metadata(state_dict, source), strict=False)
     except RuntimeError as error:
         # torch raises on another shape even when not strict, after it has loaded the rest.
-        reshaped = re.findall(r'size mismatch for (\S+):', str(error))
-        if not reshaped:
+        misshaped = {name: (_shape(given), _shape(own)) for name, given, own in _SIZE_MISMATCH.findall(str(error))}
+        if not misshaped:
             raise
     finally:
         for hook in hooks:
             hook.remove()
     # Swin Transformer V2 takes tables that follow from its window size out of the file on purpose.
-    missing = [key for key in keys['missing_keys'] if key not in offered and not key.endswith('num_batches_tracked')]
-    unfilled = [key for key in missing + reshaped if key not in may_lack]
+    absent, left_out = keys['missing_keys'], [key for key in keys['missing_keys'] if key in offered]
+    missing = [key for key in absent if not (key in offered or key in may_lack or key.endswith('num_batches_tracked'))]
+    matched = len(state_dict) - len(keys['unexpected_keys']) - len(misshaped) - len(left_out)
+    misshaped = {key: shapes for key, shapes in misshaped.items() if key not in may_lack}
     sizes = {name: t.numel() for name, t in _named_tensors(model) if name not in may_lack}
-    share = 1 - sum(sizes.get(key, 0) for key in unfilled) / max(sum(sizes.values()), 1)
-    return KeyMatch(share, unfilled, list(keys['unexpected_keys']))
+    share = 1 - sum(sizes.get(key, 0) for key in [*missing, *misshaped]) / max(sum(sizes.values()), 1)
+    return KeyMatch(share, max(matched, 0), missing, misshaped, list(keys['unexpected_keys']))
+
+
+_SIZE_MISMATCH = re.compile(
+    r'size mismatch for (\S+): copying a param with shape torch\.Size\(\[([\d, ]*)\]\) from checkpoint, '
+    r'the shape in current model is torch\.Size\(\[([\d, ]*)\]\)'
+)
+
+
+def _shape(numbers: str) -> list[int]:
+    return [int(number) for number in numbers.split(',') if number.strip()]
 
 
 def _revise(key: str, revise_keys: Sequence[tuple[str, str]]) -> str:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from reprefine.registry import RUNNERS
 
 from . import durable
-from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
+from .checkpoint import check_match, load_weights, raise_together, read_checkpoint, without_config
 from .checkpoint_hook import SafeCheckpointHook
 from .data_loader import seekable
 from .errors import UserError
@@ -26,7 +26,7 @@ from .faults import name_unreadable_files
 from .finite import add_finite_check
 from .interrupt import StopHook, last_checkpoint, resumable
 from .loops import exact
-from .pretrained import check_pretrained
+from .pretrained import check_pretrained, check_same_files, demand_floor
 from .resume import ResumeHook, settle_resume
 
 LOAD_FLOOR = 0.5
@@ -37,7 +37,7 @@ class Runner(MMEngineRunner):
     """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
 
     The top-level config key ``load_floor`` is the share of the model that a loaded checkpoint must fill, default 0.5;
-    it also holds for parts of the model whose ``init_cfg`` takes a ``prefix`` out of a checkpoint. Resuming and testing
+    it also holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing
     ask for the whole model.
     """
 
@@ -74,10 +74,14 @@ class Runner(MMEngineRunner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
-        if not self._resume:  # the weights of the run itself follow
+        # When a run is resumed, the weights of the run itself follow.
+        model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
+        if not self._resume:
             with raise_together():
-                check_pretrained(self._bare_model(), self.cfg.get('load_floor', LOAD_FLOOR))
-        super()._init_model_weights()
+                check_pretrained(model, floor)
+        check_same_files(model)
+        with demand_floor(model, floor):
+            super()._init_model_weights()
 
     @staticmethod
     def build_dataloader(
@@ -182,9 +186,9 @@ class Runner(MMEngineRunner):
             match = load_weights(model, checkpoint, revise_keys, may_lack)
             check_match(match, filename, floor)
         self._has_loaded = True
-        level = logging.WARNING if match.unfilled or match.unused else logging.INFO
+        level = logging.INFO if match.exact else logging.WARNING
         self.logger.log(level, f'Load checkpoint from {filename}: {match}')
-        return _without_config(checkpoint)
+        return without_config(checkpoint)
 
     def _bare_model(self) -> nn.Module:
         """Return the model without the wrappers whose prefix checkpoints do not carry."""
@@ -200,10 +204,3 @@ def _with_plain_collate(dataloader: DataLoader | dict) -> DataLoader | dict:
     if not isinstance(collate, dict):
         return dataloader
     return {**dataloader, 'collate_fn': {key: value for key, value in collate.items() if key != '_scope_'}}
-
-
-def _without_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Drop the config text: mmengine's ``resume`` would run it as Python."""
-    if 'meta' not in checkpoint:
-        return checkpoint
-    return {**checkpoint, 'meta': {key: value for key, value in checkpoint['meta'].items() if key != 'config'}}

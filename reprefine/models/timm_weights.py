@@ -4,9 +4,9 @@ import difflib
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint, require_checkpoint
+from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
 from reprefine.engine.errors import UserError
 
 
@@ -59,17 +59,6 @@ def load_file(vit: nn.Module, filename: str) -> None:
     # DeiT-III's authors name the layer scales in their own way.
     adapt = partial(vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True)
     convert = eva.checkpoint_filter_fn if isinstance(vit, Eva) else adapt
-    check_match(load_weights(vit, convert(_read(filename), vit)), filename, floor=1.0)
-
-
-def _read(filename: str) -> dict[str, Tensor]:
-    if not filename.endswith('.safetensors'):
-        return read_checkpoint(filename)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file as load_safetensors
-
-    require_checkpoint(filename)
-    try:
-        return load_safetensors(filename)
-    except SafetensorError as error:
-        raise UserError(f'checkpoint {filename} cannot be read: {error}') from error
+    checkpoint = read_checkpoint(filename)
+    weights = convert(checkpoint.get('state_dict', checkpoint), vit)
+    check_match(load_weights(vit, weights), filename, floor=1.0)

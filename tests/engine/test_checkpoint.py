@@ -75,7 +75,9 @@ def net():
 def test_full_match_loads_every_value():
     source, target = net(), net()
     match = load_weights(target, dict(state_dict=source.state_dict()))
-    assert match == (1.0, [], [])
+    assert match == (1.0, 4, [], {}, [])
+    assert match.exact
+    assert str(match) == '100.0% of the model filled: 4 keys matched'
     for key, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[key], value)
 
@@ -88,8 +90,11 @@ def test_share_is_weighted_by_elements_and_names_both_sides():
     before = target[1].bias.clone()
     match = load_weights(target, source)
     assert match.share == pytest.approx(1 - 18 / 30)
+    assert match == (match.share, 2, ['0.weight'], {'1.bias': ([7], [2])}, ['other'])
     assert match.unfilled == ['0.weight', '1.bias']
-    assert match.unused == ['other']
+    assert not match.exact
+    line = '2 keys matched, 1 missing (0.weight), 1 mis-shaped (1.bias is [7] instead of [2]), 1 unexpected (other)'
+    assert str(match) == f'40.0% of the model filled: {line}'
     assert torch.equal(target[1].bias, before)
     assert torch.equal(target[1].weight, source['1.weight'])
 
@@ -119,14 +124,15 @@ def test_load_hooks_of_modules_have_their_say():
             keys.missing_keys.remove('added')
 
     plain, refined = nn.Linear(2, 2), Refined()
-    assert load_weights(refined, plain.state_dict()) == (1.0, [], [])
+    assert load_weights(refined, plain.state_dict()) == (1.0, 2, [], {}, [])
     assert torch.equal(refined.layer.weight, plain.weight)
 
 
 def test_floor():
     match = load_weights(net(), {'0.weight': torch.zeros(4, 4)})
     check_match(match, 'a.pth', 0.5)
-    with pytest.raises(UserError, match=r'a.pth belongs to another model: 53.3% .*not filled: 0.bias, 1.weight'):
+    line = r'a.pth belongs to another model: 53.3% .*: 1 keys matched, 3 missing \(0.bias, 1.weight'
+    with pytest.raises(UserError, match=line):
         check_match(match, 'a.pth', 0.6)
 
 
@@ -141,10 +147,10 @@ def test_what_a_module_takes_out_of_the_file_on_purpose_is_not_missing():
     file = {'weight': torch.ones(2), 'table': torch.zeros(9)}
     model = Windowed()
     match = load_weights(model, file)
-    assert (match.share, match.unfilled) == (1, [])
+    assert (match.share, match.matched, match.unfilled) == (1, 1, [])
     assert model.weight.tolist() == [1, 1]
     assert model.table.tolist() == [0, 1, 2]
-    assert load_weights(Windowed(), {'weight': torch.ones(2)}).unfilled == ['table']
+    assert load_weights(Windowed(), {'weight': torch.ones(2)}).missing == ['table']
 
 
 def test_arrays_without_content_load(tmp_path):

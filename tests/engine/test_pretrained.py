@@ -5,8 +5,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
+import reprefine.registry  # noqa: F401, repairs the host libraries
 from reprefine.engine.errors import UserError
-from reprefine.engine.pretrained import check_pretrained
+from reprefine.engine.pretrained import check_pretrained, demand_floor
 
 
 class Part(BaseModule):
@@ -39,13 +40,13 @@ def test_one_missing_tensor_is_refused(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     del content['state_dict']['student.part.second.bias']
     torch.save(content, tmp_path / 'b.pth')
-    with pytest.raises(UserError, match='not filled: second.bias; at least 100% needed'):
+    with pytest.raises(UserError, match=r'1 missing \(second.bias\); at least 100% needed'):
         check_pretrained(whole(tmp_path / 'b.pth'), floor=1.0)
     check_pretrained(whole(tmp_path / 'b.pth'), floor=0.5)
 
 
 def test_another_shape_is_refused(checkpoint):
-    with pytest.raises(UserError, match='not filled: first.weight, first.bias, second.weight'):
+    with pytest.raises(UserError, match=r'3 mis-shaped \(first.weight is \[4, 2\] instead of \[6, 2\], first.bias'):
         check_pretrained(whole(checkpoint, width=6), floor=1.0)
 
 
@@ -61,3 +62,41 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_parts_without_a_prefix_are_left_to_their_library(tmp_path):
     check_pretrained(whole(tmp_path / 'none.pth', prefix=None), floor=1.0)
+
+
+def alone(path, width=4):
+    return nn.ModuleDict(dict(inner=Part(width, init_cfg=dict(type='Pretrained', checkpoint=str(path)))))
+
+
+def initialise(model, floor=0.5):
+    with demand_floor(model, floor):
+        model['inner'].init_weights()
+
+
+def test_a_part_without_a_prefix_is_filled(tmp_path):
+    source = Part()
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'a.pth')
+    model = alone(tmp_path / 'a.pth')
+    initialise(model, 1.0)
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model['inner'].state_dict().items())
+
+
+def test_a_file_with_other_names_is_refused_instead_of_leaving_random_weights(checkpoint):
+    line = r'init_cfg of Part\) belongs to another model: 0.0% of the model filled: 0 keys matched, 4 missing'
+    with pytest.raises(UserError, match=line):
+        initialise(alone(checkpoint), 0.5)
+    initialise(alone(checkpoint), 0.0)
+    alone(checkpoint)['inner'].init_weights()  # outside a Runner it is a warning
+
+
+def test_what_a_refinement_adds_to_a_part_does_not_count(tmp_path):
+    class Refined(nn.ModuleDict):
+        added_keys = frozenset({'inner.added'})
+
+    torch.save(Part().state_dict(), tmp_path / 'a.pth')
+    model = Refined(alone(tmp_path / 'a.pth').items())
+    model['inner'].added = nn.Parameter(torch.zeros(1000))
+    initialise(model, 1.0)
+    model['inner'].is_init = False
+    with pytest.raises(UserError, match=r'1 missing \(added\)'):
+        initialise(nn.ModuleDict(model.items()), 0.5)

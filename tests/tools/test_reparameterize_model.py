@@ -127,7 +127,7 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
     state = torch.load(trained, weights_only=True)
     del state['state_dict']['head.fc.weight']
     torch.save(state, tmp_path / 'cut.pth')
-    assert 'not filled: head.fc.weight' in refusal(train, tmp_path / 'cut.pth', out)
+    assert '1 missing (head.fc.weight' in refusal(train, tmp_path / 'cut.pth', out)
     assert run_tool(TOOL, train, trained, out) == 0
     content = out.read_bytes()
     assert run_tool(TOOL, train, trained, out) == 1

@@ -63,7 +63,7 @@ def compare(args: argparse.Namespace) -> None:
     after = predict(folded, batch)
     baseline = build_untrained(load_config(args.baseline))
     match = load_weights(baseline, folded.state_dict())  # strict, but for tables that Swin V2 computes anew
-    if match.unfilled or match.unused:
+    if not match.exact:
         raise UserError(f'the folded weights do not fit {args.baseline}: {match}')
     print(
         f'parameters folded {count_parameters(folded):,}, baseline {count_parameters(baseline):,}: all weights loaded'

@@ -45,7 +45,7 @@ def fuse_checkpoint(model: nn.Module, source: str | Path, target: str | Path, ov
         raise UserError(f'{source} holds no denoiser: it is a baseline or folded already; give an unfolded checkpoint')
     try:
         match = load_weights(model, checkpoint)
-        if match.unfilled or match.unused:
+        if not match.exact:
             raise UserError(f'{source} does not fit the config: {match}')
         difference = max(fold_difference(layer) for layer in denoise_layers(model).values())
         model.switch_to_deploy()

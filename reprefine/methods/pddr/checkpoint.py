@@ -108,7 +108,7 @@ def reparameterize(
         raise UserError('the config builds the deployed form: give the one the checkpoint was trained with')
     checkpoint = read_checkpoint(str(source))
     match = load_weights(model, checkpoint)
-    if match.unfilled or match.unused:
+    if not match.exact:
         raise UserError(f'{source} does not fit the config: {match}')
     before, trained = count_parameters(model), copy.deepcopy(model)
     model.eval()

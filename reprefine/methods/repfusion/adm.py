@@ -46,6 +46,7 @@ def load_adm(
     unet, scheduler = build_unet(found), build_scheduler(found.schedule)
     if checkpoint is not None:
         state = read_checkpoint(checkpoint)
+        state = state.get('state_dict', state)
         unet.load_state_dict(convert(state, found, found.attention_order, unet.state_dict(), checkpoint))
         _check_order(unet, scheduler.alphas_cumprod, state, found, checkpoint)
     return unet, scheduler

@@ -112,5 +112,5 @@ def test_trained_student_is_a_plain_classifier(checkpoint):
     plain = ImageClassifier(**{key: value for key, value in classifier(4).items() if key != 'type'}).eval()
     match = load_weights(plain, dict(state_dict=model.state_dict()))
     assert match.share == 1
-    assert {key.split('.')[0] for key in match.unused} == {'kd'}
+    assert {key.split('.')[0] for key in match.unexpected} == {'kd'}
     assert_close(plain(images()), model(images()))

@@ -1,0 +1,46 @@
+"""Make a file to hand out from a checkpoint: weights without optimiser, history, config and names of the machine.
+
+The first eight digits of its SHA-256 become part of its name. A run with a moving average (EMAHook) stores the average
+as its weights, and that is published. A .safetensors file cannot hold code; names of one tensor get a copy each in it.
+"""
+
+import argparse
+import sys
+
+from reprefine.engine.errors import run_cli
+
+EXAMPLE = """examples:
+  python tools/model_converters/publish_model.py work_dirs/run/epoch_20.pth vit-tiny_digits.pth
+  python tools/model_converters/publish_model.py work_dirs/run/epoch_20.pth vit-tiny_digits.safetensors
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('in_file', help='checkpoint, read weights-only')
+    parser.add_argument('out_file', help='NAME.pth or NAME.safetensors; written is NAME-<digits> with that suffix')
+    parser.add_argument(
+        '--save-keys',
+        nargs='+',
+        default=['meta', 'state_dict'],
+        metavar='KEY',
+        help='parts of the checkpoint to keep (default: meta, cleaned, and state_dict)',
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read, clean and write."""
+    from reprefine.engine.publish import publish
+
+    done = publish(args.in_file, args.out_file, args.save_keys)
+    weights = ', the moving average of the run' if done.averaged else ''
+    print(f'{done.file}: {done.tensors} tensors{weights}')
+    print(f'meta: kept {", ".join(done.kept_meta) or "nothing"}; left out {", ".join(done.dropped_meta) or "nothing"}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
