@@ -119,7 +119,9 @@ def _set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
         loader.setdefault('pin_memory', torch.cuda.is_available())
         if no_pin_memory:
             loader.pin_memory = False
-        if not loader.get('num_workers'):
+        if loader.get('num_workers'):
+            loader.setdefault('persistent_workers', True)
+        else:
             loader.persistent_workers = False
 
 
