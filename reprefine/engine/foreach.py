@@ -59,9 +59,7 @@ def step_together(optimizer: optim.Optimizer) -> None:
     Args:
         optimizer: Changed in place.
     """
-    # Off is a choice only where on would be the default.
-    chosen = any(group.get('foreach') is False or any(map(group.get, FORMS)) for group in optimizer.param_groups)
-    if type(optimizer) not in PROVEN_EQUAL or chosen or not _plain_parameters(optimizer):
+    if type(optimizer) not in PROVEN_EQUAL or any(map(_chooses_a_form, optimizer.param_groups)):
         return
     step = optimizer.step
     settings = itemgetter(*optimizer.defaults)
@@ -73,9 +71,11 @@ def step_together(optimizer: optim.Optimizer) -> None:
     optimizer.step = MethodType(joint_step, optimizer)
 
 
-def _plain_parameters(optimizer: optim.Optimizer) -> bool:
-    parameters = (parameter for group in optimizer.param_groups for parameter in group['params'])
-    return all(type(parameter) in (torch.Tensor, nn.Parameter) for parameter in parameters)
+def _chooses_a_form(group: dict) -> bool:
+    """Whether a group's settings or parameters leave torch, or us, no choice of how to update them."""
+    chosen = group.get('foreach') is False or any(map(group.get, FORMS))
+    plain = all(type(parameter) in (torch.Tensor, nn.Parameter) for parameter in group['params'])
+    return chosen or not plain or any(isinstance(value, torch.Tensor) for value in group.values())
 
 
 @contextmanager
