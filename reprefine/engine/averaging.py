@@ -63,14 +63,22 @@ class _AtOnce(BaseAveragedModel):
         if any(average.device != source.device for average, source in pairs):
             super().update_parameters(model)
             return
-        if self.steps == 0:
+        steps = self._steps_taken()
+        if steps == 0:
             _apply(_Tensors.copy_, pairs)
-        elif self.steps % self.interval == 0:
+        elif steps % self.interval == 0:
             floating = [pair for pair in pairs if pair[0].dtype.is_floating_point]
-            _apply(partial(self.avg_func, steps=self.steps), floating)
+            # A tensor, because formulas round as tensors do, but one that is not on a GPU.
+            _apply(partial(self.avg_func, steps=torch.tensor(steps)), floating)
         if not self.update_buffers:
             _apply(_Tensors.copy_, list(zip(self.module.buffers(), model.buffers(), strict=False)))
         self.steps += 1
+        self._known = (self.steps, self.steps._version, steps + 1)
+
+    def _steps_taken(self) -> int:
+        """Return the number of updates; read from the device only when other code may have changed it."""
+        tensor, version, steps = self.__dict__.get('_known', (None, 0, 0))
+        return steps if tensor is self.steps and version == tensor._version else int(self.steps)
 
 
 def _apply(function: Any, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:

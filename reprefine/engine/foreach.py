@@ -35,7 +35,7 @@ def speed_up(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
         if isinstance(getattr(one, 'optimizer', None), optim.Optimizer):
             use_plain_groups(one.optimizer)
             step_together(one.optimizer)
-        if type(one)._clip_grad is OptimWrapper._clip_grad and one.clip_grad_kwargs:
+        if getattr(type(one), '_clip_grad', None) is OptimWrapper._clip_grad and one.clip_grad_kwargs:
             one.clip_func = _LoggedClip(one)
     return wrapper
 
@@ -65,6 +65,8 @@ def step_together(optimizer: optim.Optimizer) -> None:
     settings = itemgetter(*optimizer.defaults)
 
     def joint_step(self: optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks:  # they may want to see the groups
+            return step(*args, **kwargs)
         with _joined(self, settings):
             return step(*args, **kwargs)
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-# Values held at most before they are read on their own account: about a hundred iterations' worth, some kilobytes.
+# Values held at most before they are read on their own account: about a hundred iterations' worth, and less than a
+# megabyte of a GPU.
 MAX_WAITING = 1024
 
 
@@ -112,8 +113,14 @@ class DeferredMessageHub(MessageHub):
             resumed: Whether the history is part of a checkpoint.
         """
         history = self._log_scalars.get(key)
+        if isinstance(value, (np.ndarray, np.number)) and value.size == 1:
+            value = value.item()
         is_tensor = type(value) is torch.Tensor and value.numel() == 1
-        if not (is_tensor or type(value) is float) or type(count) is not int or type(history) is not DeferredHistory:
+        if (
+            not (is_tensor or type(value) in (float, int))
+            or type(count) is not int
+            or type(history) is not DeferredHistory
+        ):
             super().update_scalar(key, value, count, resumed)
             self._defer(key)
             return

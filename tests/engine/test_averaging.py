@@ -60,6 +60,21 @@ def test_averages_within_a_model_are_found_and_their_copies_keep_the_way():
     assert type(copy.deepcopy(whole)['momentum']) is kind
 
 
+def test_number_of_updates_is_read_only_after_others_changed_it(monkeypatch):
+    reads = []
+    real = torch.Tensor.__int__
+    average, source = average_at_once(ExponentialMovingAverage(model(), interval=2)), model()
+    monkeypatch.setattr(torch.Tensor, '__int__', lambda tensor: reads.append(1) or real(tensor))
+    follow(average, source, 5)
+    assert len(reads) == 1
+    average.load_state_dict({**average.state_dict(), 'steps': torch.tensor(0)})
+    follow(average, source, 1)
+    assert_equal(dict(average.module.state_dict()), dict(source.state_dict()))
+    twin = copy.deepcopy(average)
+    average.double()
+    assert [part._steps_taken() for part in (average, twin)] == [1, 1]
+
+
 def test_average_with_a_formula_of_its_own_is_left_alone():
     class Mine(ExponentialMovingAverage):
         pass

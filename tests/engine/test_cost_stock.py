@@ -75,6 +75,8 @@ def test_first_difference_is_named():
 def test_settings_of_other_figures_and_missing_data_are_refused(tmp_path, capsys):
     assert run_tool(TOOL, DIGITS, *FEW, '--deploy') == 1
     assert 'drop --deploy' in capsys.readouterr().err
+    assert run_tool(TOOL, DIGITS, *FEW, '--baseline-cfg-options', 'model.head.num_classes=4') == 1
+    assert 'use --cfg-options' in capsys.readouterr().err
     config = write_config(tmp_path, CONFIGS['mmpretrain'])
     assert run_tool(TOOL, config, *FEW) == 1
     assert 'no training batch' in capsys.readouterr().err

@@ -148,6 +148,13 @@ def test_other_optimisers_are_left_alone():
         assert 'step' not in vars(optimizer)
 
 
+def test_hooks_of_the_optimiser_see_its_groups():
+    optimizer, seen = build(optim.SGD, dict(lr=0.1), True), []
+    optimizer.register_step_pre_hook(lambda self, *_: seen.append(len(self.param_groups)))
+    train(optimizer, steps=1)
+    assert seen == [len(SHAPES)]
+
+
 def test_settings_that_only_schedulers_read_do_not_part_groups():
     groups = [dict(params=[p], lr=0.1, initial_lr=index) for index, p in enumerate(net()[3:5])]
     (joined,) = join_groups(groups, lambda group: group['lr'])

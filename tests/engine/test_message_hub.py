@@ -130,6 +130,14 @@ def test_saved_bytes_are_those_of_mmengine():
     assert files[0] == files[1]
 
 
+def test_numbers_of_any_type_wait_and_force_no_reading():
+    _, hub = hubs()
+    for _ in range(2):
+        for name, value in enumerate((1, 0.5, np.float32(2), np.array([3]), torch.tensor(4))):
+            hub.update_scalar(f'{name}', value)
+    assert [len(history._waiting) for history in hub._log_scalars.values()] == [1] * 5
+
+
 def test_resumed_hub_defers_again():
     _, ours = hubs()
     feed(ours)

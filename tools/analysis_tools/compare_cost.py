@@ -7,7 +7,7 @@ from pathlib import Path
 from reprefine.engine.cost.compare import PARTS, CostComparison, Settings
 from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
 from reprefine.engine.cost.stock import EngineComparison
-from reprefine.engine.errors import run_cli
+from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import OptionsAction, add_config_arguments, load_config
 
 EXAMPLE = """example:
@@ -17,7 +17,8 @@ EXAMPLE = """example:
 
 STOCK = 'stock'
 BASELINE_HELP = f"""config to compare with; the word {STOCK} compares whole training iterations of CONFIG under this
-project's Runner, all its checks included, with the same under mmengine's, and requires equal losses"""
+project's Runner, all its checks included, with the same under mmengine's, on the device that they choose, and
+requires equal losses"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -76,6 +77,8 @@ def main(args: argparse.Namespace) -> None:
     )
     config = load_config(args.config, args.cfg_options, args.data_root)
     if args.baseline == STOCK:
+        if args.baseline_cfg_options:
+            raise UserError('--baseline stock trains the same config: use --cfg-options, not --baseline-cfg-options')
         comparison = EngineComparison(config, settings)
     else:
         baseline = load_config(args.baseline, args.baseline_cfg_options)

@@ -44,8 +44,8 @@ class EngineComparison:
     """
 
     def __init__(self, config: Config, settings: Settings):
-        if settings.deploy or settings.input_shape:
-            raise UserError('--baseline stock measures training alone: drop --deploy and --input-shape')
+        if settings.deploy or settings.input_shape or 'train' not in settings.parts:
+            raise UserError('--baseline stock measures training alone: drop --deploy, --input-shape and --only')
         self.settings = settings
         self.names = (str(config.filename), f'the same under the Runner of mmengine {mmengine.__version__}')
         # Held as long as this object: hooks write logs there.
