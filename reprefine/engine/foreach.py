@@ -98,24 +98,23 @@ def join_groups(groups: list[dict], settings: Callable[[dict], Any]) -> list[dic
         groups: Parameter groups of an optimiser; not changed.
         settings: Reads the settings of a group that its optimiser looks at.
     """
-    joined: dict[Any, dict] = {}
+    joined: dict[Any, dict[bool | None, dict]] = {}
     for index, group in enumerate(groups):
-        key = settings(group)
         try:
-            hash(key)
+            alike = joined.setdefault(settings(group), {})
         except TypeError:  # a setting that cannot be looked up, such as a list
-            key = index
+            alike = joined.setdefault((index,), {})
         for parameter in group['params']:
             form = _form(parameter)
-            if (key, form) not in joined:
-                joined[key, form] = {**group, 'foreach': form, 'params': []}
-            joined[key, form]['params'].append(parameter)
-    return list(joined.values())
+            if form not in alike:
+                alike[form] = {**group, 'foreach': form, 'params': []}
+            alike[form]['params'].append(parameter)
+    return [group for alike in joined.values() for group in alike.values()]
 
 
 def _form(parameter: torch.Tensor) -> bool | None:
     """Whether a parameter is updated in multi-tensor form; None leaves it to torch, which chooses well on a GPU."""
-    return parameter.numel() <= SMALL if parameter.device.type == 'cpu' else None
+    return parameter.numel() <= SMALL if parameter.is_cpu else None
 
 
 class _LoggedClip:
