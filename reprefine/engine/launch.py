@@ -103,13 +103,18 @@ def config_from_args(args: argparse.Namespace) -> Config:
     """Return the checked config with the flags of :func:`add_run_arguments` applied."""
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
-    _set_loader_defaults(cfg, args.no_pin_memory)
+    set_loader_defaults(cfg, args.no_pin_memory)
     set_up_processes(cfg, args.launcher, args.local_rank)
     return cfg
 
 
-def _set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
-    """Fill in what the host libraries leave to their tools, and what the number of workers rules out."""
+def set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
+    """Fill in what the host libraries leave to their tools, and what the number of workers asks for or rules out.
+
+    Args:
+        cfg: Complete config, changed in place.
+        no_pin_memory: Whether to switch ``pin_memory`` off.
+    """
     for name in DATALOADERS:
         loader = cfg.get(name)
         if not loader:
@@ -119,7 +124,9 @@ def _set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
         loader.setdefault('pin_memory', torch.cuda.is_available())
         if no_pin_memory:
             loader.pin_memory = False
-        if not loader.get('num_workers'):
+        if loader.get('num_workers'):
+            loader.setdefault('persistent_workers', True)
+        else:
             loader.persistent_workers = False
 
 

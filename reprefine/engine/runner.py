@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.logging import MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.runner import ConfigType
@@ -18,14 +20,18 @@ from torch.utils.data import DataLoader
 from reprefine.registry import RUNNERS
 
 from . import durable
+from .averaging import average_at_once, make_hook_average_at_once
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint, without_config
 from .checkpoint_hook import SafeCheckpointHook
+from .copies import copies_overlap, copy_without_waiting
 from .data_loader import seekable
 from .errors import UserError
 from .faults import name_unreadable_files
 from .finite import add_finite_check
+from .foreach import speed_up
 from .interrupt import StopHook, last_checkpoint, resumable
 from .loops import exact
+from .message_hub import defer
 from .pretrained import check_pretrained, check_same_files, demand_floor
 from .resume import ResumeHook, settle_resume
 
@@ -67,8 +73,19 @@ class Runner(MMEngineRunner):
             self.register_hook(hook)
         add_finite_check(self)
 
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """Build the message hub as mmengine does; it reads values from the device when they are looked at."""
+        return defer(super().build_message_hub(message_hub))
+
+    def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
+        """Build the optimiser as mmengine does; equal parameter groups are updated together."""
+        return speed_up(super().build_optim_wrapper(optim_wrapper))
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes; without a GPU, SyncBN layers become the BatchNorm that a CPU can compute."""
+        average_at_once(model)
+        if copies_overlap(self.cfg):
+            copy_without_waiting(model)
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
         return super().wrap_model(model_wrapper_cfg, model)
@@ -93,11 +110,20 @@ class Runner(MMEngineRunner):
         return seekable(loader, seed)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
-        """Register a hook; mmengine's ``CheckpointHook`` becomes :class:`.checkpoint_hook.SafeCheckpointHook`."""
+        """Register a hook; mmengine's ``CheckpointHook`` becomes :class:`.checkpoint_hook.SafeCheckpointHook`.
+
+        Averages of weights are updated by few calls instead of one for each parameter.
+
+        Args:
+            hook: The hook or its config.
+            priority: As mmengine's.
+        """
         super().register_hook(hook, priority)
         for registered in self._hooks:
             if type(registered) is CheckpointHook:
                 registered.__class__ = SafeCheckpointHook
+            if isinstance(registered, EMAHook):
+                make_hook_average_at_once(registered)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.

@@ -71,7 +71,7 @@ def test_flags_reach_the_config():
     assert cfg.launcher == 'none'
     assert cfg.train_dataloader.pin_memory is False
     assert cfg.train_dataloader.persistent_workers is False
-    assert 'persistent_workers' not in cfg.val_dataloader
+    assert cfg.val_dataloader.persistent_workers is True
     assert cfg.train_dataloader.collate_fn.type == 'default_collate'
 
 

@@ -1,4 +1,4 @@
-"""Compare what a model costs with what its baseline costs."""
+"""Compare what a model costs with what its baseline costs, or its training with that under stock mmengine."""
 
 import argparse
 import sys
@@ -6,12 +6,19 @@ from pathlib import Path
 
 from reprefine.engine.cost.compare import PARTS, CostComparison, Settings
 from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cost.stock import EngineComparison
+from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import OptionsAction, add_config_arguments, load_config
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_cost.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
-      --baseline configs/baselines/classification/vit-tiny_digits.py --deploy --out cost.json"""
+      --baseline configs/baselines/classification/vit-tiny_digits.py --deploy --out cost.json
+  python tools/analysis_tools/compare_cost.py configs/baselines/classification/vit-tiny_digits.py --baseline stock"""
+
+STOCK = 'stock'
+BASELINE_HELP = f"""config to compare with; the word {STOCK} compares whole training iterations of CONFIG under this
+project's Runner, all its checks included, with the same under mmengine's, on the device that they choose, and
+requires equal losses"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -20,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config of the model to judge; its training data feed both models')
-    parser.add_argument('--baseline', required=True, help='config to compare with')
+    parser.add_argument('--baseline', required=True, help=BASELINE_HELP)
     add_config_arguments(parser)
     parser.add_argument(
         '--baseline-cfg-options',
@@ -69,8 +76,13 @@ def main(args: argparse.Namespace) -> None:
         data_root_given=args.data_root is not None,
     )
     config = load_config(args.config, args.cfg_options, args.data_root)
-    baseline = load_config(args.baseline, args.baseline_cfg_options)
-    comparison = CostComparison(config, baseline, settings)
+    if args.baseline == STOCK:
+        if args.baseline_cfg_options:
+            raise UserError('--baseline stock trains the same config: use --cfg-options, not --baseline-cfg-options')
+        comparison = EngineComparison(config, settings)
+    else:
+        baseline = load_config(args.baseline, args.baseline_cfg_options)
+        comparison = CostComparison(config, baseline, settings)
     figures = comparison.run()
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     report = make_report(comparison, figures, arguments)

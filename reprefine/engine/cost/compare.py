@@ -16,7 +16,7 @@ from reprefine.engine.optim import use_amp
 
 from .counting import count_cost, count_parameters, forward
 from .inputs import Batch, loader_batch, random_batch
-from .memory import peak_memory
+from .memory import HOW_MEASURED, peak_memory
 from .models import build_untrained, fold, quiet_log
 from .timing import Spread, Work, interleave
 
@@ -90,6 +90,7 @@ class CostComparison:
 
     def __init__(self, config: Config, baseline: Config, settings: Settings):
         self.configs = (config, baseline)
+        self.names = (str(config.filename), str(baseline.filename))
         scopes = [cfg.get('default_scope') for cfg in self.configs]
         if scopes[0] != scopes[1]:
             raise UserError(f'config and baseline belong to different libraries ({scopes[0]}, {scopes[1]})')
@@ -112,6 +113,19 @@ class CostComparison:
         if 'train' in parts:
             figures.append(self._train_time(models))
         return figures
+
+    def notes(self) -> list[str]:
+        """Say how the figures are to be understood."""
+        return [
+            'weights are random; both models start from the same seed; data loading and hooks are not part of any '
+            'figure',
+            'times: both models in turn (A B, B A, ...); median and interquartile range over the rounds; the ratio is '
+            'taken within each round',
+            'training step: preprocessing, loss, backward pass, optimiser step; inference: mode=predict without '
+            'preprocessing',
+            'FLOPs: two per multiply-add of matrix products, convolutions and attention; other operators count as zero',
+            f'memory: {HOW_MEASURED[self.device.type]}; separate pass, two training steps',
+        ]
 
     def _training_batch(self) -> Batch | None:
         try:

@@ -18,7 +18,7 @@ import reprefine
 from reprefine.engine.errors import UserError
 
 from .compare import CostComparison, Figure
-from .memory import HOW_MEASURED
+from .stock import EngineComparison
 from .timing import Spread
 
 HOST_LIBRARIES = ('mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'timm', 'diffusers')
@@ -64,7 +64,7 @@ def _device_name(device: torch.device) -> str:
     return f'CPU, {name}, {os.cpu_count()} cores'
 
 
-def make_report(comparison: CostComparison, figures: Sequence[Figure], arguments: dict) -> dict:
+def make_report(comparison: CostComparison | EngineComparison, figures: Sequence[Figure], arguments: dict) -> dict:
     """Collect everything needed to judge, and to repeat, a comparison.
 
     Args:
@@ -75,7 +75,7 @@ def make_report(comparison: CostComparison, figures: Sequence[Figure], arguments
     Returns:
         A dict that JSON can hold.
     """
-    config, baseline = (str(cfg.filename) for cfg in comparison.configs)
+    config, baseline = comparison.names
     batches = {'training': comparison.train_batch, 'inference, memory and FLOPs': comparison.input_batch}
     return {
         'config': config,
@@ -84,22 +84,9 @@ def make_report(comparison: CostComparison, figures: Sequence[Figure], arguments
         'settings': asdict(comparison.settings),
         'environment': describe_environment(comparison.device),
         'inputs': {use: {'source': b.source, 'batch_size': b.size} for use, b in batches.items() if b},
-        'notes': notes(comparison.device),
+        'notes': comparison.notes(),
         'figures': [asdict(figure) for figure in figures],
     }
-
-
-def notes(device: torch.device) -> list[str]:
-    """Say how the figures are to be understood."""
-    return [
-        'weights are random; both models start from the same seed; data loading and hooks are not part of any figure',
-        'times: both models in turn (A B, B A, ...); median and interquartile range over the rounds; the ratio is '
-        'taken within each round',
-        'training step: preprocessing, loss, backward pass, optimiser step; inference: mode=predict without '
-        'preprocessing',
-        'FLOPs: two per multiply-add of matrix products, convolutions and attention; other operators count as zero',
-        f'memory: {HOW_MEASURED[device.type]}; separate pass, two training steps',
-    ]
 
 
 def write_json(report: dict, path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Iterations under both runners: the same losses, a ratio per round, and refusals in one line."""
+
+import json
+
+import numpy as np
+import pytest
+from mmengine.runner import IterBasedTrainLoop
+
+from reprefine.engine.cost import stock as stock_module
+from reprefine.engine.cost.compare import Settings
+from reprefine.engine.cost.stock import EngineComparison, require_equal
+from reprefine.engine.errors import UserError
+from reprefine.engine.launch import load_config
+from reprefine.engine.message_hub import DeferredMessageHub
+from tests.helpers.run import DIGITS
+from tests.helpers.run_tool import run_tool
+from tests.helpers.tiny_hosts import CONFIGS, write_config, write_images
+
+TOOL = 'analysis_tools/compare_cost.py'
+FEW = ('--baseline', 'stock', '--repeats', 2, '--warmup', 1)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp('scenes')
+    write_images(path)
+    return path
+
+
+def test_tool_reports_the_iteration_alone(tmp_path, capsys):
+    out = tmp_path / 'cost.json'
+    assert run_tool(TOOL, DIGITS, *FEW, '--batch-size', 4, '--out', out) == 0
+    report = json.loads(out.read_text())
+    (figure,) = report['figures']
+    assert figure['name'] == 'training iteration'
+    assert figure['ratio']['count'] == 2
+    assert report['inputs'] == {'training': {'source': 'first 10 batches of train_dataloader', 'batch_size': 4}}
+    assert 'Runner of mmengine' in report['baseline']
+    assert 'losses were equal to the bit' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('host', CONFIGS)
+def test_every_host_trains_alike_under_both(host, folder, monkeypatch):
+    monkeypatch.setattr(stock_module, 'ITERATIONS', 3)
+    cfg = load_config(write_config(folder, CONFIGS[host], f'{host}.py'))
+    comparison = EngineComparison(cfg, Settings(repeats=1, warmup=0, batch_size=2))
+    ours, stock = (side.runner for side in comparison.sides)
+    assert type(ours.message_hub) is DeferredMessageHub
+    assert type(stock).__module__ == 'mmengine.runner.runner'
+    assert type(stock.message_hub) is not DeferredMessageHub
+    (figure,) = comparison.run()
+    assert figure.config.median / figure.baseline.median == figure.ratio.median
+    losses = comparison.sides[0].logged()['train/loss']
+    assert len(losses) == 3 == ours.iter == stock.iter
+    assert len(set(losses)) > 1
+    assert isinstance(ours.train_loop, IterBasedTrainLoop) is (host == 'mmseg')
+
+
+def test_different_weights_are_found_out():
+    comparison = EngineComparison(load_config(DIGITS), Settings(repeats=1, warmup=0, batch_size=2))
+    next(comparison.sides[0].runner.model.parameters()).data.normal_()
+    with pytest.raises(UserError, match=r'train/\w+ differs from stock mmengine at iteration'):
+        comparison.run()
+
+
+def test_first_difference_is_named():
+    values = np.array([1.0, np.nan, 3.0])
+    require_equal(dict(a=values), dict(a=values.copy()))
+    with pytest.raises(UserError, match='a differs from stock mmengine at iteration 3'):
+        require_equal(dict(a=values), dict(a=np.array([1.0, np.nan, 3.5])))
+    with pytest.raises(UserError, match='log different values: b'):
+        require_equal(dict(a=values), dict(a=values, b=values))
+
+
+def test_settings_of_other_figures_and_missing_data_are_refused(tmp_path, capsys):
+    assert run_tool(TOOL, DIGITS, *FEW, '--deploy') == 1
+    assert 'drop --deploy' in capsys.readouterr().err
+    assert run_tool(TOOL, DIGITS, *FEW, '--baseline-cfg-options', 'model.head.num_classes=4') == 1
+    assert 'use --cfg-options' in capsys.readouterr().err
+    config = write_config(tmp_path, CONFIGS['mmpretrain'])
+    assert run_tool(TOOL, config, *FEW) == 1
+    assert 'no training batch' in capsys.readouterr().err
