@@ -3,18 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch.utils.hooks import RemovableHandle
-
 
 class Swaps:
-    """Remembers what was exchanged, so that it can be put back.
-
-    Attributes:
-        handles: Hooks that :meth:`undo` removes as well.
-    """
+    """Remembers what was exchanged, so that it can be put back."""
 
     def __init__(self) -> None:
-        self.handles: list[RemovableHandle] = []
         self._former: list[tuple[Any, str, Any]] = []
 
     def swap(self, owner: Any, name: str, function: Callable) -> None:
@@ -24,8 +17,6 @@ class Swaps:
 
     def undo(self) -> None:
         """Put everything back."""
-        while self.handles:
-            self.handles.pop().remove()
         while self._former:
             owner, name, former = self._former.pop()
             if former is None:

@@ -29,14 +29,18 @@ class UpdateWatch:
         several = isinstance(optim_wrapper, OptimWrapperDict)
         self.wrappers: list[OptimWrapper] = list(optim_wrapper.values()) if several else [optim_wrapper]
         self._look = look
-        self._is_done = False
         for wrapper in self.wrappers:
             if scales_gradients(wrapper):
                 continue
             if wrapper.clip_grad_kwargs:
-                by_norm = wrapper.clip_func is torch.nn.utils.clip_grad_norm_
-                swaps.swap(wrapper, 'clip_func', self._clip_norm if by_norm else self._before(wrapper.clip_func))
-            swaps.handles.append(wrapper.optimizer.register_step_pre_hook(self._before_step))
+                owner, name = (
+                    (wrapper.clip_func, 'clip') if hasattr(wrapper.clip_func, 'clip') else (wrapper, 'clip_func')
+                )
+                clip = getattr(owner, name)
+                by_norm = clip is torch.nn.utils.clip_grad_norm_
+                swaps.swap(owner, name, self._clip_norm if by_norm else self._before_clip(clip))
+            else:
+                swaps.swap(wrapper, 'step', self._before_step(wrapper))
 
     @property
     def accumulates(self) -> bool:
@@ -61,23 +65,25 @@ class UpdateWatch:
         grads = [parameter.grad for parameter in parameters]
         total = torch.nn.utils.get_total_norm(grads, norm_type, foreach=foreach)  # an error is raised by who looks
         self._look(parameters, total)
-        self._is_done = True
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total, foreach)
         return total
 
-    def _before(self, clip: Callable) -> Callable:
+    def _before_clip(self, clip: Callable) -> Callable:
         def checked(parameters: Sequence[nn.Parameter], **kwargs: Any) -> Any:
             self._look(parameters, None)
-            self._is_done = True
             return clip(parameters, **kwargs)
 
         return checked
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        if not self._is_done:
-            parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-            self._look(parameters, None)
-        self._is_done = False
+    def _before_step(self, wrapper: OptimWrapper) -> Callable:
+        # Not by a hook of the optimiser, which would have it update group by group.
+        step, groups = wrapper.step, wrapper.optimizer.param_groups
+
+        def checked(**kwargs: Any) -> None:
+            self._look([p for group in groups for p in group['params'] if p.grad is not None], None)
+            step(**kwargs)
+
+        return checked
 
 
 def scales_gradients(wrapper: OptimWrapper) -> bool:

@@ -136,8 +136,8 @@ def test_a_sound_run_is_the_one_without_the_check_and_leaves_nothing_behind(tmp_
         states.append(dict(runner.model.state_dict()))
         assert 'parse_losses' not in vars(runner.model)
         assert 'save_checkpoint' not in vars(runner)
-        assert runner.optim_wrapper.clip_func is torch.nn.utils.clip_grad_norm_
-        assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+        assert runner.optim_wrapper.clip_func.clip is torch.nn.utils.clip_grad_norm_
+        assert 'step' not in vars(runner.optim_wrapper)
     assert_equal(*states)
 
 
