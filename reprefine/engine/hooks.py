@@ -12,9 +12,8 @@ from reprefine.registry import HOOKS
 class EpochSeedHook(Hook):
     """Make the random state at the start of an epoch a function of seed, epoch and rank alone.
 
-    A run resumed from an epoch's checkpoint then draws the numbers that the uninterrupted run would have drawn,
-    whatever validation or start-up have drawn in between. Workers of a data loader that is not persistent follow,
-    because mmengine seeds them alike in every epoch.
+    Also under mmengine's own Runner, which keeps no random state, a run resumed from an epoch's checkpoint then draws
+    in the main process what the uninterrupted run would have drawn, whatever validation or start-up have drawn before.
     """
 
     priority = 'VERY_HIGH'

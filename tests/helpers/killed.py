@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment and resumed, each in a process forked from one that has imported everything."""
+"""Runs that get a signal at any moment and are resumed, each in a process forked from one that has all imported."""
 
 import multiprocessing
 import os
@@ -20,8 +20,8 @@ _context.set_forkserver_preload(PRELOAD)
 _pick = random.SystemRandom()  # other moments in every run: no moment may matter
 
 
-def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, moment: int, output: str) -> None:
-    """Count the calls of hooks, and die at number ``moment``; the process leaves their number behind."""
+def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, moment: int, number: int, output: str) -> None:
+    """Count the calls of hooks, and send a signal at number ``moment``; the process leaves their number behind."""
     call_hook, count = Runner.call_hook, 0
 
     def counted(runner: Runner, name: str, **kwargs: Any) -> None:
@@ -29,7 +29,7 @@ def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, moment: int, 
         call_hook(runner, name, **kwargs)
         count += 1
         if count == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     Runner.call_hook = counted
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -42,28 +42,32 @@ def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, moment: int, 
         raise SystemExit(code)
 
 
-def run(job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: int = 0) -> int:
+def run(job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: int = 0, number: int = signal.SIGKILL) -> int:
     """Run ``job(work_dir, *arguments)`` in a process of its own.
 
     Args:
         job: Function of a module that trains.
         arguments: Its further arguments.
         work_dir: Its first argument.
-        moment: Number of the call of hooks at which the process is killed; 0: never.
+        moment: Number of the call of hooks at which the process gets a signal; 0: never.
+        number: The signal.
 
     Returns:
-        Number of calls of hooks of a run that was not killed.
+        Number of calls of hooks of a run that ended by itself.
     """
     output = f'{work_dir}.log'
-    process = _context.Process(target=_run, args=(job, arguments, str(work_dir), moment, output))
+    process = _context.Process(target=_run, args=(job, arguments, str(work_dir), moment, number, output))
     process.start()
     process.join()
-    expected = -signal.SIGKILL if moment else 0
-    assert process.exitcode == expected, Path(output).read_text()
+    # A run that is told to stop when all is done ends as usual.
+    expected = (0,) if not moment else (-number,) if number == signal.SIGKILL else (0, 128 + number)
+    assert process.exitcode in expected, Path(output).read_text()
     return 0 if moment else int(Path(f'{output}.moments').read_text())
 
 
-def kill_and_resume(job: Callable[..., Any], *arguments: Any, folder: Path, kills: int = 2) -> tuple[Path, Path, str]:
+def kill_and_resume(
+    job: Callable[..., Any], *arguments: Any, folder: Path, kills: int = 2, number: int = signal.SIGKILL
+) -> tuple[Path, Path, str]:
     """Train once without a stop, and once killed ``kills`` times at random moments and resumed.
 
     Returns:
@@ -74,7 +78,7 @@ def kill_and_resume(job: Callable[..., Any], *arguments: Any, folder: Path, kill
     spots = sorted(_pick.sample(range(1, moments), kills))
     done = 0
     for spot in spots:  # a resumed run repeats less than a whole one, so count from where the last one died
-        run(job, *arguments, work_dir=parts, moment=max(spot - done, 1))
+        run(job, *arguments, work_dir=parts, moment=max(spot - done, 1), number=number)
         done = spot
     run(job, *arguments, work_dir=parts)
     return whole, parts, f'killed at {spots} of {moments}'

@@ -2,15 +2,7 @@
 
 import torch
 
-_MASK = (1 << 64) - 1
-
-
-def mix(seed: int, count: int) -> int:
-    """Return 63 well-mixed bits of two integers (the finaliser of SplitMix64)."""
-    value = (seed * 0x9E3779B97F4A7C15 + (count + 1) * 0xD1B54A32D192ED03) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (value ^ (value >> 31)) >> 1
+from reprefine.engine.random_state import mix
 
 
 class Draws:
