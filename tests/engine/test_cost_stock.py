@@ -27,13 +27,12 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_tool_reports_the_iteration_alone(tmp_path, capsys):
+def test_tool_reports_iterations_and_the_reading_of_batches(tmp_path, capsys):
     out = tmp_path / 'cost.json'
     assert run_tool(TOOL, DIGITS, *FEW, '--batch-size', 4, '--out', out) == 0
     report = json.loads(out.read_text())
-    (figure,) = report['figures']
-    assert figure['name'] == 'training iteration'
-    assert figure['ratio']['count'] == 2
+    assert [figure['name'] for figure in report['figures']] == ['training iteration', 'reading of a batch']
+    assert all(figure['ratio']['count'] == 2 for figure in report['figures'])
     assert report['inputs'] == {'training': {'source': 'first 10 batches of train_dataloader', 'batch_size': 4}}
     assert 'Runner of mmengine' in report['baseline']
     assert 'losses were equal to the bit' in capsys.readouterr().out

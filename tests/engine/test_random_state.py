@@ -9,7 +9,7 @@ from reprefine.engine.random_state import mix, random_state, seeded_cpu, set_ran
 
 
 def draw():
-    return random.random(), np.random.rand(), np.random.randn(), torch.rand(()).item()
+    return random.random(), np.random.rand(), *np.random.randn(2), torch.rand(()).item()
 
 
 def test_random_state_comes_back_from_a_file(tmp_path):

@@ -64,19 +64,21 @@ class EngineComparison:
         """Measure.
 
         Returns:
-            The time of an iteration, every value the mean of ten in a row.
+            The times of an iteration and of reading a batch, every value the mean of ten in a row.
 
         Raises:
             UserError: If the losses differ.
         """
-        wait = torch.cuda.synchronize if self.device.type == 'cuda' else (lambda: None)
-        prepare = tuple(self._rounds(side) for side in self.sides)
-        seconds = interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
+        training = self._figure('training iteration', tuple(self._rounds(side) for side in self.sides))
         require_equal(*(side.logged() for side in self.sides))
+        return [training, self._figure('reading of a batch', tuple(self._readings(side) for side in self.sides))]
+
+    def _figure(self, name: str, prepare: tuple[Callable[[], Work], ...]) -> Figure:
+        wait = torch.cuda.synchronize if self.device.type == 'cuda' else (lambda: None)
+        seconds = interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
         ours, stock = ([value / ITERATIONS for value in side] for side in seconds)
         ratios = [a / b for a, b in zip(ours, stock, strict=True)]
-        spreads = map(Spread.of, (ours, stock, ratios))
-        return [Figure('training iteration', 's', 'as trained', self.train_batch.source, *spreads)]
+        return Figure(name, 's', 'as trained', self.train_batch.source, *map(Spread.of, (ours, stock, ratios)))
 
     def notes(self) -> list[str]:
         """Say how the figure is to be understood."""
@@ -86,7 +88,8 @@ class EngineComparison:
             f'times: {ITERATIONS} iterations of each runner in turn (A B, B A, ...); median and interquartile range '
             'over the rounds; the ratio is taken within each round',
             'training iteration: the hooks of the config, preprocessing, loss, backward pass, optimiser step and '
-            'logging; no data loading, no validation, no checkpoint',
+            'logging; no validation, no checkpoint',
+            'reading of a batch: in the main process, one after the other, the start of the iterator included',
         ]
 
     def _own_config(self, config: Config) -> Config:
@@ -129,6 +132,11 @@ class EngineComparison:
             return lambda: side.iterate(batches)
 
         return prepare
+
+    def _readings(self, side: '_Side') -> Callable[[], Work]:
+        """Return what prepares the readings of ten batches."""
+        loader = side.runner.train_dataloader
+        return lambda: lambda: [None for _ in islice(loader, ITERATIONS)]
 
 
 class _Side:
