@@ -47,7 +47,7 @@ def test_every_host_trains_alike_under_both(host, folder, monkeypatch):
     assert type(ours.message_hub) is DeferredMessageHub
     assert type(stock).__module__ == 'mmengine.runner.runner'
     assert type(stock.message_hub) is not DeferredMessageHub
-    (figure,) = comparison.run()
+    figure, _ = comparison.run()
     assert figure.config.median / figure.baseline.median == figure.ratio.median
     losses = comparison.sides[0].logged()['train/loss']
     assert len(losses) == 3 == ours.iter == stock.iter
