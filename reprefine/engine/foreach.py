@@ -25,13 +25,16 @@ def speed_up(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
     """Spare an optimiser wrapper its work per step that changes nothing: the updates stay the same to the bit.
 
     Args:
-        wrapper: Wrapper of one optimiser or a dict of them; changed in place.
+        wrapper: Wrapper of one optimiser or a dict of them; changed in place, once.
 
     Returns:
         The same object.
     """
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     for one in wrappers:
+        if vars(one).setdefault('_is_sped_up', False):  # resuming hands the built one in again
+            continue
+        one._is_sped_up = True
         if isinstance(getattr(one, 'optimizer', None), optim.Optimizer):
             use_plain_groups(one.optimizer)
             step_together(one.optimizer)

@@ -1,9 +1,11 @@
 """A work directory belongs to one run at a time, and to nobody once that run has died."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,3 +52,15 @@ def test_other_ranks_need_none(tmp_path, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     with locked(tmp_path), locked(tmp_path):
         assert not (tmp_path / FILE).exists()
+
+
+def test_a_forked_process_keeps_no_lock(tmp_path):
+    """A worker of a data loader outlives a killed run for some seconds."""
+    with locked(tmp_path):
+        worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+        worker.start()
+    try:
+        with locked(tmp_path):
+            assert worker.is_alive()
+    finally:
+        worker.kill()

@@ -1,7 +1,5 @@
 """A run that is killed at any moment, again and again, and resumed ends as one that is not."""
 
-import signal
-
 import pytest
 import torch
 
@@ -41,15 +39,6 @@ def derived(folder, text):
 def test_an_average_of_the_weights_goes_on(tmp_path):
     config = derived(tmp_path, "custom_hooks = [dict(type='EMAHook', momentum=0.1)]")
     runs = kill_and_resume(train_config, config, *OPTIONS, *BY_ITER, folder=tmp_path)
-    assert_equal_runs(*runs, 'ema_state_dict')
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_stopped_by_signals_and_resumed_equals_uninterrupted(number, tmp_path):
-    # Six batches of validation, in which the average stands in for the weights.
-    config = derived(tmp_path, "custom_hooks = [dict(type='EMAHook', momentum=0.1)]")
-    options = (*OPTIONS, 'val_dataloader.batch_size=6', 'default_hooks.checkpoint.interval=3')
-    runs = kill_and_resume(train_config, config, *options, folder=tmp_path, kills=3, number=number)
     assert_equal_runs(*runs, 'ema_state_dict')
 
 

@@ -1,12 +1,16 @@
 """Two processes that are killed, or stopped by a signal to one of them, and resumed end as two that are not."""
 
 import random
+import re
+import signal
+import subprocess
 
 import pytest
 import torch
 
+from reprefine.engine import durable
 from tests.helpers.killed import assert_equal_runs
-from tests.helpers.run import ROOT, start
+from tests.helpers.run import ROOT, read_until, start
 
 CONFIG = str(ROOT / 'configs/baselines/classification/resnet14-narrow_5e_mnist5k-32px.py')  # has BatchNorm
 OPTIONS = (
@@ -77,3 +81,18 @@ def test_a_signal_to_one_process_stops_both_at_the_same_iteration(whole, tmp_pat
     error, code = train(tmp_path, tmp_path / 'run')
     assert code == 0, error
     assert_equal_runs(whole, tmp_path / 'run', 'stopped at 8')
+
+
+def test_torchrun_hands_a_signal_on(whole, tmp_path):
+    options = ('default_hooks.logger.interval=1', 'train_cfg.max_epochs=500')
+    command = ['bash', str(ROOT / 'tools/dist_train.sh'), CONFIG, '2', '--work-dir', str(tmp_path / 'run')]
+    process = subprocess.Popen(
+        [*command, *OPTIONS, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    read_until(process, 'Epoch(val)')
+    process.send_signal(signal.SIGUSR1)
+    error = process.communicate()[1]
+    assert process.returncode != 0
+    found = re.search(rf'stopped by SIGUSR1; continue from {tmp_path}/run/(iter_\d+.pth) with', error)
+    assert found, error
+    assert durable.fault_of(tmp_path / 'run' / found[1]) is None

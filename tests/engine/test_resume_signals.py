@@ -1,0 +1,18 @@
+"""A run that is told to stop at any moment, also in a validation, and resumed ends as one that is not."""
+
+import signal
+
+import pytest
+
+from tests.helpers.killed import assert_equal_runs, kill_and_resume, train_config
+
+from .test_resume import OPTIONS, derived
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_stopped_by_signals_and_resumed_equals_uninterrupted(number, tmp_path):
+    # Six batches of validation, in which the average stands in for the weights.
+    config = derived(tmp_path, "custom_hooks = [dict(type='EMAHook', momentum=0.1)]")
+    options = (*OPTIONS, 'val_dataloader.batch_size=6', 'default_hooks.checkpoint.interval=3')
+    runs = kill_and_resume(train_config, config, *options, folder=tmp_path, kills=3, number=number)
+    assert_equal_runs(*runs, 'ema_state_dict')
