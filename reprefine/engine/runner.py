@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from reprefine.registry import RUNNERS
 from . import durable
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
 from .checkpoint_hook import SafeCheckpointHook
+from .corrupt import CorruptRecord, CorruptSamplesHook, replace_unreadable
 from .errors import UserError
 from .faults import name_unreadable_files
 from .pretrained import check_pretrained
@@ -52,6 +54,17 @@ class Runner(MMEngineRunner):
         loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), *args, **kwargs)
         name_unreadable_files(loader.dataset)
         return loader
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop over a data set that replaces up to ``max_corrupt`` unreadable samples, default 0."""
+        if self._train_dataloader is not None:
+            record = CorruptRecord(self.work_dir, self.cfg.get('max_corrupt', 0))
+            self.register_hook(CorruptSamplesHook(record, self._resume))
+            different = self._randomness_cfg.get('diff_rank_seed', False)
+            loader = self.build_dataloader(self._train_dataloader, seed=self.seed, diff_rank_seed=different)
+            replace_unreadable(loader.dataset, record)  # before a loop starts the workers
+            self._train_dataloader = loader
+        return super().build_train_loop(loop)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; mmengine's ``CheckpointHook`` becomes :class:`.checkpoint_hook.SafeCheckpointHook`."""
