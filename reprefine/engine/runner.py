@@ -20,6 +20,7 @@ from . import durable
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
 from .checkpoint_hook import SafeCheckpointHook
 from .corrupt import CorruptRecord, CorruptSamplesHook, replace_unreadable
+from .data_check import check_batches, check_classes, told_if_empty
 from .errors import UserError
 from .faults import name_unreadable_files
 from .pretrained import check_pretrained
@@ -51,7 +52,9 @@ class Runner(MMEngineRunner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
         """Build a data loader whose data set names the file it cannot read."""
-        loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), *args, **kwargs)
+        with told_if_empty(dataloader):
+            loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), *args, **kwargs)
+        check_batches(loader, dataloader)
         name_unreadable_files(loader.dataset)
         return loader
 
@@ -62,6 +65,7 @@ class Runner(MMEngineRunner):
             self.register_hook(CorruptSamplesHook(record, self._resume))
             different = self._randomness_cfg.get('diff_rank_seed', False)
             loader = self.build_dataloader(self._train_dataloader, seed=self.seed, diff_rank_seed=different)
+            check_classes(self.cfg.model, loader.dataset)
             replace_unreadable(loader.dataset, record)  # before a loop starts the workers
             self._train_dataloader = loader
         return super().build_train_loop(loop)
