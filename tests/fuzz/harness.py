@@ -9,10 +9,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.helpers.run import DIGITS, SMALL, run_test, run_train
+from tests.helpers.run import DIGITS, run_test, run_train
 
 SECONDS = 60  # a case that takes longer hangs
-TINY = (*SMALL, 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.max_keep_ckpts=-1')
 
 
 class Case(NamedTuple):

@@ -81,6 +81,12 @@ SIZE = or_else(SOME, items('whole numbers of at least 1', lambda value: _is_whol
 SHARE = number(0, 1)
 ABOVE_ZERO = Rule('a number above 0', lambda value: _is_number(value) and value > 0)
 BETAS = items('numbers from 0 to below 1', lambda value: _is_number(value) and 0 <= value < 1, 2)
+LEVELS = ('HIGHEST', 'VERY_HIGH', 'HIGH', 'ABOVE_NORMAL', 'NORMAL', 'BELOW_NORMAL', 'LOW', 'VERY_LOW', 'LOWEST')
+PRIORITY = Rule(
+    f'a whole number from 0 to 100 or one of {", ".join(LEVELS)}',
+    lambda value: _is_whole(value) and 0 <= value <= 100 or isinstance(value, str) and value.upper() in LEVELS,
+)
+POSITIVES = items('numbers above 0', ABOVE_ZERO.holds, 1)
 STEPS = Rule('a list of growing whole numbers of at least 1', _grows)
 NAME_OF_STEP = Rule('a file name with {} for the step', lambda value: isinstance(value, str) and value.count('{') == 1)
 DIRECTION = or_else(word('greater', 'less'), items("'greater' or 'less'", lambda value: value in ('greater', 'less')))
