@@ -12,6 +12,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 
 from .checkpoint import require_checkpoint
+from .config_check import require_settings
 from .errors import UserError
 from .faults import check_data_folders, one_line_faults
 from .files import complete_file
@@ -56,6 +57,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     predictions, metrics_file = _output_files(args)
     require_checkpoint(args.checkpoint)
     cfg = config_from_args(args)
+    require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.setdefault('load_floor', 1.0)  # a model that is partly random is not what the user wants to test
     check_data_folders(cfg, ['test_dataloader'])

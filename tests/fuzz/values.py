@@ -119,7 +119,7 @@ SIZE = WHOLE
 REGISTRY = 'TypeError: cfg should be a dict'
 MODEL = _cases(
     {
-        'model': {'None': 'TypeError: model should be', '3': DICT, '[]': DICT},
+        'model': {'None': 'model: training needs it', '3': DICT, '[]': DICT},
         'model.type': {'NoModel': MISSING, 'None': 'TypeError: type must be'},
         'model.head': {'3': REGISTRY, 'None': 'AttributeError'},
         'model.head.type': {'NoHead': MISSING, 'None': 'TypeError: type must be'},

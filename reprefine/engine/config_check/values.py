@@ -1,6 +1,6 @@
 """What the values of a config's common settings may be, so that a wrong one is refused before data are read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -164,3 +164,19 @@ def find(node: Any, keys: list[str], path: str) -> Iterator[tuple[str, Any]]:
 
 def _matches(name: str, key: str) -> bool:
     return key == '**' or (name.endswith(key[1:]) if key.startswith('*') else name == key)
+
+
+def require_settings(cfg: Config, keys: Sequence[str], purpose: str) -> None:
+    """Refuse a config that lacks what it is used for.
+
+    Args:
+        cfg: The config.
+        keys: Names of the settings.
+        purpose: What needs them.
+
+    Raises:
+        UserError: With the first that is missing or None.
+    """
+    for key in keys:
+        if cfg.get(key) is None:
+            raise UserError(f'{key}: {purpose} needs it, but the config has none')
