@@ -115,6 +115,10 @@ def _wider_head(key: str, value: torch.Tensor) -> torch.Tensor:
     return torch.cat([value, value]) if key.startswith('head.') else value
 
 
+def _strided(key: str, value: torch.Tensor) -> torch.Tensor:
+    return value.t().contiguous().t() if value.dim() == 2 else value
+
+
 def _set_nan(key: str, value: torch.Tensor) -> torch.Tensor:
     return torch.full_like(value, float('nan')) if value.is_floating_point() else value
 
@@ -167,9 +171,7 @@ OTHERS = [
     BadFile('zeros', UNREADABLE, whole(bytes(5000))),
     BadFile('a plain pickle', UNREADABLE, whole(pickle.dumps(dict(state_dict={})))),
     BadFile('a pickle that runs code', 'may run code|cannot be read', whole(pickle.dumps(_Runs()))),
-    BadFile(
-        'an object that runs code', 'holds objects whose loading may run code', edit(lambda c: c.update(a=_Runs()))
-    ),
+    BadFile('an object that runs code', 'whose loading may run code', edit(lambda c: c.update(a=_Runs()))),
     BadFile('a folder', 'does not exist', lambda sound, bad: bad.mkdir()),
     BadFile('a link that leads nowhere', 'does not exist', lambda sound, bad: bad.symlink_to('gone')),
     BadFile('missing', 'does not exist', lambda sound, bad: None),
@@ -186,9 +188,7 @@ OTHERS = [
     BadFile('weights of another number of classes', 'not filled: head', weights(_wider_head)),
     BadFile('weights below a prefix', FOREIGN, _rename('encoder.')),
     BadFile('weights transposed', FOREIGN, weights(lambda key, value: value.flatten()[:-1])),
-    BadFile(
-        'one weight missing', 'not filled: backbone.cls', edit(lambda c: c['state_dict'].pop('backbone.cls_token'))
-    ),
+    BadFile('one weight missing', 'not filled: backbone', edit(lambda c: c['state_dict'].pop('backbone.cls_token'))),
     BadFile('weights without elements', FOREIGN, weights(lambda key, value: value.flatten()[:0])),
     BadFile('weights complex', 'omplex|cannot', weights(lambda key, value: value.to(torch.complex64)), 'loading'),
     BadFile('weights not finite', 'finite|NaN|nan', weights(_set_nan), 'finite'),
@@ -202,7 +202,7 @@ OTHERS = [
     BadFile(
         'weights not contiguous',
         None,
-        weights(lambda key, value: value.t().contiguous().t() if value.dim() == 2 else value),
+        weights(_strided),
     ),
     BadFile('the old format of torch', None, _legacy),
     BadFile('weights alone', None, edit(lambda c: dict(c['state_dict']))),
@@ -224,9 +224,7 @@ RESUMED = [
     BadFile('message hub a list', 'Error|checkpoint', edit(lambda c: c.update(message_hub=[]))),
     BadFile('message hub empty', 'Error|checkpoint', edit(lambda c: c.update(message_hub={}))),
     BadFile('schedulers a number', 'Error|checkpoint', edit(lambda c: c.update(param_schedulers=3))),
-    BadFile(
-        'resumed from weights of another model', FOREIGN, edit(lambda c: c['state_dict'].pop('backbone.cls_token'))
-    ),
+    BadFile('one weight missing, resumed', FOREIGN, edit(lambda c: c['state_dict'].pop('backbone.cls_token'))),
     *(case._replace(name=f'{case.name}, resumed') for case in (CUTS[0], CUTS[5], CUTS[10], OTHERS[0], OTHERS[8])),
     *(case._replace(name=f'{case.name}, resumed') for case in (FLIPS[3], FLIPS[6], OTHERS[10], OTHERS[21])),
 ]

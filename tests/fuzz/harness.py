@@ -1,10 +1,12 @@
 """Runs one bad input through a tool and judges how it ends."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -55,10 +57,9 @@ def judge(case: Case, run: Callable[[], int], folder: Path, capsys: pytest.Captu
     """
     before = digests(folder)
     capsys.readouterr()
-    try:
-        code = run()
-    except SystemExit as stop:  # of argparse
-        code = stop.code
+    # Loggers of earlier runs of this process write to streams that pytest has closed.
+    with mock.patch.object(logging, 'raiseExceptions', False):
+        code = _code(run)
     lines = capsys.readouterr().err.strip().splitlines()
     errors = [line for line in lines if re.search(r'(^|\s)(train|test)\.py: error: ', line)]
     after = digests(folder)
@@ -73,6 +74,13 @@ def judge(case: Case, run: Callable[[], int], folder: Path, capsys: pytest.Captu
         assert errors[0] == lines[-1]
         assert re.search(case.ending, errors[0]), errors[0]
         assert len(errors[0]) < 1500
+
+
+def _code(run: Callable[[], int]) -> int | str | None:
+    try:
+        return run()
+    except SystemExit as stop:  # of argparse
+        return stop.code
 
 
 def judge_training(case: Case, folder: Path, capsys: pytest.CaptureFixture, *argv: str, config: str = DIGITS) -> None:

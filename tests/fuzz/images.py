@@ -1,4 +1,4 @@
-"""Bad images, masks and annotations over the scenes of tests/helpers/tiny_hosts.py, and how a training over them ends."""
+"""Bad images, masks and annotations over the scenes of tests/helpers/tiny_hosts.py, and how training ends."""
 
 import json
 import os
@@ -144,6 +144,11 @@ def _drop(key: str) -> Callable[[dict], None]:
     return lambda content: [annotation.pop(key) for annotation in content['annotations']] and None
 
 
+def _nameless(content: dict) -> None:
+    for image in content['images']:
+        image.pop('file_name')
+
+
 def _annotations(library: str) -> list[BadData]:
     size = lambda folder: (folder / ANNOTATIONS[library]).stat().st_size  # noqa: E731
     make = {
@@ -169,7 +174,7 @@ def _annotations(library: str) -> list[BadData]:
         'boxes in words': ('Error', edited(library, _all('bbox', ['a', 'b', 'c', 'd']))),
         'images without a name': (
             'Error',
-            edited(library, lambda c: [i.pop('file_name') for i in c['images']] and None),
+            edited(library, _nameless),
         ),
     }
     return [BadData(f'{library}: {name}', library, ending, spoil) for name, (ending, spoil) in make.items()]
@@ -181,6 +186,15 @@ def _mask(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], Any]:
         cv2.imwrite(path, change(cv2.imread(path, cv2.IMREAD_UNCHANGED)))
 
     return make
+
+
+def _third_class(folder: Path) -> None:
+    (folder / 'train/class2').mkdir()
+    cv2.imwrite(str(folder / 'train/class2/9.png'), np.zeros((9, 9, 3), np.uint8))
+
+
+def _rename_train(folder: Path) -> None:
+    os.rename(folder / 'train', folder / 'x')
 
 
 def _emptied(*folders: str) -> Callable[[Path], None]:
@@ -214,9 +228,7 @@ ANNOTATION_CASES = [
     BadData('mmpose: boxes without area', 'mmpose', 'Error|no samples', edited('mmpose', _all('bbox', [5, 5, 0, 0]))),
     BadData('mmseg: mask of another size', 'mmseg', 'Error', _mask(lambda mask: mask[:20, :20])),
     BadData('mmseg: mask of one pixel', 'mmseg', 'Error', _mask(lambda mask: mask[:1, :1])),
-    BadData(
-        'mmseg: labels out of range', 'mmseg', 'IndexError: Target .* is out of bounds', _mask(lambda mask: mask + 9)
-    ),
+    BadData('mmseg: labels out of range', 'mmseg', 'Target .* is out of bounds', _mask(lambda mask: mask + 9)),
     BadData('mmseg: all pixels ignored', 'mmseg', None, _mask(lambda mask: mask * 0 + 255)),
     BadData('mmseg: mask in colours', 'mmseg', 'Error', _mask(lambda mask: np.dstack([mask] * 3))),
     BadData('mmseg: mask of 16 bits', 'mmseg', None, _mask(lambda mask: mask.astype(np.uint16))),
