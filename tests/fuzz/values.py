@@ -214,3 +214,45 @@ RUN = _cases(
         'no.such.key': {'3': "'no' is neither in the config"},
     }
 )
+
+# Values of a refinement, over its own config.
+METHOD = _cases(
+    {
+        'model.include': {'3': 'Error', 'nothing': 'nothing', '[]': 'include|Error', 'None': None},
+        'model.loss_weight': {'x': 'Error|loss_weight', 'None': 'Error|loss_weight', '0': None},
+        'model.model': {'None': 'Error', '3': 'Error'},
+        'model.model.type': {'NoModel': MISSING},
+        'model.model.head.num_classes': {'0': WHOLE, '5': 'num_classes is 5, but SmallDigits has 10 classes'},
+        'model.model.backbone.drop_rate': {'2': NUMBER},
+        'model.type': {'reprefine.DenoisRep': MISSING},
+        'custom_hooks.1.phase_length': {
+            '0': 'Error|phase_length',
+            '-1': 'Error|phase_length',
+            'x': 'Error|phase_length',
+        },
+        'custom_hooks.1.type': {'reprefine.DenoisePhase': MISSING},
+        'optim_wrapper.paramwise_cfg.custom_keys': {'3': 'Error|custom_keys'},
+        'optim_wrapper.paramwise_cfg.custom_keys.denoiser.lr_mult': {'x': 'Error'},
+        'train_dataloader.batch_size': {'0': WHOLE, '1': None},
+        'load_from': {'none.pth': 'none.pth does not exist'},
+        'find_unused_parameters': {'False': None},
+    }
+)
+
+# Changes between a run and its resumption.
+RESUMED = _cases(
+    {
+        'model.backbone.arch.embed_dims': {'32': 'belongs to another model'},
+        'model.head.num_classes': {'12': 'belongs to another model'},
+        'model.backbone.arch.num_layers': {'2': 'belongs to another model'},
+        'optim_wrapper.optimizer.lr': {'-1': NUMBER},
+        'train_dataloader.batch_size': {'0': WHOLE},
+        'train_dataloader.dataset.indices': {'0': 'has no samples'},
+        'train_cfg.max_epochs': {'0': WHOLE},
+        'val_evaluator.topk': {'[1000]': 'Top-1000 accuracy is unavailable'},
+        'default_hooks.checkpoint.save_best': {'nothing': 'Cannot infer the rule'},
+        'default_hooks.checkpoint.max_keep_ckpts': {'0': WHOLE, '2': None},
+        'custom_hooks.0.type': {'NoHook': MISSING},
+        'param_scheduler': {'3': DICT},
+    }
+)
