@@ -115,6 +115,10 @@ def _wider_head(key: str, value: torch.Tensor) -> torch.Tensor:
     return torch.cat([value, value]) if key.startswith('head.') else value
 
 
+def _without_token(content: dict) -> None:
+    del content['state_dict']['backbone.cls_token']
+
+
 def _strided(key: str, value: torch.Tensor) -> torch.Tensor:
     return value.t().contiguous().t() if value.dim() == 2 else value
 
@@ -180,21 +184,26 @@ OTHERS = [
     BadFile('a number', 'holds a int instead', edit(lambda c: 3)),
     BadFile('an empty dict', FOREIGN, edit(lambda c: {})),
     BadFile('no weights', FOREIGN, edit(lambda c: c.update(state_dict={}))),
-    BadFile('weights None', 'checkpoint|state dict', edit(lambda c: c.update(state_dict=None)), 'loading'),
-    BadFile('weights in a list', 'checkpoint|state dict', edit(lambda c: c.update(state_dict=[1])), 'loading'),
-    BadFile('weights under numbers', 'checkpoint|state dict', edit(lambda c: c.update(state_dict={1: torch.ones(2)}))),
+    BadFile('weights None', 'error: checkpoint ', edit(lambda c: c.update(state_dict=None)), 'loading'),
+    BadFile('weights in a list', 'error: checkpoint ', edit(lambda c: c.update(state_dict=[1])), 'loading'),
+    BadFile(
+        'weights under numbers',
+        'error: checkpoint ',
+        edit(lambda c: c.update(state_dict={1: torch.ones(2)})),
+        'loading',
+    ),
     BadFile('weights that are no tensors', FOREIGN, weights(lambda key, value: value.tolist())),
     BadFile('weights of another model', FOREIGN, edit(lambda c: c.update(state_dict=nn.Linear(3, 4).state_dict()))),
     BadFile('weights of another number of classes', 'not filled: head', weights(_wider_head)),
     BadFile('weights below a prefix', FOREIGN, _rename('encoder.')),
-    BadFile('weights transposed', FOREIGN, weights(lambda key, value: value.flatten()[:-1])),
-    BadFile('one weight missing', 'not filled: backbone', edit(lambda c: c['state_dict'].pop('backbone.cls_token'))),
-    BadFile('weights without elements', FOREIGN, weights(lambda key, value: value.flatten()[:0])),
-    BadFile('weights complex', 'omplex|cannot', weights(lambda key, value: value.to(torch.complex64)), 'loading'),
-    BadFile('weights not finite', 'finite|NaN|nan', weights(_set_nan), 'finite'),
-    BadFile('weights infinite', 'finite|inf', weights(lambda key, value: value * float('inf')), 'finite'),
-    BadFile('weights on no device', 'checkpoint|meta', weights(lambda key, value: value.to('meta')), 'loading'),
-    BadFile('weights sparse', 'checkpoint|parse', weights(lambda key, value: value.to_sparse()), 'loading'),
+    BadFile('weights of other shapes', 'another model|IndexError', weights(lambda key, value: value.flatten()[:-1])),
+    BadFile('one weight missing', 'not filled: backbone', edit(_without_token)),
+    BadFile('weights without elements', 'another model|IndexError', weights(lambda key, value: value.flatten()[:0])),
+    BadFile('weights complex', 'error: checkpoint ', weights(lambda key, value: value.to(torch.complex64)), 'loading'),
+    BadFile('weights not finite', 'finite|NaN', weights(_set_nan), 'finite'),
+    BadFile('weights infinite', 'finite', weights(lambda key, value: value * float('inf')), 'finite'),
+    BadFile('weights on no device', 'error: checkpoint ', weights(lambda key, value: value.to('meta')), 'loading'),
+    BadFile('weights sparse', 'error: checkpoint ', weights(lambda key, value: value.to_sparse()), 'loading'),
     BadFile('one weight too many', None, edit(lambda c: c['state_dict'].update(more=torch.ones(2)))),
     BadFile('weights of a wrapper', None, _rename('module.')),
     BadFile('weights in double precision', None, weights(lambda key, value: value.double())),
@@ -207,24 +216,25 @@ OTHERS = [
     BadFile('the old format of torch', None, _legacy),
     BadFile('weights alone', None, edit(lambda c: dict(c['state_dict']))),
 ]
-STATE = 'holds no training state|checkpoint|resume'
 RESUMED = [
-    BadFile('no optimiser', 'holds no training state', edit(lambda c: c.pop('optimizer'))),
-    BadFile('no meta', 'holds no training state', edit(lambda c: c.pop('meta'))),
-    BadFile('no message hub', 'holds no training state', edit(lambda c: c.pop('message_hub'))),
+    BadFile('no optimiser', 'holds no training state', edit(lambda c: c.pop('optimizer') and None)),
+    BadFile('no meta', 'holds no training state', edit(lambda c: c.pop('meta') and None)),
+    BadFile('no message hub', 'holds no training state', edit(lambda c: c.pop('message_hub') and None)),
     BadFile('weights alone, resumed', 'holds no training state', edit(lambda c: dict(c['state_dict']))),
-    BadFile('meta a list', 'TypeError|AttributeError|checkpoint', edit(lambda c: c.update(meta=[]))),
-    BadFile('meta empty', 'KeyError|checkpoint', edit(lambda c: c.update(meta={}))),
-    BadFile('epoch a word', 'ValueError|TypeError|checkpoint', edit(lambda c: c['meta'].update(epoch='one'))),
-    BadFile('optimiser None', 'Error|checkpoint', edit(lambda c: c.update(optimizer=None))),
-    BadFile('optimiser empty', 'Error|checkpoint', edit(lambda c: c.update(optimizer={}))),
+    BadFile('meta a list', 'TypeError|AttributeError|error: checkpoint ', edit(lambda c: c.update(meta=[]))),
+    BadFile('meta empty', 'KeyError|error: checkpoint ', edit(lambda c: c.update(meta={}))),
+    BadFile('epoch a word', 'ValueError|TypeError|error: checkpoint ', edit(lambda c: c['meta'].update(epoch='one'))),
+    BadFile('optimiser None', 'Error|error: checkpoint ', edit(lambda c: c.update(optimizer=None))),
+    BadFile('optimiser empty', 'Error|error: checkpoint ', edit(lambda c: c.update(optimizer={}))),
     BadFile(
-        'optimiser of other groups', 'ValueError|checkpoint', edit(lambda c: c['optimizer'].update(param_groups=[]))
+        'optimiser of other groups',
+        'ValueError|error: checkpoint ',
+        edit(lambda c: c['optimizer'].update(param_groups=[])),
     ),
-    BadFile('message hub a list', 'Error|checkpoint', edit(lambda c: c.update(message_hub=[]))),
-    BadFile('message hub empty', 'Error|checkpoint', edit(lambda c: c.update(message_hub={}))),
-    BadFile('schedulers a number', 'Error|checkpoint', edit(lambda c: c.update(param_schedulers=3))),
-    BadFile('one weight missing, resumed', FOREIGN, edit(lambda c: c['state_dict'].pop('backbone.cls_token'))),
+    BadFile('message hub a list', 'Error|error: checkpoint ', edit(lambda c: c.update(message_hub=[]))),
+    BadFile('message hub empty', 'Error|error: checkpoint ', edit(lambda c: c.update(message_hub={}))),
+    BadFile('schedulers a number', 'Error|error: checkpoint ', edit(lambda c: c.update(param_schedulers=3))),
+    BadFile('one weight missing, resumed', FOREIGN, edit(_without_token)),
     *(case._replace(name=f'{case.name}, resumed') for case in (CUTS[0], CUTS[5], CUTS[10], OTHERS[0], OTHERS[8])),
     *(case._replace(name=f'{case.name}, resumed') for case in (FLIPS[3], FLIPS[6], OTHERS[10], OTHERS[21])),
 ]

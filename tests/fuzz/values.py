@@ -182,7 +182,7 @@ RUN = _cases(
         'custom_hooks': {'3': DICT, '[3]': DICT, 'None': None},
         'custom_hooks.0.type': {'NoHook': MISSING},
         'custom_hooks.0.priority': {'x': '@: must be a whole number from 0 to 100', '1000': '@: must be a whole'},
-        'custom_imports.imports': {'[no_module]': 'no_module'},
+        'custom_imports.imports': {'[no_module]': 'set it in the file'},
         'load_from': {
             'none.pth': 'checkpoint none.pth does not exist',
             '3': '@: must be a string',
@@ -203,10 +203,10 @@ RUN = _cases(
         'work_dir': {'3': '@: must be a string'},
         'log_level': {'LOUD': "@: must be 'CRITICAL'", '3': "@: must be 'CRITICAL'"},
         'log_processor': {'3': 'TypeError'},
-        'visualizer': {'3': DICT},
+        'visualizer': {'3': 'visualizer. is 3'},
         'visualizer.vis_backends': {'3': 'TypeError'},
         'visualizer.vis_backends.0.type': {'NoBackend': MISSING},
-        'env_cfg': {'3': 'TypeError'},
+        'env_cfg': {'3': DICT},
         'env_cfg.mp_cfg.mp_start_method': {'x': 'ValueError: cannot find context'},
         'load_floor': dict.fromkeys(['2', '-1', 'x'], NUMBER),
         'max_corrupt': {**dict.fromkeys(['-1', 'x', '1.5'], WHOLE), '3': None},
@@ -218,7 +218,7 @@ RUN = _cases(
 # Values of a refinement, over its own config.
 METHOD = _cases(
     {
-        'model.include': {'3': 'Error', 'nothing': 'nothing', '[]': 'include|Error', 'None': None},
+        'model.include': {'3': 'Error', 'nothing': 'nothing', '[]': 'no layer can be converted', 'None': 'TypeError'},
         'model.loss_weight': {'x': 'Error|loss_weight', 'None': 'Error|loss_weight', '0': None},
         'model.model': {'None': 'Error', '3': 'Error'},
         'model.model.type': {'NoModel': MISSING},

@@ -90,6 +90,7 @@ RULES = {
     'param_scheduler.milestones': STEPS,
     'param_scheduler.T_max': SOME,
     'param_scheduler.eta_min': number(0),
+    'env_cfg': DICT,
     'env_cfg.cudnn_benchmark': FLAG,
     'randomness.deterministic': FLAG,
     'default_hooks.checkpoint.interval': whole(1, -1),
