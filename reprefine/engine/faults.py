@@ -151,3 +151,10 @@ def one_line_faults() -> Iterator[None]:
         # A worker's error arrives as the text of its traceback, whose last line is the message.
         last_line = str(error).strip().splitlines()[-1]
         raise UserError(re.sub(r'^reprefine(\.\w+)+: ', '', last_line)) from error
+    except ValueError as error:
+        if 'Expected more than 1 value per channel' not in str(error):
+            raise
+        raise UserError(
+            'train_dataloader.batch_size: BatchNorm cannot train on a single value per channel, which a batch of one '
+            'sample leaves: raise it, or set drop_last=True if only the last batch is that small'
+        ) from error

@@ -12,7 +12,7 @@ default_hooks = dict(
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.001))
 train_cfg = dict(by_epoch=True, max_epochs=1)
 loader = dict(
-    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dataset,
+    batch_size=2, num_workers=0, drop_last=True, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dataset,
 )
 train_dataloader = loader
 val_dataloader = test_dataloader = None

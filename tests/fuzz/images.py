@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 UNREADABLE = 'image .*1.png (cannot be read|does not exist)'
+ONE_VALUE = 'train_dataloader.batch_size: BatchNorm cannot train'
 IMAGES = {
     'mmpretrain': 'train/class1/1.png',
     'mmdet': 'images/1.png',
@@ -101,16 +102,20 @@ FILES = {
     'JPEG of CMYK under another suffix': (None, lambda path: _picture('CMYK').save(path, format='JPEG')),
     'animated GIF under another suffix': (None, _animated),
     'BMP under another suffix': (None, lambda path: _picture('RGB').save(path, format='BMP')),
-    'TIFF of floats': (None, lambda path: _picture('F').save(path, format='TIFF')),
+    'TIFF of floats': ('1.png cannot be loaded by LoadImage', lambda path: _picture('F').save(path, format='TIFF')),
 }
+# Data sets that list folders.
+LISTING = ('mmpretrain', 'mmseg')
 # Of the others it matters only that the loader of each library meets one of each kind.
 ELSEWHERE = ('empty file', 'text', 'cut in the header', 'missing', 'one pixel', 'grey', 'with transparency', '16 bits')
 
 
 def _of(library: str, name: str) -> BadData:
     ending, make = FILES[name]
-    if library == 'mmseg' and name in ('one pixel',):
+    if library == 'mmseg' and name == 'one pixel':
         ending = 'Error'  # image and mask differ in size
+    if library in LISTING and name in ('missing', 'a folder', 'a link that leads nowhere'):
+        ending = None  # what is not in the folder is not in the data set
     return BadData(f'{library}: {name}', library, ending, lambda folder: make(folder / IMAGES[library]))
 
 
@@ -151,6 +156,7 @@ def _nameless(content: dict) -> None:
 
 def _annotations(library: str) -> list[BadData]:
     size = lambda folder: (folder / ANNOTATIONS[library]).stat().st_size  # noqa: E731
+    unnamed = None if library == 'mmpose' else 'no samples'  # it knows one category only
     make = {
         'empty annotation file': ('Error', written(library, '')),
         'annotations in words': ('Error', written(library, 'square')),
@@ -165,10 +171,13 @@ def _annotations(library: str) -> list[BadData]:
         'annotations a folder': ('Error|directory', lambda folder: _folder(folder / ANNOTATIONS[library])),
         'no images': ('no samples', edited(library, lambda c: c.update(images=[], annotations=[]))),
         'no objects': ('no samples', edited(library, lambda c: c.update(annotations=[]))),
-        'no categories': ('Error|no samples', edited(library, lambda c: c.update(categories=[]))),
-        'no key of images': ('Error', edited(library, lambda c: c.pop('images') and None)),
+        'no categories': (
+            None if library == 'mmpose' else 'Error|no samples',
+            edited(library, lambda c: c.update(categories=[])),
+        ),
+        'no key of images': ('Error|no samples', edited(library, lambda c: c.pop('images') and None)),
         'no key of objects': ('Error|no samples', edited(library, lambda c: c.pop('annotations') and None)),
-        'objects without boxes': ('Error', edited(library, _drop('bbox'))),
+        'objects without boxes': ('Error|no samples', edited(library, _drop('bbox'))),
         'objects of no image': ('Error|no samples', edited(library, _all('image_id', 99))),
         'boxes of three numbers': ('Error', edited(library, _all('bbox', [1, 2, 3]))),
         'boxes in words': ('Error', edited(library, _all('bbox', ['a', 'b', 'c', 'd']))),
@@ -188,6 +197,10 @@ def _mask(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], Any]:
     return make
 
 
+def _nothing(folder: Path) -> None:
+    return None
+
+
 def _third_class(folder: Path) -> None:
     (folder / 'train/class2').mkdir()
     cv2.imwrite(str(folder / 'train/class2/9.png'), np.zeros((9, 9, 3), np.uint8))
@@ -204,11 +217,11 @@ def _emptied(*folders: str) -> Callable[[Path], None]:
 ANNOTATION_CASES = [
     *_annotations('mmdet'),
     *_annotations('mmpose'),
-    BadData('mmdet: boxes without area', 'mmdet', 'no samples', edited('mmdet', _all('bbox', [5, 5, 0, 0]))),
-    BadData('mmdet: boxes inverted', 'mmdet', 'no samples', edited('mmdet', _all('bbox', [20, 20, -10, -10]))),
-    BadData('mmdet: boxes outside', 'mmdet', 'no samples', edited('mmdet', _all('bbox', [500, 500, 10, 10]))),
+    BadData('mmdet: boxes without area', 'mmdet', None, edited('mmdet', _all('bbox', [5, 5, 0, 0]))),
+    BadData('mmdet: boxes inverted', 'mmdet', None, edited('mmdet', _all('bbox', [20, 20, -10, -10]))),
+    BadData('mmdet: boxes outside', 'mmdet', None, edited('mmdet', _all('bbox', [500, 500, 10, 10]))),
     BadData('mmdet: boxes partly outside', 'mmdet', None, edited('mmdet', _all('bbox', [50, 30, 900, 900]))),
-    BadData('mmdet: boxes not a number', 'mmdet', 'finite|NaN|nan', edited('mmdet', _all('bbox', [float('nan')] * 4))),
+    BadData('mmdet: boxes not a number', 'mmdet', None, edited('mmdet', _all('bbox', [float('nan')] * 4))),
     BadData('mmdet: categories unknown', 'mmdet', 'no samples', edited('mmdet', _all('category_id', 77))),
     BadData('mmdet: all crowds', 'mmdet', None, edited('mmdet', _all('iscrowd', 1))),
     BadData('mmdet: one image', 'mmdet', None, edited('mmdet', lambda c: c.update(images=c['images'][:1]))),
@@ -216,7 +229,7 @@ ANNOTATION_CASES = [
         'mmdet: more classes than the head',
         'mmdet',
         'num_classes is 2, but CocoDataset has 3 classes: set it to 3',
-        lambda folder: None,
+        _nothing,
         (
             "loader.dataset.metainfo.classes=('square','disc','x')",
             "train_dataloader.dataset.metainfo.classes=('square','disc','x')",
@@ -240,11 +253,11 @@ ANNOTATION_CASES = [
         'mmseg: more classes than the head',
         'mmseg',
         'num_classes is 2, but BaseSegDataset has 3 classes',
-        lambda folder: None,
+        _nothing,
         ('model.decode_head.num_classes=2',),
     ),
     BadData('mmpretrain: no images', 'mmpretrain', 'no valid|Error|no samples', _emptied('train')),
-    BadData('mmpretrain: a class without images', 'mmpretrain', 'class1|Error', _emptied('train/class1')),
+    BadData('mmpretrain: a class without images', 'mmpretrain', None, _emptied('train/class1')),
     BadData(
         'mmpretrain: three classes for a head of two',
         'mmpretrain',
@@ -265,16 +278,22 @@ ANNOTATION_CASES = [
         'lacks data_prefix train',
         lambda folder: os.rename(folder / 'train', folder / 'x'),
     ),
-    BadData('mmpretrain: one sample', 'mmpretrain', None, lambda folder: None, ('train_dataloader.dataset.indices=1',)),
-    BadData('mmpretrain: batches of one', 'mmpretrain', None, lambda folder: None, ('train_dataloader.batch_size=1',)),
-    BadData('mmdet: batches of one', 'mmdet', None, lambda folder: None, ('train_dataloader.batch_size=1',)),
-    BadData('mmseg: batches of one', 'mmseg', None, lambda folder: None, ('train_dataloader.batch_size=1',)),
-    BadData('mmpose: batches of one', 'mmpose', None, lambda folder: None, ('train_dataloader.batch_size=1',)),
+    BadData(
+        'mmpretrain: one sample',
+        'mmpretrain',
+        'has 1 samples, fewer than batch_size = 2',
+        _nothing,
+        ('train_dataloader.dataset.indices=1',),
+    ),
+    BadData('mmpretrain: batches of one', 'mmpretrain', ONE_VALUE, _nothing, ('train_dataloader.batch_size=1',)),
+    BadData('mmdet: batches of one', 'mmdet', None, _nothing, ('train_dataloader.batch_size=1',)),
+    BadData('mmseg: batches of one', 'mmseg', ONE_VALUE, _nothing, ('train_dataloader.batch_size=1',)),
+    BadData('mmpose: batches of one', 'mmpose', ONE_VALUE, _nothing, ('train_dataloader.batch_size=1',)),
     BadData(
         'mmpretrain: a batch normalised over one value',
         'mmpretrain',
-        None,
-        lambda folder: None,
+        ONE_VALUE,
+        _nothing,
         ('train_dataloader.batch_size=1', 'train_dataloader.dataset.pipeline.1.scale=(1,1)'),
     ),
 ]
