@@ -49,7 +49,7 @@ def _parse(path: str) -> Config:
         raise UserError(f'config {path} is neither a .py nor a .json file')
     try:
         return Config.fromfile(path)
-    except Exception as error:  # a config is the user's program: whatever it raises is theirs to mend
+    except (Exception, SystemExit) as error:  # a config is the user's program: whatever it raises is theirs to mend
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
 
 

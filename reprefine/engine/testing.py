@@ -66,6 +66,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.show or args.show_dir:
         draw_predictions(cfg, args.show, args.show_dir, args.interval, args.wait_time)
     if args.tta:
+        if (args.show or args.show_dir) and cfg.get('default_scope') == 'mmpretrain':
+            raise UserError('--tta: mmpretrain cannot draw an image of several views; leave --show and --show-dir out')
         use_tta(cfg)
     with one_line_faults(), complete_file(predictions) as partial:
         runner = build_runner(cfg)
@@ -106,8 +108,10 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, interval: in
         wait_time: Seconds that a window stays.
 
     Raises:
-        UserError: If the config has no such hook.
+        UserError: If the config has no such hook, or the interval is no positive number.
     """
+    if interval < 1:
+        raise UserError(f'--interval: must be at least 1, not {interval}')
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise UserError('--show and --show-dir need default_hooks.visualization in the config')

@@ -172,7 +172,7 @@ def _annotations(library: str) -> list[BadData]:
         'no images': ('no samples', edited(library, lambda c: c.update(images=[], annotations=[]))),
         'no objects': ('no samples', edited(library, lambda c: c.update(annotations=[]))),
         'no categories': (
-            None if library == 'mmpose' else 'Error|no samples',
+            unnamed,
             edited(library, lambda c: c.update(categories=[])),
         ),
         'no key of images': ('Error|no samples', edited(library, lambda c: c.pop('images') and None)),
