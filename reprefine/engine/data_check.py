@@ -84,7 +84,7 @@ def check_classes(model: Mapping, dataset: Dataset) -> None:
 def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
     """Yield the place of every head below ``node`` that has a number of classes, and this number."""
     if isinstance(node, Mapping):
-        name = path.rpartition('.')[2]
+        name = path.rstrip('.0123456789').rpartition('.')[2]  # of a list of heads, the list's
         if name.endswith('head') and name != 'rpn_head' and type(node.get('num_classes')) is int:
             yield path, node['num_classes']
         for key, value in node.items():

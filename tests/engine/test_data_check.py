@@ -33,7 +33,12 @@ def test_a_data_set_smaller_than_a_batch_that_is_dropped():
 
 def test_endless_samplers_and_streams_have_batches():
     check_batches(loader(3, InfiniteSampler, batch_size=4, drop_last=True), CONFIG)
-    check_batches(DataLoader(type('Stream', (IterableDataset,), {})()), CONFIG)
+    check_batches(DataLoader(Stream()), CONFIG)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(())
 
 
 class Three(TensorDataset):

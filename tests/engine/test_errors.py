@@ -35,7 +35,7 @@ def test_its_traceback_is_in_the_log_of_the_run(tmp_path, capsys):
     log = tmp_path / 'run.log'
 
     def main(args):
-        MMLogger(f'run in {tmp_path}', log_file=str(log))
+        MMLogger.get_instance(f'run in {tmp_path}', log_file=str(log))
         raise KeyError('bboxes')
 
     assert run(main) == 1
