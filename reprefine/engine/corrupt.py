@@ -205,3 +205,21 @@ class CorruptSamplesHook(Hook):
         for one in self.record.read()[self._told :]:
             runner.logger.warning(f'replaced by the next sample: {one.reason}')
             self._told += 1
+
+
+def build_tolerant_loader(runner: Runner) -> None:
+    """Build the training loader of a runner, in place, over a data set that replaces unreadable samples.
+
+    Call it before the training loop is built: a loop over iterations starts the workers at once. The top-level config
+    key ``max_corrupt`` is the number of distinct files that may be replaced, default 0; the hook that lists them is
+    registered.
+
+    Args:
+        runner: A runner of mmengine's kind.
+    """
+    record = CorruptRecord(runner.work_dir, runner.cfg.get('max_corrupt', 0))
+    runner.register_hook(CorruptSamplesHook(record, runner._resume))
+    different = runner._randomness_cfg.get('diff_rank_seed', False)
+    loader = runner.build_dataloader(runner._train_dataloader, seed=runner.seed, diff_rank_seed=different)
+    replace_unreadable(loader.dataset, record)
+    runner._train_dataloader = loader

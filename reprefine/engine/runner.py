@@ -19,7 +19,7 @@ from reprefine.registry import RUNNERS
 from . import durable
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
 from .checkpoint_hook import SafeCheckpointHook
-from .corrupt import CorruptRecord, CorruptSamplesHook, replace_unreadable
+from .corrupt import build_tolerant_loader
 from .data_check import check_batches, check_classes, told_if_empty
 from .errors import UserError
 from .faults import name_unreadable_files
@@ -61,13 +61,8 @@ class Runner(MMEngineRunner):
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop over a data set that replaces up to ``max_corrupt`` unreadable samples, default 0."""
         if self._train_dataloader is not None:
-            record = CorruptRecord(self.work_dir, self.cfg.get('max_corrupt', 0))
-            self.register_hook(CorruptSamplesHook(record, self._resume))
-            different = self._randomness_cfg.get('diff_rank_seed', False)
-            loader = self.build_dataloader(self._train_dataloader, seed=self.seed, diff_rank_seed=different)
-            check_classes(self.cfg.model, loader.dataset)
-            replace_unreadable(loader.dataset, record)  # before a loop starts the workers
-            self._train_dataloader = loader
+            build_tolerant_loader(self)
+            check_classes(self.cfg.model, self._train_dataloader.dataset)
         return super().build_train_loop(loop)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:

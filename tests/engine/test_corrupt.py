@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -176,8 +177,17 @@ def test_the_wrapper_of_mixed_images_is_reached(tmp_path):
     assert mixed[5] == 0
 
 
+class SlowRecord(CorruptRecord):
+    """Leaves time for others between counting and adding."""
+
+    def read(self):
+        known = super().read()
+        time.sleep(0.002)
+        return known
+
+
 def _add_many(work_dir: str, first: int) -> None:
-    record = CorruptRecord(work_dir, cap=40)
+    record = SlowRecord(work_dir, cap=40)
     for number in range(first, first + 30):
         try:
             record.add(UnreadableSample('bad', f'{number}.png'))
@@ -286,6 +296,18 @@ def test_resumed_and_uninterrupted_runs_agree_and_count_on(root):
     assert_equal(weights(root, 'whole'), weights(root, 'parts'))
     assert sorted(recorded(root, 'parts')) == files
     assert log(root, 'parts').count('2 training samples could not be read') == 2
+
+
+def test_a_resumed_run_keeps_the_count_of_what_is_repaired(root):
+    files = damage(root, 'c0/00.png', 'c1/11.png')
+    once = ('--cfg-options', 'max_corrupt=2')
+    assert train(root, *once, 'train_cfg.max_epochs=1') == 0
+    for name in ('c0/00.png', 'c1/11.png'):
+        write_image(root / 'train' / name, 3)
+    assert train(root, *once, '--resume') == 0
+    assert sorted(recorded(root)) == files
+    assert log(root).count('replaced by the next sample') == 2  # warned of once
+    assert log(root).count('2 training samples could not be read') == 2
 
 
 def test_a_new_run_forgets_the_record_of_a_failed_one(root):

@@ -148,23 +148,21 @@ FLIPS = [
     BadFile('bit flipped in the pickle, begin', UNREADABLE, flip(inside('data.pkl', 0)), 'loading'),
     BadFile('bit flipped in the pickle, quarter', UNREADABLE, flip(inside('data.pkl', 0.25)), 'loading'),
     BadFile('bit flipped in the pickle, middle', UNREADABLE, flip(inside('data.pkl', 0.5)), 'loading'),
-    BadFile('bit flipped in the pickle, end', UNREADABLE, flip(inside('data.pkl', 1)), 'loading'),
+    BadFile('bit flipped in the pickle, end', UNREADABLE, flip(inside('data.pkl', 1))),
     BadFile('bit flipped in a tensor, begin', UNREADABLE, flip(inside('data/0', 0)), 'loading'),
     BadFile('bit flipped in a tensor, middle', UNREADABLE, flip(inside('data/1', 0.5)), 'loading'),
     BadFile('bit flipped in a tensor, end', UNREADABLE, flip(inside('data/5', 1)), 'loading'),
-    BadFile('bit flipped in the byte order', UNREADABLE, flip(inside('byteorder', 0)), 'loading'),
+    BadFile('bit flipped in the byte order', UNREADABLE, flip(inside('byteorder', 0))),
     BadFile('bit flipped in the version', UNREADABLE, flip(inside('version', 0)), 'loading'),
     BadFile(
         'bit flipped in the central directory',
         UNREADABLE,
         flip(lambda path: path.read_bytes().rindex(b'PK\x01\x02')),
-        'loading',
     ),
     BadFile(
         'bit flipped in the end record',
         UNREADABLE,
         flip(lambda path: path.read_bytes().rindex(b'PK\x05\x06')),
-        'loading',
     ),
 ]
 OTHERS = [
