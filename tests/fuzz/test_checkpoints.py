@@ -2,7 +2,7 @@
 
 from tests.fuzz.checkpoints import CUTS, FLIPS, OTHERS
 from tests.fuzz.harness import Case, judge_testing
-from tests.fuzz.sound import made, parametrize, sound  # noqa: F401
+from tests.fuzz.spoiled import made, parametrize
 from tests.helpers.run import SMALL
 
 

@@ -7,16 +7,9 @@ import pytest
 
 from tests.fuzz.command_line import CONFIGS, TESTING, TRAINING
 from tests.fuzz.harness import SECONDS, Case, judge, parametrize
-from tests.helpers.run import DIGITS, ROOT, SMALL, run_test, run_train, train_digits
+from tests.helpers.run import DIGITS, ROOT, SMALL, run_test, run_train
 
 ONE = (*SMALL, 'train_cfg.max_epochs=1')
-
-
-@pytest.fixture(scope='module')
-def sound(tmp_path_factory):
-    work_dir = tmp_path_factory.mktemp('sound')
-    assert train_digits(work_dir, 'train_cfg.max_epochs=1') == 0
-    return work_dir / 'epoch_1.pth'
 
 
 def judged(case, run, first, folder, capsys):

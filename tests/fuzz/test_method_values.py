@@ -2,11 +2,9 @@
 
 import shutil
 
-import pytest
-
 from tests.fuzz.harness import judge, judge_training, parametrize
 from tests.fuzz.values import METHOD, RESUMED
-from tests.helpers.run import DENOISED, DIGITS, SMALL, run_train, train_digits
+from tests.helpers.run import DENOISED, DIGITS, SMALL, run_train
 
 INNER = tuple(option.replace('model.', 'model.model.', 1) for option in SMALL)
 
@@ -17,17 +15,10 @@ def test_of_denoiserep(case, tmp_path, capsys):
     judge_training(case, tmp_path, capsys, *INNER, *options, config=DENOISED)
 
 
-@pytest.fixture(scope='module')
-def former(tmp_path_factory):
-    work_dir = tmp_path_factory.mktemp('former')
-    assert train_digits(work_dir, 'train_cfg.max_epochs=1') == 0
-    return work_dir
-
-
 @parametrize(RESUMED)
-def test_resumed(case, former, tmp_path, capsys):
+def test_resumed(case, sound, tmp_path, capsys):
     work_dir = tmp_path / 'run'
-    shutil.copytree(former, work_dir)
+    shutil.copytree(sound.parent, work_dir)
     (work_dir / 'last_checkpoint').unlink()  # names the folder that was copied
     argv = (DIGITS, '--work-dir', str(work_dir), *SMALL, '--resume', '--cfg-options', *case.options)
     judge(case, lambda: run_train(*argv), tmp_path, capsys)

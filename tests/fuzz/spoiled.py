@@ -1,4 +1,4 @@
-"""A sound checkpoint, and bad ones made from it."""
+"""Bad checkpoints made from the sound one of conftest.py."""
 
 import shutil
 from collections.abc import Callable
@@ -8,18 +8,10 @@ import pytest
 
 from tests.fuzz.checkpoints import BadFile
 from tests.fuzz.harness import SECONDS
-from tests.helpers.run import train_digits
-
-
-@pytest.fixture(scope='module')
-def sound(tmp_path_factory):
-    """The checkpoint of a run of one epoch, with its checksum beside it."""
-    work_dir = tmp_path_factory.mktemp('sound')
-    assert train_digits(work_dir, 'train_cfg.max_epochs=1') == 0
-    return work_dir / 'epoch_1.pth'
 
 
 def parametrize(cases: list[BadFile]) -> Callable:
+    """Make a test of each bad checkpoint, with a limit of time."""
     marked = [
         pytest.param(case, id=case.name, marks=pytest.mark.xfail(reason=case.xfail) if case.xfail else ())
         for case in cases
@@ -28,6 +20,7 @@ def parametrize(cases: list[BadFile]) -> Callable:
 
 
 def made(bad: BadFile, sound: Path, tmp_path: Path) -> Path:
+    """Make a bad checkpoint in the folder of a test."""
     path = tmp_path / 'bad.pth'
     bad.make(sound, path)
     if 'bit flipped' in bad.name:  # the checksum of the sound file is what tells them apart
