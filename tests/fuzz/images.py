@@ -224,7 +224,13 @@ ANNOTATION_CASES = [
     BadData('mmdet: boxes not a number', 'mmdet', None, edited('mmdet', _all('bbox', [float('nan')] * 4))),
     BadData('mmdet: categories unknown', 'mmdet', 'no samples', edited('mmdet', _all('category_id', 77))),
     BadData('mmdet: all crowds', 'mmdet', None, edited('mmdet', _all('iscrowd', 1))),
-    BadData('mmdet: one image', 'mmdet', None, edited('mmdet', lambda c: c.update(images=c['images'][:1]))),
+    BadData(
+        'mmdet: one image',
+        'mmdet',
+        None,
+        edited('mmdet', lambda c: c.update(images=c['images'][:1])),
+        ('train_dataloader.drop_last=False',),
+    ),
     BadData(
         'mmdet: more classes than the head',
         'mmdet',
