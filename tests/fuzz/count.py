@@ -16,7 +16,8 @@ KINDS = {
         *checkpoints.RESUMED,
     ],
     'images': images.IMAGE_CASES,
-    'annotations, masks and amounts of data': images.ANNOTATION_CASES,
+    'annotation files': images.ANNOTATION_CASES,
+    'boxes, masks, classes and amounts of data': images.CONTENT_CASES,
     'command lines': [*command_line.CONFIGS, *command_line.TRAINING, *command_line.TESTING],
 }
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.run import DIGITS, run_test, run_train
 
-SECONDS = 60  # a case that takes longer hangs
+SECONDS = 120  # a case that takes longer hangs
 
 
 class Case(NamedTuple):

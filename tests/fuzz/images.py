@@ -214,9 +214,8 @@ def _emptied(*folders: str) -> Callable[[Path], None]:
     return lambda folder: [path.unlink() for name in folders for path in (folder / name).rglob('*.png')] and None
 
 
-ANNOTATION_CASES = [
-    *_annotations('mmdet'),
-    *_annotations('mmpose'),
+ANNOTATION_CASES = [*_annotations('mmdet'), *_annotations('mmpose')]
+CONTENT_CASES = [
     BadData('mmdet: boxes without area', 'mmdet', None, edited('mmdet', _all('bbox', [5, 5, 0, 0]))),
     BadData('mmdet: boxes inverted', 'mmdet', None, edited('mmdet', _all('bbox', [20, 20, -10, -10]))),
     BadData('mmdet: boxes outside', 'mmdet', None, edited('mmdet', _all('bbox', [500, 500, 10, 10]))),

@@ -1,4 +1,4 @@
-"""Bad annotations and masks, and odd amounts of data, read by the data sets of each host library."""
+"""Bad annotation files, read by the data sets of each host library."""
 
 import pytest
 
