@@ -271,6 +271,16 @@ def test_a_run_stops_over_the_cap_with_one_line(root, workers, capsys):
     assert len(recorded(root)) == 2
 
 
+def test_a_loop_over_iterations_whose_workers_start_early_replaces_too(root):
+    files = damage(root, 'c0/00.png', 'c1/11.png')
+    text = CONFIG.replace('by_epoch=True, max_epochs=2', 'by_epoch=False, max_iters=6, val_interval=6')
+    text = text.replace("sampler=dict(type='DefaultSampler', shuffle=True)", "sampler=dict(type='InfiniteSampler')")
+    write_config(root, text)
+    assert train(root, '--cfg-options', 'max_corrupt=2', 'train_dataloader.num_workers=2') == 0
+    assert sorted(recorded(root)) == files
+    assert '2 training samples could not be read' in log(root)
+
+
 def test_validation_is_never_replaced(root, capsys):
     damaged = root / 'val' / 'c0' / '0.png'
     damaged.write_bytes(b'')
