@@ -19,7 +19,7 @@ from reprefine.registry import RUNNERS
 from . import durable
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint
 from .checkpoint_hook import SafeCheckpointHook
-from .corrupt import build_tolerant_loader
+from .corrupt_hook import build_tolerant_loader
 from .data_check import check_batches, check_classes, told_if_empty
 from .errors import UserError
 from .faults import name_unreadable_files
