@@ -1,9 +1,13 @@
 """Errors a user can mend, shown as one line instead of a traceback."""
 
 import argparse
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+LONGEST = 400  # characters of a message that is not ours
 
 
 class UserError(ValueError):
@@ -18,9 +22,11 @@ def one_line(error: BaseException) -> str:
 def run_cli(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
-    """Parse the arguments, run ``main`` and turn a :class:`UserError` into one line on stderr.
+    """Parse the arguments, run ``main`` and turn an error into one line on stderr.
 
-    A flag ``--traceback`` is added to the parser; with it the error is shown where it arose.
+    The line of a :class:`UserError` is its message. Any other error, such as one that a host library raises over a
+    value it cannot work with, is told with its type and its place; its traceback goes into the log file of the run. A
+    flag ``--traceback`` is added to the parser; with it every error is shown where it arose.
 
     Args:
         main: The tool. It receives the parsed arguments.
@@ -28,19 +34,58 @@ def run_cli(
         argv: Arguments, default ``sys.argv[1:]``.
 
     Returns:
-        Exit code: 0, or 1 after a :class:`UserError`.
+        Exit code: 0, 1 after an error, or 130 when the user interrupts.
     """
     parser.add_argument('--traceback', action='store_true', help='show where an error arose')
     args = parser.parse_args(argv)
+    former = _log_files()
     try:
         main(args)
-    except UserError as error:
+    except KeyboardInterrupt:
+        print(f'\n{parser.prog}: stopped by the user', file=sys.stderr)
+        return 130
+    except Exception as error:
         if args.traceback:
             traceback.print_exc()
-        print(f'{parser.prog}: error: {one_line(error)}', file=sys.stderr)
+        line = one_line(error) if isinstance(error, UserError) else _unexpected(error, _log_files() - former)
+        print(f'{parser.prog}: error: {line}', file=sys.stderr)
         _release(error)
         return 1
     return 0
+
+
+def _unexpected(error: Exception, logs: set[Path]) -> str:
+    """Return the line for an error that is not ours, and write its traceback into the run's log."""
+    for log in logs:
+        with open(log, 'a') as file:
+            file.write(''.join(traceback.format_exception(error)))
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = f'is in {", ".join(map(str, logs))}' if logs else 'is shown with --traceback'
+    return f'{essence(error)} (at {"/".join(Path(place.filename).parts[-3:])}:{place.lineno}); the traceback {told}'
+
+
+def essence(error: BaseException) -> str:
+    """Return type and message of ``error`` on a single line; of one raised in a loader's worker, those it had there."""
+    text = str(error).strip()
+    if 'Original Traceback' in text:
+        return _shortened(text.splitlines()[-1])
+    return _shortened(f'{type(error).__name__}: {one_line(error) or "without a message"}')
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'
+
+
+def _log_files() -> set[Path]:
+    """Return the log files of the runs that this process has started."""
+    module = sys.modules.get('mmengine.logging')  # of no use before it is imported
+    loggers = module.MMLogger._instance_dict.values() if module else ()
+    return {
+        Path(handler.baseFilename)
+        for logger in loggers
+        for handler in logger.handlers
+        if isinstance(handler, logging.FileHandler)
+    }
 
 
 def _release(error: BaseException | None) -> None:

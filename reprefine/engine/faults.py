@@ -1,6 +1,7 @@
 """Faults of the user's data, told in one line that names the file."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -12,9 +13,21 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 FILE_KEYS = ('img_path', 'seg_map_path', 'depth_map_path')
+
+
+class UnreadableSample(UserError):
+    """A sample that cannot be read.
+
+    Attributes:
+        file: The file that is missing or damaged, or the image whose annotation cannot be loaded.
+    """
+
+    def __init__(self, message: str, file: str = ''):
+        super().__init__(message)  # alone, as a data loader does when it raises a worker's error again
+        self.file = file
 
 
 class _FileNamingCompose(Compose):
@@ -22,35 +35,56 @@ class _FileNamingCompose(Compose):
 
     def __init__(self, pipeline: Compose):
         self.transforms = pipeline.transforms
+        self.hides_faults = any(getattr(transform, 'ignore_empty', False) for transform in pipeline.transforms)
 
     def __call__(self, data: dict) -> dict | None:
         files = [data[key] for key in FILE_KEYS if isinstance(data.get(key), str)]
-        try:
-            return super().__call__(data)
-        except Exception as error:
-            for file in files:
-                _require_readable(file, error)
-            raise
+        for transform in self.transforms:
+            try:
+                data = transform(data)
+            except UserError:
+                raise
+            except Exception as error:
+                for file in files:
+                    _require_readable(file, error)
+                if files and type(transform).__name__.startswith('Load') and not isinstance(error, MemoryError):
+                    raise _not_loaded(files[0], transform, error) from error
+                raise
+            if data is None:
+                for file in files if self.hides_faults else ():
+                    _require_readable(file, None)
+                return None
+        return data
 
 
-def _require_readable(file: str, cause: Exception) -> None:
-    """Raise a UserError if ``file`` is no image that can be decoded completely."""
+def _not_loaded(file: str, transform: Any, error: Exception) -> UnreadableSample:
+    reason = f'{type(error).__name__}: {one_line(error)}'
+    return UnreadableSample(f'sample {file} cannot be loaded by {type(transform).__name__} ({reason})', file)
+
+
+def _require_readable(file: str, cause: Exception | None) -> None:
+    """Raise an UnreadableSample if ``file`` is no image that can be decoded completely."""
     if not os.path.isfile(file):
-        raise UserError(f'image {file} does not exist') from cause
+        raise UnreadableSample(f'image {file} does not exist', file) from cause
     try:
         with Image.open(file) as image:
             image.load()
-    except OSError as error:
-        raise UserError(f'image {file} cannot be read: the file is damaged or no image') from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableSample(f'image {file} cannot be read: the file is damaged or no image', file) from error
+
+
+def inner_datasets(dataset: Any) -> list[Any]:
+    """Return the data sets that a wrapper holds."""
+    found = [getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())]
+    return [inner for inner in found if inner is not None]
 
 
 def name_unreadable_files(dataset: Any) -> None:
     """Let the pipelines of ``dataset``, and of the data sets it wraps, name the file that they cannot read."""
     if type(getattr(dataset, 'pipeline', None)) is Compose:
         dataset.pipeline = _FileNamingCompose(dataset.pipeline)
-    for inner in [getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())]:
-        if inner is not None:
-            name_unreadable_files(inner)
+    for inner in inner_datasets(dataset):
+        name_unreadable_files(inner)
 
 
 def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
@@ -116,4 +150,11 @@ def one_line_faults() -> Iterator[None]:
     except (UserError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         # A worker's error arrives as the text of its traceback, whose last line is the message.
         last_line = str(error).strip().splitlines()[-1]
-        raise UserError(last_line.removeprefix(f'{UserError.__module__}.{UserError.__name__}: ')) from error
+        raise UserError(re.sub(r'^reprefine(\.\w+)+: ', '', last_line)) from error
+    except ValueError as error:
+        if 'Expected more than 1 value per channel' not in str(error):
+            raise
+        raise UserError(
+            'train_dataloader.batch_size: BatchNorm cannot train on a single value per channel, which a batch of one '
+            'sample leaves: raise it, or set drop_last=True if only the last batch is that small'
+        ) from error

@@ -30,6 +30,8 @@ def load_config(path: str, cfg_options: dict[str, Any] | None = None, data_root:
     """
     cfg = _parse(path)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
+    if any(option.startswith('custom_imports') for option in cfg_options or {}):
+        raise UserError('--cfg-options custom_imports: imports happen while the config is read; set it in the file')
     merge_options(cfg, cfg_options or {})
     if data_root is not None:
         set_data_root(cfg, data_root)
@@ -47,7 +49,7 @@ def _parse(path: str) -> Config:
         raise UserError(f'config {path} is neither a .py nor a .json file')
     try:
         return Config.fromfile(path)
-    except Exception as error:  # a config is the user's program: whatever it raises is theirs to mend
+    except (Exception, SystemExit) as error:  # a config is the user's program: whatever it raises is theirs to mend
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
 
 

@@ -11,8 +11,8 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.logging import MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
-from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.runner import ConfigType
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,6 +24,8 @@ from .averaging import average_at_once, make_hook_average_at_once
 from .checkpoint import check_match, load_weights, raise_together, read_checkpoint, without_config
 from .checkpoint_hook import SafeCheckpointHook
 from .copies import copies_overlap, copy_without_waiting
+from .corrupt_hook import build_tolerant_loader
+from .data_check import check_batches, check_classes, told_if_empty
 from .data_loader import seekable
 from .errors import UserError
 from .faults import name_unreadable_files
@@ -60,7 +62,13 @@ class Runner(MMEngineRunner):
             return super().train()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop; those of mmengine go on where a run was stopped, see :func:`.loops.exact`."""
+        """Build the loop over a data set that replaces up to ``max_corrupt`` unreadable samples, default 0.
+
+        The loops of mmengine go on where a run was stopped, see :func:`.loops.exact`.
+        """
+        if self._train_dataloader is not None:
+            build_tolerant_loader(self)
+            check_classes(self.cfg.model, self._train_dataloader.dataset)
         built = exact(super().build_train_loop(loop))
         seekable(built.dataloader, self.seed)  # the loader may have been given, not built
         return built
@@ -105,7 +113,9 @@ class Runner(MMEngineRunner):
         dataloader: DataLoader | dict, seed: int | None = None, *args: Any, **kwargs: Any
     ) -> DataLoader:
         """Build a data loader that can begin anywhere, and whose data set names the file it cannot read."""
-        loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), seed, *args, **kwargs)
+        with told_if_empty(dataloader):
+            loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), seed, *args, **kwargs)
+        check_batches(loader, dataloader)
         name_unreadable_files(loader.dataset)
         return seekable(loader, seed)
 

@@ -12,6 +12,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 
 from .checkpoint import require_checkpoint
+from .config_check import require_settings
 from .errors import UserError
 from .faults import check_data_folders, one_line_faults
 from .files import complete_file
@@ -56,6 +57,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     predictions, metrics_file = _output_files(args)
     require_checkpoint(args.checkpoint)
     cfg = config_from_args(args)
+    require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.setdefault('load_floor', 1.0)  # a model that is partly random is not what the user wants to test
     check_data_folders(cfg, ['test_dataloader'])
@@ -64,6 +66,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if args.show or args.show_dir:
         draw_predictions(cfg, args.show, args.show_dir, args.interval, args.wait_time)
     if args.tta:
+        if (args.show or args.show_dir) and cfg.get('default_scope') == 'mmpretrain':
+            raise UserError('--tta: mmpretrain cannot draw an image of several views; leave --show and --show-dir out')
         use_tta(cfg)
     with one_line_faults(), complete_file(predictions) as partial:
         runner = build_runner(cfg)
@@ -104,8 +108,10 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, interval: in
         wait_time: Seconds that a window stays.
 
     Raises:
-        UserError: If the config has no such hook.
+        UserError: If the config has no such hook, or the interval is no positive number.
     """
+    if interval < 1:
+        raise UserError(f'--interval: must be at least 1, not {interval}')
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise UserError('--show and --show-dir need default_hooks.visualization in the config')

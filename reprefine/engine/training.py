@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 
 from .checkpoint import require_checkpoint
+from .config_check import require_settings
 from .errors import UserError
 from .faults import check_data_folders, one_line_faults
 from .interrupt import last_checkpoint, resumable
@@ -37,6 +38,7 @@ def train(args: argparse.Namespace) -> None:
         UserError: If config, data, checkpoint or work dir are not fit for it.
     """
     cfg = config_from_args(args)
+    require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     _set_resume(cfg, args.resume)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])

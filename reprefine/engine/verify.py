@@ -1,9 +1,10 @@
 """Reading every sample of a config's data sets once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
@@ -33,7 +34,8 @@ class Readings(Dataset):
     """The faults of each sample of a data set; None for a sound one.
 
     A sample is read by the ``Load…`` transforms of the pipeline, and its image files are decoded to their last
-    byte, because OpenCV fills the missing rest of a cut file with grey and says nothing.
+    byte, because OpenCV fills the missing rest of a cut file with grey and says nothing. A box that is not finite is a
+    fault too: detectors train on it silently. Data sets without a pipeline are read as they are.
 
     Args:
         dataset: A data set without wrappers.
@@ -42,22 +44,34 @@ class Readings(Dataset):
     def __init__(self, dataset: BaseDataset):
         self.dataset = dataset
         self.loading = Compose([])
-        self.loading.transforms = [t for t in dataset.pipeline.transforms if type(t).__name__.startswith('Load')]
+        transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+        self.loading.transforms = [t for t in transforms if type(t).__name__.startswith('Load')]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Fault | None:
-        info = self.dataset.get_data_info(index)
-        files = tuple(value for key, value in info.items() if key.endswith('_path') and isinstance(value, str))
+        files: tuple[str, ...] = ()
         try:
-            for file in files:
-                _decode(file)
-            if self.loading(info) is None:
-                raise ValueError('the pipeline returns no sample')
+            if not hasattr(self.dataset, 'get_data_info'):
+                self.dataset[index]
+                return None
+            info = self.dataset.get_data_info(index)
+            files = tuple(value for key, value in info.items() if key.endswith('_path') and isinstance(value, str))
+            _read(info, files, self.loading)
         except Exception as error:  # whatever a decoder raises is the finding
             return Fault(index, files, f'{type(error).__name__}: {one_line(error)}')
         return None
+
+
+def _read(info: dict[str, Any], files: Sequence[str], loading: Compose) -> None:
+    for file in files:
+        _decode(file)
+    for instance in info.get('instances') or ():
+        if 'bbox' in instance and not np.isfinite(instance['bbox']).all():
+            raise ValueError(f'a box is not finite: {instance["bbox"]}')
+    if loading(info) is None:
+        raise ValueError('the pipeline returns no sample')
 
 
 def _decode(file: str) -> None:

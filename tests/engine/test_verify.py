@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from PIL import Image
 
@@ -44,3 +46,34 @@ def test_every_unreadable_sample_is_found_once(cfg, tmp_path, workers):
 def test_sound_samples_have_no_fault(cfg):
     ((_, dataset),) = plain_datasets(cfg)
     assert [fault is None for fault in faults(dataset, 0)] == [True, False, True, True, False, False]
+
+
+class Boxes(BaseDataset):
+    """A sound box, and one that is not finite."""
+
+    def load_data_list(self):
+        return [dict(instances=[dict(bbox=[0, 0, x, 4])]) for x in (4, float('nan'))]
+
+
+def test_a_box_that_is_not_finite_is_a_fault():
+    sound, broken = faults(Boxes(pipeline=[]), 0)
+    assert sound is None
+    assert 'a box is not finite' in broken.reason
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Samples of no pipeline, of which one cannot be read."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise OSError('cut short')
+        return index
+
+
+def test_data_sets_without_a_pipeline_are_read_as_they_are():
+    sound, broken = faults(Pairs(), 0)
+    assert sound is None
+    assert broken.reason == 'OSError: cut short'

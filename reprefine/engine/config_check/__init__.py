@@ -2,5 +2,6 @@
 
 from .check import check_config
 from .options import merge_options
+from .values import require_settings
 
-__all__ = ['check_config', 'merge_options']
+__all__ = ['check_config', 'merge_options', 'require_settings']

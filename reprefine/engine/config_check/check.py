@@ -11,6 +11,7 @@ from ..errors import UserError
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, RUNNER_KEYS, Place
 from .signatures import accepted_arguments
+from .values import check_values
 
 BUILDER_KEYS = frozenset({'type', '_scope_'})
 # Common helper variables such as ``val_evaluator_lvis`` are named after the key that they end up in.
@@ -19,7 +20,7 @@ NEAR = 0.85
 
 
 def check_config(cfg: Config) -> None:
-    """Refuse misspelt keys, unknown types and wrong constructor arguments.
+    """Refuse misspelt keys, unknown types, wrong constructor arguments and values that no run could work with.
 
     Call it after the custom imports; the config's own ``default_scope`` is applied.
 
@@ -33,6 +34,7 @@ def check_config(cfg: Config) -> None:
         for key, value in cfg.items():
             _check_top_level_key(key)
             _check(value, ROOT.child(key, cfg), key, None)
+    check_values(cfg)
 
 
 def accepted_keys(node: Mapping, place: Place, path: str, scope: str | None) -> frozenset[str] | None:

@@ -178,7 +178,7 @@ RUNNER_PLACES = {
     'tta_pipeline': TRANSFORM,
 }
 
-# The arguments of the runner, and the keys that it reads from the config itself.
+# The arguments of the runner, and the keys that it, or ours, reads from the config itself.
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
     'model_wrapper_cfg',
     'find_unused_parameters',
@@ -187,5 +187,7 @@ RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'runner_type',
     'custom_imports',
     'finite_check',
+    'load_floor',
+    'max_corrupt',
 }
 ROOT = Place(extra=RUNNER_KEYS.union(RUNNER_PLACES), children=RUNNER_PLACES)

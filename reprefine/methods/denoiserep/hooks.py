@@ -47,6 +47,8 @@ class DenoisePhaseHook(Hook):
     ) -> None:
         if by not in ('epoch', 'iter'):
             raise UserError(f"by is 'epoch' or 'iter', not '{by}'")
+        if not isinstance(phase_length, int) or phase_length < 1:
+            raise UserError(f'phase_length must be a whole number of at least 1, not {phase_length!r}')
         self.phase_length, self.by = phase_length, by
         self.phases, self.first_index = tuple(phases), first_index
 

@@ -1,0 +1,76 @@
+import argparse
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+
+from reprefine.engine.errors import LONGEST, UserError, essence, run_cli
+
+
+def run(main, *argv):
+    return run_cli(main, argparse.ArgumentParser('tool.py'), list(argv))
+
+
+def raising(error):
+    def main(args):
+        raise error
+
+    return main
+
+
+def test_a_user_error_is_its_message_alone(capsys):
+    assert run(raising(UserError('a is wrong;\n  give b'))) == 1
+    assert capsys.readouterr().err == 'tool.py: error: a is wrong; give b\n'
+
+
+def test_another_error_is_one_line_with_type_and_place(capsys):
+    assert run(raising(ZeroDivisionError('division\nby zero'))) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('tool.py: error: ZeroDivisionError: division by zero (at tests/engine/test_errors.py:')
+    assert error.endswith('the traceback is shown with --traceback\n')
+    assert error.count('\n') == 1
+
+
+def test_its_traceback_is_in_the_log_of_the_run(tmp_path, capsys):
+    log = tmp_path / 'run.log'
+
+    def main(args):
+        MMLogger.get_instance(f'run in {tmp_path}', log_file=str(log))
+        raise KeyError('bboxes')
+
+    assert run(main) == 1
+    assert f'the traceback is in {log}' in capsys.readouterr().err
+    assert "raise KeyError('bboxes')" in log.read_text()
+    assert run(raising(KeyError('other'))) == 1  # a run that has no log does not write into another's
+    assert 'other' not in log.read_text()
+
+
+def test_the_flag_shows_where_it_arose(capsys):
+    assert run(raising(KeyError('a')), '--traceback') == 1
+    error = capsys.readouterr().err
+    assert error.startswith('Traceback (most recent call last)')
+    assert 'in main' in error
+
+
+def test_an_interrupt_is_one_line(capsys):
+    assert run(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err.strip() == 'tool.py: stopped by the user'
+
+
+class Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise KeyError('bboxes')
+
+
+def test_of_a_worker_only_what_it_raised_is_told():
+    with pytest.raises(KeyError) as caught:
+        next(iter(torch.utils.data.DataLoader(Broken(), num_workers=1)))
+    assert essence(caught.value) == "KeyError: 'bboxes'"
+
+
+def test_messages_are_told_in_full_up_to_a_length():
+    assert essence(ValueError()) == 'ValueError: without a message'
+    assert len(essence(ValueError('a' * 10_000))) == LONGEST + 4

@@ -1,0 +1,49 @@
+"""Bad command lines."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.fuzz.command_line import CONFIGS, TESTING, TRAINING
+from tests.fuzz.harness import SECONDS, Case, judge, parametrize
+from tests.helpers.run import DIGITS, ROOT, SMALL, run_test, run_train
+
+ONE = (*SMALL, 'train_cfg.max_epochs=1')
+
+
+def judged(case, run, first, folder, capsys):
+    case.make(folder)
+    words = [word.replace('{folder}', str(folder)) for word in case.words]
+    judge(Case(case.name, case.ending), lambda: run(*first, *words), folder, capsys)
+
+
+@parametrize(CONFIGS)
+def test_config(case, tmp_path, capsys):
+    judged(case, run_train, (), tmp_path, capsys)
+
+
+@parametrize(TRAINING)
+def test_training(case, tmp_path, capsys):
+    judged(case, run_train, (DIGITS, *ONE, '--work-dir', str(tmp_path / 'run')), tmp_path, capsys)
+
+
+@parametrize(TESTING)
+def test_testing(case, sound, tmp_path, capsys):
+    judged(case, run_test, (DIGITS, str(sound), '--work-dir', str(tmp_path), *SMALL), tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ('words', 'ending'),
+    [
+        (('tools/train.py', DIGITS, '--cfg-options', 'train_dataloader.batch_size=0'), 'batch_size: must be a whole'),
+        (('tools/train.py', DIGITS, '--cfg-options', 'model.backbone.patch_size=0'), 'ZeroDivisionError'),
+        (('tools/test.py', DIGITS, 'README.md'), 'README.md cannot be read'),
+    ],
+)
+def test_as_processes(words, ending, tmp_path):
+    command = [sys.executable, *words, '--work-dir', str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert ending in done.stderr.strip().splitlines()[-1]
