@@ -14,6 +14,7 @@ from mmengine.dist import all_gather_object
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from .durable import checksum_file, fault_of
 from .errors import UserError
 from .safetensor_files import is_safetensors, read_safetensors
 
@@ -102,9 +103,13 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
         if '://' in filename:
             checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
         else:
-            path = os.path.expanduser(filename)
-            mmap = mmap and zipfile.is_zipfile(path)
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+            path = Path(filename).expanduser()
+            in_parts = zipfile.is_zipfile(path)
+            if not mmap and (in_parts or checksum_file(path).is_file()) and (fault := fault_of(path)):
+                raise UserError(f'checkpoint {filename} cannot be read: {fault}')
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and in_parts)
+    except UserError:
+        raise
     except Exception as error:  # a file that was tampered with can raise anything
         if refused := re.search(r'GLOBAL (\S+)|unrecognized function (\S+)', str(error)):
             name = refused[1] or refused[2]
@@ -115,7 +120,32 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
         raise UserError(f'checkpoint {filename} cannot be read, it is cut short or no checkpoint ({kind})') from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'checkpoint {filename} holds a {type(checkpoint).__name__} instead of a state dict')
+    if reason := _no_weights(checkpoint.get('state_dict', checkpoint)):
+        raise UserError(f'checkpoint {filename} {reason}')
     return checkpoint
+
+
+def _no_weights(weights: Any) -> str | None:
+    """Return why something is no state dict that a model can take, None if it is one."""
+    if not isinstance(weights, dict):
+        return f'has a {type(weights).__name__} as its state dict'
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            return f'has a weight by the name {name!r}, which is no string'
+        if torch.is_tensor(value) and (value.is_meta or value.layout != torch.strided):
+            return f'holds no values of {name}: it is a sparse tensor or one without memory'
+    return None
+
+
+def check_finite(model: nn.Module, filename: str) -> None:
+    """Refuse weights that are NaN or infinite. Buffers, such as masks of attention, may be.
+
+    Raises:
+        UserError: With the first names.
+    """
+    names = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    if names:
+        raise UserError(f'checkpoint {filename} holds weights that are not finite: {", ".join(names[:5])}')
 
 
 def without_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +203,10 @@ def load_weights(
     """
     source = checkpoint.get('state_dict', checkpoint)
     state_dict = {_revise(key, revise_keys): value for key, value in source.items() if torch.is_tensor(value)}
+    own = dict(_named_tensors(model))
+    for key in [key for key, value in state_dict.items() if value.is_complex()]:
+        if key in own and not own[key].is_complex():
+            del state_dict[key]  # torch would drop the imaginary part
     keys = {}
     offered = set(state_dict)  # to which a wrapper adds the names that it gives them
     hooks = (
@@ -184,7 +218,7 @@ def load_weights(
         model.load_state_dict(_with_metadata(state_dict, source), strict=False)
     except RuntimeError as error:
         # torch raises on another shape even when not strict, after it has loaded the rest.
-        misshaped = {name: (_shape(given), _shape(own)) for name, given, own in _SIZE_MISMATCH.findall(str(error))}
+        misshaped = {name: (_shape(a), _shape(b)) for name, a, b in _SIZE_MISMATCH.findall(str(error))}
         if not misshaped:
             raise
     finally:
@@ -195,7 +229,7 @@ def load_weights(
     missing = [key for key in absent if not (key in offered or key in may_lack or key.endswith('num_batches_tracked'))]
     matched = len(state_dict) - len(keys['unexpected_keys']) - len(misshaped) - len(left_out)
     misshaped = {key: shapes for key, shapes in misshaped.items() if key not in may_lack}
-    sizes = {name: t.numel() for name, t in _named_tensors(model) if name not in may_lack}
+    sizes = {name: t.numel() for name, t in own.items() if name not in may_lack}
     share = 1 - sum(sizes.get(key, 0) for key in [*missing, *misshaped]) / max(sum(sizes.values()), 1)
     return KeyMatch(share, max(matched, 0), missing, misshaped, list(keys['unexpected_keys']))
 

@@ -9,6 +9,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from .errors import UserError
@@ -88,9 +89,16 @@ def fault_of(checkpoint: Path) -> str | None:
     """
     if not checkpoint.is_file():
         return 'it does not exist'
-    recorded = checksum_file(checkpoint)
-    if recorded.is_file():
-        return None if recorded.read_text().split()[:1] == [sha256(checkpoint)] else 'its checksum is another'
+    recorded, stat = checksum_file(checkpoint), checkpoint.stat()
+    expected = (recorded.read_text().split() or [''])[0] if recorded.is_file() else None
+    return _fault(checkpoint, expected, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(16)  # the checkpoint that was found whole is read next
+def _fault(checkpoint: Path, expected: str | None, state: tuple[int, ...]) -> str | None:
+    """Return what is wrong with a file; ``state`` tells it from what it was before."""
+    if expected is not None:
+        return None if expected == sha256(checkpoint) else 'its checksum is another'
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             damaged = archive.testzip()

@@ -21,7 +21,7 @@ from reprefine.registry import RUNNERS
 
 from . import durable
 from .averaging import average_at_once, make_hook_average_at_once
-from .checkpoint import check_match, load_weights, raise_together, read_checkpoint, without_config
+from .checkpoint import check_finite, check_match, load_weights, raise_together, read_checkpoint, without_config
 from .checkpoint_hook import SafeCheckpointHook
 from .copies import copies_overlap, copy_without_waiting
 from .corrupt_hook import build_tolerant_loader
@@ -221,6 +221,7 @@ class Runner(MMEngineRunner):
             may_lack = getattr(model, 'added_keys', ()) if floor < 1 else ()
             match = load_weights(model, checkpoint, revise_keys, may_lack)
             check_match(match, filename, floor)
+            check_finite(model, filename)
         self._has_loaded = True
         level = logging.INFO if match.exact else logging.WARNING
         self.logger.log(level, f'Load checkpoint from {filename}: {match}')
