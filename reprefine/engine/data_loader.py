@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from mmengine.dist import get_rank
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
 from .random_state import mix, seed_cpu, seeded_cpu
 
@@ -44,45 +45,59 @@ class SeededFetch:
         return self.own(batch) if self.own else [self.dataset[index] for index in batch]
 
 
-class _SeededBatches:
-    """The batches of a loader from the place it was sent to."""
+@dataclass
+class Place:
+    """Where the next iterator over a loader begins.
 
-    def __init__(self, loader: 'SeekableDataLoader') -> None:
-        self.loader = loader
+    Attributes:
+        epoch: Pass over the data, on which the random numbers depend.
+        first: Number of the batch.
+        seed: Seed of the run and the rank.
+    """
+
+    epoch: int = 0
+    first: int = 0
+    seed: int = 0
+
+
+class _SeededBatches:
+    """The batches of a sampler from a place on.
+
+    It does not hold the loader: an iterator that does would keep its workers until the garbage collector comes.
+    """
+
+    def __init__(self, batches: Sampler[list[int]], place: Place) -> None:
+        self.batches, self.place = batches, place
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        loader = self.loader
-        epoch, first, loader.first = loader.epoch, loader.first, 0
+        place = self.place
+        epoch, first, place.first = place.epoch, place.first, 0
         # The sampler passes over the indices before; no sample of theirs is read.
-        for number, indices in enumerate(islice(loader.batch_sampler, first, None), first):
+        for number, indices in enumerate(islice(self.batches, first, None), first):
             batch = SeededBatch(indices)
-            batch.seed = mix(loader.seed, epoch, number)
+            batch.seed = mix(place.seed, epoch, number)
             yield batch
 
     def __len__(self) -> int:
-        return len(self.loader.batch_sampler)
+        return len(self.batches)
 
 
 class SeekableDataLoader(DataLoader):
     """What :func:`seekable` turns a loader into.
 
     Attributes:
-        epoch: Pass over the data, on which the random numbers depend.
-        first: Number of the batch with which the next iterator begins.
-        seed: Seed of the run and the rank.
+        place: Where the next iterator begins.
     """
 
-    epoch = 0
-    first = 0
-    seed = 0
+    place: Place
 
     def seek(self, epoch: int, first: int = 0) -> None:
         """Let the next iterator begin with batch ``first`` of pass ``epoch``; the one after it begins with batch 0."""
-        self.epoch, self.first = epoch, first
+        self.place.epoch, self.place.first = epoch, first
 
     @property
     def _index_sampler(self) -> _SeededBatches:
-        return _SeededBatches(self)
+        return _SeededBatches(self.batch_sampler, self.place)
 
     def __iter__(self) -> Iterator[Any]:
         # Started when the first batch is asked for: mmengine's loop over iterations takes an iterator before it is
@@ -99,8 +114,9 @@ def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
     """
     if seed is None or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         return loader
-    loader.__class__ = SeekableDataLoader
-    loader.seed = mix(seed, get_rank())
+    if not isinstance(loader, SeekableDataLoader):
+        loader.__class__ = SeekableDataLoader
+        loader.place = Place(seed=mix(seed, get_rank()))
     if not isinstance(getattr(loader.dataset, '__getitems__', None), SeededFetch):
         with suppress(AttributeError):  # a list takes no attributes, and draws nothing
             loader.dataset.__getitems__ = SeededFetch(loader.dataset)

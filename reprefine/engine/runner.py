@@ -68,7 +68,7 @@ class Runner(MMEngineRunner):
         """
         if self._train_dataloader is not None:
             build_tolerant_loader(self)
-            check_classes(self.cfg.model, self._train_dataloader.dataset)
+            check_classes(self.cfg.get('model'), self._train_dataloader.dataset)
         built = exact(super().build_train_loop(loop))
         seekable(built.dataloader, self.seed)  # the loader may have been given, not built
         return built

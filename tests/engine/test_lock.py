@@ -54,11 +54,19 @@ def test_other_ranks_need_none(tmp_path, monkeypatch):
         assert not (tmp_path / FILE).exists()
 
 
+def wait(started):
+    started.set()
+    time.sleep(60)
+
+
 def test_a_forked_process_keeps_no_lock(tmp_path):
     """A worker of a data loader outlives a killed run for some seconds."""
+    context = multiprocessing.get_context('fork')
+    started = context.Event()
     with locked(tmp_path):
-        worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+        worker = context.Process(target=wait, args=(started,))
         worker.start()
+        assert started.wait(30)
     try:
         with locked(tmp_path):
             assert worker.is_alive()

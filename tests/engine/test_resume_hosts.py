@@ -12,7 +12,10 @@ from tests.helpers.run import DIGITS, SMALL, read_until, start
 from tests.helpers.tiny_hosts import CLASSIFIER, write_config, write_images
 from tests.tools.test_hosts import CASES
 
-SAVE = "default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3, max_keep_ckpts=1))\n"
+SAVE = """
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3, max_keep_ckpts=1))
+randomness = dict(seed=0)
+"""
 FLIP = "dict(type='RandomFlip', prob=0.5)"
 BY_EPOCH = 'train_cfg = dict(max_epochs=3)\n'  # of two iterations each
 BY_ITER = 'train_cfg = dict(max_iters=7, val_interval=3)\n'
