@@ -129,3 +129,11 @@ def is_endless(loader: DataLoader) -> bool:
 
     sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, 'sampler', None)
     return isinstance(sampler, InfiniteSampler)
+
+
+def end_workers(loader: DataLoader) -> None:
+    """End the persistent workers of a loader now, in order; the garbage collector would close their pipes in any."""
+    iterator = getattr(loader, '_iterator', None)
+    if hasattr(iterator, '_shutdown_workers'):
+        iterator._shutdown_workers()
+        loader._iterator = None

@@ -1,7 +1,8 @@
 """The Runner of all tools: mmengine's, with safe and checked loading of checkpoints."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .checkpoint_hook import SafeCheckpointHook
 from .copies import copies_overlap, copy_without_waiting
 from .corrupt_hook import build_tolerant_loader
 from .data_check import check_batches, check_classes, told_if_empty
-from .data_loader import seekable
+from .data_loader import end_workers, seekable
 from .errors import UserError
 from .faults import name_unreadable_files
 from .finite import add_finite_check
@@ -58,8 +59,22 @@ class Runner(MMEngineRunner):
 
     def train(self) -> nn.Module:
         """Train, and answer signals; see :func:`.interrupt.resumable`."""
-        with resumable(self.work_dir):
+        with resumable(self.work_dir), self._ending_workers():
             return super().train()
+
+    def test(self) -> dict:
+        """Test, and end the workers whatever happens."""
+        with self._ending_workers():
+            return super().test()
+
+    @contextmanager
+    def _ending_workers(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for loop in (self._train_loop, self._val_loop, self._test_loop):
+                if isinstance(loop, BaseLoop):
+                    end_workers(loop.dataloader)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop over a data set that replaces up to ``max_corrupt`` unreadable samples, default 0.
