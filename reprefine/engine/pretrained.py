@@ -12,8 +12,9 @@ from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from .checkpoint import check_match, load_weights, read_checkpoint
+from .checkpoint import read_checkpoint
 from .errors import UserError
+from .weights import check_match, load_weights
 
 
 class _Demand(NamedTuple):

@@ -13,11 +13,11 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from .build import build_model
-from .checkpoint import check_match, load_weights
 from .errors import one_line
 from .plain import from_plain
 from .random_state import set_random_state
 from .replay import set_settings
+from .weights import check_match, load_weights
 
 
 @dataclass(frozen=True)

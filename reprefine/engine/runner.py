@@ -22,7 +22,7 @@ from reprefine.registry import RUNNERS
 
 from . import durable
 from .averaging import average_at_once, make_hook_average_at_once
-from .checkpoint import check_finite, check_match, load_weights, raise_together, read_checkpoint, without_config
+from .checkpoint import raise_together, read_checkpoint, without_config
 from .checkpoint_hook import SafeCheckpointHook
 from .copies import copies_overlap, copy_without_waiting
 from .corrupt_hook import build_tolerant_loader
@@ -37,6 +37,7 @@ from .loops import exact
 from .message_hub import defer
 from .pretrained import check_pretrained, check_same_files, demand_floor
 from .resume import ResumeHook, settle_resume
+from .weights import check_finite, check_match, load_weights
 
 LOAD_FLOOR = 0.5
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from reprefine.engine.checkpoint import check_match, load_weights, read_checkpoint
+from reprefine.engine.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
+from reprefine.engine.weights import check_match, load_weights
 
 
 class RunsCode:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from reprefine.engine.checkpoint import load_weights, read_checkpoint
+from reprefine.engine.checkpoint import read_checkpoint
 from reprefine.engine.durable import sha256
 from reprefine.engine.errors import UserError
 from reprefine.engine.publish import clean_meta, own_memory, publish
+from reprefine.engine.weights import load_weights
 from tests.helpers.run import assert_equal
 
 SUFFIXES = ('.pth', '.safetensors')
