@@ -79,7 +79,12 @@ class OptionsAction(DictAction):
         for pair in values:
             if '=' not in pair:
                 parser.error(f'{option_string}: expected key=value, got {pair!r}')
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (RecursionError, AssertionError, ValueError, SyntaxError) as error:  # lists of calls, odd brackets
+            parser.error(
+                f'{option_string}: {" ".join(values)} cannot be read ({type(error).__name__}): put it in a config'
+            )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

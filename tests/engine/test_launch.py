@@ -3,7 +3,13 @@ import argparse
 import pytest
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import add_run_arguments, config_from_args, default_work_dir, load_config
+from reprefine.engine.launch import (
+    OptionsAction,
+    add_run_arguments,
+    config_from_args,
+    default_work_dir,
+    load_config,
+)
 from tests.helpers.run import DIGITS
 
 
@@ -92,3 +98,12 @@ def test_several_processes_without_a_launcher_are_refused(monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     with pytest.raises(UserError, match='torchrun'):
         config_from_args(parse('--launcher', 'pytorch'))
+
+
+@pytest.mark.parametrize('option', ['a=[1,(2', 'hooks=[dict(type="A"), dict(type="B", c=0.1)]'])
+def test_an_option_that_cannot_be_parsed_is_a_usage_error(option, capsys):
+    parser = argparse.ArgumentParser('tool')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', option])
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f'tool: error: --cfg-options: {option} cannot be read (')
