@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
 
+from .data_loader import is_endless
 from .errors import UserError
+from .faults import nodes
 
 
 @contextmanager
@@ -25,7 +26,11 @@ def told_if_empty(dataloader: Any) -> Iterator[None]:
     except ValueError as error:
         if 'need at least one array to concatenate' not in str(error):
             raise
-        raise UserError(f'{_name(dataloader)} has no samples: look at its annotations, filter and indices') from error
+        raise _empty(dataloader) from error
+
+
+def _empty(dataloader: Any) -> UserError:
+    return UserError(f'{_name(dataloader)} has no samples: look at its annotations, filter and indices')
 
 
 def _name(dataloader: Any) -> str:
@@ -51,8 +56,8 @@ def check_batches(loader: DataLoader, dataloader: Any) -> None:
     except TypeError:  # a stream
         return
     if samples == 0:
-        raise UserError(f'{_name(dataloader)} has no samples: look at its annotations, filter and indices')
-    if batches == 0 and not isinstance(loader.sampler, InfiniteSampler):
+        raise _empty(dataloader)
+    if batches == 0 and not is_endless(loader):
         raise UserError(
             f'{_name(dataloader)} has {samples} samples, fewer than batch_size = {loader.batch_size}, and drop_last '
             'leaves no batch: lower batch_size, or set drop_last=False'
@@ -72,7 +77,7 @@ def check_classes(model: Mapping, dataset: Dataset) -> None:
         UserError: With both numbers.
     """
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
-    known = {place: count for place, count in _heads(model, 'model') if count > 1}
+    known = {place: count for place, count in _heads(model) if count > 1}
     if known and len(classes) > max(known.values()):
         place = max(known, key=known.get)
         raise UserError(
@@ -81,14 +86,9 @@ def check_classes(model: Mapping, dataset: Dataset) -> None:
         )
 
 
-def _heads(node: Any, path: str) -> Iterator[tuple[str, int]]:
-    """Yield the place of every head below ``node`` that has a number of classes, and this number."""
-    if isinstance(node, Mapping):
+def _heads(model: Any) -> Iterator[tuple[str, int]]:
+    """Yield the place of every head in ``model`` that has a number of classes, and this number."""
+    for path, node in nodes(model, 'model'):
         name = path.rstrip('.0123456789').rpartition('.')[2]  # of a list of heads, the list's
         if name.endswith('head') and name != 'rpn_head' and type(node.get('num_classes')) is int:
             yield path, node['num_classes']
-        for key, value in node.items():
-            yield from _heads(value, f'{path}.{key}')
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from _heads(value, f'{path}.{index}')

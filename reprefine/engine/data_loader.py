@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
@@ -125,8 +126,6 @@ def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
 
 def is_endless(loader: DataLoader) -> bool:
     """Tell whether the sampler of a loader never ends."""
-    from mmengine.dataset import InfiniteSampler
-
     sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, 'sampler', None)
     return isinstance(sampler, InfiniteSampler)
 

@@ -98,7 +98,7 @@ def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
         UserError: With the config path of the data set and everything that is expected and missing.
     """
     for name in loaders:
-        for path, node in _nodes(cfg.get(name) or {}, name):
+        for path, node in nodes(cfg.get(name) or {}, name):
             root = node.get('data_root')
             if not isinstance(root, str) or not root or '://' in root or _downloads(node):
                 continue
@@ -122,15 +122,15 @@ def _parts(node: dict) -> Iterator[tuple[str, str]]:
     yield from ((key, value) for key, value in named.items() if isinstance(value, str) and value)
 
 
-def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+def nodes(node: Any, path: str) -> Iterator[tuple[str, dict]]:
     """Yield every dict below ``node`` with its config path."""
     if isinstance(node, dict):
         yield path, node
         for key, value in node.items():
-            yield from _nodes(value, f'{path}.{key}')
+            yield from nodes(value, f'{path}.{key}')
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            yield from _nodes(value, f'{path}.{index}')
+            yield from nodes(value, f'{path}.{index}')
 
 
 def _downloads(node: dict) -> bool:

@@ -17,7 +17,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
 from .durable import newest_whole
-from .loops import ExactEpochLoop, ExactIterLoop
+from .loops import ExactLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 STOP_CHECKPOINT = 'stop_checkpoint'
@@ -127,7 +127,7 @@ class StopHook(Hook):
         number = _request.number if self._group is None else self._of_any_rank(_request.number)
         if number:
             _request.number = number
-            if isinstance(runner.train_loop, (ExactEpochLoop, ExactIterLoop)):
+            if isinstance(runner.train_loop, ExactLoop):
                 self._save(runner, runner.epoch, runner.iter + 1)
             raise Interrupted(number)
 
@@ -138,7 +138,7 @@ class StopHook(Hook):
             Interrupted: When a checkpoint of the state before the validation is written.
         """
         if _request.number and self._group is None:
-            if isinstance(runner.train_loop, (ExactEpochLoop, ExactIterLoop)):
+            if isinstance(runner.train_loop, ExactLoop):
                 self._leave_validation(runner)
                 self._save(runner, runner.epoch, runner.iter)
             raise Interrupted(_request.number)

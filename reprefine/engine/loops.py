@@ -12,7 +12,7 @@ from .data_loader import SeekableDataLoader, is_endless
 from .random_state import random_state, set_random_state
 
 
-class _Exact:
+class ExactLoop:
     """What both loops share.
 
     Attributes:
@@ -40,7 +40,7 @@ class _Exact:
             self.awaited = None
 
 
-class ExactEpochLoop(_Exact, EpochBasedTrainLoop):
+class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
     """mmengine's loop over epochs, whose first epoch may begin with any batch."""
 
     _first_batch = 0
@@ -79,7 +79,7 @@ class ExactEpochLoop(_Exact, EpochBasedTrainLoop):
         return self._iter > 0 and self._first_batch == 0 and _is_due(self, self._epoch, self._max_epochs)
 
 
-class ExactIterLoop(_Exact, IterBasedTrainLoop):
+class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
     """mmengine's loop over iterations, which winds its sampler forward instead of reading the data again."""
 
     def place(self, epoch: int, iteration: int) -> tuple[int, int]:

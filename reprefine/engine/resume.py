@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .build import unwrap
 from .checkpoint import read_checkpoint
 from .interrupt import last_checkpoint
-from .loops import ExactEpochLoop, ExactIterLoop
+from .loops import ExactEpochLoop, ExactLoop
 from .random_state import random_state, set_random_state
 
 KEY = 'resume'
@@ -64,7 +64,7 @@ class ResumeHook(Hook):
             iteration: Iterations that it says to be done.
         """
         loop = runner.train_loop
-        if not isinstance(loop, (ExactEpochLoop, ExactIterLoop)):
+        if not isinstance(loop, ExactLoop):
             self._entry = None
             return
         model = unwrap(runner.model)
@@ -93,7 +93,7 @@ class ResumeHook(Hook):
         """Go to where the checkpoint was written, and make up for a validation that was due there."""
         entry, self._read = self._read, None
         loop = runner.train_loop
-        if entry is None or not isinstance(loop, (ExactEpochLoop, ExactIterLoop)):
+        if entry is None or not isinstance(loop, ExactLoop):
             return
         if isinstance(loop, ExactEpochLoop) and entry.get('place', [None])[0] != loop.epoch:
             entry = {}  # somebody changed the counters
