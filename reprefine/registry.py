@@ -10,9 +10,8 @@ import pkgutil
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
-from .compat import allow_mmengine_checkpoints, repair_adjust_hue, repair_checkpoint_loader
+from .compat import repair_adjust_hue, repair_checkpoint_loader
 
-allow_mmengine_checkpoints()
 repair_checkpoint_loader()
 repair_adjust_hue()
 

@@ -13,9 +13,13 @@ import torch
 from mmengine.dist import all_gather_object
 from mmengine.runner import CheckpointLoader
 
+from reprefine.compat import allow_mmengine_checkpoints
+
 from .durable import checksum_file, fault_of
 from .errors import UserError
 from .safetensor_files import is_safetensors, read_safetensors
+
+allow_mmengine_checkpoints()  # here, because some tools read checkpoints without the registries
 
 # What mmengine calls the text of a config in a checkpoint.
 CONFIG_TEXTS = ('cfg', 'config')

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.helpers.run import DIGITS, SMALL, run_test, run_train, train_digits
+from tests.helpers.run import DIGITS, SMALL, run_test, run_train, start, train_digits
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'model_converters/publish_model.py'
@@ -101,3 +101,10 @@ def test_bad_input_is_one_line(trained, tmp_path, capsys):
     assert run_tool(TOOL, tmp_path / 'absent.pth', tmp_path / 'a.pth') == 1
     assert 'absent.pth does not exist' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_tool_reads_the_checkpoint_of_a_run_in_a_process_of_its_own(trained, tmp_path):
+    process = start(f'tools/{TOOL}', str(trained), str(tmp_path / 'digits.pth'))
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    assert len(list(tmp_path.iterdir())) == 1
