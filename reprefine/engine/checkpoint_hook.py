@@ -39,8 +39,15 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare as mmengine does; removals on the local disk wait from now on."""
+        """Prepare as mmengine does; removals on the local disk wait from now on.
+
+        A resumed run knows its last checkpoint, which is written again when a validation finds it to be the best.
+        """
         super().before_train(runner)
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        if last is not None:
+            path = self.file_backend.join_path(self.out_dir, Path(last).name)
+            self.last_ckpt = path if self.file_backend.isfile(path) else None
         if type(self.file_backend) is LocalBackend:
             self.file_backend = LateRemovals()
 

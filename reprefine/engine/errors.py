@@ -41,10 +41,10 @@ def run_cli(
     former = _log_files()
     try:
         main(args)
-    except KeyboardInterrupt:
-        print(f'\n{parser.prog}: stopped by the user', file=sys.stderr)
-        return 130
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if interruption_behind(error):
+            print(f'\n{parser.prog}: stopped by the user', file=sys.stderr)
+            return 130
         if args.traceback:
             traceback.print_exc()
         line = one_line(error) if isinstance(error, UserError) else _unexpected(error, _log_files() - former)
@@ -52,6 +52,14 @@ def run_cli(
         _release(error)
         return 1
     return 0
+
+
+def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interruption that ``error`` is, or that a library turned into it by catching all exceptions."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__context__
+    return seen
 
 
 def _unexpected(error: Exception, logs: set[Path]) -> str:

@@ -17,6 +17,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
 from .durable import newest_whole
+from .errors import interruption_behind
 from .loops import ExactLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -70,15 +71,19 @@ def resumable(work_dir: str) -> Iterator[None]:
         return
 
     def stop(number: int, frame: Any) -> None:
-        if not _request.may_wait or _request.number:
+        at_once = not _request.may_wait or _request.number
+        _request.number = number  # a library that catches all exceptions may swallow the one below
+        if at_once:
             raise Interrupted(number)
-        _request.number = number
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises when a worker got the signal, too
 
     previous = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
-    except Interrupted as interrupt:
+    except (Exception, Interrupted) as error:
+        interrupt = interruption_behind(error)
+        if not isinstance(interrupt, Interrupted):
+            raise
         if os.environ.get('RANK', '0') == '0':
             print(f'\n{_farewell(interrupt, work_dir)}', file=sys.stderr)
         raise SystemExit(128 + interrupt.signal) from None

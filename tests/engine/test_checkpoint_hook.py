@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reprefine.engine import durable
+from reprefine.engine.runner import Runner
 from tests.helpers.run import train_digits
 
 EPOCHS = ('train_cfg.max_epochs=3', 'default_hooks.checkpoint.max_keep_ckpts=1')
@@ -50,3 +51,25 @@ def test_full_disk_is_one_line_and_the_run_goes_on_afterwards(tmp_path, filling,
     assert train_digits(tmp_path, '--resume', '--cfg-options', *EPOCHS) == 0
     assert names(tmp_path) == ['epoch_3.pth', 'epoch_3.pth.sha256']
     assert torch.load(tmp_path / 'epoch_3.pth', weights_only=True)['meta']['epoch'] == 3
+
+
+def test_a_resumed_run_writes_its_last_checkpoint_again_when_it_turns_out_to_be_the_best(tmp_path, monkeypatch):
+    options = ('--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.save_best=auto')
+    call_hook = Runner.call_hook
+
+    def crash(runner, name, **kwargs):
+        if name == 'before_val':
+            raise OSError
+        call_hook(runner, name, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, 'call_hook', crash)
+        assert train_digits(tmp_path, *options) == 1
+    assert 'best_ckpt' not in knowledge(tmp_path / 'epoch_1.pth')
+    assert train_digits(tmp_path, '--resume', *options) == 0
+    assert Path(knowledge(tmp_path / 'epoch_1.pth')['best_ckpt']).name in names(tmp_path)
+
+
+def knowledge(checkpoint):
+    """What the message hub knows."""
+    return torch.load(checkpoint, weights_only=True)['message_hub']['runtime_info']

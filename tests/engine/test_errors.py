@@ -57,6 +57,17 @@ def test_an_interrupt_is_one_line(capsys):
     assert capsys.readouterr().err.strip() == 'tool.py: stopped by the user'
 
 
+@pytest.mark.parametrize('cause', [None, OSError()])
+def test_an_interrupt_that_a_library_turned_into_an_error_is_one(cause):
+    def main(args):
+        try:
+            raise KeyboardInterrupt
+        except:  # noqa: E722 (as libraries do)
+            raise SyntaxError('cannot be formatted') from cause
+
+    assert run(main) == 130
+
+
 class Broken(torch.utils.data.Dataset):
     def __len__(self):
         return 1

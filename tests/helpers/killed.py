@@ -104,6 +104,7 @@ def assert_equal_runs(whole: Path, parts: Path, moments: str, *keys: str) -> Non
     for key in ('state_dict', 'optimizer', 'param_schedulers', *keys):
         assert_equal(*(comparable(checkpoint.get(key)) for checkpoint in (ours, theirs)), f'{moments}, {key}')
     assert_equal(histories(ours), histories(theirs), f'{moments}, message_hub')
+    assert_equal(knowledge(ours), knowledge(theirs), f'{moments}, runtime_info')
     assert ours['meta']['iter'] == theirs['meta']['iter']
     ranks = [[comparable(rank) for rank in checkpoint['resume']['ranks']] for checkpoint in (ours, theirs)]
     assert_equal(*ranks, f'{moments}, resume')
@@ -113,6 +114,16 @@ def histories(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return what was logged, but for times."""
     scalars = checkpoint['message_hub']['log_scalars']
     return {key: buffer._log_history.tolist() for key, buffer in scalars.items() if 'time' not in key}
+
+
+def knowledge(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what the run knows of itself, such as its best checkpoint, without names of folders and of the run."""
+    known = checkpoint['message_hub']['runtime_info']
+    return {
+        key: Path(value).name if key.endswith('_ckpt') else comparable(value)
+        for key, value in known.items()
+        if key not in ('cfg', 'experiment_name', 'eta', 'epoch', 'iter')  # the counters are compared elsewhere
+    }
 
 
 def comparable(value: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.poison import derived, written
-from tests.helpers.run import DIGITS, SMALL, run_train, start
+from tests.helpers.run import DIGITS, ROOT, SMALL, run_train, start
 from tests.helpers.run_tool import run_tool
 
 
@@ -65,7 +65,7 @@ def test_both_processes_stop_when_one_has_a_loss_that_is_not_finite(tmp_path):
     config, run = derived(tmp_path, DIGITS, iteration=2, rank=1, loss=True), tmp_path / 'run'
     argv = ('tools/train.py', config, '--work-dir', str(run), '--launcher', 'pytorch', *SMALL)
     argv += ('train_dataloader.dataset.indices=128', 'finite_check.replay=True')
-    process = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *argv)
+    process = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *argv, PYTHONPATH=str(ROOT))
     try:
         error = process.communicate(timeout=120)[1]
     except subprocess.TimeoutExpired:
