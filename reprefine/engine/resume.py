@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -103,6 +104,9 @@ class ResumeHook(Hook):
             restore(unwrap(runner.model), own)
             set_random_state(own['random'])
             loop.awaited, loop.pass_state = own['random'], own['pass_random']
+        for hook in runner.hooks:
+            if isinstance(hook, EarlyStoppingHook):
+                loop.stop_training |= repeat_decisions(hook, runner.message_hub)
         if not entry.get('validated') and loop.is_validation_due():
             runner.logger.info('The validation that was due at the checkpoint is done now')
             runner.val_loop.run()
@@ -139,6 +143,21 @@ class ResumeHook(Hook):
         if self.training_state is not None:
             set_random_state(self.training_state)
         self.training_state = None
+
+
+def repeat_decisions(hook: EarlyStoppingHook, message_hub: MessageHub) -> bool:
+    """Bring a new hook to where it was after the validations whose scores a message hub holds.
+
+    Args:
+        hook: The hook; its best score and its count of validations without progress change.
+        message_hub: The message hub of the resumed run.
+
+    Returns:
+        Whether it decided to stop the run.
+    """
+    scores = message_hub.log_scalars.get(f'val/{hook.monitor}')
+    decisions = [] if scores is None else [hook._check_stop_condition(score)[0] for score in scores.data[0].tolist()]
+    return any(decisions)
 
 
 def accumulated_gradients(model: nn.Module, optim_wrapper: Any) -> dict[str, Tensor]:

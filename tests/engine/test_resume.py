@@ -1,8 +1,14 @@
 """A run that is killed at any moment, again and again, and resumed ends as one that is not."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from mmengine.hooks import EarlyStoppingHook
+from mmengine.logging import MessageHub
 
+from reprefine.engine.resume import repeat_decisions
 from tests.helpers.killed import assert_equal_runs, kill_and_resume, run, train_config
 from tests.helpers.run import DIGITS, SMALL
 
@@ -51,6 +57,27 @@ log_processor = dict(by_epoch=False)
     options = [option for option in OPTIONS if 'max_epochs' not in option]
     config = derived(tmp_path, text)
     assert_equal_runs(*kill_and_resume(train_config, config, *options, *BY_ITER, folder=tmp_path))
+
+
+def test_a_run_that_stops_early_stops_there(tmp_path):
+    text = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='accuracy/top1', patience=2, min_delta=100)]"
+    options = (*OPTIONS, *BY_ITER, 'train_cfg.val_interval=1', 'train_cfg.max_epochs=6')
+    whole, parts, moments = kill_and_resume(train_config, derived(tmp_path, text), *options, folder=tmp_path)
+    assert_equal_runs(whole, parts, moments)
+    assert Path((whole / 'last_checkpoint').read_text()).name == 'iter_14.pth'  # of 15, in 3 of 6 epochs
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_early_stopping_counts_on(seed, tmp_path):
+    scores = np.random.default_rng(seed).integers(0, 4, 12).astype(float)
+    hub = MessageHub.get_instance(f'{tmp_path}')
+    whole, resumed = (EarlyStoppingHook('accuracy/top1', min_delta=1, patience=4) for _ in range(2))
+    stops = []
+    for score in scores:
+        hub.update_scalar('val/accuracy/top1', score)
+        stops.append(whole._check_stop_condition(score)[0])
+    assert repeat_decisions(resumed, hub) == any(stops)
+    assert (resumed.wait_count, resumed.best_score) == (whole.wait_count, whole.best_score)
 
 
 def test_a_run_without_a_seed_finds_its_own_again(tmp_path):
