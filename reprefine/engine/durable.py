@@ -128,11 +128,15 @@ def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:
 
 
 def _candidates(work_dir: Path) -> Iterator[Path]:
-    """Yield what ``last_checkpoint`` names, then all ``epoch_*.pth`` and ``iter_*.pth``, the last written first."""
+    """Yield what ``last_checkpoint`` names, then all ``epoch_*.pth`` and ``iter_*.pth``, the last written first.
+
+    In a folder that was moved or copied, ``last_checkpoint`` names a file elsewhere: the one here is meant.
+    """
     pointer = work_dir / 'last_checkpoint'
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
     if named is not None:
-        yield named
+        here = work_dir / named.name
+        yield here if here.is_file() else named
     # Epochs and iterations do not compare, so the time decides; of copies made in one go the step.
     others = [path for path in work_dir.glob('*.pth') if _step(path) and (named is None or path.name != named.name)]
     yield from sorted(others, key=lambda path: (path.stat().st_mtime, int(_step(path))), reverse=True)

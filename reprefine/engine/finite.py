@@ -63,7 +63,7 @@ class FiniteCheckHook(Hook):
         self._check()  # a step that made no update
         self._step = Step(runner.iter + 1, runner.epoch + 1, data_batch)
         if self.replay:
-            self._step.snapshot = capture(self._model, data_batch)
+            self._step.snapshot = capture(self._model, data_batch, runner.hooks)
 
     def after_train(self, runner: Runner) -> None:
         """Look at the last step, and leave model and optimisers as they were."""

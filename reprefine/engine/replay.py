@@ -1,11 +1,13 @@
 """Keeping a training step, and running it again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch import nn
 
@@ -27,24 +29,21 @@ def settings(model: nn.Module) -> dict[str, Any]:
         model: The model.
 
     Returns:
-        Values by path of the attribute; parts of this package that are no modules are entered.
+        Values by path of the attribute; parts of this package that are no modules, and parts of theirs, are entered.
     """
-    return dict(_settings(model))
+    seen: set[int] = set()
+    modules = model.named_modules()
+    return dict(item for prefix, module in modules for item in _settings(module, f'{prefix}.' if prefix else '', seen))
 
 
-def _settings(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    for prefix, module in model.named_modules():
-        prefix = f'{prefix}.' if prefix else ''
-        for name, value in vars(module).items():
-            if type(value).__module__.partition('.')[0] == PACKAGE and not isinstance(value, nn.Module):
-                yield from ((f'{prefix}{name}.{key}', inner) for key, inner in _simple(value))
-        yield from ((prefix + name, value) for name, value in _simple(module))
-
-
-def _simple(owner: Any) -> Iterator[tuple[str, Any]]:
+def _settings(owner: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    seen.add(id(owner))
     for name, value in getattr(owner, '__dict__', {}).items():
         if type(value) in (bool, int, float, str):
-            yield name, value
+            yield prefix + name, value
+        elif type(value).__module__.partition('.')[0] == PACKAGE and not isinstance(value, nn.Module):
+            if id(value) not in seen:
+                yield from _settings(value, f'{prefix}{name}.', seen)
 
 
 def set_settings(model: nn.Module, values: dict[str, Any]) -> None:
@@ -58,12 +57,14 @@ def set_settings(model: nn.Module, values: dict[str, Any]) -> None:
             setattr(owner, name, value)
 
 
-def capture(model: nn.Module, batch: Any) -> dict[str, Any]:
+def capture(model: nn.Module, batch: Any, hooks: Sequence[Hook] = ()) -> dict[str, Any]:
     """Return copies of all that the coming step depends on.
 
     Args:
         model: The model without a distributed wrapper. Its state is copied on its device.
         batch: What the data loader gave.
+        hooks: The hooks of the run. One that gives the model a part that no state dict holds has a method
+            ``replay_state()``, and ``prepare_replay(model, state)`` that gives it to another model.
     """
     try:
         plain = to_plain(batch)
@@ -75,6 +76,7 @@ def capture(model: nn.Module, batch: Any) -> dict[str, Any]:
         },
         trainable=[name for name, parameter in model.named_parameters() if parameter.requires_grad],
         settings=settings(model),
+        hooks={type(hook).__name__: deepcopy(hook.replay_state()) for hook in hooks if hasattr(hook, 'replay_state')},
         random_state=random_state(),
         batch=plain,
     )

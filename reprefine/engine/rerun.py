@@ -12,6 +12,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from reprefine.registry import HOOKS
+
 from .build import build_model
 from .errors import one_line
 from .plain import from_plain
@@ -84,12 +86,21 @@ def rerun(cfg: Config, content: dict[str, Any]) -> Rerun:
     model = build_model(cfg)
     model = (model if device.type == 'cuda' else revert_sync_batchnorm(model)).to(device)
     check_match(load_weights(model, content['state_dict']), f'of iteration {content["iteration"]}', floor=1.0)
+    _prepare_parts(cfg, model, from_plain(content.get('hooks', {})))
     found = _run(model, content)
     losses_are_finite = all(math.isfinite(value) for name, value in found.terms.items() if 'loss' in name)
     if losses_are_finite and not found.is_finite:
         load_weights(model, content['state_dict'])  # buffers have moved
         return Rerun(found.terms, found.gradients, found.module, _failing_operation(model, content))
     return found
+
+
+def _prepare_parts(cfg: Config, model: nn.Module, states: Mapping[str, Any]) -> None:
+    """Let hooks of the config give the model what they gave it in the run."""
+    for hook_cfg in cfg.get('custom_hooks') or ():
+        hook = HOOKS.build(hook_cfg) if str(hook_cfg['type']).rpartition('.')[2] in states else None
+        if hook is not None:
+            hook.prepare_replay(model, states[type(hook).__name__])
 
 
 def _prepare(model: nn.Module, content: dict[str, Any]) -> tuple[Any, _BackwardOnly]:

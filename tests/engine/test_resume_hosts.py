@@ -9,35 +9,13 @@ import pytest
 
 from tests.helpers.killed import assert_equal_runs, kill_and_resume, train_config
 from tests.helpers.run import DIGITS, SMALL, read_until, start
-from tests.helpers.tiny_hosts import CLASSIFIER, write_config, write_images
-from tests.tools.test_hosts import CASES
-
-SAVE = """
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3, max_keep_ckpts=1))
-randomness = dict(seed=0)
-"""
-FLIP = "dict(type='RandomFlip', prob=0.5)"
-BY_EPOCH = 'train_cfg = dict(max_epochs=3)\n'  # of two iterations each
-BY_ITER = 'train_cfg = dict(max_iters=7, val_interval=3)\n'
-
-
-def text_of(library):
-    """A config whose samples draw from the random state."""
-    if library == 'mmpretrain':
-        text = CLASSIFIER.replace("dict(type='RandomFlip', prob=1.0)", FLIP).replace("checkpoint='absent.pth'", '')
-        return text.replace("init_cfg=dict(type='Pretrained', ),", '').replace('max_epochs=10', 'max_epochs=3') + SAVE
-    text = CASES[library][0]
-    packing = {'mmdet': "dict(type='PackDet", 'mmseg': "dict(type='PackSeg", 'mmpose': "dict(type='TopdownAffine"}
-    text = text.replace(packing[library], f'{FLIP}, {packing[library]}', 1)
-    return text + (BY_ITER if library == 'mmseg' else BY_EPOCH) + SAVE
+from tests.helpers.subjects import write_subject
 
 
 @pytest.mark.parametrize('library', ['mmpretrain', 'mmdet', 'mmseg', 'mmpose'])
 def test_killed_and_resumed_equals_uninterrupted(library, tmp_path):
     pytest.importorskip(library)
-    write_images(tmp_path)
-    config = write_config(tmp_path, text_of(library))
-    assert_equal_runs(*kill_and_resume(train_config, config, folder=tmp_path, kills=1))
+    assert_equal_runs(*kill_and_resume(train_config, write_subject(library, tmp_path).config, folder=tmp_path))
 
 
 def test_the_tool_of_a_host_gets_it_with_one_line_in_the_config(tmp_path):

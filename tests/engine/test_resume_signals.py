@@ -14,5 +14,5 @@ def test_stopped_by_signals_and_resumed_equals_uninterrupted(number, tmp_path):
     # Six batches of validation, in which the average stands in for the weights.
     config = derived(tmp_path, "custom_hooks = [dict(type='EMAHook', momentum=0.1)]")
     options = (*OPTIONS, 'val_dataloader.batch_size=6', 'default_hooks.checkpoint.interval=3')
-    runs = kill_and_resume(train_config, config, *options, folder=tmp_path, kills=3, number=number)
+    runs = kill_and_resume(train_config, config, *options, folder=tmp_path, numbers=[number] * 3)
     assert_equal_runs(*runs, 'ema_state_dict')

@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from reprefine.engine.interrupt import SIGNALS
 from reprefine.engine.runner import Runner
 from tests.helpers.run import assert_equal, run_train
 
@@ -66,22 +67,30 @@ def run(job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: int = 
 
 
 def kill_and_resume(
-    job: Callable[..., Any], *arguments: Any, folder: Path, kills: int = 2, number: int = signal.SIGKILL
+    job: Callable[..., Any], *arguments: Any, folder: Path, numbers: Sequence[int] = ()
 ) -> tuple[Path, Path, str]:
-    """Train once without a stop, and once killed ``kills`` times at random moments and resumed.
+    """Train once without a stop, and once stopped by signals at random moments and resumed.
+
+    Args:
+        job: As in :func:`run`.
+        arguments: Its further arguments.
+        folder: Where the work directories come to lie.
+        numbers: The signals, default SIGKILL and one that lets the run save, in any order.
 
     Returns:
         Work directory of either run, and the moments, to be shown when the runs differ.
     """
     whole, parts = folder / 'whole', folder / 'parts'
     moments = run(job, *arguments, work_dir=whole)
-    spots = sorted(_pick.sample(range(1, moments), kills))
+    numbers = numbers or _pick.sample([signal.SIGKILL, _pick.choice(SIGNALS)], 2)
+    spots = sorted(_pick.sample(range(1, moments), len(numbers)))
     done = 0
-    for spot in spots:  # a resumed run repeats less than a whole one, so count from where the last one died
+    for spot, number in zip(spots, numbers, strict=True):
+        # A resumed run repeats less than a whole one, so count from where the last one died.
         run(job, *arguments, work_dir=parts, moment=max(spot - done, 1), number=number)
         done = spot
     run(job, *arguments, work_dir=parts)
-    return whole, parts, f'killed at {spots} of {moments}'
+    return whole, parts, f'stopped by {[int(number) for number in numbers]} at {spots} of {moments}'
 
 
 def train_config(work_dir: str, config: str, *options: str) -> int:

@@ -27,7 +27,7 @@ class PoisonHook(Hook):
         """Change the batch in place."""
         if runner.iter + 1 != self.iteration or runner.rank != self.rank:
             return
-        inputs = data_batch['inputs']
+        inputs = data_batch.get('inputs')
         if self.gradient:
             parameter = next(p for p in runner.model.parameters() if p.requires_grad)
             parameter.register_hook(lambda grad: grad * self.value)

@@ -10,7 +10,11 @@ from tests.helpers.tiny_hosts import write_config, write_images
 
 DETECTOR = """
 _base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
-model = dict(backbone=dict(init_cfg=None), bbox_head=dict(num_classes=2), test_cfg=dict(score_thr=0.0))
+model = dict(
+    backbone=dict(init_cfg=None, base_channels=16, stem_channels=16),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
+    bbox_head=dict(num_classes=2, in_channels=32, feat_channels=32), test_cfg=dict(score_thr=0.0),
+)
 pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(64, 48), keep_ratio=True),
@@ -32,8 +36,9 @@ train_cfg = dict(max_epochs=1)
 SEGMENTOR = """
 _base_ = 'mmseg::fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py'
 model = dict(
-    pretrained=None, data_preprocessor=dict(size=(48, 64)),
-    decode_head=dict(num_classes=3), auxiliary_head=dict(num_classes=3),
+    pretrained=None, data_preprocessor=dict(size=(48, 64)), backbone=dict(base_channels=16, stem_channels=16),
+    decode_head=dict(num_classes=3, in_channels=128, channels=32),
+    auxiliary_head=dict(num_classes=3, in_channels=64, channels=16),
 )
 pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 tta_pipeline = [
@@ -59,7 +64,10 @@ default_hooks = dict(checkpoint=dict(interval=2))
 POSE = """
 _base_ = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
 codec = dict(type='MSRAHeatmap', input_size=(32, 32), heatmap_size=(8, 8), sigma=1)
-model = dict(backbone=dict(depth=18, init_cfg=None), head=dict(in_channels=512, decoder=codec))
+model = dict(
+    backbone=dict(depth=18, init_cfg=None, base_channels=16, stem_channels=16),
+    head=dict(in_channels=128, deconv_out_channels=(32, 32, 32), decoder=codec),
+)
 pipeline = [
     dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), dict(type='TopdownAffine', input_size=(32, 32)),
     dict(type='GenerateTarget', encoder=codec), dict(type='PackPoseInputs'),

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.faults import UnreadableSample
 
 from .functional import DRAWS, crop_views, grid_size, view_coords, whole_view
 
@@ -28,13 +29,13 @@ def read_image(path: str | Path) -> np.ndarray:
     """Return an image as RGB, ``[H, W, 3]``, 8 bit.
 
     Raises:
-        UserError: If the file is missing or no image.
+        UnreadableSample: If the file is missing or no image.
     """
     if not Path(path).is_file():
-        raise UserError(f'image {path} does not exist')
+        raise UnreadableSample(f'image {path} does not exist', str(path))
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise UserError(f'image {path} cannot be decoded; is the file whole?')
+        raise UnreadableSample(f'image {path} cannot be decoded; is the file whole?', str(path))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.faults import UnreadableSample
 from reprefine.engine.files import complete_file
 
 RAW, DENOISED = 'raw_features', 'denoised_features'
@@ -56,7 +57,7 @@ class FeaturePairs:
     def _stored(self) -> list[str]:
         folder = self.root / DENOISED / self.model_id
         files = (file.relative_to(folder) for file in folder.rglob('*.npy') if not file.name.startswith('.'))
-        return [name for name in sorted(file.as_posix()[:-4] for file in files) if self.is_complete(name)]
+        return [name for name in sorted(file.as_posix()[:-4] for file in files) if self.is_stored(name)]
 
     def path(self, kind: str, name: str) -> Path:
         """Return the file of one array; ``kind`` is :data:`RAW` or :data:`DENOISED`."""
@@ -66,7 +67,7 @@ class FeaturePairs:
         """Return what the network gave for the whole image, (rows, columns, channels) in float32.
 
         Raises:
-            UserError: If the file is missing or damaged.
+            UnreadableSample: If the file is missing or damaged.
         """
         return self._read(RAW, name)
 
@@ -93,6 +94,10 @@ class FeaturePairs:
         for kind in self.kinds:
             with complete_file(self.path(kind, _checked(name))) as partial, open(partial, 'wb') as file:
                 np.save(file, arrays[kind], allow_pickle=False)
+
+    def is_stored(self, name: str) -> bool:
+        """Tell whether every array of the pair is there, whole or not."""
+        return all(self.path(kind, name).is_file() for kind in self.kinds)
 
     def is_complete(self, name: str) -> bool:
         """Tell whether every array of the pair is there, whole and of one grid."""
@@ -169,9 +174,11 @@ def _open(file: Path) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode='r', allow_pickle=False)
     except FileNotFoundError as error:
-        raise UserError(f'{file} does not exist; run tools/dvt/denoise_images.py first') from error
+        message = f'{file} does not exist; run tools/dvt/denoise_images.py first'
+        raise UnreadableSample(message, str(file)) from error
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(f'{file} is no whole array: {error}; delete it and denoise the image again') from error
+        message = f'{file} is no whole array: {error}; delete it and denoise the image again'
+        raise UnreadableSample(message, str(file)) from error
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 3:

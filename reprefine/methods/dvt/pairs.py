@@ -1,6 +1,7 @@
 """The data set of raw features and their denoised counterparts."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.faults import UnreadableSample
 from reprefine.registry import DATASETS
 
 from .data import prepare_image, read_image
@@ -26,8 +28,8 @@ class FeaturePairDataset(Dataset):
     Args:
         data_root: Folder of all pairs.
         model_id: Folder of the model below it.
-        ann_file: File with one image name a line; all stored pairs if None. Images without a whole pair are reported
-            and left out.
+        ann_file: File with one image name a line; all stored pairs if None. Images without a pair are reported and
+            left out.
         indices: Use only this many images, the first ones.
         image_root: Folder of the images. With it samples hold images, and raw features need not be stored.
         target: What the denoiser learns to give: ``denoised``, or ``raw`` for a control that learns to change nothing.
@@ -54,13 +56,13 @@ class FeaturePairDataset(Dataset):
         self.image_root, self.image, self.target = image_root, image, target
         names = None if ann_file is None else _read_list(ann_file)[:indices]
         self.pairs = FeaturePairs(data_root, model_id, names, with_raw=image_root is None)
-        self.names = self.pairs.names[:indices] if names is None else self._complete(names)
+        self.names = self.pairs.names[:indices] if names is None else self._those_stored(names)
         if not self.names:
             raise UserError(
                 f'{data_root} holds no pair of {model_id}; write them with tools/dvt/denoise_images.py, '
                 'or point --data-root at them'
             )
-        self.shape = self.pairs.denoised(self.names[0]).shape
+        self.shape = self._first_shape()
         if image_root is not None:
             self._check_image()
 
@@ -75,20 +77,32 @@ class FeaturePairDataset(Dataset):
                 'load images as per-image denoising did (train_dataloader.dataset.image)'
             )
 
-    def _complete(self, names: Sequence[str]) -> list[str]:
-        complete = [name for name in names if self.pairs.is_complete(name)]
-        if missing := sorted(set(names) - set(complete)):
+    def _those_stored(self, names: Sequence[str]) -> list[str]:
+        stored = [name for name in names if self.pairs.is_stored(name)]
+        if missing := sorted(set(names) - set(stored)):
             print_log(f'{len(missing)} of {len(names)} listed images have no pair, such as {missing[0]}', 'current', 30)
-        return complete
+        return stored
+
+    def _first_shape(self) -> tuple[int, ...]:
+        """Return the shape of the first target that is whole; the last one is not forgiven."""
+        for name in self.names[:-1]:
+            with suppress(UnreadableSample):
+                return self.pairs.denoised(name).shape
+        return self.pairs.denoised(self.names[-1]).shape
 
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one sample, features as (C, h, w) in float32.
+        """Return the sample of :meth:`prepare_data`, or what stands in for one that cannot be read."""
+        return self.prepare_data(index)
+
+    def prepare_data(self, index: int) -> dict[str, Any]:
+        """Read one sample, features as (C, h, w) in float32.
 
         Raises:
+            UnreadableSample: If a file is missing or damaged.
             UserError: If the grid is not that of the first sample.
         """
         name = self.names[index]

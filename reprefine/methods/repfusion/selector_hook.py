@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
@@ -100,19 +101,30 @@ class RLTimestepSelectorHook(Hook):
                 f'RLTimestepSelectorHook: {type(unwrap(runner.model)).__name__} has no teacher; use it with '
                 'reprefine.RepFusionDistiller'
             )
-        candidates = list(range(teacher.num_timesteps)) if self.candidates is None else self.candidates
-        check_timesteps(candidates, teacher.num_timesteps, 'candidates')
-        device = teacher.abar.device
-        value = self.baseline.kind == 'value'
-        nets = build_nets(teacher, len(candidates), self.policy, self.head, value, self.seed).to(device)
-        for tensor in nets.state_dict().values():
+        self.selector = self._build_selector(teacher)
+        for tensor in self.selector.nets.state_dict().values():
             broadcast(tensor)
         classes = self.head['num_classes'] if self.head else 0
-        self.histogram = TimestepHistogram(teacher.num_timesteps, classes, device)
+        self.histogram = TimestepHistogram(teacher.num_timesteps, classes, teacher.abar.device)
+
+    def _build_selector(self, teacher: nn.Module) -> PolicyTimesteps:
+        candidates = list(range(teacher.num_timesteps)) if self.candidates is None else self.candidates
+        check_timesteps(candidates, teacher.num_timesteps, 'candidates')
+        value = self.baseline.kind == 'value'
+        nets = build_nets(teacher, len(candidates), self.policy, self.head, value, self.seed).to(teacher.abar.device)
         optimizer = build_optimizer(nets, self.optimizer, self.head_lr)
-        self.selector = PolicyTimesteps(
-            nets, optimizer, self.reward, self.baseline, candidates, self.seed, self.grad_clip
-        )
+        return PolicyTimesteps(nets, optimizer, self.reward, self.baseline, candidates, self.seed, self.grad_clip)
+
+    def replay_state(self) -> dict[str, Any]:
+        """Return the weights that choose the timesteps of the coming step."""
+        return self.selector.nets.state_dict()
+
+    def prepare_replay(self, model: nn.Module, state: dict[str, Any]) -> None:
+        """Have a model ask a policy with the weights of :meth:`replay_state`."""
+        selector = self._build_selector(model.teacher)
+        selector.nets.load_state_dict(state)
+        selector.bind(model.teacher.num_timesteps, len(model.teacher.channels))
+        model.timestep_source = selector
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on where the checkpoint left off, when resuming."""

@@ -1,0 +1,30 @@
+"""A step whose gradient is not finite ends the training of every method and host, and can be run again."""
+
+import math
+
+import pytest
+
+from reprefine.engine.launch import load_config
+from reprefine.engine.replay import read_replay
+from reprefine.engine.rerun import rerun
+from tests.helpers.poison import poisoned, written
+from tests.helpers.run import run_train
+from tests.helpers.subjects import SUBJECTS, write_subject
+
+
+@pytest.mark.parametrize('name', SUBJECTS)
+def test_stops_before_the_update_and_repeats_its_losses_to_the_last_bit(name, tmp_path, capsys):
+    subject = write_subject(name, tmp_path, poisoned('custom_hooks', iteration=3, gradient=True))
+    options = ('--cfg-options', 'finite_check.replay=True')
+    assert run_train(subject.config, '--work-dir', str(tmp_path / 'run'), *subject.argv, *options) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert 'gradient is not finite at iteration 3 ' in error
+    assert any(str(file) in error for file in subject.files) or name == 'dvt', error
+    assert {path.name for path in (tmp_path / 'run').glob('*.pth')} == {'iter_2.pth', 'nonfinite_iter_3.pth'}
+
+    config, file = written(tmp_path / 'run')
+    content = read_replay(file)
+    found = rerun(load_config(config), content)
+    assert found.terms == content['terms']
+    assert all(map(math.isfinite, found.terms.values()))
+    assert found.is_finite  # what broke the gradient was no part of the step
