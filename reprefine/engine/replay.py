@@ -41,9 +41,12 @@ def _settings(owner: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, An
     for name, value in getattr(owner, '__dict__', {}).items():
         if type(value) in (bool, int, float, str):
             yield prefix + name, value
-        elif type(value).__module__.partition('.')[0] == PACKAGE and not isinstance(value, nn.Module):
-            if id(value) not in seen:
-                yield from _settings(value, f'{prefix}{name}.', seen)
+        elif _is_own_part(value) and id(value) not in seen:
+            yield from _settings(value, f'{prefix}{name}.', seen)
+
+
+def _is_own_part(value: Any) -> bool:
+    return type(value).__module__.partition('.')[0] == PACKAGE and not isinstance(value, nn.Module)
 
 
 def set_settings(model: nn.Module, values: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 # The first that a sample has names it.
-ID_KEYS = ('img_path', 'path', 'img_id', 'id', 'sample_idx', 'index')
+ID_KEYS = ('img_path', 'path', 'name', 'img_id', 'id', 'sample_idx', 'index')
 LISTED = 5
 
 
@@ -42,7 +42,7 @@ def _values(entry: Any) -> Sequence[Any]:
 
 
 def _name(key: str, value: Any) -> str:
-    return str(value) if key.endswith('path') else f'{key} {value}'
+    return str(value) if key.endswith(('path', 'name')) else f'{key} {value}'
 
 
 def broken_inputs(batch: Any, count: int) -> list[int]:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 
 import pytest
 import torch
@@ -79,6 +80,17 @@ def test_the_newest_whole_one_is_found(tmp_path):
     paths[2].write_bytes(b'')
     with pytest.raises(UserError, match='no checkpoint to resume from: .*epoch_9.*epoch_10.*epoch_2'):
         durable.newest_whole(str(tmp_path))
+
+
+def test_in_a_folder_that_was_moved_or_copied_the_newest_is_the_one_there(tmp_path):
+    former, now = tmp_path / 'former', tmp_path / 'now'
+    former.mkdir()
+    write(former, 'epoch_1.pth')
+    (former / 'last_checkpoint').write_text(str(write(former, 'epoch_2.pth')))
+    shutil.copytree(former, now)
+    assert durable.newest_whole(str(now)) == (now / 'epoch_2.pth', [])
+    shutil.rmtree(former)
+    assert durable.newest_whole(str(now)) == (now / 'epoch_2.pth', [])
 
 
 def test_a_full_disk_is_named_and_other_errors_pass(tmp_path):

@@ -27,6 +27,7 @@ def element(**metainfo):
             ['img_id 1', 'img_id 2'],
         ),
         (dict(features=torch.zeros(2, 3), img_path=['a.png', 'b.png']), ['a.png', 'b.png']),
+        (dict(raw=torch.zeros(2, 3), name=['a.jpg', 'b.jpg']), ['a.jpg', 'b.jpg']),
         (dict(features=torch.zeros(2, 3), index=torch.tensor([4, 5])), ['index 4', 'index 5']),
         ([dict(sample_idx=1, inputs=0), dict(sample_idx=2, inputs=0)], ['sample_idx 1', 'sample_idx 2']),
         ((torch.zeros(2), torch.zeros(2)), []),

@@ -75,7 +75,8 @@ class DrawCountHook(Hook):
         if runner._resume and DRAWS in checkpoint:
             model = unwrap(runner.model)
             model.teacher.draws.count = checkpoint[DRAWS]['teacher']
-            model.timestep_source.draws.count = checkpoint[DRAWS]['timesteps']
+            if model.timestep_source is not None:  # a policy, which comes when training begins, keeps its own number
+                model.timestep_source.draws.count = checkpoint[DRAWS]['timesteps']
 
 
 def _source(runner: Runner) -> Any:
