@@ -99,6 +99,7 @@ class EngineComparison:
         cfg.merge_from_dict(dict(experiment_name=name, work_dir=str(Path(self._folder.name, name)), log_level='ERROR'))
         cfg.model = without_pretrained(cfg.model)
         cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
+        cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'checkpoint': None}
         for phase in ('val', 'test'):
             for part in ('cfg', 'dataloader', 'evaluator'):
                 cfg[f'{phase}_{part}'] = None
