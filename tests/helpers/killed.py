@@ -16,6 +16,8 @@ from reprefine.engine.runner import Runner
 from tests.helpers.run import assert_equal, run_train
 
 PRELOAD = ['tests.helpers.killed', 'tests.helpers.run', 'mmpretrain.models', 'mmdet.models', 'mmseg.models']
+# What a run knows of itself that stands elsewhere, or may differ.
+NOT_COMPARED = ('cfg', 'experiment_name', 'mmengine_version', 'eta', 'epoch', 'iter')
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(PRELOAD)
 _pick = random.SystemRandom()  # other moments in every run: no moment may matter
@@ -131,7 +133,7 @@ def knowledge(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {
         key: Path(value).name if key.endswith('_ckpt') else comparable(value)
         for key, value in known.items()
-        if key not in ('cfg', 'experiment_name', 'eta', 'epoch', 'iter')  # the counters are compared elsewhere
+        if key not in NOT_COMPARED
     }
 
 
