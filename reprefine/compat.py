@@ -7,6 +7,7 @@ The repairs of the readers of configs and YAML files, and the switch to weights-
 
 import os
 import pickle
+from functools import lru_cache
 from typing import Any
 
 try:
@@ -130,7 +131,30 @@ def register_config_packages() -> None:
     config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
+def handle_configs_once() -> None:
+    """Let mmengine format the text of a config once, and look for a package that a config inherits from once.
+
+    It formats the same text, which takes about a second for a large config, for the log, the work dir, each
+    visualisation backend, the message hub and every checkpoint, and reloads ``pkg_resources`` for every ``mmdet::``.
+    """
+    from mmengine.config import config as module
+
+    if hasattr(module.is_installed, 'cache_clear'):
+        return
+    format_code, is_installed = module.FormatCode, module.is_installed
+
+    @lru_cache(8)
+    def formatted(text: str, style: tuple, options: tuple) -> tuple[str, bool]:
+        return format_code(text, style_config=dict(style), **dict(options))
+
+    def format_once(text: str, style_config: dict[str, Any], **options: Any) -> tuple[str, bool]:
+        return formatted(text, tuple(style_config.items()), tuple(options.items()))
+
+    module.FormatCode, module.is_installed = format_once, lru_cache(is_installed)
+
+
 force_weights_only_loading()
 if config_utils is not None:
     register_config_packages()
     read_yaml_safely()
+    handle_configs_once()

@@ -54,3 +54,21 @@ def test_the_repair_is_applied_once():
     before = mmcv.adjust_hue
     repair_adjust_hue()
     assert mmcv.adjust_hue is before is mmcv.image.adjust_hue
+
+
+def test_the_text_of_a_config_is_formatted_once_and_as_mmengine_does():
+    from mmengine.config import Config
+    from yapf.yapflib.yapf_api import FormatCode
+
+    cfg = Config(dict(model=dict(type='A', widths=list(range(40))), name='a' * 90))
+    style = dict(
+        based_on_style='pep8',
+        blank_line_before_nested_class_or_def=True,
+        split_before_expression_after_opening_paren=True,
+    )
+    assert cfg.pretty_text == FormatCode(cfg.pretty_text, style_config=style)[0]
+    assert len(cfg.pretty_text.splitlines()) > 3
+    assert cfg.pretty_text is cfg.pretty_text
+    former = cfg.pretty_text
+    cfg.model.widths[0] = 7
+    assert cfg.pretty_text == former.replace('0,', '7,', 1)
