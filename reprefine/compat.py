@@ -132,10 +132,11 @@ def register_config_packages() -> None:
 
 
 def handle_configs_once() -> None:
-    """Let mmengine format the text of a config once, and look for a package that a config inherits from once.
+    """Let mmengine format the text of a config once, and look through a package that a config inherits from once.
 
     It formats the same text, which takes about a second for a large config, for the log, the work dir, each
-    visualisation backend, the message hub and every checkpoint, and reloads ``pkg_resources`` for every ``mmdet::``.
+    visualisation backend, the message hub and every checkpoint. For every ``mmdet::`` it reloads ``pkg_resources`` and
+    reads the metafiles of all models.
     """
     from mmengine.config import config as module
 
@@ -151,6 +152,7 @@ def handle_configs_once() -> None:
         return formatted(text, tuple(style_config.items()), tuple(options.items()))
 
     module.FormatCode, module.is_installed = format_once, lru_cache(is_installed)
+    config_utils.load = lru_cache(config_utils.load)
 
 
 force_weights_only_loading()

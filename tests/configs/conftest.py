@@ -1,19 +1,9 @@
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mmengine.config import utils
 
 from reprefine.toy_data import SETS, make_toy_data
-
-
-@pytest.fixture(scope='session', autouse=True)
-def metafiles_are_parsed_once() -> Iterator[None]:
-    """mmengine looks through all metafiles of a host library for every base that a config takes from it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils, 'load', cache(utils.load))
-        yield
 
 
 @pytest.fixture(scope='session')

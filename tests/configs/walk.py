@@ -52,7 +52,8 @@ def train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]],
         assert_tests(twin_of(path), folded, work_dir, toy_folder)
 
 
-def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> list[str]:
+@cache
+def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> tuple[str, ...]:
     """Return the arguments of a brief run of a config, for training as for testing."""
     cfg = load_config(str(path))
     roots = data_roots(cfg)
@@ -60,7 +61,7 @@ def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> list
     options = brief_options(cfg)
     if 'reid' in path.parts:
         options += [f'{name}_dataloader.dataset.indices={one_ranking(path, where[1])}' for name in ('val', 'test')]
-    return [*where, '--cfg-options', *options]
+    return (*where, '--cfg-options', *options)
 
 
 def assert_tests(path: Path, checkpoint: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
