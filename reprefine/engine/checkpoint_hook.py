@@ -10,7 +10,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from . import durable
-from .interrupt import STOP_CHECKPOINT
+
+STOP_CHECKPOINT = 'stop_checkpoint'  # under which the message hub knows what a signal had written
 
 
 class LateRemovals(LocalBackend):

@@ -16,12 +16,12 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
+from .checkpoint_hook import STOP_CHECKPOINT
 from .durable import newest_whole
 from .errors import interruption_behind
 from .loops import ExactLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-STOP_CHECKPOINT = 'stop_checkpoint'
 
 
 class Interrupted(KeyboardInterrupt):
