@@ -66,13 +66,13 @@ def _name_of(owner: object) -> str:
 
 
 def repair_checkpoint_loader() -> None:
-    """Let the host libraries read checkpoints as :mod:`reprefine.engine.checkpoint` does.
+    """Let the host libraries read checkpoints as :mod:`reprefine.engine.checkpoints.checkpoint` does.
 
     That is: ``.safetensors`` too, one clear line for a bad file, a report of the keys of a part that starts from one,
     and no config text, which mmengine would run.
     """
-    from .engine.checkpoint import register_loaders
-    from .engine.pretrained import register_initializer
+    from .engine.checkpoints.checkpoint import register_loaders
+    from .engine.checkpoints.pretrained import register_initializer
 
     register_loaders()
     register_initializer()

@@ -5,8 +5,8 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import nn
 
-from .checkpoint import read_checkpoint
-from .weights import check_match, load_weights
+from .checkpoints.checkpoint import read_checkpoint
+from .checkpoints.weights import check_match, load_weights
 
 
 def build_model(cfg: Config) -> nn.Module:

@@ -20,24 +20,24 @@ from torch.utils.data import DataLoader
 
 from reprefine.registry import RUNNERS
 
-from . import durable
-from .averaging import average_at_once, make_hook_average_at_once
-from .checkpoint import raise_together, read_checkpoint, without_config
-from .checkpoint_hook import SafeCheckpointHook
-from .copies import copies_overlap, copy_without_waiting
-from .corrupt_hook import build_tolerant_loader
-from .data_check import check_batches, check_classes, told_if_empty
-from .data_loader import end_workers, seekable
+from .checkpoints import durable
+from .checkpoints.checkpoint import raise_together, read_checkpoint, without_config
+from .checkpoints.checkpoint_hook import SafeCheckpointHook
+from .checkpoints.pretrained import check_pretrained, check_same_files, demand_floor
+from .checkpoints.weights import check_finite, check_match, load_weights
+from .data.corrupt_hook import build_tolerant_loader
+from .data.data_check import check_batches, check_classes, told_if_empty
+from .data.faults import name_unreadable_files
 from .errors import UserError
-from .faults import name_unreadable_files
-from .finite import add_finite_check
-from .foreach import speed_up
-from .interrupt import StopHook, last_checkpoint, resumable
-from .loops import exact
-from .message_hub import defer
-from .pretrained import check_pretrained, check_same_files, demand_floor
-from .resume import ResumeHook, settle_resume
-from .weights import check_finite, check_match, load_weights
+from .finite_check.finite import add_finite_check
+from .resuming.data_loader import end_workers, seekable
+from .resuming.interrupt import StopHook, last_checkpoint, resumable
+from .resuming.loops import exact
+from .resuming.resume import ResumeHook, settle_resume
+from .speed.averaging import average_at_once, make_hook_average_at_once
+from .speed.copies import copies_overlap, copy_without_waiting
+from .speed.foreach import speed_up
+from .speed.message_hub import defer
 
 LOAD_FLOOR = 0.5
 

@@ -11,10 +11,10 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 
-from .checkpoint import require_checkpoint
+from .checkpoints.checkpoint import require_checkpoint
 from .config_check import require_settings
+from .data.faults import check_data_folders, one_line_faults
 from .errors import UserError
-from .faults import check_data_folders, one_line_faults
 from .files import complete_file
 from .launch import add_run_arguments, build_runner, config_from_args
 from .processes import leave_group

@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from .checkpoint import require_checkpoint
+from .checkpoints.checkpoint import require_checkpoint
 from .config_check import require_settings
+from .data.faults import check_data_folders, one_line_faults
 from .errors import UserError
-from .faults import check_data_folders, one_line_faults
-from .interrupt import last_checkpoint, resumable
 from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
 from .lock import locked
 from .optim import use_amp
 from .processes import leave_group
+from .resuming.interrupt import last_checkpoint, resumable
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
-from reprefine.engine.weights import check_match, load_weights
 
 
 def create_vit(model_name: str, pretrained: bool = False, **model_args: Any) -> nn.Module:

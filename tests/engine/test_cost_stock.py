@@ -11,7 +11,7 @@ from reprefine.engine.cost.compare import Settings
 from reprefine.engine.cost.stock import EngineComparison, require_equal
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config
-from reprefine.engine.message_hub import DeferredMessageHub
+from reprefine.engine.speed.message_hub import DeferredMessageHub
 from tests.helpers.run import DIGITS
 from tests.helpers.run_tool import run_tool
 from tests.helpers.subjects import SUBJECTS, write_subject

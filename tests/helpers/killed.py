@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reprefine.engine.interrupt import SIGNALS
+from reprefine.engine.resuming.interrupt import SIGNALS
 from reprefine.engine.runner import Runner
 from tests.helpers.run import assert_equal, run_train
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 
-from reprefine.engine import durable
+from reprefine.engine.checkpoints import durable
 from tests.helpers.killed import assert_equal_runs
 from tests.helpers.run import ROOT, read_until, start
 

@@ -15,12 +15,12 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference, switch_to_deploy
+from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.cost.counting import count_parameters, forward
 from reprefine.engine.cost.inputs import Batch, random_batch
 from reprefine.engine.cost.models import build_untrained
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import add_config_arguments, load_config
-from reprefine.engine.weights import load_weights
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_folded.py configs/denoiserep/classification/resnet50_denoiserep_in1k.py \\

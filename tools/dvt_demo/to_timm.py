@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.rename import rename
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.files import complete_file
-from reprefine.engine.rename import rename
 from reprefine.registry import MODELS  # noqa: F401  lets what checkpoints of mmengine hold be read
 
 EXAMPLE = """example:

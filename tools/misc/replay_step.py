@@ -5,9 +5,9 @@ import math
 import sys
 
 from reprefine.engine.errors import run_cli
+from reprefine.engine.finite_check.replay import read_replay
+from reprefine.engine.finite_check.rerun import Rerun, rerun
 from reprefine.engine.launch import add_config_arguments, load_config
-from reprefine.engine.replay import read_replay
-from reprefine.engine.rerun import Rerun, rerun
 
 LISTED = 5
 EXAMPLE = """example:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.progress import track
 
+from reprefine.engine.data.faults import check_data_folders, one_line_faults
+from reprefine.engine.data.verify import faults, plain_datasets
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.faults import check_data_folders, one_line_faults
 from reprefine.engine.files import complete_file
 from reprefine.engine.launch import DATALOADERS, add_config_arguments, load_config
-from reprefine.engine.verify import faults, plain_datasets
 
 EXAMPLE = """example:
   python tools/misc/verify_dataset.py configs/baselines/detection/retinanet_r50_fpn_1x_coco.py --workers 8"""

@@ -43,8 +43,8 @@ def main(args: argparse.Namespace) -> None:
         UserError: If the model has no such part or the file does not fill it exactly.
     """
     from reprefine.engine.build import build_model
+    from reprefine.engine.checkpoints.rename import parse_renames
     from reprefine.engine.launch import load_config
-    from reprefine.engine.rename import parse_renames
     from reprefine.methods.dvt import DVTDenoiser
     from reprefine.methods.dvt.checkpoint import import_denoiser, import_vit
     from reprefine.models.timm_vit import TimmViT

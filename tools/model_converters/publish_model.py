@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Read, clean and write."""
-    from reprefine.engine.publish import publish
+    from reprefine.engine.checkpoints.publish import publish
 
     done = publish(args.in_file, args.out_file, args.save_keys)
     weights = ', the moving average of the run' if done.averaged else ''

@@ -33,9 +33,9 @@ def main(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from reprefine.engine.build import build_model
-    from reprefine.engine.checkpoint import read_checkpoint
+    from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+    from reprefine.engine.checkpoints.weights import check_match, load_weights
     from reprefine.engine.launch import load_config
-    from reprefine.engine.weights import check_match, load_weights
     from reprefine.methods.repfusion.probe import fitted_accuracy
 
     cfg = load_config(str(Path(__file__).parents[2] / CONFIG.format('uniform')))

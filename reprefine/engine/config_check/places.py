@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcesso
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from ..finite import FiniteCheckHook
+from ..finite_check.finite import FiniteCheckHook
 
 
 def _nothing(node: Mapping) -> None:

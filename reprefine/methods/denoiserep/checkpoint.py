@@ -9,10 +9,10 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
-from reprefine.engine.weights import load_weights
 
 from .convert import FusedModelError, denoise_layers
 from .functional import predict_noise

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.rename import rename, weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
-from reprefine.engine.rename import rename, weights_of
 
 from .checkpoint import FUSED_META
 from .convert import denoise_layers

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from reprefine.engine.data.faults import UnreadableSample
 from reprefine.engine.errors import UserError
-from reprefine.engine.faults import UnreadableSample
 from reprefine.engine.files import complete_file
 
 RAW, DENOISED = 'raw_features', 'denoised_features'

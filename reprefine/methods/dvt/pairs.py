@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from reprefine.engine.data.faults import UnreadableSample
 from reprefine.engine.errors import UserError
-from reprefine.engine.faults import UnreadableSample
 from reprefine.registry import DATASETS
 
 from .data import prepare_image, read_image

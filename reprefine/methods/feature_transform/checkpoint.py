@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 

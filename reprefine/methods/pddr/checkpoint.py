@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference, switch_to_deploy
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
-from reprefine.engine.weights import load_weights
 
 from .conv import PDConv
 

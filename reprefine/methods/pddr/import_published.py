@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.rename import rename, weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
-from reprefine.engine.rename import rename, weights_of
 
 from .checkpoint import pd_convs
 from .layers import BRANCHES

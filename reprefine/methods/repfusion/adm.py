@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
 
 from .adm_names import Recipe, convert

@@ -2,7 +2,7 @@
 
 import torch
 
-from reprefine.engine.random_state import mix
+from reprefine.engine.resuming.random_state import mix
 
 
 class Draws:

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from reprefine.engine.build import unwrap
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 from reprefine.registry import HOOKS

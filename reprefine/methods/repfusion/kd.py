@@ -9,8 +9,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
-from reprefine.engine.checkpoint import read_checkpoint
-from reprefine.engine.weights import check_match, load_weights
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.registry import MODELS
 
 from .distances import attention_transfer, relational, soft_target

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.rename import weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
-from reprefine.engine.rename import weights_of
 from reprefine.models.vit_conv_stem import STEM_STRIDE, ConvStemViT, PortraitViT, portrait_grid
 
 # Where a file holds its state dict, if it is not one itself. DINO stores a student and its average, the teacher.

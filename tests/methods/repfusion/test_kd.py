@@ -10,8 +10,8 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch.testing import assert_close
 
+from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
-from reprefine.engine.weights import load_weights
 from reprefine.methods.repfusion import KDClassifier
 from reprefine.methods.repfusion import distances as d
 from reprefine.methods.repfusion.kd import outputs_of

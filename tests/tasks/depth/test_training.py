@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import timm
 
-from reprefine.engine.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from tests.helpers.run import ROOT, run_test, run_train
 
 CONFIG = str(ROOT / 'configs/baselines/depth/vit-b-dinov2-reg_linear_38k_nyu-416x544.py')

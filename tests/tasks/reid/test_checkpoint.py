@@ -9,8 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.volo import PatchEmbed
 from torch import nn
 
+from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
-from reprefine.engine.weights import load_weights
 from reprefine.models.vit_conv_stem import IBN
 from reprefine.registry import MODELS
 from reprefine.tasks.reid.checkpoint import import_checkpoint

@@ -7,8 +7,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from reprefine.engine.data.faults import check_data_folders
 from reprefine.engine.errors import UserError
-from reprefine.engine.faults import check_data_folders
 from reprefine.engine.runner import Runner
 
 

@@ -1,0 +1,138 @@
+"""Reading checkpoints without running what they hold."""
+
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.runner import CheckpointLoader
+
+from reprefine.compat import allow_mmengine_checkpoints
+
+from ..errors import UserError
+from .durable import checksum_file, fault_of
+from .safetensor_files import is_safetensors, read_safetensors
+
+allow_mmengine_checkpoints()  # here, because some tools read checkpoints without the registries
+
+# What mmengine calls the text of a config in a checkpoint.
+CONFIG_TEXTS = ('cfg', 'config')
+
+
+@contextmanager
+def raise_together() -> Iterator[None]:
+    """Raise a :class:`UserError` of any rank on all ranks, so that none waits for the others."""
+    error = None
+    try:
+        yield
+    except UserError as caught:
+        error = caught
+    messages = all_gather_object(str(error) if error else None)
+    if error is not None:
+        raise error
+    for message in messages:
+        if message is not None:
+            raise UserError(message)
+
+
+def require_checkpoint(filename: str) -> None:
+    """Refuse a local path that names no file."""
+    if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
+        folder = Path(filename).expanduser().parent
+        others = ', '.join(sorted(path.name for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}')))
+        raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
+
+
+def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint weights-only.
+
+    Args:
+        filename: Local path, also of a ``.safetensors`` file, or URL of any scheme that mmengine knows.
+        map_location: As in :func:`torch.load`.
+        mmap: Read tensors of a local file only when they are used.
+
+    Raises:
+        UserError: If the file is missing, cut short, no checkpoint, or holds objects whose loading runs code.
+    """
+    require_checkpoint(filename)
+    if '://' not in filename and is_safetensors(filename):
+        return read_safetensors(filename, map_location)
+    try:
+        if '://' in filename:
+            checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
+        else:
+            path = Path(filename).expanduser()
+            in_parts = zipfile.is_zipfile(path)
+            if not mmap and (in_parts or checksum_file(path).is_file()) and (fault := fault_of(path)):
+                raise UserError(f'checkpoint {filename} cannot be read: {fault}')
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and in_parts)
+    except UserError:
+        raise
+    except Exception as error:  # a file that was tampered with can raise anything
+        if refused := re.search(r'GLOBAL (\S+)|unrecognized function (\S+)', str(error)):
+            name = refused[1] or refused[2]
+            raise UserError(
+                f'checkpoint {filename} refused: it holds objects whose loading may run code ({name})'
+            ) from error
+        kind = type(error).__name__
+        raise UserError(f'checkpoint {filename} cannot be read, it is cut short or no checkpoint ({kind})') from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'checkpoint {filename} holds a {type(checkpoint).__name__} instead of a state dict')
+    if reason := _no_weights(checkpoint.get('state_dict', checkpoint)):
+        raise UserError(f'checkpoint {filename} {reason}')
+    return checkpoint
+
+
+def _no_weights(weights: Any) -> str | None:
+    """Return why something is no state dict that a model can take, None if it is one."""
+    if not isinstance(weights, dict):
+        return f'has a {type(weights).__name__} as its state dict'
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            return f'has a weight by the name {name!r}, which is no string'
+        if torch.is_tensor(value) and (value.is_meta or value.layout != torch.strided):
+            return f'holds no values of {name}: it is a sparse tensor or one without memory'
+    return None
+
+
+def without_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Drop the texts of configs, which mmengine's ``resume`` and its inferencers would run as Python."""
+    changed = {}
+    if isinstance(meta := checkpoint.get('meta'), dict):
+        changed['meta'] = _without_texts(meta)
+    if isinstance(hub := checkpoint.get('message_hub'), dict):
+        parts = {key: _without_texts(value) for key, value in hub.items() if isinstance(value, dict)}
+        changed['message_hub'] = hub | parts
+    return {**checkpoint, **changed} if changed else checkpoint  # a bare state dict carries versions of its modules
+
+
+def _without_texts(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in CONFIG_TEXTS}
+
+
+def load_from_local(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a local checkpoint for a host library; see :func:`read_checkpoint` and :func:`without_config`."""
+    return without_config(read_checkpoint(filename, map_location))
+
+
+def register_loaders() -> None:
+    """Let mmengine's ``CheckpointLoader`` read local files with our reader, and drop the configs of all others."""
+    for prefix, loader in list(CheckpointLoader._schemes.items()):
+        if not hasattr(loader, '__wrapped__'):
+            safe = _data_only(loader) if prefix else load_from_local
+            CheckpointLoader.register_scheme(prefix, safe, force=True)
+
+
+def _data_only(loader: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(loader)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        checkpoint = loader(*args, **kwargs)
+        return without_config(checkpoint) if isinstance(checkpoint, dict) else checkpoint
+
+    return load

@@ -1,0 +1,1 @@
+"""Training stops where it is no longer finite, and the step can be run again."""

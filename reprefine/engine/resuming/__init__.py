@@ -1,0 +1,1 @@
+"""A run that is stopped goes on exactly where it was."""

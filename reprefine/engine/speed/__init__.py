@@ -1,0 +1,1 @@
+"""A training step without waiting for the device, and with few calls."""

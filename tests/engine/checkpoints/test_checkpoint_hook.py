@@ -1,0 +1,75 @@
+"""A run whose disk fills up keeps its earlier checkpoint; checkpoints beyond the limit go, the last whole one never."""
+
+import errno
+from pathlib import Path
+
+import mmengine.runner.runner
+import pytest
+import torch
+
+from reprefine.engine.checkpoints import durable
+from reprefine.engine.runner import Runner
+from tests.helpers.run import train_digits
+
+EPOCHS = ('train_cfg.max_epochs=3', 'default_hooks.checkpoint.max_keep_ckpts=1')
+
+
+def names(folder):
+    """Checkpoints and checksums."""
+    return sorted(path.name for path in folder.iterdir() if '.pth' in path.name)
+
+
+def test_as_many_as_asked_for_are_kept_each_with_its_checksum(tmp_path):
+    assert train_digits(tmp_path, '--cfg-options', *EPOCHS, 'default_hooks.checkpoint.save_best=auto') == 0
+    best = [name for name in names(tmp_path) if name.startswith('best')]
+    assert names(tmp_path) == [*best, 'epoch_3.pth', 'epoch_3.pth.sha256']
+    assert len(best) == 2
+    assert all(durable.fault_of(path) is None for path in tmp_path.glob('*.pth'))
+
+
+@pytest.fixture
+def filling(monkeypatch):
+    """A disk that is full when the checkpoint of the second epoch is written."""
+    real = mmengine.runner.runner.save_checkpoint
+
+    def save(checkpoint, filename, **options):
+        if checkpoint['meta']['epoch'] == 2:
+            Path(filename).write_bytes(b'half')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        real(checkpoint, filename, **options)
+
+    monkeypatch.setattr(mmengine.runner.runner, 'save_checkpoint', save)
+    return monkeypatch
+
+
+def test_full_disk_is_one_line_and_the_run_goes_on_afterwards(tmp_path, filling, capsys):
+    assert train_digits(tmp_path, '--cfg-options', *EPOCHS) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f'no space left to write {tmp_path}/epoch_2.pth' in error
+    assert names(tmp_path) == ['epoch_1.pth', 'epoch_1.pth.sha256']
+    filling.undo()
+    assert train_digits(tmp_path, '--resume', '--cfg-options', *EPOCHS) == 0
+    assert names(tmp_path) == ['epoch_3.pth', 'epoch_3.pth.sha256']
+    assert torch.load(tmp_path / 'epoch_3.pth', weights_only=True)['meta']['epoch'] == 3
+
+
+def test_a_resumed_run_writes_its_last_checkpoint_again_when_it_turns_out_to_be_the_best(tmp_path, monkeypatch):
+    options = ('--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.save_best=auto')
+    call_hook = Runner.call_hook
+
+    def crash(runner, name, **kwargs):
+        if name == 'before_val':
+            raise OSError
+        call_hook(runner, name, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, 'call_hook', crash)
+        assert train_digits(tmp_path, *options) == 1
+    assert 'best_ckpt' not in knowledge(tmp_path / 'epoch_1.pth')
+    assert train_digits(tmp_path, '--resume', *options) == 0
+    assert Path(knowledge(tmp_path / 'epoch_1.pth')['best_ckpt']).name in names(tmp_path)
+
+
+def knowledge(checkpoint):
+    """What the message hub knows."""
+    return torch.load(checkpoint, weights_only=True)['message_hub']['runtime_info']

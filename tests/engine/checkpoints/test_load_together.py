@@ -1,0 +1,32 @@
+"""When one of several processes cannot load, all of them stop with the same line, and none waits."""
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from tests.engine.checkpoints import load_workers
+
+LINES = {
+    'missing': 'checkpoint a.pth does not exist',
+    'damaged': 'checkpoint a.pth cannot be read, it is cut short',
+    'hostile': 'checkpoint a.pth refused: it holds objects whose loading may run code',
+    'other model': 'checkpoint a.pth belongs to another model: 0.0% of the model filled: 0 keys matched, 1 missing',
+    'weights only': 'checkpoint a.pth holds no training state',
+    'pretrained': 'rank 1: checkpoint a.pth does not exist',
+    'pretrained part': 'checkpoint a.pth does not exist',
+}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('gloo')
+    mp.spawn(load_workers.work, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize('case', load_workers.CASES)
+def test_both_ranks_raise(folder, case):
+    first, second = (torch.load(folder / f'rank{rank}.pth', weights_only=True)[case] for rank in range(2))
+    assert second.startswith(LINES[case])
+    assert first == second
+    assert not (folder / 'created').exists()

@@ -1,0 +1,121 @@
+"""A loader that begins anywhere gives there what it would have given, with any number of workers."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from reprefine.engine.resuming.data_loader import SeededFetch, SeekableDataLoader, is_endless, seekable
+
+
+class Draws(Dataset):
+    """Items that tell their index and a random number of either library."""
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return 23
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return torch.tensor([index, np.random.rand(), torch.rand(())], dtype=torch.float64)
+
+
+def make(seed=7, sampler=DefaultSampler, workers=0, persistent=False):
+    dataset = Draws()
+    loader = DataLoader(dataset, 4, sampler=sampler(dataset, shuffle=True, seed=1), num_workers=workers)
+    if persistent:
+        loader = DataLoader(dataset, 4, sampler=loader.sampler, num_workers=workers, persistent_workers=True)
+    return seekable(loader, seed)
+
+
+def epochs(loader, count=3):
+    result = []
+    for epoch in range(count):
+        loader.sampler.set_epoch(epoch)
+        loader.seek(epoch)
+        result.append(list(loader))
+    return result
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(('workers', 'persistent'), [(1, False), (2, True)])
+def test_workers_make_no_difference(workers, persistent):
+    for ours, theirs in zip(epochs(make()), epochs(make(workers=workers, persistent=persistent)), strict=True):
+        assert same(ours, theirs)
+
+
+def test_every_sample_of_every_epoch_draws_another_number():
+    numbers = torch.cat([batch for epoch in epochs(make()) for batch in epoch])
+    assert len(numbers[:, 1].unique()) == len(numbers[:, 2].unique()) == 3 * 23
+    again = torch.cat([batch for epoch in epochs(make(seed=8)) for batch in epoch])
+    assert torch.equal(numbers[:, 0], again[:, 0])
+    assert not (numbers[:, 1:] == again[:, 1:]).any()
+
+
+@pytest.mark.parametrize('first', [0, 1, 5, 6])
+def test_sent_to_a_batch_it_reads_from_there_on(first):
+    whole = epochs(make(), 2)[1]
+    loader = make()
+    loader.sampler.set_epoch(1)
+    loader.seek(1, first)
+    assert len(loader) == 6
+    assert same(list(loader), whole[first:])
+    assert len(loader.dataset.read) == max(23 - 4 * first, 0)
+    assert same(list(loader), whole)  # the next pass is a whole one
+
+
+def test_an_endless_sampler_is_wound_forward():
+    def take(loader, count):
+        iterator = iter(loader)
+        return [next(iterator) for _ in range(count)]
+
+    assert is_endless(make(sampler=InfiniteSampler))
+    assert not is_endless(make())
+    whole = take(make(sampler=InfiniteSampler), 20)
+    loader = make(sampler=InfiniteSampler)
+    loader.seek(0, 13)
+    assert same(take(loader, 7), whole[13:])
+    assert len(loader.dataset.read) == 7 * 4
+
+
+def test_the_process_draws_on_as_if_nothing_had_been_read():
+    torch.manual_seed(0)
+    loader = make()
+    iterator = iter(loader)
+    next(iterator)  # starting draws from the process, as in torch
+    state = torch.get_rng_state()
+    next(iterator)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_data_set_that_reads_batches_itself_still_does():
+    class Batches(Draws):
+        def __getitems__(self, indices):
+            return [self[index] * 2 for index in indices]
+
+    plain, own = Draws(), Batches()
+    loaders = [seekable(DataLoader(dataset, 4), 3) for dataset in (plain, own)]
+    for one, two in zip(*loaders, strict=True):
+        assert torch.equal(2 * one, two)
+    assert isinstance(own.__getitems__, SeededFetch)
+    assert own.__getitems__.own is not own.__getitems__
+    seekable(DataLoader(own, 4), 3)
+    assert not isinstance(own.__getitems__.own, SeededFetch)  # not wrapped twice
+
+
+def test_loaders_without_indices_or_seed_stay_as_they_are():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(range(3))
+
+    for loader, seed in ((DataLoader(Stream(), 2), 1), (DataLoader(Draws(), None), 1), (DataLoader(Draws(), 2), None)):
+        assert not isinstance(seekable(loader, seed), SeekableDataLoader)
+    loader = seekable(DataLoader([1, 2, 3, 4], 2), 1)  # a list takes no attributes
+    loader.seek(0, 1)
+    assert [batch.tolist() for batch in loader] == [[3, 4]]

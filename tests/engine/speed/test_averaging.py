@@ -1,0 +1,104 @@
+"""Averages updated at once equal mmengine's loop bit by bit, with state and class relations unchanged."""
+
+import copy
+
+import pytest
+import torch
+from mmdet.models.layers import ExpMomentumEMA
+from mmengine.hooks import EMAHook
+from mmengine.logging import MessageHub
+from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage
+from mmpose.engine.hooks import ExpMomentumEMA as PoseEMA
+from mmpretrain.models.utils import CosineEMA
+from torch import nn
+
+from reprefine.engine.speed.averaging import PROVEN_EQUAL, average_at_once, make_hook_average_at_once
+from tests.helpers.run import assert_equal
+
+KINDS = [ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage, ExpMomentumEMA, PoseEMA, CosineEMA]
+
+
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.Linear(9, 2))
+
+
+def change(source, step):
+    generator = torch.Generator().manual_seed(step)
+    for parameter in source.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator))
+    source(torch.randn(8, 6, generator=generator))  # running statistics and their counter
+
+
+def follow(average, source, steps=7):
+    for step in range(steps):
+        change(source, step)
+        average.update_parameters(source)
+    return average.state_dict()
+
+
+def test_every_average_called_equal_is_tested():
+    assert {f'{kind.__module__}.{kind.__qualname__}' for kind in KINDS} == PROVEN_EQUAL
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('settings', [dict(), dict(update_buffers=True), dict(interval=3)])
+def test_average_is_that_of_the_loop(kind, settings, monkeypatch):
+    MessageHub.get_current_instance().update_info('max_iters', 9)
+    loop = follow(kind(model(), **settings), model())
+    average = average_at_once(kind(model(), **settings))
+    monkeypatch.setattr(kind, 'update_parameters', None)  # the loop is not used
+    assert_equal(loop, follow(average, model()))
+    assert isinstance(average, kind)
+
+
+def test_averages_within_a_model_are_found_and_their_copies_keep_the_way():
+    whole = nn.ModuleDict(dict(encoder=model(), momentum=ExponentialMovingAverage(model())))
+    kind = type(average_at_once(whole)['momentum'])
+    assert kind is not ExponentialMovingAverage
+    assert type(average_at_once(whole)['momentum']) is kind
+    assert type(copy.deepcopy(whole)['momentum']) is kind
+
+
+def test_number_of_updates_is_read_only_after_others_changed_it(monkeypatch):
+    reads = []
+    real = torch.Tensor.__int__
+    average, source = average_at_once(ExponentialMovingAverage(model(), interval=2)), model()
+    monkeypatch.setattr(torch.Tensor, '__int__', lambda tensor: reads.append(1) or real(tensor))
+    follow(average, source, 5)
+    assert len(reads) == 1
+    average.load_state_dict({**average.state_dict(), 'steps': torch.tensor(0)})
+    follow(average, source, 1)
+    assert_equal(dict(average.module.state_dict()), dict(source.state_dict()))
+    twin = copy.deepcopy(average)
+    average.double()
+    assert [part._steps_taken() for part in (average, twin)] == [1, 1]
+
+
+def test_average_with_a_formula_of_its_own_is_left_alone():
+    class Mine(ExponentialMovingAverage):
+        pass
+
+    average = Mine(model())
+    average_at_once(average)
+    assert type(average) is Mine
+
+
+def test_average_on_another_device_takes_the_loop():
+    average = average_at_once(ExponentialMovingAverage(model(), device=torch.device('meta')))
+    follow(average, model(), steps=0)
+    average.steps = torch.tensor(0)
+    average.update_parameters(model())
+    assert average.steps == 1
+
+
+def test_hook_builds_its_average_so_whatever_names_it():
+    runner = type('Runner', (), dict(model=model()))
+    for name in ('ExponentialMovingAverage', 'mmengine.MomentumAnnealingEMA', 'mmdet.ExpMomentumEMA'):
+        hook = EMAHook(name, momentum=0.125, update_buffers=True)
+        for _ in range(2):
+            make_hook_average_at_once(hook)
+        hook.before_run(runner)
+        assert type(hook.ema_model).__mro__[1].__name__ == '_AtOnce'
+        assert type(hook.ema_model).__name__ == name.split('.')[-1]
+        assert (hook.ema_model.momentum, hook.ema_model.update_buffers) == (0.125, True)

@@ -1,0 +1,169 @@
+"""The hub that defers reading shows, saves and resumes what mmengine's shows, saves and resumes."""
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+
+from reprefine.engine.speed import message_hub
+from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, defer, read_numbers
+
+VALUES = [
+    0.1, torch.tensor(1 / 3), torch.tensor([[2.5]], dtype=torch.float64), torch.tensor(0.1, dtype=torch.bfloat16),
+    3, torch.tensor(7), torch.tensor(True), np.float32(0.3), np.array([4]), True, float('nan'), torch.tensor(-0.0),
+]  # fmt: skip
+
+
+def hubs():
+    """mmengine's hub and ours, not known by any name."""
+    return MessageHub('stock'), defer(MessageHub('ours'))
+
+
+def feed(hub):
+    whole = range(len(VALUES))
+    for number, order in enumerate((range(4), range(4)[::-1], whole, whole[::-1])):
+        for place, index in enumerate(order):
+            hub.update_scalar(f'train/{number}', VALUES[index], count=1 + place % 3)
+            hub.update_scalars({'val/x': dict(value=VALUES[index], count=2), 'val/y': VALUES[index]}, resumed=False)
+
+
+def assert_same(hub, other):
+    assert list(hub.log_scalars) == list(other.log_scalars)
+    for key, history in hub.log_scalars.items():
+        for mine, theirs in zip(history.data, other.get_scalar(key).data, strict=True):
+            assert mine.dtype == theirs.dtype
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_values_counts_and_types_of_any_mixture_are_those_of_mmengine():
+    stock, ours = hubs()
+    feed(stock)
+    feed(ours)
+    assert type(ours) is DeferredMessageHub
+    assert all(type(history) is DeferredHistory for history in ours.log_scalars.values())
+    assert_same(stock, ours)
+
+
+@pytest.mark.parametrize('method', ['mean', 'min', 'max', 'current'])
+@pytest.mark.parametrize('last', [0.25, torch.tensor(0.75), 3])
+def test_statistics_see_what_waits(method, last):
+    stock, ours = hubs()
+    for hub in (stock, ours):
+        for value in (1, 0.5, torch.tensor(0.3), 2.5, last):
+            hub.update_scalar('x', value)
+    results = [hub.get_scalar('x').statistics(method) for hub in (stock, ours)]
+    assert results[0] == results[1]
+    assert type(results[0]) is type(results[1])
+    assert_same(stock, ours)
+
+
+def test_oldest_values_are_dropped_as_by_mmengine():
+    stock, ours = hubs()
+    for hub in (stock, ours):
+        hub.update_scalar('x', 0.0)
+        hub.get_scalar('x').max_length = 5
+        for index in range(1, 14):
+            hub.update_scalar('x', torch.tensor(index / 3), count=index)
+            if index == 4:
+                assert len(hub.get_scalar('x').data[0]) == 5
+    assert_same(stock, ours)
+    assert ours.get_scalar('x').data[1].tolist() == [9, 10, 11, 12, 13]
+
+
+def test_tensor_changed_afterwards_keeps_the_value_it_had():
+    _, hub = hubs()
+    total = torch.zeros(())
+    for _ in range(3):
+        hub.update_scalar('x', total.add_(1))
+    assert hub.get_scalar('x').data[0].tolist() == [1, 2, 3]
+
+
+def test_values_are_held_without_their_graph():
+    _, hub = hubs()
+    weight = torch.ones((), requires_grad=True)
+    hub.update_scalar('x', weight * 2)
+    hub.update_scalar('x', weight * 3)
+    (value, _), *_ = hub.get_scalar('x')._waiting
+    assert not value.requires_grad
+
+
+def test_number_of_values_that_wait_is_bounded(monkeypatch):
+    monkeypatch.setattr(message_hub, 'MAX_WAITING', 10)
+    _, hub = hubs()
+    for index in range(106):
+        hub.update_scalar('x' if index % 2 else 'y', torch.tensor(float(index)))
+        assert sum(len(history._waiting) for history in hub._log_scalars.values()) < 10
+    assert hub.get_scalar('x').data[0].tolist() == [float(index) for index in range(1, 106, 2)]
+
+
+def test_state_holds_plain_histories_and_goes_both_ways():
+    stock, ours = hubs()
+    feed(stock)
+    feed(ours)
+    for source, target in ((ours, MessageHub('a')), (stock, defer(MessageHub('b')))):
+        state = source.state_dict()
+        assert {type(history) for history in state['log_scalars'].values()} == {HistoryBuffer}
+        assert not any(key.startswith('val/') for key in state['log_scalars'])
+        target.load_state_dict(pickle.loads(pickle.dumps(state)))
+        feed(target)
+    feed(stock)
+    feed(ours)
+    loaded = [MessageHub('c'), MessageHub('d')]
+    for hub, source in zip(loaded, (stock, ours), strict=True):
+        hub.load_state_dict(source.state_dict())
+    assert_same(*loaded)
+
+
+def test_saved_bytes_are_those_of_mmengine():
+    stock, ours = hubs()
+    files = []
+    for hub in (stock, ours):
+        for value in (1.5, torch.tensor(0.5), 2.5):
+            hub.update_scalar('x', value)
+        file = io.BytesIO()
+        torch.save(hub.state_dict(), file)
+        files.append(file.getvalue())
+    assert files[0] == files[1]
+
+
+def test_numbers_of_any_type_wait_and_force_no_reading():
+    _, hub = hubs()
+    for _ in range(2):
+        for name, value in enumerate((1, 0.5, np.float32(2), np.array([3]), torch.tensor(4))):
+            hub.update_scalar(f'{name}', value)
+    assert [len(history._waiting) for history in hub._log_scalars.values()] == [1] * 5
+
+
+def test_resumed_hub_defers_again():
+    _, ours = hubs()
+    feed(ours)
+    resumed = defer(MessageHub('r'))
+    resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
+    resumed.update_scalar('train/0', torch.tensor(5.0))
+    assert resumed._log_scalars['train/0']._waiting
+    assert resumed.get_scalar('train/0').current() == 5
+
+
+def test_contradictory_use_is_refused_as_by_mmengine():
+    for hub in hubs():
+        hub.update_scalar('x', 1.0)
+        hub.update_scalar('x', 1.0)
+        with pytest.raises(AssertionError):
+            hub.update_scalar('x', 1.0, resumed=False)
+        with pytest.raises(AssertionError):
+            hub.update_scalar('x', torch.ones(2))
+        with pytest.raises((AssertionError, TypeError)):  # mmengine fails to format its message
+            hub.update_scalar('x', 1.0, count=1.5)
+
+
+def test_one_transfer_for_each_kind_of_tensor(monkeypatch):
+    reads = []
+    real = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, 'tolist', lambda tensor: reads.append(len(tensor)) or real(tensor))
+    values = [torch.tensor(1.5), 0.1, torch.tensor(2), torch.tensor(2.5), torch.tensor([3.5])]
+    assert read_numbers(values) == [1.5, 0.1, 2, 2.5, 3.5]
+    assert sorted(reads) == [1, 3]
