@@ -10,7 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 
 from .config_check import check_config, merge_options
-from .data.data_root import set_data_root
+from .datasets.data_root import set_data_root
 from .errors import UserError
 from .processes import set_up_processes
 

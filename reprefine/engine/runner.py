@@ -25,9 +25,9 @@ from .checkpoints.checkpoint import raise_together, read_checkpoint, without_con
 from .checkpoints.checkpoint_hook import SafeCheckpointHook
 from .checkpoints.pretrained import check_pretrained, check_same_files, demand_floor
 from .checkpoints.weights import check_finite, check_match, load_weights
-from .data.corrupt_hook import build_tolerant_loader
-from .data.data_check import check_batches, check_classes, told_if_empty
-from .data.faults import name_unreadable_files
+from .datasets.corrupt_hook import build_tolerant_loader
+from .datasets.data_check import check_batches, check_classes, told_if_empty
+from .datasets.faults import name_unreadable_files
 from .errors import UserError
 from .finite_check.finite import add_finite_check
 from .resuming.data_loader import end_workers, seekable

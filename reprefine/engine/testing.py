@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 
 from .checkpoints.checkpoint import require_checkpoint
 from .config_check import require_settings
-from .data.faults import check_data_folders, one_line_faults
+from .datasets.faults import check_data_folders, one_line_faults
 from .errors import UserError
 from .files import complete_file
 from .launch import add_run_arguments, build_runner, config_from_args

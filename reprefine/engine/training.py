@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from .checkpoints.checkpoint import require_checkpoint
 from .config_check import require_settings
-from .data.faults import check_data_folders, one_line_faults
+from .datasets.faults import check_data_folders, one_line_faults
 from .errors import UserError
 from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
 from .lock import locked

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from reprefine.engine.data.faults import check_data_folders, one_line_faults
-from reprefine.engine.data.verify import faults, plain_datasets
+from reprefine.engine.datasets.faults import check_data_folders, one_line_faults
+from reprefine.engine.datasets.verify import faults, plain_datasets
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.files import complete_file
 from reprefine.engine.launch import DATALOADERS, add_config_arguments, load_config

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.engine.data.faults import UnreadableSample
+from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.errors import UserError
 
 from .functional import DRAWS, crop_views, grid_size, view_coords, whole_view

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reprefine.engine.data.faults import UnreadableSample
+from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from reprefine.engine.data.faults import UnreadableSample
+from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 

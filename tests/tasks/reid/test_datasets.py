@@ -7,7 +7,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from reprefine.engine.data.faults import check_data_folders
+from reprefine.engine.datasets.faults import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config
 from reprefine.tasks.reid import CUHK03, MSMT17, DukeMTMC, Market1501, MergedReID

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from reprefine.engine.data.faults import check_data_folders
+from reprefine.engine.datasets.faults import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 

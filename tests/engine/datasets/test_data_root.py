@@ -6,7 +6,7 @@ import mmengine
 import pytest
 from mmengine.config import Config
 
-from reprefine.engine.data.data_root import set_data_root
+from reprefine.engine.datasets.data_root import set_data_root
 from reprefine.engine.errors import UserError
 
 PACKAGES = Path(mmengine.__file__).parents[1]

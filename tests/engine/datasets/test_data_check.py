@@ -4,7 +4,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from reprefine.engine.data.data_check import check_batches, check_classes, told_if_empty
+from reprefine.engine.datasets.data_check import check_batches, check_classes, told_if_empty
 from reprefine.engine.errors import UserError
 
 CONFIG = dict(dataset=dict(type='CocoDataset', data_root='data/x', ann_file='a.json'))

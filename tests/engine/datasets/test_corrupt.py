@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 from reprefine.engine.config_check import check_config
-from reprefine.engine.data.corrupt import CorruptRecord, replace_unreadable, successors
+from reprefine.engine.datasets.corrupt import CorruptRecord, replace_unreadable, successors
+from reprefine.engine.datasets.faults import UnreadableSample, name_unreadable_files
 from reprefine.engine.errors import UserError
-from reprefine.engine.data.faults import UnreadableSample, name_unreadable_files
 from tests.helpers.run import ROOT, assert_equal, run_test, run_train
 from tests.helpers.tiny_hosts import write_config
 

@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose, ConcatDataset, RepeatDataset
 from PIL import Image
 
+from reprefine.engine.datasets.faults import check_data_folders, name_unreadable_files, one_line_faults
 from reprefine.engine.errors import UserError
-from reprefine.engine.data.faults import check_data_folders, name_unreadable_files, one_line_faults
 
 
 class Images(BaseDataset):

@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from reprefine.engine.data.verify import faults, plain_datasets
+from reprefine.engine.datasets.verify import faults, plain_datasets
 
 
 @pytest.fixture

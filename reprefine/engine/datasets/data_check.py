@@ -6,8 +6,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..resuming.data_loader import is_endless
 from ..errors import UserError
+from ..resuming.data_loader import is_endless
 from .faults import nodes
 
 
