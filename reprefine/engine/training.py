@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 
 from .checkpoints.checkpoint import require_checkpoint
+from .checkpoints.durable import last_checkpoint
 from .config_check import require_settings
 from .datasets.faults import check_data_folders, one_line_faults
 from .errors import UserError
@@ -14,7 +15,7 @@ from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_ar
 from .lock import locked
 from .optim import use_amp
 from .processes import leave_group
-from .resuming.interrupt import last_checkpoint, resumable
+from .resuming.interrupt import resumable
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ A file is written under another name in the same folder, flushed to the disk, gi
 import errno
 import hashlib
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,19 @@ def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:
     if skipped:
         raise UserError(f'no checkpoint to resume from: {"; ".join(skipped)}; start anew in another --work-dir')
     return None, []
+
+
+def last_checkpoint(work_dir: str) -> str | None:
+    """Return the newest whole checkpoint of a run in ``work_dir``, or None if it wrote none; say what is passed over.
+
+    Raises:
+        UserError: If all that it wrote is gone or damaged.
+    """
+    checkpoint, skipped = newest_whole(work_dir)
+    if os.environ.get('RANK', '0') == '0':
+        for line in skipped:
+            print(f'not resumed from {line}', file=sys.stderr)
+    return None if checkpoint is None else str(checkpoint)
 
 
 def _candidates(work_dir: Path) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
 from ..checkpoints.checkpoint_hook import STOP_CHECKPOINT
-from ..checkpoints.durable import newest_whole
+from ..checkpoints.durable import last_checkpoint
 from ..errors import interruption_behind
 from .loops import ExactLoop
 
@@ -44,19 +44,6 @@ class _Request:
 
 
 _request = _Request()
-
-
-def last_checkpoint(work_dir: str) -> str | None:
-    """Return the newest whole checkpoint of a run in ``work_dir``, or None if it wrote none; say what is passed over.
-
-    Raises:
-        UserError: If all that it wrote is gone or damaged.
-    """
-    checkpoint, skipped = newest_whole(work_dir)
-    if os.environ.get('RANK', '0') == '0':
-        for line in skipped:
-            print(f'not resumed from {line}', file=sys.stderr)
-    return None if checkpoint is None else str(checkpoint)
 
 
 @contextmanager

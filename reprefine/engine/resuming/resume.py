@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..build import unwrap
 from ..checkpoints.checkpoint import read_checkpoint
-from .interrupt import last_checkpoint
+from ..checkpoints.durable import last_checkpoint
 from .loops import ExactEpochLoop, ExactLoop
 from .random_state import random_state, set_random_state
 
