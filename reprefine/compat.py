@@ -134,7 +134,7 @@ def register_config_packages() -> None:
 def handle_configs_once() -> None:
     """Let mmengine format the text of a config once, and look through a package that a config inherits from once.
 
-    It formats the same text, which takes about a second for a large config, for the log, the work dir, each
+    It formats the same text, which takes some tenths of a second for a large config, for the log, the work dir, each
     visualisation backend, the message hub and every checkpoint. For every ``mmdet::`` it reloads ``pkg_resources`` and
     reads the metafiles of all models.
     """

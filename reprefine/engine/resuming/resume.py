@@ -105,8 +105,9 @@ class ResumeHook(Hook):
             set_random_state(own['random'])
             loop.awaited, loop.pass_state = own['random'], own['pass_random']
         for hook in runner.hooks:
-            if isinstance(hook, EarlyStoppingHook):
-                loop.stop_training |= repeat_decisions(hook, runner.message_hub)
+            if isinstance(hook, EarlyStoppingHook) and repeat_decisions(hook, runner.message_hub):
+                runner.logger.warning('The run has stopped early already: EarlyStoppingHook decides whether it goes on')
+                loop.stop_training = True
         if not entry.get('validated') and loop.is_validation_due():
             runner.logger.info('The validation that was due at the checkpoint is done now')
             runner.val_loop.run()
