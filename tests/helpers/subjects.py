@@ -76,7 +76,7 @@ PACKING = {
     'mmseg': "dict(type='PackSegInputs'",
     'mmpose': "dict(type='TopdownAffine'",
 }
-SUBJECTS = (*METHODS, 'dvt', 'mmpretrain', 'mmdet', 'mmseg', 'mmpose')
+SUBJECTS = (*METHODS, 'dvt', 'mmpretrain', *PACKING)
 
 
 class Subject(NamedTuple):
@@ -96,25 +96,25 @@ class Subject(NamedTuple):
 def write_subject(name: str, folder: Path, more: str = '') -> Subject:
     """Write data and config of a training; the config ends with the lines ``more``."""
     write_images(folder)
-    files = sorted((folder / 'images').glob('*.png'))
+    files = sorted((folder / ('images' if name in PACKING else 'train')).rglob('*.png'))
     if name == 'dvt':
         write_pairs(folder / 'features', count=4)
-        files = sorted(path for path in (folder / 'features').rglob('*') if path.suffix in ('.npy', '.npz'))
+        files = sorted((folder / 'features').rglob('*.npy'))
         text = _derived('dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k', DENOISER)
     elif name in METHODS:
         config, text, random = METHODS[name]
-        files = sorted((folder / 'train').rglob('*.png'))
         text = _derived(config, text.replace('{teacher}', tiny_teacher_folder()) + random + IMAGES)
-    elif name == 'mmpretrain':
-        files = sorted((folder / 'train').rglob('*.png'))
-        text = _changed(CLASSIFIER, IN_PROCESS)
     else:
-        packing = PACKING[name]
-        text = _changed(CASES[name][0], {packing: f'{FLIP}, {packing}'})
-        text += 'train_cfg = dict(max_iters=6)\n' if name == 'mmseg' else 'train_cfg = dict(max_epochs=3)\n'
-    if name not in METHODS and name != 'dvt':
-        text += 'custom_hooks = []\n'
+        text = _host_text(name) + 'custom_hooks = []\n'
     return Subject(write_config(folder, text + SAVE + more), ('--no-validate',), files)
+
+
+def _host_text(name: str) -> str:
+    if name == 'mmpretrain':
+        return _changed(CLASSIFIER, IN_PROCESS)
+    packing = PACKING[name]
+    text = _changed(CASES[name][0], {packing: f'{FLIP}, {packing}'})
+    return text + ('train_cfg = dict(max_iters=6)\n' if name == 'mmseg' else 'train_cfg = dict(max_epochs=3)\n')
 
 
 def _derived(config: str, text: str) -> str:

@@ -98,9 +98,9 @@ def rerun(cfg: Config, content: dict[str, Any]) -> Rerun:
 def _prepare_parts(cfg: Config, model: nn.Module, states: Mapping[str, Any]) -> None:
     """Let hooks of the config give the model what they gave it in the run."""
     for hook_cfg in cfg.get('custom_hooks') or ():
-        hook = HOOKS.build(hook_cfg) if str(hook_cfg['type']).rpartition('.')[2] in states else None
-        if hook is not None:
-            hook.prepare_replay(model, states[type(hook).__name__])
+        name = str(hook_cfg['type']).rpartition('.')[2]
+        if name in states:
+            HOOKS.build(hook_cfg).prepare_replay(model, states[name])
 
 
 def _prepare(model: nn.Module, content: dict[str, Any]) -> tuple[Any, _BackwardOnly]:
