@@ -1,11 +1,12 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
 
 .PHONY: help demo test install lint clean
 
 help:
-	@echo 'make demo     set everything up, then run the main job on real images and show the result'
+	@echo 'make demo     set up what the demo needs, run the main job on real images and show the result'
 	@echo 'make test     set everything up, then run the tests'
 	@echo 'make install  set everything up in $(VENV) (make -B install repeats it)'
 	@echo 'make lint     check code style'
@@ -16,10 +17,15 @@ $(STAMP): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
 	@bash tools/misc/install.sh $(VENV)
 	@touch $@
 
+# The demo needs no compiled op, so that nothing has to be compiled before it.
+$(DEMO_STAMP): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
+	@bash tools/misc/install.sh --demo $(VENV)
+	@touch $@
+
 install: $(STAMP)
 	@echo '$(VENV) is ready'
 
-demo: $(STAMP)
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 	@$(PY) tools/demo/run.py
 
 test: $(STAMP)

@@ -151,6 +151,12 @@ def _mmcv_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
             yield Finding((MODULE_OF[package],), problem, 'pip uninstall -y mmcv, then make -B install (mmcv 2.1.0)')
 
 
+def _set_up_for_demo(versions: Versions, imports: Imports) -> Iterator[Finding]:
+    missing = tuple(module for module, error in imports.items() if error)
+    if 'mmcv-lite' in versions and 'mmcv.ops' in missing:
+        yield Finding(missing, 'only what make demo uses is installed (mmcv without compiled ops)', 'make install')
+
+
 def _no_ops(versions: Versions, imports: Imports) -> Iterator[Finding]:
     if imports.get('mmcv.ops') and imports.get('mmcv', '') is None:
         problem = f'mmcv was installed without working compiled ops: {imports["mmcv.ops"]}'
@@ -181,6 +187,7 @@ RULES: tuple[Callable[[Versions, Imports], Iterator[Finding]], ...] = (
     _torch_too_new,
     _no_pkg_resources,
     _mmcv_too_new,
+    _set_up_for_demo,
     _no_ops,
     _transformers_too_new,
     _xtcocotools_for_numpy_1,

@@ -68,6 +68,16 @@ def test_mmpose_may_stand_beside_the_forks():
     assert judge(FORKS, imports()) == []
 
 
+def test_environment_of_the_demo_runs_classification_and_says_what_completes_it():
+    absent = ('mmdet.models', 'mmseg.models', 'mmpose.models', 'xtcocotools._mask', 'timm', 'onnx', 'onnxruntime')
+    modules = imports() | dict.fromkeys(('mmcv.ops', 'diffusers.models.unets.unet_2d', *absent), 'No module named X')
+    versions = {name: SOUND[name] for name in ('torch', 'numpy', 'setuptools', 'mmengine', 'mmpretrain')}
+    rows = failing(versions | {'mmcv-lite': '2.1.0'}, modules)
+    assert set(rows) == OPS | {'diffusion teachers', 'timm backbones', 'ONNX export'}
+    assert {row.remedy for row in rows.values()} == {'make install'}
+    assert all('make demo' in row.note for row in rows.values())
+
+
 CASES = {
     'torch too new': (
         {'torch': '2.14.0'},

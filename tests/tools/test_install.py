@@ -20,7 +20,10 @@ case "$1 $2" in
     for word in "$@"; do [[ $word == /dev/fd/* ]] && echo "listed: $(echo $(cat "$word"))" >>"$STATE/calls"; done
     [ -f "$STATE/fails" ] && [[ "$*" == *"$(cat "$STATE/fails")"* ]] && echo 'the reason' >&2 && exit 1
     [[ "$*" == *--dry-run* ]] && { [ -f "$STATE/wheel-fits" ]; exit; }
-    if [[ "$*" == *mmcv* && "$*" != *uninstall* ]]; then
+    [[ "$*" == *uninstall*mmcv-lite* ]] && rm -f "$STATE/mmcv-lite"
+    if [[ "$*" == *mmcv-lite* && "$*" != *uninstall* ]]; then
+        touch "$STATE/mmcv-lite"
+    elif [[ "$*" == *mmcv* && "$*" != *uninstall* ]]; then
         touch "$STATE/mmcv"
         [[ "$*" == *' -v '* && -f "$STATE/ninja" ]] && cat "$STATE/ninja"
     fi
@@ -36,7 +39,8 @@ case "$1 $2" in
     *cv2*) [ ! -f "$STATE/no-libgl" ] ;;
     *torch.version*) echo 13 ;;
     *torch.cuda*) [ -f "$STATE/gpu" ] ;;
-    *mmcv*) [ -f "$STATE/mmcv" ] ;;
+    *mmcv.ops*) [ -f "$STATE/mmcv" ] ;;
+    *mmcv*) [ -f "$STATE/mmcv" ] || [ -f "$STATE/mmcv-lite" ] ;;
     esac ;;
 --version*) echo 'Python 3.9.2' ;;
 esac
@@ -294,6 +298,50 @@ def test_target_sets_up_and_fails_with_its_command(checkout, target):
     assert checkout.calls
     assert done.returncode == 2
     assert 'Error 5' in done.stderr
+
+
+def set_up_steps(checkout, target):
+    """Calls of pip that a target makes."""
+    before = len(checkout.calls)
+    done = checkout.run('make', target)
+    assert done.returncode == 0, done.stderr
+    return checkout.calls[before:]
+
+
+def test_demo_compiles_nothing_and_needs_no_compiler(checkout):
+    for case in ('headers', 'C compiler', 'C++ compiler'):
+        PREREQUISITES[case][0](checkout)
+    calls = '\n'.join(set_up_steps(checkout, 'demo'))
+    assert 'mmcv-lite==2.1.0' in calls
+    assert 'mmpretrain==1.2.0' in calls
+    for word in ('--no-binary', 'mmdet', 'mmsegmentation', 'mmpose', 'optional.txt', 'tests.txt'):
+        assert word not in calls
+    assert not set_up_steps(checkout, 'demo')
+
+
+def test_interrupted_demo_is_set_up_again(checkout):
+    checkout.switch('fails', '-e .')
+    assert checkout.run('make', 'demo').returncode == 2
+    (checkout.state / 'fails').unlink()
+    calls = set_up_steps(checkout, 'demo')
+    assert calls
+    assert not [call for call in calls if 'mmcv-lite' in call]
+
+
+def test_install_completes_the_environment_of_the_demo(checkout):
+    set_up_steps(checkout, 'demo')
+    calls = set_up_steps(checkout, 'install')
+    (removed,) = [index for index, call in enumerate(calls) if 'uninstall -y mmcv mmcv-lite' in call]
+    (compiled,) = [index for index, call in enumerate(calls) if '--no-binary mmcv' in call]
+    assert removed < compiled
+    assert not (checkout.state / 'mmcv-lite').exists()
+    assert not set_up_steps(checkout, 'demo')
+    assert not set_up_steps(checkout, 'install')
+
+
+def test_demo_in_a_complete_environment_installs_nothing(checkout):
+    set_up_steps(checkout, 'install')
+    assert not set_up_steps(checkout, 'demo')
 
 
 def test_failed_set_up_is_not_taken_for_done(checkout):

@@ -63,9 +63,11 @@ def verdict(accuracy: list[float], control: list[float]) -> str:
     """Say plainly whether the method beat its control, judged by the spread of the paired differences."""
     differences = np.subtract(accuracy, control)
     mean = differences.mean()
+    if len(differences) < 2:
+        return f'DenoiseRep is {mean:+.2f} points from the control. **One seed says little**: nothing tells the spread.'
     if mean <= 0:
         return f'DenoiseRep did **not** beat the control ({mean:+.2f} points).'
-    spread = differences.std(ddof=1) if len(differences) > 1 else float('inf')
+    spread = differences.std(ddof=1)
     if mean <= spread:
         return f'DenoiseRep is {mean:+.2f} points from the control, **within the spread** of the seeds ({spread:.2f}).'
     return f'DenoiseRep beat the control by {mean:.2f} points, the spread of the seeds being {spread:.2f}.'

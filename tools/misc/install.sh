@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Sets up .venv in the checkout: `make install`, or `tools/misc/install.sh [VENV]`. May be interrupted and repeated.
+# Sets up .venv in the checkout: `make install`, or `tools/misc/install.sh [--demo] [VENV]`. May be interrupted and
+# repeated. --demo, as called by `make demo`, installs only what classification on a CPU needs: nothing is compiled.
 # Environment: PYTHON            interpreter to build the environment from (default python3.11, else python3)
 #              REPREFINE_WHEELS  folder of prebuilt wheels, to skip compiling mmcv
 #              MMCV_WHEEL        one mmcv wheel file to install as it is (e.g. with CUDA ops)
 #              MAX_JOBS=1        compile one file at a time, to save memory
 #              FORCE_CUDA=1      compile the CUDA ops also where no GPU is visible
 set -euo pipefail
+demo=
+if [ "${1:-}" = --demo ]; then
+    demo=yes
+    shift
+fi
 venv=$(realpath -ms "${1:-$(dirname "${BASH_SOURCE[0]}")/../../.venv}")
 wheels=${REPREFINE_WHEELS:+$(realpath -m "$REPREFINE_WHEELS")}
 mmcv_wheel=${MMCV_WHEEL:+$(realpath -m "$MMCV_WHEEL")}
@@ -48,6 +54,19 @@ step() {
 
 free_gb() { echo $(($(df -Pk "$1" | awk 'NR == 2 {print $4}') / 1048576)); }
 
+missing_headers() {
+    local headers
+    headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    [ -f "$headers/Python.h" ] || echo "Python headers missing ($headers/Python.h): apt-get install python3-dev"
+}
+
+missing_compilers() {
+    local tool
+    for tool in "${CC:-gcc}" "${CXX:-g++}"; do
+        command -v "${tool%% *}" >/dev/null || echo "no compiler '$tool': apt-get install build-essential, or set CC and CXX"
+    done
+}
+
 missing_prerequisites() {
     if ! "$python" -c '' 2>/dev/null; then
         echo "'$python' not found or not working: apt-get install python3 python3-venv python3-dev, or set PYTHON=/path/to/python3.11"
@@ -56,17 +75,13 @@ missing_prerequisites() {
     else
         "$python" -c 'import venv, ensurepip' 2>/dev/null ||
             echo "'$python' lacks the venv module: apt-get install python3-venv"
-        local headers
-        headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-        [ -f "$headers/Python.h" ] || echo "Python headers missing ($headers/Python.h): apt-get install python3-dev"
+        [ -n "$demo" ] || missing_headers
     fi
-    local tool
-    for tool in "${CC:-gcc}" "${CXX:-g++}"; do
-        command -v "${tool%% *}" >/dev/null || echo "no compiler '$tool': apt-get install build-essential, or set CC and CXX"
-    done
-    local present=0
+    [ -n "$demo" ] || missing_compilers
+    local present=0 needed=${demo:+8}
     [ -d "$venv" ] && present=$(($(du -sk "$venv" | cut -f1) / 1048576))
-    [ $(($(free_gb .) + present)) -ge 9 ] || echo "only $(free_gb .) GB free in $PWD, 9 GB needed: free some space"
+    [ $(($(free_gb .) + present)) -ge "${needed:=9}" ] ||
+        echo "only $(free_gb .) GB free in $PWD, $needed GB needed: free some space"
     [ "$(free_gb "${TMPDIR:-/tmp}")" -ge 2 ] ||
         echo "only $(free_gb "${TMPDIR:-/tmp}") GB free in ${TMPDIR:-/tmp}, 2 GB needed: set TMPDIR=/a/larger/folder"
     [ -z "$wheels" ] || [ -d "$wheels" ] || echo "REPREFINE_WHEELS=$wheels is no folder: correct it or unset it"
@@ -126,8 +141,8 @@ install_mmcv() {
             pip_install --force-reinstall --no-deps "$mmcv_wheel"
         step 'install what mmcv needs' "$network" pip_install "$mmcv_wheel"
     elif ! mmcv_ready "${requirement#mmcv==}"; then
-        # A copy whose ops do not import must not count as installed.
-        "$venv/bin/python" -m pip uninstall -y mmcv >>"$log" 2>&1
+        # A copy whose ops do not import must not count as installed; that of the demo has none.
+        "$venv/bin/python" -m pip uninstall -y mmcv mmcv-lite >>"$log" 2>&1
         if [ -n "$wheels" ] && pip_install --dry-run --no-index --no-deps --find-links "$wheels" "$requirement" >>"$log" 2>&1
         then
             step "install mmcv from a wheel in $wheels" "$network" \
@@ -144,18 +159,34 @@ install_mmcv() {
           MMCV_WHEEL and REPREFINE_WHEELS and run make -B install to compile' "$venv/bin/python" -c 'import mmcv.ops'
 }
 
+install_reprefine() {
+    step 'install reprefine' 'the log names the file' pip_install --no-build-isolation --no-deps -e .
+    step 'check the environment' "run $venv/bin/python -m reprefine.check_env for the table" \
+        "$venv/bin/python" -m reprefine.check_env
+}
+
+# mmcv-lite is mmcv without the compiled ops. A complete mmcv, from a set-up that was interrupted, serves as well.
+install_for_demo() {
+    "$venv/bin/python" -c 'import mmcv' 2>/dev/null || step 'install mmcv without compiled ops' "$network" \
+        pip_install "$(sed -n 's/^mmcv==/mmcv-lite==/p' requirements/mminstall.txt)"
+    step 'install what the demo uses' "$network" \
+        pip_install -r <(grep -E '^(mmengine|mmpretrain)==' requirements/mminstall.txt) -r requirements/runtime.txt
+}
+
+install_everything() {
+    install_mmcv
+    step 'install the OpenMMLab packages' "$network" pip_install -r <(grep -v '^mmcv==' requirements/mminstall.txt)
+    step 'install runtime, optional and test requirements' "$network" pip_install --no-binary xtcocotools \
+        -r requirements/runtime.txt -r requirements/optional.txt -r requirements/tests.txt
+    step 'install mmpose without its unused dependencies' "$network" pip_install --no-deps -r requirements/mmpose.txt
+}
+
 check_prerequisites
 mkdir -p "$venv"
 : >"$log"
 create_venv
 step 'install torch and the build requirements (3 GB to download)' "$network" pip_install -r requirements/build.txt
 check_opencv
-install_mmcv
-step 'install the OpenMMLab packages' "$network" pip_install -r <(grep -v '^mmcv==' requirements/mminstall.txt)
-step 'install runtime, optional and test requirements' "$network" pip_install --no-binary xtcocotools \
-    -r requirements/runtime.txt -r requirements/optional.txt -r requirements/tests.txt
-step 'install mmpose without its unused dependencies' "$network" pip_install --no-deps -r requirements/mmpose.txt
-step 'install reprefine' 'the log names the file' pip_install --no-build-isolation --no-deps -e .
-step 'check the environment' "run $venv/bin/python -m reprefine.check_env for the table" \
-    "$venv/bin/python" -m reprefine.check_env
-echo "==> done: $venv is ready"
+if [ -n "$demo" ]; then install_for_demo; else install_everything; fi
+install_reprefine
+echo "==> done: $venv is ready${demo:+ for the demo; make install adds detection, segmentation, poses and the tests}"
