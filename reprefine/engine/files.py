@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and texts that users write."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import UserError
 
 
 @contextmanager
@@ -35,3 +37,15 @@ def link_or_copy(source: Path, target: Path) -> None:
             os.link(source.resolve(), partial)
         except OSError:
             shutil.copyfile(source, partial)
+
+
+def read_text(file: str | Path) -> str:
+    """Return a text of the user without the byte-order mark that editors on Windows put before its first word.
+
+    Raises:
+        UserError: If it is not UTF-8.
+    """
+    try:
+        return Path(file).read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise UserError(f'{file} is not UTF-8 text (byte {error.start}): save it as UTF-8') from error
