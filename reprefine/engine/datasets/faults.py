@@ -2,6 +2,7 @@
 
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -95,7 +96,8 @@ def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
         loaders: Names of the data loaders that will be used.
 
     Raises:
-        UserError: With the config path of the data set and everything that is expected and missing.
+        UserError: With the config path of the data set and everything that is expected and missing, or its annotation
+            file, if that begins with a byte-order mark.
     """
     for name in loaders:
         for path, node in nodes(cfg.get(name) or {}, name):
@@ -109,6 +111,16 @@ def check_data_folders(cfg: Config, loaders: Sequence[str]) -> None:
                 )
             if missing := [f'{key} {part}' for key, part in _parts(node) if not (folder / part).exists()]:
                 raise UserError(f'{path}: {root} lacks {", ".join(missing)}; unpack the rest there or give --data-root')
+            _check_first_name(f'{path}.ann_file', folder / str(node.get('ann_file') or ''))
+
+
+def _check_first_name(path: str, file: Path) -> None:
+    """Refuse an annotation file whose byte-order mark the host libraries would take for a part of the first name."""
+    if not file.is_file():
+        return
+    with open(file, 'rb') as opened:
+        if opened.read(len(BOM_UTF8)) == BOM_UTF8:
+            raise UserError(f'{path}: {file} begins with a byte-order mark: save it as UTF-8 without one')
 
 
 def _parts(node: dict) -> Iterator[tuple[str, str]]:

@@ -33,8 +33,8 @@ class Fault:
 class Readings(Dataset):
     """The faults of each sample of a data set; None for a sound one.
 
-    A sample is read by the ``Load…`` transforms of the pipeline, and its image files are decoded to their last
-    byte, because OpenCV fills the missing rest of a cut file with grey and says nothing. A box that is not finite is a
+    A sample is read by the ``Load…`` transforms of the pipeline, and all image files that it names are decoded to
+    their last byte. A box that is not finite is a
     fault too: detectors train on it silently. Data sets without a pipeline are read as they are.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import complete_file, read_text
 
 WNID = re.compile(r'n\d{8}')
 
@@ -18,7 +18,7 @@ def read_classes(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise UserError(f'class file {file} does not exist')
-    wnids = file.read_text().split()
+    wnids = read_text(file).split()
     for wnid in wnids:
         if not WNID.fullmatch(wnid) or wnids.count(wnid) > 1:
             raise UserError(f'{file}: {wnid!r} is no wnid such as n01558993, or stands there twice')
@@ -83,7 +83,7 @@ def _from_list(root: Path, folders: Sequence[str], labels: dict[str, int]) -> It
         raise UserError(
             f'{root}/val has no class folders; then {file} and all 1000 folders of train/ are needed to know its labels'
         )
-    for line in file.read_text().splitlines():
+    for line in read_text(file).splitlines():
         path, label = line.rsplit(maxsplit=1)
         if (wnid := folders[int(label)]) in labels:
             yield path, labels[wnid]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 
 from .sample_list import write_list
 
@@ -21,7 +22,7 @@ def read_annotations(file: Path) -> list[tuple[str, int]]:
     if not file.is_file():
         raise UserError(f'{file} does not exist; unpack the annotations of iNaturalist 2018 there')
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(read_text(file))
         labels = {entry['image_id']: int(entry['category_id']) for entry in content['annotations']}
         images = [(entry['id'], entry['file_name']) for entry in content['images']]
     except (ValueError, TypeError, KeyError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import complete_file, read_text
 
 Samples = Sequence[tuple[str, int]]
 
@@ -20,7 +20,7 @@ def read_list(file: Path) -> list[tuple[str, int]]:
     if not file.is_file():
         raise UserError(f'image list {file} does not exist')
     samples = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         path, _, label = line.rpartition(' ')
         if not path or not label.isdecimal():
             raise UserError(f'{file}, line {number}: {line[:60]!r} is not "path label"')

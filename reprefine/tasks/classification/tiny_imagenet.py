@@ -7,6 +7,7 @@ from typing import Any
 from mmpretrain.datasets import BaseDataset
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 from reprefine.registry import DATASETS
 
 EXPECTED = 'expected wnids.txt, train/<wnid>/images/*.JPEG, val/images and val/val_annotations.txt'
@@ -17,7 +18,7 @@ def val_wnids(root: Path) -> dict[str, str]:
     file = root / 'val' / 'val_annotations.txt'
     if not file.is_file():
         raise UserError(f'{file} does not exist; {EXPECTED}')
-    return dict(line.split('\t')[:2] for line in file.read_text().splitlines())
+    return dict(line.split('\t')[:2] for line in read_text(file).splitlines())
 
 
 @DATASETS.register_module()

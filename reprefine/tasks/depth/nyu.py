@@ -8,7 +8,7 @@ from PIL import Image
 from rich.progress import track
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file, link_or_copy
+from reprefine.engine.files import complete_file, link_or_copy, read_text
 
 # Where the release keeps the files that its lists name.
 ROOTS = ('', 'sync', 'official_splits/test')
@@ -46,7 +46,7 @@ def read_list(file: Path) -> list[Pair]:
     if not file.is_file():
         raise UserError(f'list {file} does not exist; it comes with the training code of the release (BTS)')
     pairs = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         words = [word.lstrip('/') for word in line.split()]
         if words and len(words) != 3:
             raise UserError(f'{file}, line {number}: expected image, depth map and focal length, found {line!r}')

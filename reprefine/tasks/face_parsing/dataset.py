@@ -8,6 +8,7 @@ from typing import Any
 from mmseg.datasets import BaseSegDataset
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 from reprefine.registry import DATASETS
 
 from .classes import CLASSES, PALETTE, PARTS, left_right_labels
@@ -55,9 +56,9 @@ class CelebAMaskHQ(BaseSegDataset):
         class_list = masks / 'classes.txt'
         if missing := [str(path) for path in (images, Path(self.ann_file), class_list) if not path.exists()]:
             raise UserError(f'CelebAMask-HQ is not prepared, {", ".join(missing)} missing: {remedy}')
-        if tuple(class_list.read_text().split()) != CLASSES:
+        if tuple(read_text(class_list).split()) != CLASSES:
             raise UserError(f'{class_list} names other classes or another order: move {masks} away and {remedy}')
-        faces = Path(self.ann_file).read_text().split()
+        faces = read_text(self.ann_file).split()
         for folder, suffix in ((images, self.img_suffix), (masks, self.seg_map_suffix)):
             present = set(os.listdir(folder))
             if absent := [face + suffix for face in faces if face + suffix not in present]:

@@ -8,6 +8,7 @@ import mmcv
 from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 
+from reprefine.engine.datasets.images import read_image
 from reprefine.registry import HOOKS
 
 
@@ -21,10 +22,9 @@ class FaceVisualizationHook(SegVisualizationHook):
         if not self.draw or mode == 'train' or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for sample in outputs:
-            image = mmcv.imread(sample.img_path, channel_order='rgb')
             self._visualizer.add_datasample(
                 f'{mode}_{Path(sample.img_path).name}',
-                mmcv.imresize(image, sample.ori_shape[::-1]),
+                mmcv.imresize(read_image(sample.img_path), sample.ori_shape[::-1]),
                 data_sample=sample,
                 show=self.show,
                 wait_time=self.wait_time,

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 from reprefine.registry import DATASETS
 
 from .raw import IMAGES
@@ -48,4 +49,4 @@ class CelebAHQImages(BaseDataset):
         file = root / f'{self.split}_celebahqmask.txt'
         if not file.is_file():
             raise UserError(f'{file} is missing: run tools/dataset_tools/prepare_celebamask_hq.py {root}')
-        return file.read_text().split()
+        return read_text(file).split()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 
 from .classes import PARTS
 
@@ -61,7 +62,7 @@ def read_mapping(file: Path) -> dict[int, int]:
     Raises:
         UserError: The file is no such table.
     """
-    header, *rows = file.read_text().splitlines() or ['']
+    header, *rows = read_text(file).splitlines() or ['']
     try:
         if header.split()[:2] != ['idx', 'orig_idx']:
             raise ValueError

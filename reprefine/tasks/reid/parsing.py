@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
@@ -55,7 +56,7 @@ def parse_list(file: Path, folder: Path, pattern: re.Pattern[str]) -> list[Photo
         UserError: A line or a name is not of this form.
     """
     photos = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         path, _, pid = line.strip().rpartition(' ')
         if not path or not pid.isdecimal():
             raise UserError(f'{file}, line {number}: expected "path identity", found {line!r}')

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
@@ -82,8 +83,8 @@ def _rankings(predictions: Predictions, queries: np.ndarray, topk: int) -> Itera
 
 def _draw(axes: Axes, predictions: Predictions, index: int, colour: str, label: str = '') -> None:
     """Draw an image in a frame, with identity and camera (as counted in the release) above it."""
-    with Image.open(predictions.img_path[index]) as image:
-        axes.imshow(image.convert('RGB').resize((128, 256), Image.Resampling.BICUBIC))
+    image = Image.fromarray(read_image(predictions.img_path[index]))
+    axes.imshow(image.resize((128, 256), Image.Resampling.BICUBIC))
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[], ylabel=label)
     axes.set_title(f'{predictions.tags.pid[index]} c{predictions.tags.camera[index] + 1}', fontsize=8, pad=3)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 
 # Later years first; of VOC2007 the images of the archive with the training and validation data.
 YEARS = ('VOC2012', 'VOC2007')
@@ -34,7 +35,7 @@ def train_images(root: Path, year: str) -> list[str]:
 def _ids(file: Path) -> set[str]:
     if not file.is_file():
         raise UserError(f'{file} does not exist; unpack the development kit of that year below {file.parents[3]}')
-    return set(file.read_text().split())
+    return set(read_text(file).split())
 
 
 def mixed_list(images: Sequence[Sequence[str]], style: str, rng: np.random.Generator) -> list[str]:

@@ -136,6 +136,20 @@ def test_everything_that_a_half_unpacked_data_set_lacks_is_listed(tmp_path):
     check_data_folders(cfg, ['train_dataloader'])
 
 
+@pytest.mark.parametrize('kind', ['BaseDataset', 'reprefine.CelebAMaskHQ'])
+def test_a_byte_order_mark_before_the_first_name_is_refused(tmp_path, kind):
+    (tmp_path / 'train.txt').write_text('a\nb\n', encoding='utf-8-sig')
+    cfg = loader(type=kind, data_root=str(tmp_path), ann_file='train.txt')
+    with pytest.raises(UserError) as error:
+        check_data_folders(cfg, ['train_dataloader'])
+    assert str(error.value) == (
+        f'train_dataloader.dataset.ann_file: {tmp_path}/train.txt begins with a byte-order mark: save it as UTF-8 '
+        'without one'
+    )
+    (tmp_path / 'train.txt').write_text('a\nb\n')
+    check_data_folders(cfg, ['train_dataloader'])
+
+
 def test_data_sets_of_this_package_say_themselves_what_they_lack(tmp_path):
     node = dict(type='reprefine.CelebAMaskHQ', data_root=str(tmp_path), ann_file='train_celebahqmask.txt')
     check_data_folders(Config(dict(train_dataloader=dict(dataset=node))), ['train_dataloader'])

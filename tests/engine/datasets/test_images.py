@@ -3,6 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 
 from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.datasets.images import read_image
@@ -30,6 +31,8 @@ def test_a_truncated_jpeg_is_refused(tmp_path, share, progressive):
     with pytest.raises(UnreadableSample, match=f'image {file} cannot be read: the file is truncated') as caught:
         read_image(file)
     assert caught.value.file == str(file)
+    with pytest.raises((AssertionError, cv2.error)):  # as the loaders of the host libraries do
+        LoadImageFromFile()(dict(img_path=str(file)))
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', 'png'])

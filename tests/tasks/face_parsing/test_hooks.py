@@ -1,10 +1,12 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from mmengine.registry import HOOKS
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config
 from reprefine.engine.testing import draw_predictions
 from tests.helpers.run import ROOT
@@ -44,6 +46,11 @@ def test_draws_at_the_size_of_the_label_map(tmp_path):
     for batch, sample in enumerate(samples):
         hook.after_test_iter(SimpleNamespace(iter=0), batch, {}, [sample])
     assert [name for name, _ in drawn] == ['test_8.png']  # every second one
+    Image.fromarray(pixels).save(tmp_path / 'cut.jpg')
+    (tmp_path / 'cut.jpg').write_bytes((tmp_path / 'cut.jpg').read_bytes()[:-50])
+    cut = SimpleNamespace(img_path=str(tmp_path / 'cut.jpg'), ori_shape=(8, 6))
+    with pytest.raises(UserError, match=r'cut\.jpg cannot be read'):
+        hook.after_test_iter(SimpleNamespace(iter=0), 1, {}, [cut])
     expected = pixels.astype(float).reshape(8, 2, 6, 2, 3).mean(axis=(1, 3))
     assert drawn[0][1].shape == (8, 6, 3)
     assert np.abs(drawn[0][1] - expected).max() <= 1

@@ -50,6 +50,15 @@ def cells(file, rows, columns):
     return [[(grey, name) for _, grey, name in sorted(result[row])] for row in sorted(result)]
 
 
+def test_a_truncated_image_is_named(predictions, tmp_path):
+    cut = tmp_path / 'cut.jpg'
+    Image.effect_noise((64, 128), 80).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-200])
+    predictions.img_path[4] = str(cut)
+    with pytest.raises(UserError, match=f'image {cut} cannot be read: the file is truncated'):
+        plot_ranking(predictions, tmp_path / 'ranking.png', topk=4)
+
+
 def test_frames_and_order(predictions, tmp_path):
     out = tmp_path / 'new' / 'ranking.png'
     # Features are normalised: for (3, 4) the nearest direction is (0, 1), then (1, 0.2), (1, 0.1), (1, 0).
