@@ -16,7 +16,7 @@ from reprefine.engine.files import complete_file
 
 MARKER = '.toy_data.json'
 # Raise it when the content of a set changes, so that older data are not taken for the new ones.
-VERSION = 1
+VERSION = 2
 
 
 class ToySet(NamedTuple):

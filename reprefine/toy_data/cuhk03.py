@@ -32,8 +32,8 @@ from .market_layout import first_of_each
 from .matlab import Mat73Writer, save_mat5
 from .people import Camera, draw_cameras, draw_person, draw_size, render_person
 
-_PAIRS = (6, 5, 4, 3, 2)  # persons seen by each camera pair
-_TRAIN = 12
+_PAIRS = (12, 10, 8, 7, 7)  # persons seen by each camera pair
+_TRAIN = 36
 _RELEASES = {'labeled': 0.02, 'detected': 0.1}  # largest share of an image that a box cuts off at each side
 
 
@@ -98,7 +98,7 @@ def _draw_scenes(cameras: list[Camera], rng: np.random.Generator) -> dict[int, n
     """Draw the ten wide photos of a person by column."""
     person = draw_person(rng)
     return {
-        column: render_person(person, cameras[column > 5], rng, draw_size((92, 112), rng), jitter=0.015)
+        column: render_person(person, cameras[column > 5], rng, draw_size((60, 76), rng), jitter=0.015)
         for column in range(1, 11)
     }
 

@@ -8,7 +8,7 @@ from .market_layout import MarketWriter
 from .people import draw_cameras
 
 _CAMERAS = 8
-_IDENTITIES = ('train',) * 16 + ('test',) * 10 + ('distractor',) * 3
+_IDENTITIES = ('train',) * 36 + ('test',) * 10 + ('distractor',) * 3
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:

@@ -8,7 +8,7 @@ from .image_files import save_jpeg
 from .market_layout import MarketWriter
 from .people import Camera, draw_cameras, draw_person, render_person
 
-_CAMERAS, _TRAIN, _TEST = 6, 20, 12
+_CAMERAS, _TRAIN, _TEST = 6, 36, 12
 _JUNK, _DISTRACTORS = 12, 12
 _SIZE = (64, 128)
 

@@ -8,7 +8,7 @@ from .image_files import save_jpeg
 from .market_layout import first_of_each
 from .people import Camera, draw_cameras, draw_person, draw_size, draw_visits, render_person
 
-_CAMERAS, _TRAIN, _TEST, _IMAGES = 15, 20, 12, 9
+_CAMERAS, _TRAIN, _TEST, _IMAGES = 15, 36, 12, 9
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:

@@ -14,17 +14,23 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Sizes of images and crops; those above LARGE are divided by SHRINK.
 SIZES = ('scale', 'scales', 'crop_size', 'size', 'stride')
 LARGE, SHRINK = 320, 8
+# Batches of identities stay as they are: their number is what the data must have. Their images are a quarter as large.
+REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
 DETECTOR = dict(score_thr=0.0, max_per_img=20, nms_pre=100)
 ROOT = Path(__file__).parents[2]
 
 
 def brief_options(cfg: Config) -> list[str]:
-    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, two test batches."""
+    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, two test batches.
+
+    Re-identification keeps its batches, and all images of the test.
+    """
     options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
+    reid = (cfg.get('val_evaluator') or {}).get('type') == 'reprefine.ReIDMetric'
     for name in LOADERS:
         if cfg.get(name):
-            options |= _loader(name, cfg[name])
+            options |= _without_workers(name, cfg[name]) | (_few_batches if reid else _few_samples)(name, cfg[name])
     if cfg.train_cfg.get('max_iters'):
         options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
     else:
@@ -67,25 +73,36 @@ def brief_options(cfg: Config) -> list[str]:
             options[f'{path}.warmup_iters'] = 1
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
             options |= {f'{path}.num': 2, f'{path}.steps': 2}
+        if reid and path.startswith((*LOADERS, 'model.backbone')):
+            small = {key: node[key] for key in REID_SIZES if key in node}
+            options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
         # Depth is tested on whole images in one window; small ones would be many.
         if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
             options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
     return [f'{key}={value}' for key, value in options.items()]
 
 
-def _loader(name: str, loader: Mapping) -> dict[str, Any]:
-    # Two identities with four images each, where a batch is made of identities.
-    # Some hosts test images of different sizes, one by one.
-    identities = (loader.get('batch_sampler') or {}).get('type') == 'reprefine.PKSampler'
-    batch = 8 if identities else min(2, loader.get('batch_size', 2))
-    options = {f'{name}.batch_size': batch, f'{name}.num_workers': 0}
+def _without_workers(name: str, loader: Mapping) -> dict[str, Any]:
+    options = {f'{name}.num_workers': 0}
     if 'persistent_workers' in loader:
         options[f'{name}.persistent_workers'] = False
+    return options
+
+
+def _few_batches(name: str, loader: Mapping) -> dict[str, Any]:
+    if name != 'train_dataloader' or ('batch_sampler' in loader and loader.batch_size > 64):
+        return {}
+    return {f'{name}.dataset.indices': (3 if 'batch_sampler' in loader else 2) * loader.batch_size}
+
+
+def _few_samples(name: str, loader: Mapping) -> dict[str, Any]:
+    # Some hosts test images of different sizes, one by one.
+    batch = min(2, loader.get('batch_size', 2))
+    options = {f'{name}.batch_size': batch}
     for path, node in nodes(loader['dataset'], f'{name}.dataset'):
         plain = not ({'dataset', 'datasets', 'transforms'} & node.keys())
         if plain and ({'data_root', 'source'} & node.keys()):
-            # An identity with few images fills one batch only.
-            options[f'{path}.indices'] = (4 if identities else 2) * batch
+            options[f'{path}.indices'] = 2 * batch
     return options
 
 
@@ -152,10 +169,10 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def _small(value: Any) -> Any:
+def _small(value: Any, factor: int = SHRINK) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(_small(item) for item in value)
-    return max(1, int(value) // SHRINK)
+        return type(value)(_small(item, factor) for item in value)
+    return max(1, int(value) // factor)
 
 
 def data_roots(cfg: Config) -> list[str]:

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS
 
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
@@ -22,17 +21,6 @@ CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' n
 def configs_below(*folders: str) -> list[Path]:
     """Return the configs in the given folders of ``configs``."""
     return [path for path in CONFIGS if any(path.is_relative_to(ROOT / 'configs' / folder) for folder in folders)]
-
-
-def one_ranking(path: Path, data_root: str) -> list[int]:
-    """Return a query, a gallery image that matches it, and one that does not."""
-    dataset = DATASETS.build(load_config(str(path), None, data_root).test_dataloader.dataset)
-    samples = [dataset.get_data_info(index) for index in range(len(dataset))]
-    query = samples[0]
-    gallery = [sample for sample in samples if sample['role'] == 'gallery']
-    match = next(s for s in gallery if s['pid'] == query['pid'] and s['camera'] != query['camera'])
-    other = next(s for s in gallery if s['pid'] != query['pid'])
-    return [samples.index(sample) for sample in (query, match, other)]
 
 
 def train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
@@ -58,10 +46,7 @@ def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> tupl
     cfg = load_config(str(path))
     roots = data_roots(cfg)
     where = ['--data-root', str(toy_folder(roots))] if roots else []
-    options = brief_options(cfg)
-    if 'reid' in path.parts:
-        options += [f'{name}_dataloader.dataset.indices={one_ranking(path, where[1])}' for name in ('val', 'test')]
-    return (*where, '--cfg-options', *options)
+    return (*where, '--cfg-options', *brief_options(cfg))
 
 
 def assert_tests(path: Path, checkpoint: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:

@@ -21,6 +21,8 @@ NAMES = {
     'cuhk03/detected': r'(\d{4})_c([12])_\d+\.png',
 }
 CAMERAS = {'market1501': 6, 'dukemtmc': 8, 'msmt17': 15, 'cuhk03/labeled': 2, 'cuhk03/detected': 2}
+# Identities in the largest batch of a config: 128 images, four of each.
+BATCH = 32
 everywhere = pytest.mark.parametrize('name', NAMES)
 
 
@@ -57,7 +59,7 @@ def facts(name, path):
 def test_identities_and_cameras(photos, name):
     found = photos(name)
     train, query, gallery = ({identity for _, identity, _ in found[part]} for part in PARTS)
-    assert len(train) >= 12 and len(query) >= 8 and query <= gallery
+    assert len(train) >= BATCH and len(query) >= 8 and query <= gallery
     if name != 'msmt17':  # counts test identities from 0 again
         assert train.isdisjoint(query | gallery)
     assert {camera for part in PARTS for _, _, camera in found[part]} == set(range(1, CAMERAS[name] + 1))
@@ -146,7 +148,7 @@ def test_cuhk_labels_count_through_the_pairs(toy):
         persons = [tuple(map(int, cell[0].split('_')[:2])) for cell in protocol['filelist'].ravel()]
         labels[release] = set(zip(persons, protocol['labels'].ravel().tolist(), strict=True))
     assert labels['labeled'] == labels['detected']
-    assert [label for _, label in sorted(labels['labeled'])] == list(range(1, 21))
+    assert [label for _, label in sorted(labels['labeled'])] == list(range(1, 45))
 
 
 def test_cuhk_releases_show_the_same_people_in_other_boxes(toy):
@@ -163,7 +165,7 @@ def test_cuhk_raw_file_has_the_shapes_of_matlab(toy):
         assert file['labeled'].shape == file['detected'].shape == (1, 5) and file['testsets'].shape == (1, 20)
         assert file['labeled'].attrs['MATLAB_class'] == b'cell'
         pairs = [file[reference].shape for reference in file['labeled'][0]]
-        assert pairs == [(10, 6), (10, 5), (10, 4), (10, 3), (10, 2)]
+        assert pairs == [(10, 12), (10, 10), (10, 8), (10, 7), (10, 7)]
         persons = file[file['testsets'][0, 0]][:].T
     assert persons.shape == (8, 2) and len(np.unique(persons, axis=0)) == 8
     assert all(1 <= person <= pairs[int(pair) - 1][1] for pair, person in persons)

@@ -40,8 +40,8 @@ TRAIN_CROPS = (
 HEATMAP = ('input_size=(128,128)', 'heatmap_size=(32,32)', 'sigma=1.5')
 
 
-def reid(toy_set: str, name: str, identities: int, preparation: tuple[str, ...] = ()) -> Recipe:
-    """Return the recipe of a ReID data set with so many training identities."""
+def reid(toy_set: str, name: str, preparation: tuple[str, ...] = ()) -> Recipe:
+    """Return the recipe of a ReID data set; all have 36 training identities."""
     train = (
         'train_dataloader.dataset.pipeline.1.scale=(64,128)',
         'train_dataloader.dataset.pipeline.3.crop_size=(128,64)',
@@ -49,19 +49,19 @@ def reid(toy_set: str, name: str, identities: int, preparation: tuple[str, ...] 
         'train_dataloader.dataset.pipeline.4.erase_prob=0.0',
         'train_dataloader.batch_size=32',
         'optim_wrapper.optimizer.lr=0.02',
-        'param_scheduler.period=40',
-        'param_scheduler.warmup=4',
+        'param_scheduler.period=20',
+        'param_scheduler.warmup=2',
     )
     return Recipe(
         toy_set,
         toy_set,
         f'reid/vit-small_120e_{name}-256x128',
-        'epoch_40.pth',
+        'epoch_20.pth',
         metric='reid/mAP',
         measure='mAP (%)',
         chance='random_ranking',
-        train=persistent_loaders(*epochs(40), *train),
-        both=(*SMALL_VIT, f'model.head.num_classes={identities}'),
+        train=persistent_loaders(*epochs(20), *train),
+        both=(*SMALL_VIT, 'model.head.num_classes=36'),
         preparation=preparation,
     )
 
@@ -128,10 +128,10 @@ RECIPES = {
         both=NARROW_RESNET18,
         **CLASSIFICATION,
     ),
-    'market1501': reid('market1501', 'market1501', 20),
-    'msmt17': reid('msmt17', 'msmt17', 20),
-    'dukemtmc': reid('dukemtmc', 'dukemtmc', 16),
-    'cuhk03': reid('cuhk03', 'cuhk03-labeled', 12, ('dataset_tools/prepare_cuhk03.py',)),
+    'market1501': reid('market1501', 'market1501'),
+    'msmt17': reid('msmt17', 'msmt17'),
+    'dukemtmc': reid('dukemtmc', 'dukemtmc'),
+    'cuhk03': reid('cuhk03', 'cuhk03-labeled', ('dataset_tools/prepare_cuhk03.py',)),
     'coco': Recipe(
         'coco',
         'coco',
