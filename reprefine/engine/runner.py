@@ -19,6 +19,7 @@ from reprefine.registry import RUNNERS
 
 from .checkpoints.checkpoint_hook import SafeCheckpointHook
 from .checkpoints.runner import CheckpointRunner
+from .datasets.class_names import check_class_names, check_same_numbers
 from .datasets.corrupt_hook import build_tolerant_loader
 from .datasets.data_check import check_batches, check_classes, told_if_empty
 from .datasets.faults import name_unreadable_files
@@ -75,6 +76,13 @@ class Runner(CheckpointRunner):
         seekable(built.dataloader, self.seed)  # the loader may have been given, not built
         return built
 
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop; its classes must have the numbers that they have in training."""
+        built = super().build_val_loop(loop)
+        if isinstance(self._train_dataloader, DataLoader):
+            check_same_numbers(self._train_dataloader.dataset, built.dataloader.dataset)
+        return built
+
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the hooks of the config, and those of every run."""
         super().register_hooks(*args, **kwargs)
@@ -108,6 +116,7 @@ class Runner(CheckpointRunner):
         with told_if_empty(dataloader):
             loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), seed, *args, **kwargs)
         check_batches(loader, dataloader)
+        check_class_names(loader.dataset)
         name_unreadable_files(loader.dataset)
         return seekable(loader, seed)
 

@@ -231,9 +231,9 @@ CONTENT_CASES = [
         ('train_dataloader.drop_last=False',),
     ),
     BadData(
-        'mmdet: more classes than the head',
+        'mmdet: more classes than the annotations',
         'mmdet',
-        'num_classes is 2, but CocoDataset has 3 classes: set it to 3',
+        'metainfo.classes names x, but the categories of .* are square, disc',
         _nothing,
         (
             "loader.dataset.metainfo.classes=('square','disc','x')",
@@ -246,7 +246,7 @@ CONTENT_CASES = [
     BadData('mmpose: boxes without area', 'mmpose', 'Error|no samples', edited('mmpose', _all('bbox', [5, 5, 0, 0]))),
     BadData('mmseg: mask of another size', 'mmseg', 'Error', _mask(lambda mask: mask[:20, :20])),
     BadData('mmseg: mask of one pixel', 'mmseg', 'Error', _mask(lambda mask: mask[:1, :1])),
-    BadData('mmseg: labels out of range', 'mmseg', 'Target .* is out of bounds', _mask(lambda mask: mask + 9)),
+    BadData('mmseg: labels out of range', 'mmseg', r'1\.png: value \d+ is no class', _mask(lambda mask: mask + 9)),
     BadData('mmseg: all pixels ignored', 'mmseg', None, _mask(lambda mask: mask * 0 + 255)),
     BadData('mmseg: mask in colours', 'mmseg', 'Error', _mask(lambda mask: np.dstack([mask] * 3))),
     BadData('mmseg: mask of 16 bits', 'mmseg', None, _mask(lambda mask: mask.astype(np.uint16))),

@@ -8,7 +8,7 @@ from tests.helpers.run_tool import run_tool
 
 def test_verify_dataset_reads_sound_data(capsys):
     assert run_tool('misc/verify_dataset.py', DIGITS, '--workers', 0) == 0
-    assert 'test_dataloader.dataset: 355 samples read, 0 unreadable' in capsys.readouterr().out
+    assert 'test_dataloader.dataset: 355 samples read, 0 unreadable or mislabelled' in capsys.readouterr().out
 
 
 def test_verify_dataset_lists_what_is_unreadable(tmp_path, capsys):
@@ -31,9 +31,10 @@ test_dataloader = dict(dataset=dataset)
     argv = ('misc/verify_dataset.py', config, '--workers', 0, '--out', out)
     assert run_tool(*argv, '--data-root', tmp_path / 'data') == 1
     printed = capsys.readouterr()
-    assert 'train_dataloader.dataset: 4 samples read, 1 unreadable' in printed.out
+    assert 'train_dataloader.dataset: 4 samples read, 1 unreadable or mislabelled' in printed.out
+    assert '2 of 2 classes found: class0 2, class1 1' in printed.out
     assert printed.err.strip().endswith(
-        'error: 1 samples cannot be read; restore their files or take them off the lists'
+        'error: 1 samples cannot be read or have labels that are no class; fix them, or take them off the lists'
     )
     assert out.read_text().startswith(f'train_dataloader.dataset[3] {image}: ')
     assert run_tool(*argv) == 1

@@ -1,13 +1,14 @@
-"""Read every sample of a config's data sets once and list the unreadable ones."""
+"""Read every sample of a config's data sets once, list the unreadable and mislabelled ones, and count the classes."""
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.progress import track
 
 from reprefine.engine.datasets.faults import check_data_folders, one_line_faults
-from reprefine.engine.datasets.verify import faults, plain_datasets
+from reprefine.engine.datasets.verify import count_line, plain_datasets, readings
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.files import complete_file
 from reprefine.engine.launch import DATALOADERS, add_config_arguments, load_config
@@ -23,29 +24,34 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('--workers', type=int, default=2, help='processes that read (default: 2)')
-    parser.add_argument('--out', type=Path, help='file for the list of unreadable samples')
+    parser.add_argument('--out', type=Path, help='file for the list of these samples')
     add_config_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run the tool; unreadable samples end it with exit code 1."""
+    """Run the tool; unreadable and mislabelled samples end it with exit code 1."""
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     check_data_folders(cfg, DATALOADERS)
     lines = []
     with one_line_faults():
         for place, dataset in plain_datasets(cfg):
-            before = len(lines)
-            for fault in track(faults(dataset, args.workers), description=place, total=len(dataset)):
+            before, labels = len(lines), Counter()
+            for fault, found in track(readings(dataset, args.workers), description=place, total=len(dataset)):
+                labels.update(found)
                 if fault is not None:
                     lines.append(f'{place}[{fault.index}] {" ".join(fault.files)}: {fault.reason}')
                     print(lines[-1])
-            print(f'{place}: {len(dataset):,} samples read, {len(lines) - before:,} unreadable')
+            print(f'{place}: {len(dataset):,} samples read, {len(lines) - before:,} unreadable or mislabelled')
+            print(f'{place}: {count_line(dataset, labels)}')
     with complete_file(args.out) as file:
         if file:
             Path(file).write_text(''.join(f'{line}\n' for line in lines))
     if lines:
-        raise UserError(f'{len(lines):,} samples cannot be read; restore their files or take them off the lists')
+        raise UserError(
+            f'{len(lines):,} samples cannot be read or have labels that are no class; fix them, or take them off the '
+            'lists'
+        )
 
 
 if __name__ == '__main__':

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UserError, one_line
-from .faults import UnreadableSample, inner_datasets, name_unreadable_files
+from .faults import UnreadableSample, name_unreadable_files
+from .nesting import inner_datasets
 
 FILE = 'corrupt_samples.txt'
 EMPTY = '.empty_samples'

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import UserError
 from ..resuming.data_loader import is_endless
 from .faults import nodes
+from .nesting import class_names, leaf_datasets
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def check_batches(loader: DataLoader, dataloader: Any) -> None:
 
 
 def check_classes(model: Mapping, dataset: Dataset) -> None:
-    """Refuse a model whose heads know fewer classes than the data set has.
+    """Refuse a model whose heads know fewer classes than the data set names, or counts as ``num_labels``.
 
     Heads of one class, and those that tell objects from the rest, are not judged.
 
@@ -76,13 +77,15 @@ def check_classes(model: Mapping, dataset: Dataset) -> None:
     Raises:
         UserError: With both numbers.
     """
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+    leaves = leaf_datasets(dataset)
+    classes = max(len(class_names(leaf)) or getattr(leaf, 'num_labels', 0) for leaf in leaves)
     known = {place: count for place, count in _heads(model) if count > 1}
-    if known and len(classes) > max(known.values()):
+    if known and classes > max(known.values()):
         place = max(known, key=known.get)
+        other = ', or give the data set other metainfo.classes' if class_names(leaves[0]) else ''
         raise UserError(
-            f'{place}.num_classes is {known[place]}, but {type(dataset).__name__} has {len(classes)} classes: set it '
-            f'to {len(classes)}, or give the data set other metainfo.classes'
+            f'{place}.num_classes is {known[place]}, but {type(leaves[0]).__name__} has {classes} classes: set it to '
+            f'{classes}{other}'
         )
 
 

@@ -9,12 +9,15 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from PIL import Image
 
 from ..errors import UserError, one_line
+from .label_range import LabelRange
+from .nesting import inner_datasets
 
 FILE_KEYS = ('img_path', 'seg_map_path', 'depth_map_path')
 
@@ -32,14 +35,17 @@ class UnreadableSample(UserError):
 
 
 class _FileNamingCompose(Compose):
-    """A pipeline that, when it fails, looks whether the sample's files are at fault."""
+    """A pipeline that, when it fails, looks whether the sample's files are at fault, and refuses foreign labels."""
 
-    def __init__(self, pipeline: Compose):
+    def __init__(self, pipeline: Compose, labels: LabelRange | None):
         self.transforms = pipeline.transforms
+        self.labels = labels
         self.hides_faults = any(getattr(transform, 'ignore_empty', False) for transform in pipeline.transforms)
 
     def __call__(self, data: dict) -> dict | None:
         files = [data[key] for key in FILE_KEYS if isinstance(data.get(key), str)]
+        if self.labels:
+            self.labels.check_labels(data.get('img_path', ''), np.atleast_1d(data.get('gt_label', ())).tolist())
         for transform in self.transforms:
             try:
                 data = transform(data)
@@ -55,6 +61,8 @@ class _FileNamingCompose(Compose):
                 for file in files if self.hides_faults else ():
                     _require_readable(file, None)
                 return None
+            if self.labels and type(transform).__name__.startswith('Load'):
+                self.labels.check_mask(data)
         return data
 
 
@@ -74,16 +82,13 @@ def _require_readable(file: str, cause: Exception | None) -> None:
         raise UnreadableSample(f'image {file} cannot be read: the file is damaged or no image', file) from error
 
 
-def inner_datasets(dataset: Any) -> list[Any]:
-    """Return the data sets that a wrapper holds."""
-    found = [getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())]
-    return [inner for inner in found if inner is not None]
-
-
 def name_unreadable_files(dataset: Any) -> None:
-    """Let the pipelines of ``dataset``, and of the data sets it wraps, name the file that they cannot read."""
+    """Let the pipelines of ``dataset``, and of the data sets it wraps, name the file that they cannot read.
+
+    They also refuse labels that are no class of the data set; see :class:`.label_range.LabelRange`.
+    """
     if type(getattr(dataset, 'pipeline', None)) is Compose:
-        dataset.pipeline = _FileNamingCompose(dataset.pipeline)
+        dataset.pipeline = _FileNamingCompose(dataset.pipeline, LabelRange.of(dataset))
     for inner in inner_datasets(dataset):
         name_unreadable_files(inner)
 

@@ -1,8 +1,9 @@
-"""Reading every sample of a config's data sets once."""
+"""Reading every sample of a config's data sets once, with its labels."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import Config
@@ -11,8 +12,11 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import one_line
+from ..errors import UserError, one_line
 from ..launch import DATALOADERS
+from .class_names import check_class_names, check_same_numbers
+from .label_range import LabelRange
+from .nesting import class_names
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,25 @@ class Fault:
     reason: str
 
 
+class Reading(NamedTuple):
+    """What reading a sample gave.
+
+    Attributes:
+        fault: What is wrong with it, None if it is sound.
+        labels: The classes of its image, of its objects and of its mask by their numbers, and how often each stands
+            there; in a mask once.
+    """
+
+    fault: Fault | None
+    labels: dict[int, int]
+
+
 class Readings(Dataset):
-    """The faults of each sample of a data set; None for a sound one.
+    """The reading of each sample of a data set.
 
     A sample is read by the ``Load…`` transforms of the pipeline, and all image files that it names are decoded to
-    their last byte. A box that is not finite is a
-    fault too: detectors train on it silently. Data sets without a pipeline are read as they are.
+    their last byte. A box that is not finite is a fault too, as is a label that is no class of the data set. Data sets
+    without a pipeline are read as they are.
 
     Args:
         dataset: A data set without wrappers.
@@ -46,32 +63,42 @@ class Readings(Dataset):
         self.loading = Compose([])
         transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
         self.loading.transforms = [t for t in transforms if type(t).__name__.startswith('Load')]
+        self.range = LabelRange.of(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Fault | None:
+    def __getitem__(self, index: int) -> Reading:
         files: tuple[str, ...] = ()
         try:
             if not hasattr(self.dataset, 'get_data_info'):
                 self.dataset[index]
-                return None
+                return Reading(None, {})
             info = self.dataset.get_data_info(index)
             files = tuple(value for key, value in info.items() if key.endswith('_path') and isinstance(value, str))
-            _read(info, files, self.loading)
+            return Reading(None, dict(self._read(info, files)))
         except Exception as error:  # whatever a decoder raises is the finding
-            return Fault(index, files, f'{type(error).__name__}: {one_line(error)}')
-        return None
+            kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+            return Reading(Fault(index, files, kind + one_line(error)), {})
 
-
-def _read(info: dict[str, Any], files: Sequence[str], loading: Compose) -> None:
-    for file in files:
-        _decode(file)
-    for instance in info.get('instances') or ():
-        if 'bbox' in instance and not np.isfinite(instance['bbox']).all():
-            raise ValueError(f'a box is not finite: {instance["bbox"]}')
-    if loading(info) is None:
-        raise ValueError('the pipeline returns no sample')
+    def _read(self, info: dict[str, Any], files: Sequence[str]) -> Counter[int]:
+        """Read a sample to its last byte and return its labels."""
+        for file in files:
+            _decode(file)
+        for instance in info.get('instances') or ():
+            if 'bbox' in instance and not np.isfinite(instance['bbox']).all():
+                raise ValueError(f'a box is not finite: {instance["bbox"]}')
+        objects = [instance['bbox_label'] for instance in info.get('instances') or () if 'bbox_label' in instance]
+        labels = Counter(np.atleast_1d(info.get('gt_label', ())).tolist() + objects)
+        if self.range:
+            self.range.check_labels(info.get('img_path', ''), labels)
+        sample = self.loading(info)
+        if sample is None:
+            raise ValueError('the pipeline returns no sample')
+        if self.range:
+            self.range.check_mask(sample)
+            labels.update(self.range.classes_of_mask(sample))
+        return labels
 
 
 def _decode(file: str) -> None:
@@ -85,14 +112,24 @@ def _decode(file: str) -> None:
 
 
 def plain_datasets(cfg: Config) -> Iterator[tuple[str, BaseDataset]]:
-    """Build every data set of the config's loaders, each once and without its wrappers, and yield where it stands."""
+    """Build every data set of the config's loaders, each once and without its wrappers, and yield where it stands.
+
+    Raises:
+        UserError: If class names do not fit the annotations, or mean other numbers than in training.
+    """
     seen: list[Any] = []
+    train = None
     for name in DATALOADERS:
-        dataset = (cfg.get(name) or {}).get('dataset')
-        if dataset is None or dataset in seen:
+        config = (cfg.get(name) or {}).get('dataset')
+        if config is None or config in seen:
             continue
-        seen.append(dataset)
-        yield from _leaves(DATASETS.build(dataset), f'{name}.dataset')
+        seen.append(config)
+        dataset = DATASETS.build(config)
+        check_class_names(dataset)
+        train = dataset if name == 'train_dataloader' else train
+        if train is not None:
+            check_same_numbers(train, dataset)
+        yield from _leaves(dataset, f'{name}.dataset')
 
 
 def _leaves(dataset: Any, place: str) -> Iterator[tuple[str, BaseDataset]]:
@@ -105,6 +142,16 @@ def _leaves(dataset: Any, place: str) -> Iterator[tuple[str, BaseDataset]]:
         yield place, dataset
 
 
-def faults(dataset: BaseDataset, workers: int) -> Iterator[Fault | None]:
-    """Read every sample of ``dataset`` once, in order, and yield its fault or None."""
+def readings(dataset: BaseDataset, workers: int) -> Iterator[Reading]:
+    """Read every sample of ``dataset`` once, in order."""
     return iter(DataLoader(Readings(dataset), batch_size=None, num_workers=workers))
+
+
+def count_line(dataset: BaseDataset, labels: Counter[int]) -> str:
+    """Return in one line how often each class of ``dataset`` was found, or each label if it names no classes."""
+    names = class_names(dataset)
+    known = {label: count for label, count in labels.items() if label >= 0}  # -1: without a label
+    if not names:
+        return f'{len(known)} labels, {min(known.values())} to {max(known.values())} of each' if known else 'no labels'
+    counts = ', '.join(f'{name} {known.get(number, 0):,}' for number, name in enumerate(names))
+    return f'{len(known)} of {len(names)} classes found: {counts}'

@@ -13,7 +13,22 @@ from .parsing import Photo
 ROLES = {'train': ('train',), 'test': ('query', 'gallery')}
 
 
-class ReIDDataset(BaseDataset):
+class IdentityDataset(BaseDataset):
+    """Base of the data sets whose labels are identities that they number by themselves.
+
+    Attributes:
+        num_labels: Number of training identities, 0 for testing.
+    """
+
+    NUMBERS_ITS_LABELS = True  # so that equal labels of two data sets are different people
+    num_labels = 0
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the identity of a sample, as class-balancing wrappers ask for it."""
+        return [self.get_data_info(idx)['gt_label']]
+
+
+class ReIDDataset(IdentityDataset):
     """Base of the data sets: images with an identity, a camera and a role.
 
     A sample carries ``img_path``, ``pid`` (identity in the release), ``camera`` (from 0), ``role`` (``train``,
@@ -57,7 +72,7 @@ class ReIDDataset(BaseDataset):
         if faults:
             raise UserError(f'{name}: {"; ".join(faults)}; complete the data there, or give --data-root')
         if self.split == 'train':
-            _number_labels(samples)
+            self.num_labels = _number_labels(samples)
         print_log(f'{name}: {describe(samples)}', 'current')
         return samples
 
@@ -66,10 +81,12 @@ def _sample(photo: Photo, role: str) -> dict:
     return dict(img_path=photo.path, gt_label=-1, pid=photo.pid, camera=photo.camera, role=role)
 
 
-def _number_labels(samples: list[dict]) -> None:
+def _number_labels(samples: list[dict]) -> int:
+    """Set ``gt_label`` and return how many labels there are."""
     label_of = {pid: label for label, pid in enumerate(sorted({sample['pid'] for sample in samples}))}
     for sample in samples:
         sample['gt_label'] = label_of[sample['pid']]
+    return len(label_of)
 
 
 def describe(samples: Sequence[dict]) -> str:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 
-from .base import ReIDDataset, describe
+from .base import IdentityDataset, ReIDDataset, describe
 from .parsing import Photo, absent_files, parse_folder, parse_list
 
 
@@ -115,7 +114,7 @@ class MSMT17(ReIDDataset):
 
 
 @DATASETS.register_module()
-class MergedReID(BaseDataset):
+class MergedReID(IdentityDataset):
     """The training images of several data sets as one, with identities and cameras kept apart.
 
     Args:
@@ -136,5 +135,6 @@ class MergedReID(BaseDataset):
             merged += [sample | {key: sample[key] + offset for key, offset in offsets.items()} for sample in samples]
             for key in offsets:
                 offsets[key] += max(sample[key] for sample in samples) + 1
+        self.num_labels = offsets['gt_label']
         print_log(f'MergedReID: {describe(merged)}', 'current')
         return merged

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, TensorDataset
 
 from reprefine.engine.datasets.data_check import check_batches, check_classes, told_if_empty
 from reprefine.engine.errors import UserError
@@ -39,6 +39,19 @@ def test_endless_samplers_and_streams_have_batches():
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(())
+
+
+class Identities(TensorDataset):
+    num_labels = 3
+
+
+def test_identities_without_names_are_counted():
+    inner = Identities(torch.zeros(1))
+    inner.metainfo = {}
+    wrapped = ConcatDataset([inner])
+    with pytest.raises(UserError, match=r'model.head.num_classes is 2, but Identities has 3 classes: set it to 3$'):
+        check_classes(dict(head=dict(num_classes=2)), wrapped)
+    check_classes(dict(head=dict(num_classes=3)), wrapped)
 
 
 class Three(TensorDataset):

@@ -96,6 +96,45 @@ def test_bugs_keep_their_traceback():
         {}['a']
 
 
+class Labelled(Images):
+    """Two classes, masks with 255 for what is ignored."""
+
+    METAINFO = dict(classes=('a', 'b'))
+    ignore_index = 255
+    reduce_zero_label = False
+
+
+class LoadMask:
+    def __init__(self, *values):
+        self.values = values
+
+    def __call__(self, data):
+        return data | dict(gt_seg_map=np.uint8([self.values]))
+
+
+@pytest.mark.parametrize('label', [0, 1, [0, 1], []])
+def test_labels_and_masks_of_the_classes_pass(label):
+    dataset = Labelled([dict(img_path='a.jpg', seg_map_path='a.png', gt_label=label)], LoadMask(0, 1, 255))
+    name_unreadable_files(dataset)
+    assert dataset[0]['gt_label'] == label
+
+
+@pytest.mark.parametrize('label', [2, -1, [0, 2]])
+def test_a_label_that_is_no_class_is_named(label):
+    dataset = Labelled([dict(img_path='a.jpg', gt_label=label)], LoadMask(0))
+    name_unreadable_files(dataset)
+    with pytest.raises(UserError, match=r'image a.jpg: label (2|-1) is no class, they are numbered 0 to 1: correct'):
+        dataset[0]
+
+
+@pytest.mark.parametrize('values', [(0, 2), (255, 2), (254, 255)])
+def test_a_mask_value_that_is_no_class_is_named(values):
+    dataset = Labelled([dict(img_path='a.jpg', seg_map_path='a.png')], LoadMask(*values))
+    name_unreadable_files(ConcatDataset([dataset]))
+    with pytest.raises(UserError, match='mask a.png: value (2|254) is no class, .* 0 to 1, and 255 is ignored'):
+        dataset[0]
+
+
 def loader(**dataset):
     return Config(dict(default_scope='mmengine', train_dataloader=dict(dataset=dataset)))
 

@@ -1,12 +1,21 @@
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
+from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from reprefine.engine.datasets.verify import faults, plain_datasets
+from reprefine.engine.datasets.verify import count_line, plain_datasets, readings
+from reprefine.engine.errors import UserError
+
+
+def faults(dataset, workers):
+    return [reading.fault for reading in readings(dataset, workers)]
 
 
 @pytest.fixture
@@ -77,3 +86,63 @@ def test_data_sets_without_a_pipeline_are_read_as_they_are():
     sound, broken = faults(Pairs(), 0)
     assert sound is None
     assert broken.reason == 'OSError: cut short'
+
+
+def count(dataset):
+    return count_line(dataset, sum((Counter(reading.labels) for reading in readings(dataset, 0)), Counter()))
+
+
+def test_classes_are_counted(cfg):
+    ((_, dataset),) = plain_datasets(cfg)
+    assert count(dataset) == '2 of 2 classes found: class0 2, class1 1'  # of the three that can be read
+
+
+class Masks(BaseSegDataset):
+    METAINFO = dict(classes=('sky', 'sea', 'land'))
+
+
+@pytest.mark.parametrize(
+    ('value', 'reduced', 'told', 'counts'),
+    [
+        (3, False, '3', '3 of 3 classes found: sky 1, sea 1, land 1'),
+        (4, True, r'3 \(4 in the file, reduce_zero', '2 of 3 classes found: sky 2, sea 1, land 0'),
+    ],
+)
+def test_a_mask_value_that_is_no_class_is_a_fault(tmp_path, value, reduced, told, counts):
+    for name, values in (('a', [reduced, 2]), ('b', [1 + reduced, value]), ('c', [255, 1])):
+        (tmp_path / f'{name}.jpg').write_bytes(b'')
+        Image.new('RGB', (2, 2)).save(tmp_path / f'{name}.jpg')
+        Image.fromarray(np.uint8([values, values])).save(tmp_path / f'{name}.png')
+    dataset = Masks(
+        data_prefix=dict(img_path=str(tmp_path), seg_map_path=str(tmp_path)),
+        pipeline=[dict(type='mmseg.LoadAnnotations')],
+        reduce_zero_label=reduced,
+    )
+    first, wrong, last = faults(dataset, 0)
+    assert first is last is None
+    assert wrong.files[1] == f'{tmp_path}/b.png'
+    assert re.match(f'mask {tmp_path}/b.png: value {told}.* is no class, .* 0 to 2, and 255 is ignored', wrong.reason)
+    assert count(dataset) == counts
+
+
+class Identities(BaseDataset):
+    """Two images of one person, one of another, and one of nobody known."""
+
+    def load_data_list(self):
+        return [dict(gt_label=label) for label in (0, 1, 0, -1)]
+
+
+def test_labels_without_names_are_counted():
+    assert count(Identities(pipeline=[])) == '2 labels, 1 to 2 of each'
+    assert count(Boxes(pipeline=[])) == 'no labels'
+
+
+def test_classes_with_other_numbers_than_in_training_are_refused(cfg, tmp_path):
+    (tmp_path / 'val').mkdir()
+    (tmp_path / 'train' / 'class1').rename(tmp_path / 'val' / 'class1')
+    node = dict(type='mmpretrain.CustomDataset', data_root=str(tmp_path), pipeline=[])
+    (tmp_path / 'train' / 'class1').mkdir()
+    cfg.train_dataloader.dataset = dict(node, data_prefix='train')
+    cfg.val_dataloader.dataset = dict(node, data_prefix='val')
+    with pytest.raises(UserError, match="class 'class1' has the number 0 in CustomDataset .*, but 1 in training"):
+        list(plain_datasets(cfg))

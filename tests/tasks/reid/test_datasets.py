@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.dataset import Compose
+from mmengine.dataset import ClassBalancedDataset, Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -98,6 +98,16 @@ def test_merged_keeps_identities_and_cameras_apart(tmp_path):
         *[(4, 15, 22), (4, 15, 28), (5, 7150, 21)],
     ]
     assert set(rows(merged, 'role')) == {('train',)}
+    assert merged.num_labels == 6
+
+
+def test_rare_identities_are_repeated_by_mmengine(tmp_path):
+    market = dict(type='reprefine.Market1501', data_root=write_folders(tmp_path / 'market', photos.MARKET))
+    for dataset in (Market1501(market['data_root']), MergedReID([market])):
+        assert dataset.num_labels == 2  # of two images and of one
+        balanced = ClassBalancedDataset(dataset, oversample_thr=4 / 3)
+        labels = [balanced.get_data_info(index)['gt_label'] for index in range(len(balanced))]
+        assert sorted(labels) == [0, 0, 0, 0, 1, 1]
 
 
 def test_numbers_are_logged_once(tmp_path, caplog):
