@@ -1,77 +1,36 @@
 """Replacing convolutions of any model by disentangled ones."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
-from mmcv.cnn import ConvModule
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 
+from reprefine.deploy import relative_difference
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .conv import PDConv
 from .loading import move_host_norms
+from .pairing import observe
+from .sites import Site, check_sites, find_sites
 
 Rule = str | Sequence[str] | Callable[[str, nn.Conv2d], bool] | None
 
 
-@dataclass(frozen=True)
-class Site:
-    """A convolution that can be replaced.
-
-    Attributes:
-        name: Its name in the model.
-        parent: Module that holds it.
-        attribute: Its name in the parent.
-        norm: Name in the parent of the batch norm behind it, None if there is none.
-    """
-
-    name: str
-    parent: nn.Module
-    attribute: str
-    norm: str | None
-
-    @property
-    def conv(self) -> nn.Conv2d:
-        """The convolution."""
-        return getattr(self.parent, self.attribute)
-
-
-def find_sites(model: nn.Module, prefix: str = '') -> Iterator[Site]:
-    """Yield the square, odd convolutions above 1x1 with zero padding that reaches, each with its batch norm, in order.
-
-    A norm belongs to the convolution registered directly before it under the same parent, as ``conv1`` and ``bn1`` of
-    residual blocks, the parts of a ``ConvModule`` and the neighbours in an ``nn.Sequential`` are.
-
-    Args:
-        model: Any module.
-        prefix: What goes before the names, with a final dot.
-    """
-    children = [*model.named_children(), ('', None)]
-    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
-        if _is_eligible(child):
-            is_norm = isinstance(following, _BatchNorm) and following.num_features == child.out_channels
-            in_order = not isinstance(model, ConvModule) or model.order[:2] == ('conv', 'norm')
-            yield Site(f'{prefix}{name}', model, name, next_name if is_norm and in_order else None)
-        elif not isinstance(child, PDConv):
-            yield from find_sites(child, f'{prefix}{name}.')
-
-
-def _is_eligible(conv: nn.Module) -> bool:
-    if type(conv) is not nn.Conv2d or conv.padding_mode != 'zeros' or isinstance(conv.padding, str):
-        return False
-    size = conv.kernel_size
-    reaches = all(p >= d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, size, strict=True))
-    return size[0] == size[1] > 1 and size[0] % 2 == 1 and reaches
-
-
 def convert_to_pd(
-    model: nn.Module, rule: Rule = None, warm_start: bool = True, deploy: bool = False, **pd_cfg: object
+    model: nn.Module,
+    rule: Rule = None,
+    warm_start: bool = True,
+    deploy: bool = False,
+    example: Tensor | tuple | None = None,
+    tolerance: float | None = None,
+    **pd_cfg: object,
 ) -> list[str]:
     """Replace convolutions of ``model``, in place, each together with the batch norm behind it.
+
+    A forward pass in evaluation mode shows which norm follows which convolution. One that is applied after an
+    activation, before the convolution, or to anything else as well stays where it is.
 
     Args:
         model: Any module, such as a network of OpenMMLab, torchvision or timm.
@@ -79,29 +38,69 @@ def convert_to_pd(
             name and convolution. None takes every ungrouped 3x3 convolution with a batch norm behind it. Only
             a rule reaches other sizes, grouped convolutions and those without norm, such as a detector's heads.
         warm_start: Keep the output: the convolution and its norm become the first branch, the others start at zero.
+            The outputs before and after are compared if the model runs on ``example``.
         deploy: Build the deployed form, into which a training checkpoint can be loaded.
+        example: Input of the model, a tuple for several; None tries random images.
+        tolerance: Largest difference of an output that counts as rounding, relative to its largest value; None for
+            the square root of the resolution of the model's type (3e-4 in float32).
         **pd_cfg: Arguments of :class:`~.conv.PDConv`: ``mode``, ``branches``, ``group_num``, ``reduction``, ….
 
     Returns:
         Names of the replaced convolutions.
 
     Raises:
-        UserError: If the rule matches nothing, or a convolution cannot be disentangled as asked.
+        UserError: If the rule matches nothing, a convolution cannot be disentangled as asked, its norm cannot be told,
+            or the output of a warm start differs. The model then is what it was.
     """
-    sites = list(find_sites(model))
+    seen = observe(model, example)
+    sites = list(find_sites(model, seen.norms))
     chosen = [site for site in sites if _matches(site, rule)]
     if not chosen:
         names = ', '.join(site.name for site in sites[:3]) or 'none'
-        raise UserError(f'no convolution can be disentangled with rule={rule!r}; candidates of the model: {names}')
-    for site, conv in [(site, _replacement(site, deploy, pd_cfg)) for site in chosen]:
-        if warm_start:
-            conv.load_state_dict(_plain_state(site))
-        setattr(site.parent, site.attribute, conv)
-        if site.norm is not None:
-            setattr(site.parent, site.norm, nn.Identity())
-            if move_host_norms not in _hooks(site.parent):
-                site.parent.register_load_state_dict_pre_hook(move_host_norms)
+        kind = ' (ungrouped 3x3 convolutions whose output a batch norm alone reads)' if rule is None else ''
+        raise UserError(
+            f'no convolution can be disentangled with rule={rule!r}{kind}; candidates of the model: {names}'
+        )
+    check_sites(model, chosen, seen.failure)
+    replacements = [(site, _replacement(site, deploy, pd_cfg)) for site in chosen]
+    before = seen.run() if warm_start and seen.run else []
+    former = [(site, _replace(site, conv, warm_start)) for site, conv in replacements]
+    try:
+        _check_outputs(before, seen.run() if before else [], tolerance)
+    except UserError:
+        for site, modules in former:
+            for name, module in modules.items():
+                setattr(site.parent, name, module)
+        raise
+    for site in chosen:
+        if site.norm is not None and move_host_norms not in _hooks(site.parent):
+            site.parent.register_load_state_dict_pre_hook(move_host_norms)
     return [site.name for site in chosen]
+
+
+def _replace(site: Site, conv: PDConv, warm_start: bool) -> dict[str, nn.Module]:
+    """Put ``conv`` in place of the convolution and its norm, and return these by their names in the parent."""
+    former = {name: getattr(site.parent, name) for name in (site.attribute, site.norm) if name is not None}
+    if warm_start:
+        conv.load_state_dict(_plain_state(site))
+    setattr(site.parent, site.attribute, conv)
+    if site.norm is not None:
+        setattr(site.parent, site.norm, nn.Identity())
+    return former
+
+
+def _check_outputs(before: Sequence[Tensor], after: Sequence[Tensor], tolerance: float | None) -> None:
+    """Refuse outputs that differ beyond rounding."""
+    for reference, output in zip(before, after, strict=True):
+        if reference.is_meta or not reference.numel():
+            continue
+        allowed = torch.finfo(reference.dtype).eps ** 0.5 if tolerance is None else tolerance
+        difference = relative_difference(output, reference)
+        if not difference <= allowed:
+            raise UserError(
+                f'the converted model differs from the plain one by {difference:.1e} of the largest output, more than '
+                f'{allowed:.1e}: leave the cause out by the rule, give a larger tolerance, or set warm_start=False'
+            )
 
 
 def _hooks(module: nn.Module) -> list[Callable]:
@@ -111,7 +110,8 @@ def _hooks(module: nn.Module) -> list[Callable]:
 def _matches(site: Site, rule: Rule) -> bool:
     conv = site.conv
     if rule is None:
-        return site.norm is not None and conv.groups == 1 and conv.kernel_size == (3, 3)
+        may_have_norm = site.norm is not None or not site.is_decided
+        return may_have_norm and conv.groups == 1 and conv.kernel_size == (3, 3)
     if callable(rule):
         return rule(site.name, conv)
     return any(re.search(pattern, site.name) for pattern in ([rule] if isinstance(rule, str) else rule))
@@ -138,7 +138,7 @@ def _norm_cfg(site: Site, norm_cfg: dict | None) -> dict:
     return kind | (norm_cfg or {}) | dict(eps=norm.eps, momentum=norm.momentum)
 
 
-def _plain_state(site: Site) -> dict[str, torch.Tensor]:
+def _plain_state(site: Site) -> dict[str, Tensor]:
     state = dict(site.conv.state_dict())
     if site.norm is not None:
         state |= {f'norm.{key}': value for key, value in getattr(site.parent, site.norm).state_dict().items()}
@@ -146,7 +146,9 @@ def _plain_state(site: Site) -> dict[str, torch.Tensor]:
 
 
 @MODELS.register_module(name='PDConverted')
-def build_converted(module: dict, rule: Rule = None, deploy: bool = False, **pd_cfg: object) -> nn.Module:
+def build_converted(
+    module: dict, rule: Rule = None, deploy: bool = False, input_shape: Sequence[int] | None = None, **pd_cfg: object
+) -> nn.Module:
     """Build a module of a config and disentangle its convolutions: a whole model, a backbone, a neck or a head.
 
     What comes back is the module itself, so names and interface stay. Weights of a plain checkpoint
@@ -156,8 +158,10 @@ def build_converted(module: dict, rule: Rule = None, deploy: bool = False, **pd_
         module: Config of the host module.
         rule: As in :func:`convert_to_pd`.
         deploy: Build the deployed form.
+        input_shape: ``(C, H, W)`` of an input on which the module runs, if it does on none of the usual images.
         **pd_cfg: Arguments of :class:`~.conv.PDConv`.
     """
     host = MODELS.build(module)
-    convert_to_pd(host, rule, warm_start=False, deploy=deploy, **pd_cfg)
+    example = None if input_shape is None else torch.zeros(1, *input_shape)
+    convert_to_pd(host, rule, warm_start=False, deploy=deploy, example=example, **pd_cfg)
     return host
