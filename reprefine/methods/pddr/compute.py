@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,19 +21,37 @@ def sum_of_branches(conv: 'PDConv', x: Tensor) -> Tensor:
     Args:
         conv: Module in training form.
         x: Input ``[N, I, H, W]``.
+
+    Raises:
+        ValueError: If training with batch statistics meets a single value per channel.
     """
     norms = [leaf.bn for _, leaf in conv.leaves()]
     if conv.compute == 'auto' and not any(bn.training for bn in norms):
         return folded_forward(conv, x)
     # Other kinds of norm share statistics between processes.
     can_fuse = all(bn.training and type(bn) is nn.BatchNorm2d for bn in norms)
-    if can_fuse and (conv.compute in ('fused', 'lean') or (conv.compute == 'auto' and _fused_is_better(conv, x))):
+    wants_fused = conv.compute in ('fused', 'lean') or (conv.compute == 'auto' and _fused_is_better(conv, x))
+    if can_fuse and wants_fused and _has_statistics(conv, x):
         return fused_forward(conv, x)
     outputs = [getattr(conv, name)(x) for name in conv.branches]
     if conv.mode == 'A':
         return sum(outputs[1:], start=outputs[0])
     pi = conv.gate(x).to(outputs[0].dtype)
     return sum(y * pi[:, j, None, None, None] for j, y in enumerate(outputs))
+
+
+def _has_statistics(conv: 'PDConv', x: Tensor) -> bool:
+    """Whether the batch moves running statistics: torch leaves them as they are for an empty one.
+
+    Raises:
+        ValueError: As torch does, if there is a single value per channel, which has no variance.
+    """
+    geometry = zip(x.shape[2:], conv.padding, conv.dilation, conv.kernel_size, conv.stride, strict=True)
+    size = [(length + 2 * p - d * (k - 1) - 1) // s + 1 for length, p, d, k, s in geometry]
+    shape = torch.Size((len(x), conv.out_channels, *size))
+    if len(x) * size[0] * size[1] == 1:
+        raise ValueError(f'Expected more than 1 value per channel when training, got input size {shape}')
+    return shape.numel() > 0
 
 
 def _fused_is_better(conv: 'PDConv', x: Tensor) -> bool:

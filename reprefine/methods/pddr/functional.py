@@ -105,6 +105,8 @@ def mixed_kernels_conv(
     Returns:
         ``[N, O, H', W']``
     """
+    if not len(x):  # no sample, hence no groups
+        return mixed_outputs_conv(x, pi, kernels, biases, stride, padding, dilation, groups)
     if x.device.type == 'cpu':  # where many groups are slow, and a kernel that fits the cache is not
         rows = [_mixed_kernels_conv(*row, kernels, biases, stride, padding, dilation, groups) for row in _rows(x, pi)]
         return rows[0] if len(rows) == 1 else torch.cat(rows)

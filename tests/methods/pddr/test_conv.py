@@ -259,3 +259,11 @@ def test_is_a_conv_layer_of_every_library(scope):
     torch.testing.assert_close(module(x), expected)
     assert type(point) is nn.Conv2d
     assert point.bias is not None
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize('execution', ['auto', 'kernel', 'output'])
+def test_mixtures_of_an_empty_batch(execution, groups):
+    conv = make_conv(mode='B', groups=groups, stride=2, execution=execution, compute='auto')
+    x = image(0, 8, 9, 14)
+    assert conv(x).shape == deployed(conv)(x).shape == (0, 16, 5, 7)

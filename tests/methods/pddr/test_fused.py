@@ -113,3 +113,30 @@ def test_lean_keeps_the_dearest_outputs():
     lean = {name: LeafPlan.of(leaf, 0, lean=True).lean for name, leaf in conv.named_children() if name != 'skeleton'}
     assert lean == dict(standard1=False, standard2=False, group=True)
     assert all(LeafPlan.of(leaf, 0, lean=True).lean for leaf in conv.skeleton.leaves())
+
+
+@pytest.mark.parametrize('compute', ['auto', 'branches', 'fused', 'lean'])
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_a_single_value_per_channel_is_refused_as_by_torch(mode, compute):
+    conv = make_conv(mode=mode, compute=compute, stride=2).train()
+    before = copy.deepcopy(dict(conv.named_buffers()))
+    with pytest.raises(
+        ValueError, match=r'^Expected more than 1 value per channel when training, got input size torch.S'
+    ):
+        conv(image(1, 8, 2, 1))
+    for name, value in conv.named_buffers():
+        counts = name.endswith('num_batches_tracked') and compute in ('auto', 'branches')  # torch counts, then refuses
+        assert counts or torch.equal(value, before[name]), name
+    conv(image(2, 8, 2, 1))  # two values are enough
+    assert all(value.isfinite().all() for value in conv.buffers())
+
+
+@pytest.mark.parametrize('compute', ['auto', 'branches', 'fused', 'lean'])
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_an_empty_batch_trains_and_leaves_the_statistics(mode, compute):
+    conv = make_conv(mode=mode).train()
+    before = copy.deepcopy(dict(conv.named_buffers()))
+    left = step(conv, compute, image(0, 8, 6, 7))
+    assert left['y'].shape == (0, 16, 6, 7)
+    assert all(not value.any() for name, value in left.items() if name.startswith('grad '))
+    assert all(torch.equal(left[name], value) for name, value in before.items() if 'running' in name)
