@@ -148,6 +148,15 @@ class PDResNet(nn.Module):
             if isinstance(block, _RefinedBlock):
                 _zero(block)
 
+    def train(self, mode: bool = True) -> 'PDResNet':
+        """Set the mode and return the network, as torch does and the hosts' own ``train`` does not.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
+        super().train(mode)
+        return self
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the feature maps of the stages asked for, each ``[N, C, H, W]``."""
         if not (self.training and self.channels_last):
