@@ -1,5 +1,8 @@
 """The protocol of everything that folds, and the walk that folds a whole model."""
 
+import math
+from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -16,16 +19,31 @@ class Foldable(Protocol):
 
 @torch.no_grad()
 def switch_to_deploy(model: nn.Module) -> nn.Module:
-    """Fold every outermost module of ``model`` that implements :class:`Foldable`, in place, and return the model."""
-    if isinstance(model, Foldable):
+    """Fold every module of ``model`` that implements :class:`Foldable`, in place, from the inside out.
+
+    A part of a host library whose ``switch_to_deploy`` takes arguments is left to the module that holds it.
+
+    Returns:
+        The model.
+    """
+    for child in list(model.children()):
+        switch_to_deploy(child)
+    if isinstance(model, Foldable) and not _takes_arguments(model.switch_to_deploy):
         model.switch_to_deploy()
-    else:
-        for child in model.children():
-            switch_to_deploy(child)
     return model
 
 
+def _takes_arguments(method: Callable) -> bool:
+    optional = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    parameters = signature(method).parameters.values()
+    return any(parameter.default is Parameter.empty and parameter.kind not in optional for parameter in parameters)
+
+
 def relative_difference(outputs: Tensor, reference: Tensor) -> float:
-    """Return the largest absolute difference, relative to the largest absolute value of ``reference``."""
+    """Return the largest absolute difference, relative to the largest absolute value of ``reference``.
+
+    It is infinite if either holds a value that is not finite, so that no maximum or bound passes over it.
+    """
     scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)
-    return ((outputs - reference).abs().max() / scale).item()
+    difference = ((outputs - reference).abs().max() / scale).item()
+    return difference if math.isfinite(difference) else math.inf

@@ -7,28 +7,35 @@ from torch import nn
 from reprefine.deploy import Foldable, relative_difference, switch_to_deploy
 
 
-class Doubler(nn.Module):
-    """Counts how often it was folded; holds a foldable child that only it may fold."""
+class Recorder(nn.Module):
+    """Notes when it was folded; may hold a child."""
 
-    def __init__(self, child=None):
+    def __init__(self, name: str, folded: list[str], child: nn.Module | None = None):
         super().__init__()
-        self.child = child
-        self.folded = 0
+        self.name, self.folded, self.child = name, folded, child
 
-    def switch_to_deploy(self):
-        self.folded += 1
+    def switch_to_deploy(self, *_):
+        self.folded.append(self.name)
 
 
-def test_outermost_foldable_modules_are_asked_once():
-    inner, outer, other = Doubler(), Doubler(), Doubler()
-    outer.child = inner
-    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(outer), other)
+class NeedsConfig(nn.Module):
+    """As the parts of some heads of mmpose, which the head folds."""
+
+    def switch_to_deploy(self, test_cfg):
+        raise AssertionError
+
+
+def test_models_are_folded_from_the_inside_out():
+    folded = []
+    inner = Recorder('inner', folded)
+    outer = Recorder('outer', folded, nn.Sequential(nn.Linear(2, 2), inner, NeedsConfig()))
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(outer), Recorder('other', folded))
     assert switch_to_deploy(model) is model
-    assert (outer.folded, other.folded, inner.folded) == (1, 1, 0)
+    assert folded == ['inner', 'outer', 'other']
 
 
 def test_protocol_tells_foldable_modules_apart():
-    assert isinstance(Doubler(), Foldable)
+    assert isinstance(Recorder('', []), Foldable)
     assert not isinstance(nn.Linear(1, 1), Foldable)
 
 
@@ -36,3 +43,11 @@ def test_relative_difference_is_scaled_by_the_reference():
     reference = torch.tensor([0.0, -4.0, 2.0])
     assert relative_difference(reference + torch.tensor([0.0, 0.0, 1.0]), reference) == pytest.approx(0.25)
     assert relative_difference(torch.zeros(2), torch.zeros(2)) == 0.0
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_is_not_finite_differs_infinitely(value):
+    finite, broken = torch.zeros(2), torch.tensor([1.0, value])
+    for outputs, reference in ((finite, broken), (broken, finite), (broken, broken)):
+        assert relative_difference(outputs, reference) == float('inf')
+        assert max(0.0, relative_difference(outputs, reference)) == float('inf')

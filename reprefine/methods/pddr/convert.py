@@ -11,6 +11,7 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .conv import PDConv
+from .examples import outputs_of
 from .loading import move_host_norms
 from .pairing import observe
 from .sites import Site, check_sites, find_sites
@@ -63,10 +64,10 @@ def convert_to_pd(
         )
     check_sites(model, chosen, seen.failure)
     replacements = [(site, _replacement(site, deploy, pd_cfg)) for site in chosen]
-    before = seen.run() if warm_start and seen.run else []
+    before = outputs_of(model, seen.call) if warm_start and seen.call else []
     former = [(site, _replace(site, conv, warm_start)) for site, conv in replacements]
     try:
-        _check_outputs(before, seen.run() if before else [], tolerance)
+        _check_outputs(before, outputs_of(model, seen.call) if before else [], tolerance)
     except UserError:
         for site, modules in former:
             for name, module in modules.items():

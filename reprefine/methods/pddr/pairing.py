@@ -1,9 +1,8 @@
 """Which batch norm follows which convolution: what a forward pass does decides, never the order of registration."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from reprefine.engine.errors import one_line
 
-SIZES = (64, 224, 32)  # of the square images that a model is tried on, in pixels
+from .examples import Call, calls, evaluating
+
 # A subclass that computes more, such as timm's BatchNormAct2d, is no norm that a convolution could absorb.
 FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
@@ -32,12 +32,12 @@ class Observation:
     Attributes:
         norms: For each convolution that ran, the batch norm that alone reads its output and reads nothing else, or
             None.
-        run: Repeats the pass and returns all floating-point tensors of its output; None if no pass succeeded.
-        failure: Why none did, empty if one did.
+        call: How the model was run, None if it could not be.
+        failure: Why it could not.
     """
 
     norms: dict[nn.Module, nn.Module | None] = field(default_factory=dict)
-    run: Callable[[], list[Tensor]] | None = None
+    call: Call | None = None
     failure: str = ''
 
 
@@ -94,64 +94,29 @@ def observe(model: nn.Module, example: Tensor | tuple | None = None) -> Observat
 
     Args:
         model: Any module; left as it was.
-        example: Its input, a tuple for several. None tries one random image of each of :data:`SIZES`, on the model and
-            then on its ``extract_feat``.
+        example: Its input, a tuple for several; None tries random ones, see :func:`~.examples.calls`.
     """
     failure = ''
-    for name, call in _calls(model, example):
+    for call in calls(model, example):
         try:
-            return Observation(_watch(model, call), partial(_outputs, model, call))
+            return Observation(_watch(model, call), call)
         except Exception as error:  # of somebody's model on an input that may not be one of its
-            failure = failure or f'the model does not run on {name} ({type(error).__name__}: {one_line(error)[:120]})'
+            failure = failure or f'the model does not run on {call} ({type(error).__name__}: {one_line(error)[:120]})'
     return Observation(failure=failure)
 
 
-def _calls(model: nn.Module, example: Tensor | tuple | None) -> Iterator[tuple[str, Callable[[], object]]]:
-    if example is not None:
-        args = example if isinstance(example, tuple) else (example,)
-        yield 'the example', partial(model, *args)
-        return
-    channels = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
-    like = next(model.parameters(), torch.empty(0))
-    for size in SIZES:
-        image = torch.randn(1, channels, size, size, generator=torch.Generator('cpu').manual_seed(0), device='cpu')
-        image = image.to(like)
-        for method in ('__call__', 'extract_feat'):
-            if hasattr(model, method):
-                yield f'an image of 1x{channels}x{size}x{size}', partial(getattr(model, method), image)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without calling the model's own ``train``, without gradients, with the RNG state kept."""
-    modes = {module: module.training for module in model.modules()}
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            for module in modes:
-                module.training = False
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-
-
-def _watch(model: nn.Module, call: Callable[[], object]) -> dict[nn.Module, nn.Module | None]:
+def _watch(model: nn.Module, call: Call) -> dict[nn.Module, nn.Module | None]:
     readers = _Readers()
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         for module in model.modules():
             if not list(module.children()) and not isinstance(module, torch.jit.ScriptModule):
                 # Innermost: what other hooks do to an input or output is an operation like any other.
                 stack.callback(module.register_forward_pre_hook(readers.enter).remove)
                 stack.callback(module.register_forward_hook(readers.leave, prepend=True).remove)
         with readers:
-            output = call()
+            output = call(model)
     return readers.finish(output)
-
-
-def _outputs(model: nn.Module, call: Callable[[], object]) -> list[Tensor]:
-    with _evaluating(model):
-        return [leaf for leaf in tree_leaves(call()) if torch.is_tensor(leaf) and leaf.is_floating_point()]
 
 
 def norm_by_definition(parent: nn.Module, attribute: str) -> nn.Module | None:

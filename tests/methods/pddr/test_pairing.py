@@ -164,7 +164,7 @@ class Flat(nn.Module):
 
 
 def test_a_model_that_runs_on_no_usual_image_needs_an_example():
-    with pytest.raises(UserError, match=r'does not run on an image of 1x2x64x64 \(RuntimeError.*give an example'):
+    with pytest.raises(UserError, match=r'does not run on input of shape 2x2x32x64 \(RuntimeError.*give an example'):
         convert_to_pd(Flat(), **OPTIONS)
     assert convert_to_pd(Flat(), example=image(1, 2, 5, 7, dtype=torch.float32), **OPTIONS) == ['conv']
     assert convert_to_pd(Flat(), example=(torch.zeros(2, 2, 5, 7),), **OPTIONS) == ['conv']
@@ -257,7 +257,7 @@ def test_observing_leaves_no_trace():
     net.conv1.eval()
     state = copy.deepcopy(net.state_dict())
     rng = torch.get_rng_state()
-    assert observe(net).run is not None
+    assert observe(net).call is not None
     assert torch.equal(torch.get_rng_state(), rng)
     assert [module.training for module in (net, net.conv1, net.bn1)] == [True, False, True]
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
