@@ -1,6 +1,8 @@
 """Folding PD checkpoints from the command line, for every kind of model."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from reprefine.engine.launch import load_config
 from tests.helpers.run_tool import run_tool
 from tests.helpers.tiny_hosts import CONFIGS, write_config
 
+TREE = Path(__file__).parents[2] / 'configs'
 TOOL = 'model_converters/reparameterize_model.py'
 BACKBONE = "dict(type='reprefine.PDResNet', pd_cfg=dict(mode='{mode}', group_num='auto'), deploy={deploy}{more})"
 # A narrow detector that finds something though it is untrained.
@@ -120,8 +123,8 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
         assert not out.exists()
         return capsys.readouterr().err.strip().splitlines()[-1]
 
-    assert 'PD-B: its kernels depend on the sample' in refusal(train, trained, out, '--export-plain')
-    assert 'no PD convolution' in refusal(plain, trained, out)
+    assert 'PD-B: its weights depend on the sample' in refusal(train, trained, out, '--export-plain')
+    assert 'no PD layer' in refusal(plain, trained, out)
     assert 'the config builds the deployed form' in refusal(deploy, trained, out)
     assert 'absent.pth does not exist' in refusal(train, tmp_path / 'absent.pth', out)
     state = torch.load(trained, weights_only=True)
@@ -140,13 +143,51 @@ def test_a_folded_model_that_differs_is_not_written(tmp_path, capsys, monkeypatc
     _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
     save_trained(train, tmp_path / 'trained.pth')
     from reprefine.methods.pddr import checkpoint
+    from reprefine.methods.pddr.plain import pd_convs
 
     def wrong(model):
         switch(model)
-        next(iter(checkpoint.pd_convs(model).values())).reparam.bias.data.add_(1e-3)
+        next(iter(pd_convs(model).values())).reparam.bias.data.add_(1e-3)
 
     switch = copy.copy(checkpoint.switch_to_deploy)
     monkeypatch.setattr(checkpoint, 'switch_to_deploy', wrong)
     assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth') == 1
-    assert 'differs by' in capsys.readouterr().err
+    assert re.search(
+        r'differs by \S+ of the largest output .* more than 1.0e-05, on 16 layers and', capsys.readouterr().err
+    )
     assert not (tmp_path / 'out.pth').exists()
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth', '--tolerance', 0.5) == 0
+    assert '(tolerance 5e-01), on 16 layers and the model' in capsys.readouterr().out
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('mode', 'ab')
+def test_fully_connected_layers(mode, tmp_path, capsys):
+    train, out = str(TREE / f'pddr/classification/mlp-pd{mode}_5e_mnist5k.py'), tmp_path / 'out.pth'
+    torch.manual_seed(0)
+    model = build_model(load_config(train)).eval()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'trained.pth')
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', out) == 0
+    assert 'on 2 layers and the model for random input of shape 2x784' in capsys.readouterr().out
+    cfg = load_config(train, {'model.backbone.layer_cfg.deploy': True})
+    x = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    for checkpoint in (out, tmp_path / 'trained.pth'):
+        deployed = build_model(cfg).eval()
+        deployed.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])  # strict
+        torch.testing.assert_close(deployed(x), model(x))
+    plain = build_model(load_config(str(TREE / 'baselines/classification/mlp_5e_mnist5k.py'))).eval()
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'p.pth', '--export-plain') == (mode == 'b')
+    if mode == 'a':
+        assert 'plain 50,890' in capsys.readouterr().out
+        plain.load_state_dict(torch.load(tmp_path / 'p.pth', weights_only=True)['state_dict'])
+        torch.testing.assert_close(plain(x), model(x))
+
+
+def test_onnx_file_that_exists_is_refused_before_anything_is_written(tmp_path, capsys):
+    pytest.importorskip('onnxruntime')
+    _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
+    save_trained(train, tmp_path / 'trained.pth')
+    (tmp_path / 'net.onnx').touch()
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'o.pth', '--onnx', tmp_path / 'net.onnx') == 1
+    assert 'net.onnx exists' in capsys.readouterr().err
+    assert not (tmp_path / 'o.pth').exists()

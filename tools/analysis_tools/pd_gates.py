@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.pddr.analysis import gate_table, mean_gates
     from reprefine.methods.pddr.analysis.plot import plot_gates
     from reprefine.methods.pddr.analysis.trained import batches_of
-    from reprefine.methods.pddr.checkpoint import pd_convs
+    from reprefine.methods.pddr.plain import pd_convs
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint)

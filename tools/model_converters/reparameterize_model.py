@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
   python tools/model_converters/reparameterize_model.py \\
@@ -26,6 +27,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--shape', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'), help='image size of the ONNX file'
     )
+    for name, default, what in (('', 1e-5, 'folded from the trained'), ('onnx-', 1e-4, "onnxruntime's from PyTorch's")):
+        parser.add_argument(
+            f'--{name}tolerance',
+            type=float,
+            default=default,
+            metavar='X',
+            help=f'largest difference of {what} output, relative to the largest value, that counts as rounding '
+            '(default: %(default)s)',
+        )
     return parser
 
 
@@ -34,17 +44,25 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import build_model
     from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.checkpoint import reparameterize
-    from reprefine.methods.pddr.export import export_onnx
+    from reprefine.methods.pddr.export import export_onnx, import_onnxruntime
 
+    if args.onnx:
+        import_onnxruntime()  # fail before anything is written
+        if Path(args.onnx).exists():
+            raise UserError(f'{args.onnx} exists: give another name, or remove it')
     model = build_model(load_config(args.config))
-    folding = reparameterize(model, args.checkpoint, args.out, plain=args.export_plain)
+    folding = reparameterize(model, args.checkpoint, args.out, plain=args.export_plain, tolerance=args.tolerance)
     kind = 'plain' if args.export_plain else 'deployed'
     weights = ' (moving average of the run)' if folding.averaged else ''
-    print(f'{args.out}: {kind} checkpoint{weights}; outputs equal those of training form to {folding.difference:.0e}')
+    print(f'{args.out}: {kind} checkpoint{weights}')
+    print(
+        f'largest difference from the training form {folding.difference:.0e} (tolerance {args.tolerance:.0e}), '
+        f'on {folding.compared}'
+    )
     print(f'parameters: training form {folding.before:,}, {kind} {folding.after:,}')
     if args.onnx:
-        difference = export_onnx(folding.model, args.onnx, tuple(args.shape))
-        print(f'{args.onnx}: onnxruntime equals PyTorch to {difference:.0e}')
+        difference = export_onnx(folding.model, args.onnx, tuple(args.shape), tolerance=args.onnx_tolerance)
+        print(f'{args.onnx}: onnxruntime equals PyTorch to {difference:.0e} (tolerance {args.onnx_tolerance:.0e})')
 
 
 if __name__ == '__main__':

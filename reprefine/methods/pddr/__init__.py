@@ -1,13 +1,14 @@
 """PDDR: convolutions trained as disentangled branches, PD-A and PD-B (Big Data Mining and Analytics 8(3), 2025)."""
 
 from .backbone import PDResNet
-from .checkpoint import plain_state_dict, reparameterize
+from .checkpoint import reparameterize
 from .comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from .conv import PDConv
 from .convert import build_converted, convert_to_pd
 from .export import export_onnx
 from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .linear import PDLinear
+from .plain import plain_state_dict
 
 __all__ = [
     'BRANCHES',

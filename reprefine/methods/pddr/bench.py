@@ -12,8 +12,8 @@ from reprefine.engine.cost.memory import LiveMemory
 from reprefine.engine.cost.timing import Spread, interleave
 
 from .backbone import PDResNet
-from .checkpoint import pd_convs
 from .conv import PDConv
+from .plain import pd_convs
 
 
 @dataclass(frozen=True)

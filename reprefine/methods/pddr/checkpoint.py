@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
@@ -15,6 +15,9 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
 from .conv import PDConv
+from .examples import Call, calls, outputs_of
+from .linear import PDLinear
+from .plain import pd_layers, plain_model
 
 DEPLOYED_META = 'pddr_deployed'
 TOLERANCE = 1e-5  # of the largest output; computed in float64, so that only the rounding of folded weights counts
@@ -28,7 +31,8 @@ class Folding(NamedTuple):
         model: The deployed model.
         before: Parameters of the training form.
         after: Parameters of what was written.
-        difference: Largest relative difference of a layer or feature map, in float64.
+        difference: Largest relative difference of a layer, or of an output of the model if it ran, in float64.
+        compared: What was compared.
         averaged: Whether the weights are the moving average of the run (EMA).
     """
 
@@ -36,55 +40,17 @@ class Folding(NamedTuple):
     before: int
     after: int
     difference: float
+    compared: str
     averaged: bool
 
 
-def pd_convs(model: nn.Module) -> dict[str, PDConv]:
-    """Return the disentangled convolutions of a model by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, PDConv)}
-
-
-@torch.no_grad()
-def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of a PD-A model, of either form, under the names of the plain model.
-
-    The norm that a convolution had replaced comes back with mean 0, variance ``1 - eps``, scale 1 and the folded bias
-    as shift.
-
-    Raises:
-        UserError: If the model has PD-B convolutions, which no plain model equals, or one of them stands where the
-            plain model has neither norm nor bias.
-    """
-    state = model.state_dict()
-    for name, conv in pd_convs(model).items():
-        if conv.mode == 'B':
-            raise UserError(f'{name} is PD-B: its kernels depend on the sample, so that no plain model equals it')
-        state = {key: value for key, value in state.items() if not key.startswith(f'{name}.')}
-        state |= _plain_conv(name, conv)
-    return state
-
-
-def _plain_conv(name: str, conv: PDConv) -> dict[str, Tensor]:
-    if conv.deploy:
-        weight, bias = conv.reparam.weight, conv.reparam.bias
-    else:
-        weight, bias = (part.sum(0) for part in conv.folded())
-    state = {f'{name}.weight': weight}
-    if conv.host_bias:
-        state[f'{name}.bias'] = torch.zeros_like(bias) if conv.host_norm else bias
-    if conv.host_norm:
-        norm = f'{name.rpartition(".")[0]}.{conv.host_norm}'.lstrip('.')
-        ones = torch.ones_like(bias)
-        parts = dict(weight=ones, bias=bias, running_mean=0 * ones, running_var=ones - conv.norm_cfg.get('eps', 1e-5))
-        state |= {f'{norm}.{key}': value for key, value in parts.items()}
-        state[f'{norm}.num_batches_tracked'] = torch.tensor(0)
-    elif not conv.host_bias:
-        raise UserError(f'{name} replaces a convolution without norm and bias, which has no place for the folded bias')
-    return state
-
-
 def reparameterize(
-    model: nn.Module, source: str | Path, target: str | Path, plain: bool = False, overwrite: bool = False
+    model: nn.Module,
+    source: str | Path,
+    target: str | Path,
+    plain: bool = False,
+    overwrite: bool = False,
+    tolerance: float = TOLERANCE,
 ) -> Folding:
     """Load a training checkpoint, fold the model, check that it computes the same, and write it.
 
@@ -94,71 +60,104 @@ def reparameterize(
         target: File to write; it appears whole or not at all, without optimiser and message hub.
         plain: Write PD-A under the names of the plain model instead of those of the ``deploy=True`` config.
         overwrite: Whether an existing target may be replaced.
+        tolerance: Largest relative difference of an output that counts as rounding.
 
     Raises:
-        UserError: If the target exists, the checkpoint does not fit or is folded already, a plain form does not exist,
-            or the folded model differs.
+        UserError: If the target exists, the checkpoint does not fit, is folded already or holds values that are not
+            finite, a plain form does not exist, or what would be written differs.
     """
     if Path(target).exists() and not overwrite:
         raise UserError(f'{target} exists: give another name, or remove it')
-    if not pd_convs(model):
-        raise UserError(
-            'the model of the config has no PD convolution: give the config the checkpoint was trained with'
-        )
-    if any(conv.deploy for conv in pd_convs(model).values()):
+    if not pd_layers(model):
+        raise UserError('the model of the config has no PD layer: give the config the checkpoint was trained with')
+    if any(layer.deploy for layer in pd_layers(model).values()):
         raise UserError('the config builds the deployed form: give the one the checkpoint was trained with')
     checkpoint = read_checkpoint(str(source))
     match = load_weights(model, checkpoint)
     if not match.exact:
         raise UserError(f'{source} does not fit the config: {match}')
+    _check_finite(model, source)
     before, trained = count_parameters(model), copy.deepcopy(model)
     model.eval()
     switch_to_deploy(model)
-    difference = largest_difference(trained, model)
-    if not difference <= TOLERANCE:
+    if unfolded := [name for name, layer in pd_layers(model).items() if not layer.deploy]:
+        raise UserError(f'{unfolded[0]} is in training form still, after the model was folded; nothing is written')
+    written = plain_model(model) if plain else model
+    difference, compared = largest_difference(trained, written)
+    if not difference <= tolerance:
         raise UserError(
-            f'{source}: the folded model differs by {difference:.1e} from the trained one; nothing is written'
+            f'{source}: the folded model differs by {difference:.1e} of the largest output from the trained one, more '
+            f'than {tolerance:.1e}, on {compared}; nothing is written'
         )
-    state = plain_state_dict(model) if plain else model.state_dict()
-    parameters = {name for name, _ in model.named_parameters()}
-    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
-    after = sum(v.numel() for k, v in state.items() if k in parameters or (plain and not k.endswith(buffers)))
     meta = {key: value for key, value in checkpoint.get('meta', {}).items() if key in _KEPT_META}
     with complete_file(target) as partial:
-        weights = {key: value.detach().cpu() for key, value in state.items()}
+        weights = {key: value.detach().cpu() for key, value in written.state_dict().items()}
         torch.save(dict(meta=meta | {DEPLOYED_META: not plain}, state_dict=weights), partial)
-    return Folding(model, before, after, difference, 'ema_state_dict' in checkpoint)
+    return Folding(model, before, count_parameters(written), difference, compared, 'ema_state_dict' in checkpoint)
 
 
-@torch.no_grad()
-def largest_difference(trained: nn.Module, folded: nn.Module) -> float:
+def _check_finite(model: nn.Module, source: str | Path) -> None:
+    broken = [
+        key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if broken:
+        raise UserError(
+            f'{source}: {len(broken)} tensors hold values that are not finite ({", ".join(broken[:3])}): the training '
+            'diverged; give an earlier checkpoint'
+        )
+
+
+def largest_difference(trained: nn.Module, folded: nn.Module) -> tuple[float, str]:
     """Return how far a folded model is from its training form, relative to the outputs, on random input in float64.
 
-    Compared are every disentangled convolution on its own and, if the model has ``extract_feat``, its feature maps.
+    Compared are every disentangled layer on its own, unless it is plain in ``folded``, and the whole model, or at
+    least its feature maps, if it runs on an input that can be guessed.
 
     Args:
         trained: The training form.
-        folded: The deployed form; both stay as they are.
+        folded: The deployed or the plain form; both stay as they are.
+
+    Returns:
+        The difference, and what was compared.
+
+    Raises:
+        UserError: If the output of the training form is not finite, so that nothing can be compared.
     """
-    trained, folded = (copy.deepcopy(model).double().cpu().eval() for model in (trained, folded))
-    generator = torch.Generator().manual_seed(0)
-    twins = pd_convs(folded)
-    differences = []
-    for name, conv in pd_convs(trained).items():
-        conv.compute = 'branches'
-        reach = max(d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
-        x = torch.randn(2, conv.in_channels, reach + 3, reach + 4, generator=generator, dtype=torch.float64)
-        differences.append(relative_difference(twins[name](x), conv(x)))
-    if hasattr(trained, 'extract_feat'):
-        image = torch.randn(2, _image_channels(trained), 64, 96, generator=generator, dtype=torch.float64)
-        pairs = zip(_tensors(folded.extract_feat(image)), _tensors(trained.extract_feat(image)), strict=True)
-        differences += [relative_difference(ours, theirs) for ours, theirs in pairs]
-    return max(differences)
+    trained, folded = (copy.deepcopy(model).double().cpu() for model in (trained, folded))
+    for layer in pd_layers(trained).values():
+        layer.compute = 'branches'
+    pairs = [(name, layer, folded.get_submodule(name)) for name, layer in pd_layers(trained).items()]
+    pairs = [(name, layer, twin) for name, layer, twin in pairs if type(twin) is type(layer)]
+    results = [(name, _layer_call(layer), layer, twin) for name, layer, twin in pairs]
+    compared = [f'{len(results)} layers'] if results else []
+    call = next((call for call in calls(trained) if _runs(trained, call)), None)
+    if call is not None:
+        results.append(('the model', call, trained, folded))
+        compared.append(f'the model for random {call}')
+    if not results:
+        raise UserError('the model runs on no random image, so that the plain form cannot be compared')
+    return max(_difference(*result) for result in results), ' and '.join(compared)
 
 
-def _image_channels(model: nn.Module) -> int:
-    return next(module.in_channels for module in model.modules() if isinstance(module, (nn.Conv2d, PDConv)))
+def _layer_call(layer: PDConv | PDLinear) -> Call:
+    """Return a call on the smallest input that shows the inside and the borders."""
+    shape = (2, 3, layer.in_features) if isinstance(layer, PDLinear) else (2, layer.in_channels)
+    if isinstance(layer, PDConv):
+        reach = max(d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        shape += (reach + 3, reach + 4)
+    return Call('__call__', (torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64),))
 
 
-def _tensors(features: object) -> list[Tensor]:
-    return [features] if torch.is_tensor(features) else [t for part in features for t in _tensors(part)]
+def _runs(model: nn.Module, call: Call) -> bool:
+    try:
+        outputs_of(model, call)
+    except Exception:  # of somebody's model on an input that may not be one of its
+        return False
+    return True
+
+
+def _difference(name: str, call: Call, trained: nn.Module, folded: nn.Module) -> float:
+    pairs = list(zip(outputs_of(folded, call), outputs_of(trained, call), strict=True))
+    if not all(theirs.isfinite().all() for _, theirs in pairs):
+        raise UserError(f'{name} gives values that are not finite for random {call}, before it is folded')
+    return max((relative_difference(ours, theirs) for ours, theirs in pairs if theirs.numel()), default=0.0)

@@ -75,16 +75,16 @@ def gate_weights(pooled: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor)
     """Return the weight of each branch for each sample: ``softmax(W2 relu(W1 z + b1) + b2)``.
 
     Args:
-        pooled: Mean ``z`` of the input over its positions, ``[N, I]``.
+        pooled: Mean ``z`` of the input over its positions, ``[..., I]``.
         w1: ``[h, I]``.
         b1: ``[h]``.
         w2: ``[J, h]``.
         b2: ``[J]``.
 
     Returns:
-        ``[N, J]``; rows sum to one.
+        ``[..., J]``; rows sum to one.
     """
-    return F.linear(F.relu(F.linear(pooled, w1, b1)), w2, b2).softmax(dim=1)
+    return F.linear(F.relu(F.linear(pooled, w1, b1)), w2, b2).softmax(dim=-1)
 
 
 def mixed_kernels_conv(

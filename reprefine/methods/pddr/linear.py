@@ -13,25 +13,25 @@ HIDDEN = 64
 
 @MODELS.register_module()
 class PDLinear(nn.Module):
-    """A linear layer trained as two dense ones, which are added (PD-A) or mixed by a gate for each sample (PD-B).
+    """A linear layer trained as two dense ones, which are added (PD-A) or mixed by a gate (PD-B).
 
-    The gate sees the whole input of the layer and has 64 hidden units. Deployed, PD-A is one linear layer. PD-B is one
-    of twice the width, whose halves are mixed: that is faster than two, but no smaller.
+    The gate sees the whole input of the layer, vector by vector, and has 64 hidden units. Deployed, PD-A is one linear
+    layer. PD-B is one of twice the width, whose halves are mixed: that is faster than two, but no smaller.
 
     Args:
         in_features: Inputs of the layer.
         out_features: Outputs of the layer.
         mode: ``'A'`` or ``'B'``.
-        deploy: Build the deployed form.
+        deploy: Build the deployed form; a checkpoint of the training form is folded when it loads.
 
     Raises:
-        ValueError: If the mode is another.
+        UserError: If the mode is another.
     """
 
     def __init__(self, in_features: int, out_features: int, mode: str = 'A', deploy: bool = False):
         super().__init__()
         if mode not in ('A', 'B'):
-            raise ValueError(f"mode={mode!r}: use 'A' or 'B'")
+            raise UserError(f"mode={mode!r}: use 'A' or 'B'")
         self.in_features, self.out_features, self.mode, self.deploy = in_features, out_features, mode, deploy
         if deploy:
             self.reparam = nn.Linear(in_features, out_features * (1 if mode == 'A' else 2))
@@ -42,39 +42,60 @@ class PDLinear(nn.Module):
             self.fc1, self.fc2 = nn.Linear(in_features, HIDDEN), nn.Linear(HIDDEN, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_features) to (N, out_features)."""
+        """Map ``[..., in_features]`` to ``[..., out_features]``."""
         if self.deploy:
             outputs = self.reparam(x).unflatten(-1, (-1, self.out_features)).unbind(-2)
         else:
             outputs = self.standard1(x), self.standard2(x)
         if self.mode == 'A':
             return sum(outputs[1:], start=outputs[0])
-        pi = self.gate(x)
-        return pi[:, :1] * outputs[0] + pi[:, 1:] * outputs[1]
+        pi = self.gate(x).to(outputs[0].dtype)
+        return pi[..., :1] * outputs[0] + pi[..., 1:] * outputs[1]
 
     def gate(self, x: Tensor) -> Tensor:
-        """Return the weights (N, 2) of the two layers for the samples (N, in_features)."""
+        """Return the weights ``[..., 2]`` of the two layers for the vectors ``[..., in_features]``."""
         return gate_weights(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+
+    def _fold(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return what the deployed form holds of a parameter of both layers."""
+        return first + second if self.mode == 'A' else torch.cat([first, second])
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight ``[O, I]`` and bias ``[O]`` of the deployed layer; of PD-B, both layers' below each other."""
+        if self.deploy:
+            return self.reparam.weight, self.reparam.bias
+        first, second = self.standard1, self.standard2
+        return self._fold(first.weight, second.weight), self._fold(first.bias, second.bias)
 
     @torch.no_grad()
     def switch_to_deploy(self, *_: object) -> None:
-        """Fold in place, keeping device and type; a deployed layer stays as it is.
+        """Fold in place, keeping device, type and whether it is trained; a deployed layer stays as it is.
 
         Args:
             _: What mmpose hands to every part that it deploys, not needed here.
         """
         if self.deploy:
             return
-        parts = self.standard1, self.standard2
-        merge = sum if self.mode == 'A' else torch.cat
-        weight, bias = merge([part.weight for part in parts]), merge([part.bias for part in parts])
+        weight, bias = self.folded()
         self.reparam = nn.utils.skip_init(nn.Linear, self.in_features, len(bias), device=bias.device, dtype=bias.dtype)
         self.reparam.load_state_dict(dict(weight=weight, bias=bias))
+        self.reparam.requires_grad_(self.standard1.weight.requires_grad)
         del self.standard1, self.standard2
         self.deploy = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        other = 'standard1' if self.deploy else 'reparam'
-        if f'{prefix}{other}.weight' in state_dict:
-            raise UserError(f'{prefix}{other} of the checkpoint belongs to a layer with deploy={not self.deploy}')
+        name = prefix.rstrip('.') or 'the layer'
+        if self.deploy:
+            for part in ('weight', 'bias'):
+                names = [f'{prefix}{layer}.{part}' for layer in ('standard1', 'standard2')]
+                if all(key in state_dict for key in names):
+                    state_dict[f'{prefix}reparam.{part}'] = self._fold(*(state_dict.pop(key) for key in names))
+        elif f'{prefix}reparam.weight' in state_dict:
+            raise UserError(f'{name} is folded in the checkpoint and cannot be unfolded: load it with deploy=True')
+        given = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
+        if wrong := given and given ^ self.state_dict().keys():
+            raise UserError(
+                f'{name}: the checkpoint has another layer than the model (PD-{self.mode}); differing: '
+                f'{", ".join(sorted(wrong)[:4])}'
+            )
         super()._load_from_state_dict(state_dict, prefix, *args)

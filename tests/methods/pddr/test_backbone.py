@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.methods.pddr import PDConv, PDResNet
-from reprefine.methods.pddr.checkpoint import pd_convs, plain_state_dict
+from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
 from reprefine.registry import MODELS
 
 from .toys import image, randomise

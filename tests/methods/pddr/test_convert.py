@@ -14,7 +14,7 @@ from torch import nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
-from reprefine.methods.pddr.checkpoint import pd_convs, plain_state_dict
+from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
 from reprefine.registry import MODELS
 
 from .toys import image, randomise

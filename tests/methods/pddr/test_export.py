@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr import export as export_module
+from reprefine.methods.pddr import PDConv, PDResNet
 from reprefine.methods.pddr.export import export_onnx
 
 from .toys import image, randomise
@@ -34,10 +33,35 @@ def test_onnx_has_one_convolution_a_layer_and_any_batch_size(mode, tmp_path):
     assert 'BatchNormalization' not in nodes
 
 
-def test_a_graph_that_differs_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, 'TOLERANCE', -1.0)
-    with pytest.raises(UserError, match='onnxruntime differs by'):
-        export_onnx(deployed_net('A'), tmp_path / 'net.onnx', (9, 12))
+def test_a_graph_that_differs_is_not_kept(tmp_path):
+    with pytest.raises(UserError, match=r'onnxruntime differs by .* more than -1.0e\+00'):
+        export_onnx(deployed_net('A'), tmp_path / 'net.onnx', (9, 12), tolerance=-1.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_kernels_of_all_branches_whatever_the_execution(tmp_path):
+    net = deployed_net('B')
+    for conv in (net[0], net[2]):
+        conv.execution = 'kernel'
+    assert export_onnx(net, tmp_path / 'net.onnx', (9, 12)) < 1e-5  # for another batch size than was traced
+    assert [conv.execution for conv in (net[0], net[2])] == ['kernel', 'kernel']
+
+
+def test_a_backbone(tmp_path):
+    net = PDResNet(18, base_channels=8, stem_channels=8, host='mmdet', pd_cfg=dict(mode='A', group_num='auto'))
+    with pytest.raises(UserError, match=r'layer1\.0\.conv1 is in training form'):
+        export_onnx(net, tmp_path / 'net.onnx', (32, 32))
+    net.switch_to_deploy()
+    export_onnx(net, tmp_path / 'net.onnx', (32, 32))
+    assert len(onnx.load(str(tmp_path / 'net.onnx')).graph.output) == 4
+
+
+@torch.no_grad()
+def test_an_output_that_is_not_finite_is_not_blamed_on_onnxruntime(tmp_path):
+    net = deployed_net('A')
+    net[2].reparam.bias[3] = float('nan')
+    with pytest.raises(UserError, match="the model's own output for random images is not finite; nothing is written"):
+        export_onnx(net, tmp_path / 'net.onnx', (9, 12))
     assert not list(tmp_path.iterdir())
 
 

@@ -61,11 +61,57 @@ def test_folded_pd_a_is_a_plain_layer():
     }
 
 
+def test_folded_weights_are_refused_by_the_training_form():
+    state = {f'0.{key}': value for key, value in PDLinear(6, 4, deploy=True).state_dict().items()}
+    with pytest.raises(UserError, match='0 is folded in the checkpoint.*deploy=True'):
+        nn.Sequential(PDLinear(6, 4)).load_state_dict(state, strict=False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_a_deployed_layer_folds_the_training_form_it_loads(mode):
+    trained, deployed = nn.Sequential(PDLinear(6, 4, mode)), nn.Sequential(PDLinear(6, 4, mode, deploy=True))
+    deployed.load_state_dict(trained.state_dict())  # strict
+    torch.testing.assert_close(deployed(inputs().float()), trained(inputs().float()))
+
+
 @pytest.mark.parametrize('deploy', [False, True])
-def test_a_checkpoint_of_the_other_form_is_refused(deploy):
-    state = {f'0.{key}': value for key, value in PDLinear(6, 4, deploy=not deploy).state_dict().items()}
-    with pytest.raises(UserError, match=f'deploy={not deploy}'):
-        nn.Sequential(PDLinear(6, 4, deploy=deploy)).load_state_dict(state, strict=False)
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_another_layer_is_refused(mode, deploy):
+    layer, state = nn.Sequential(PDLinear(6, 4, mode, deploy)), nn.Sequential(PDLinear(6, 4, mode)).state_dict()
+    other = nn.Sequential(PDLinear(6, 4, 'B' if mode == 'A' else 'A')).state_dict()
+    cut = {key: value for key, value in state.items() if key != '0.standard2.bias'}
+    for wrong in (other, cut, nn.Sequential(nn.Linear(6, 4)).state_dict()):
+        with pytest.raises(UserError, match=rf'0: the checkpoint has another layer than the model \(PD-{mode}\)'):
+            layer.load_state_dict(wrong, strict=False)
+    assert layer.load_state_dict({}, strict=False).missing_keys
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('deploy', [False, True])
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_each_vector_of_a_sequence_is_a_sample(mode, deploy):
+    layer = PDLinear(6, 4, mode).double()
+    if deploy:
+        layer.switch_to_deploy()
+    x = inputs(15)
+    for shape in ((3, 5), (3, 1, 5), (15, 1)):
+        torch.testing.assert_close(layer(x.reshape(*shape, 6)), layer(x).reshape(*shape, 4))
+    torch.testing.assert_close(layer(x[0]), layer(x)[0])
+    assert layer(x[:0]).shape == (0, 4)
+
+
+def test_a_frozen_layer_stays_frozen():
+    layer = PDLinear(6, 4).requires_grad_(False)
+    layer.switch_to_deploy()
+    assert not layer.reparam.weight.requires_grad
+    assert not layer.reparam.bias.requires_grad
+
+
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_output_under_autocast_is_of_the_low_precision_as_a_linear_layer(mode):
+    with torch.autocast('cpu', torch.bfloat16):
+        assert PDLinear(6, 4, mode)(inputs().float()).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(('layer_cfg', 'count'), [(None, 50_890), (PD_A, 101_780), (PD_B, 156_440)])

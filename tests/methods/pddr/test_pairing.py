@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
-from reprefine.methods.pddr.checkpoint import pd_convs
 from reprefine.methods.pddr.pairing import observe
+from reprefine.methods.pddr.plain import pd_convs
 from reprefine.registry import MODELS
 
 from .toys import image, randomise

@@ -1,0 +1,83 @@
+"""The disentangled layers of a model, and the plain model that one with PD-A equals."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from reprefine.engine.errors import UserError
+
+from .conv import PDConv
+from .linear import PDLinear
+
+
+def pd_convs(model: nn.Module) -> dict[str, PDConv]:
+    """Return the disentangled convolutions of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, PDConv)}
+
+
+def pd_layers(model: nn.Module) -> dict[str, PDConv | PDLinear]:
+    """Return the disentangled convolutions and linear layers of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, (PDConv, PDLinear))}
+
+
+def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a PD-A model, of either form, under the names of the plain model.
+
+    The norm that a convolution had replaced comes back with mean 0, variance ``1 - eps``, scale 1 and the folded bias
+    as shift.
+
+    Raises:
+        UserError: If the model has PD-B layers, which no plain model equals, or one of them replaces what has neither
+            norm nor bias.
+    """
+    return plain_model(model).state_dict()
+
+
+@torch.no_grad()
+def plain_model(model: nn.Module) -> nn.Module:
+    """Return a copy of a PD-A model, of either form, with a plain layer, and its norm, for every disentangled one.
+
+    Raises:
+        UserError: As :func:`plain_state_dict`.
+    """
+    model = copy.deepcopy(model)
+    for name, layer in pd_layers(model).items():
+        if layer.mode == 'B':
+            raise UserError(f'{name} is PD-B: its weights depend on the sample, so that no plain model equals it')
+        parent, _, attribute = name.rpartition('.')
+        parts = _plain_linear(layer) if isinstance(layer, PDLinear) else _plain_conv(name, layer)
+        for key, part in zip((attribute, getattr(layer, 'host_norm', None)), parts, strict=False):
+            if not attribute:
+                return part  # the model is the layer
+            setattr(model.get_submodule(parent), key, part.train(layer.training))
+    return model
+
+
+def _plain_linear(layer: PDLinear) -> tuple[nn.Module]:
+    weight, bias = layer.folded()
+    plain = nn.Linear(layer.in_features, layer.out_features).to(weight)
+    plain.load_state_dict(dict(weight=weight, bias=bias))
+    return (plain,)
+
+
+def _plain_conv(name: str, conv: PDConv) -> tuple[nn.Module, ...]:
+    """Return the convolution, and the norm behind it if it had one."""
+    if conv.deploy:
+        weight, bias = conv.reparam.weight, conv.reparam.bias
+    else:
+        weight, bias = (part.sum(0) for part in conv.folded())
+    if not (conv.host_norm or conv.host_bias):
+        raise UserError(f'{name} replaces a convolution without norm and bias, which has no place for the folded bias')
+    geometry = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
+    plain = nn.Conv2d(conv.in_channels, conv.out_channels, *geometry, bias=conv.host_bias).to(weight)
+    plain.weight.copy_(weight)
+    if not conv.host_norm:
+        plain.bias.copy_(bias)
+        return (plain,)
+    if conv.host_bias:
+        plain.bias.zero_()
+    norm = nn.BatchNorm2d(conv.out_channels, eps=conv.norm_cfg.get('eps', 1e-5)).to(weight)
+    norm.running_var.fill_(1 - norm.eps)
+    norm.bias.copy_(bias)
+    return plain, norm
