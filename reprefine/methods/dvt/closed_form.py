@@ -113,7 +113,7 @@ class ClosedForm:
     """
 
     def __init__(self, coords: Tensor, config: ClosedFormConfig | None = None, device: torch.device | str = 'cpu'):
-        self.config = config or ClosedFormConfig()
+        self.config, self.coords = config or ClosedFormConfig(), coords
         nodes = self.config.nodes or tuple(max(round(2.6 * count), 4) for count in coords.shape[1:3])
         self.design = Design(coords, nodes, device, not self.config.disable_artifact)
         self.normal = self.design.normal_matrix()

@@ -74,7 +74,8 @@ def view_coords(views: Tensor, size: tuple[int, int], patch_size: int, stride: i
     """Return the image coordinates of every token of every view.
 
     ``'endpoint'`` spreads the tokens from border to border of the crop, as the released code does; ``'center'`` puts
-    them at the centres of their patches. A flipped view lists its columns in reverse.
+    them at the centres of their patches. A flipped view mirrors them: for the former the columns in reverse, for the
+    latter in the middle of the crop, which is another place where patches leave pixels over at the right.
 
     Args:
         views: ``[V, 5]``.
@@ -99,7 +100,8 @@ def view_coords(views: Tensor, size: tuple[int, int], patch_size: int, stride: i
             raise ValueError(f"coordinates are 'endpoint' or 'center', not {mode!r}")
         lines.append((box[:, axis, None] + box[:, axis + 2, None] * inside) / size[axis])
     rows, columns = lines
-    columns = torch.where(views[:, 4:5] == 1, columns.flip(1), columns)
+    mirrored = columns.flip(1) if mode == 'endpoint' else (2 * box[:, 1:2] + box[:, 3:4]) / size[1] - columns
+    columns = torch.where(views[:, 4:5] == 1, mirrored, columns)
     shape = (len(views), *grid)
     coords = torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], -1)
     return coords.clamp(0, 1).float()

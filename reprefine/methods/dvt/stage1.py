@@ -130,13 +130,17 @@ class Stage1:
             on_step: Called after every step of the fields, see :func:`~.fit.fit_fields`.
         """
         if self.config.solver == 'closed-form':
-            if self._closed_form is None:
-                self._closed_form = ClosedForm(views[0].coords, self.config.closed_form_config, self.device)
-            return [self._closed_form.fit(values) for values in features]
+            return [self._equations(view.coords).fit(values) for values, view in zip(features, views, strict=True)]
         coords = [view.coords for view in views]
         seeds = [image_seed(self.config.seed, f'{name}:fit') for name in names]
         fitted = fit_fields(features, coords, seeds, self.config.fit_config, self.device, on_step)
         return [fitted.solution(index) for index in range(len(names))]
+
+    def _equations(self, coords: Tensor) -> ClosedForm:
+        """Return the equations of these coordinates; set up again only if they are not the last ones."""
+        if self._closed_form is None or not torch.equal(self._closed_form.coords, coords.cpu()):
+            self._closed_form = ClosedForm(coords.cpu(), self.config.closed_form_config, self.device)
+        return self._closed_form
 
     def maps(self, solution: Solution, raw: Tensor, coords: Tensor) -> dict[str, Tensor | None]:
         """Return ``F``, ``G``, ``Delta`` and ``raw`` of one view, each ``[rows, columns, C]``, float32 on the CPU.

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from reprefine.engine.errors import UserError
+from reprefine.methods.dvt import Stage1, Stage1Config
 from reprefine.methods.dvt.closed_form import (
     ClosedForm,
     ClosedFormConfig,
@@ -12,6 +13,7 @@ from reprefine.methods.dvt.closed_form import (
     gcv_score,
     token_weights,
 )
+from reprefine.methods.dvt.data import Views
 from reprefine.methods.dvt.design import Design, Factor, bilinear_rows, roughness
 from reprefine.methods.dvt.residual_map import fit_residual_map
 from reprefine.methods.dvt.synthetic import synthetic_views
@@ -205,3 +207,38 @@ def test_residual_map_equals_ridge_regression():
 def test_unknown_solver_is_refused():
     with pytest.raises(UserError, match="'factor' or 'cg'"):
         ClosedFormConfig(solver='lu')
+
+
+def test_every_image_is_solved_with_its_own_views():
+    """Whatever a denoiser has solved before, and whether in one call or in several."""
+    images = [
+        synthetic_views(torch.Generator().manual_seed(seed), 6, 5, count) for seed, count in enumerate((10, 10, 7))
+    ]
+    config = dict(nodes=NODES, smoothness=0.7, reweight=0)
+    alone = [dense_artifact(data, NODES, 0.7) for data in images]
+    stage1 = Stage1(Stage1Config({}, 80, [0], [1], closed_form=config), backbone=torch.nn.Conv2d(3, 6, 16, 16))
+    views = [Views(None, data.coords) for data in images]
+    order = [0, 1, 2, 1, 0]
+    apart = [stage1.solve([images[i].features], [views[i]], ['a'])[0] for i in order]
+    together = stage1.solve([images[i].features for i in order], [views[i] for i in order], ['a'] * len(order))
+    for index, one, other in zip(order, apart, together, strict=True):
+        assert np.abs(one.artifact.numpy() - alone[index]).max() < 1e-4
+        assert torch.equal(one.artifact, other.artifact)
+        assert torch.equal(one.semantics(images[index].coords[-1]), other.semantics(images[index].coords[-1]))
+
+
+def dense_artifact(data, nodes, smoothness):
+    """``G`` of an image by dense linear algebra."""
+    design = Design(data.coords, nodes)
+    x, normal = dense(design, smoothness)
+    right = x.T @ data.features.flatten(0, 2).double().numpy()
+    found = centred(np.linalg.lstsq(normal, right, rcond=1e-12)[0], design.num_nodes)
+    return found[design.num_nodes :].reshape(*design.grid, -1)
+
+
+def test_equations_are_set_up_once_for_views_that_stay(data):
+    stage1 = Stage1(Stage1Config({}, 80, [0], [1]), backbone=torch.nn.Conv2d(3, 6, 16, 16))
+    for coords in (data.coords, data.coords.clone()):
+        stage1.solve([data.features], [Views(None, coords)], ['a'])
+        equations = stage1._closed_form
+    assert equations.coords is data.coords

@@ -7,6 +7,7 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from reprefine.methods.dvt import functional as dvt
+from reprefine.methods.dvt.data import render_view
 
 # top, left, height, width, flipped in an image of 60 x 90
 BOXES = torch.tensor([[0, 0, 60, 90, 0], [5, 11, 20, 31, 0], [5, 11, 20, 31, 1], [37, 60, 23, 30, 1]])
@@ -26,9 +27,21 @@ def test_coordinates_equal_an_explicit_loop(mode):
                 if mode == 'endpoint':
                     y, x = r / (rows - 1), column / (columns - 1)
                 else:
-                    y, x = (r * 8 + 6) / 60, (column * 8 + 6) / 90
+                    y, x = (r * 8 + 6) / 60, (90 - (c * 8 + 6) if flipped else c * 8 + 6) / 90
                 expected = left / 90 + width / 90 * x, top / 60 + height / 60 * y
                 assert coords[view, r, c].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(('patch', 'stride'), [(12, 8), (16, 16), (14, 7), (9, 5)])
+def test_centres_are_where_the_patches_of_rendered_views_look(patch, stride):
+    """The image is its own coordinates: what a patch sees on average is the place of its centre."""
+    height, width = SIZE
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing='ij')
+    image = torch.stack([x / width, y / height, torch.zeros(SIZE)])
+    coords = dvt.view_coords(BOXES, SIZE, patch, stride, 'center')
+    for view, box in enumerate(BOXES):
+        seen = torch.nn.functional.avg_pool2d(render_view(image, box)[None], patch, stride)[0, :2].movedim(0, -1)
+        assert (coords[view] - seen).abs().max() < 2e-3  # a thousandth of the image is a tenth of a pixel
 
 
 def test_flipping_mirrors_within_the_view():
