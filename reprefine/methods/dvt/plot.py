@@ -56,11 +56,16 @@ def fit_pca(features: np.ndarray, mask: np.ndarray | None = None) -> PcaBasis:
     axes = np.pad(axes, ((0, 0), (0, 3 - axes.shape[1])))
     axes *= np.where(axes[np.abs(axes).argmax(0), range(3)] < 0, -1, 1)
     values = tokens @ axes
-    distance = np.abs(values - np.median(values, 0))
-    near = distance < 2 * np.median(distance, 0)
+    distance = np.abs(values - _lower_median(values))
+    near = distance < 2 * _lower_median(distance)
     near |= ~near.any(0)
     low = np.where(near, values, np.inf).min(0)
     return PcaBasis(axes, low, np.where(near, values, -np.inf).max(0))
+
+
+def _lower_median(values: np.ndarray) -> np.ndarray:
+    """Return the median of each column; of an even number the lower of the middle two, as released."""
+    return np.sort(values, 0)[(len(values) - 1) // 2]
 
 
 def foreground(features: np.ndarray, threshold: float = 0.2) -> np.ndarray:
