@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from reprefine.methods.dvt import DVTDenoiser
+from reprefine.methods.dvt import DVTDenoiser, Stage1
 from reprefine.methods.dvt.plot import PcaBasis
 from reprefine.methods.dvt.video import front_score, softmax_norms
 from tests.helpers.run_tool import run_tool
@@ -39,13 +39,60 @@ def test_strips(root, layout, tiles, solver):
         torch.manual_seed(0)  # the network's weights are random
         images = [root / 'frames/0.png', root / 'frames/1.png']
         assert run_tool('visualizations/vis_dvt.py', root / 'config.py', *images, *options) == 0
-        pictures.append(cv2.imread(str(root / 'out/0.png')))
+        pictures.append(cv2.imread(str(root / 'out/0.png.png')))
     first = pictures[0]
     assert first.shape == (26 + 3 * (48 + 12) - 12, tiles * (64 + 12) - 12, 3)
     assert np.array_equal(*pictures)
     whole = cv2.resize(cv2.imread(str(root / 'frames/0.png')), (64, 48), interpolation=cv2.INTER_AREA)
     assert np.abs(first[-48:, :64].astype(float) - whole).mean() < 3
-    assert (root / 'out/1.png').is_file()
+    assert (root / 'out/1.png.png').is_file()
+
+
+def explain(root, out, images, *options):
+    torch.manual_seed(0)
+    files = [root / 'frames' / image for image in images]
+    options = ['--out', root / out, '--views', '2', '--device', 'cpu', *options]
+    return run_tool('visualizations/vis_dvt.py', root / 'config.py', *files, *options)
+
+
+def test_images_of_equal_names_have_a_strip_each(root):
+    names = ['a/0.png', 'b/0.png', 'b/0.bmp']
+    for index, name in enumerate(names):
+        (root / 'frames' / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(root / 'frames' / name), cv2.imread(str(root / f'frames/{index}.png')))
+    assert explain(root, 'out', names) == 0
+    strips = {
+        file.relative_to(root / 'out').as_posix(): cv2.imread(str(file)) for file in (root / 'out').rglob('*.png')
+    }
+    assert set(strips) == {f'{name}.png' for name in names}
+    assert explain(root, 'rooted', ['b/0.bmp'], '--data-root', root / 'frames') == 0
+    assert np.array_equal(cv2.imread(str(root / 'rooted/b/0.bmp.png')), strips['b/0.bmp.png'])
+
+
+def test_a_field_is_drawn_as_stage_1_fits_it(root, monkeypatch):
+    (root / 'frames/a').mkdir()
+    (root / 'frames/0.png').rename(root / 'frames/a/0.png')
+    fitted = []
+    solve = Stage1.solve
+    monkeypatch.setattr(Stage1, 'solve', lambda *arguments: fitted.append(solve(*arguments)) or fitted[-1])
+    assert explain(root, 'out', ['a/0.png'], '--solver', 'field', '--data-root', root / 'frames') == 0
+    torch.manual_seed(0)
+    options = ['--data-root', root / 'frames', '--num', '1', '--out', root / 'pairs', '--solver', 'field']
+    (root / 'list.txt').write_text('a/0.png')
+    options += ['--list', root / 'list.txt', '--device', 'cpu']
+    assert run_tool('dvt/denoise_images.py', root / 'config.py', *options) == 0
+    ((drawn,), (stored,)) = fitted
+    assert torch.equal(drawn.artifact, stored.artifact)
+
+
+def test_an_image_outside_the_root_and_a_truncated_one_draw_nothing(root, capfd):
+    assert explain(root, 'out', ['0.png'], '--data-root', root / 'pairs') == 1
+    assert '0.png does not lie below --data-root' in capfd.readouterr().err
+    content = cv2.imencode('.jpg', cv2.imread(str(root / 'frames/2.png')))[1].tobytes()
+    (root / 'frames/2.jpg').write_bytes(content[: len(content) // 2])
+    assert explain(root, 'out', ['0.png', '2.jpg']) == 1
+    assert '2.jpg cannot be read: the file is truncated' in capfd.readouterr().err
+    assert not (root / 'out').exists()
 
 
 def paint(root, source, out, *options):
@@ -84,6 +131,25 @@ def test_denoised_frames_at_any_stride(root):
     assert paint(root, 'frames', 'raw', '--cfg-options', '+backbone.stride=8') == 0
     pair = [cv2.imread(str(root / name / '000001.png')).astype(float) for name in ('denoised', 'raw')]
     assert np.abs(pair[0] - pair[1]).mean() > 5
+
+
+def test_truncated_frames_and_videos_are_told(root, capfd, monkeypatch):
+    said = []
+    monkeypatch.setattr('reprefine.methods.dvt.video.print_log', lambda message, *_: said.append(message))
+    assert paint(root, 'frames', 'video.avi') == 0
+    assert paint(root, 'video.avi', 'whole') == 0
+    assert not said
+    content = (root / 'video.avi').read_bytes()
+    (root / 'video.avi').write_bytes(content[: len(content) // 2])
+    assert paint(root, 'video.avi', 'out') == 0
+    assert len(list((root / 'out').iterdir())) == 2
+    assert said == [
+        f'{root}/video.avi ends after 2 of 3 frames: it may be truncated, and its last frame wrong; use a whole copy'
+    ]
+    content = cv2.imencode('.jpg', cv2.imread(str(root / 'frames/2.png')))[1].tobytes()
+    (root / 'frames/2.jpg').write_bytes(content[: len(content) // 2])
+    assert paint(root, 'frames', 'again') == 1
+    assert '2.jpg cannot be read: the file is truncated' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

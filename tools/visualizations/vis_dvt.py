@@ -1,10 +1,12 @@
 """Draw how per-image denoising splits the features of an image: one strip of tiles for each of some views."""
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """example:
@@ -23,6 +25,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config with backbone, native and stage1 (configs/dvt/stage1)')
     parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='the images')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for one PNG an image')
+    parser.add_argument(
+        '--data-root',
+        type=Path,
+        metavar='DIR',
+        help='folder that images are named after; a field is the one of stage 1 if it is the same there '
+        '(default: the folder that they share)',
+    )
     parser.add_argument('--layout', choices=('readme', 'paper'), default='readme', help='14 or 12 tiles (default: 14)')
     parser.add_argument('--views', type=int, default=5, metavar='N', help='random views besides the whole image')
     parser.add_argument('--solver', choices=('closed-form', 'field'), help="instead of the config's")
@@ -35,20 +44,34 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     import torch
 
+    from reprefine.engine.datasets.images import read_image
     from reprefine.methods.dvt import Stage1, Stage1Config
-    from reprefine.methods.dvt.data import read_image
     from reprefine.methods.dvt.panels import explained_views
     from reprefine.methods.dvt.plot import strip
     from reprefine.visualization.pictures import write_png
 
     cfg = load_config(args.config, args.cfg_options)
     settings = Stage1Config.from_config(cfg, **({'solver': args.solver} if args.solver else {}))
-    images = [read_image(file) for file in args.images]
+    names, images = names_of(args.images, args.data_root), [read_image(file) for file in args.images]
     stage1 = Stage1(settings, args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    for file, image in zip(args.images, images, strict=True):
-        picture = args.out / f'{file.stem}.png'
-        write_png(strip(explained_views(stage1, image, file.name, args.views), args.layout), picture)
+    for name, image in zip(names, images, strict=True):
+        picture = args.out / f'{name}.png'
+        write_png(strip(explained_views(stage1, image, name, args.views), args.layout), picture)
         print(picture, flush=True)
+
+
+def names_of(images: Sequence[Path], data_root: Path | None) -> list[str]:
+    """Return the paths of images relative to a folder, or else to the one that they share.
+
+    Raises:
+        UserError: If an image does not lie below it.
+    """
+    files = [Path(os.path.abspath(image)) for image in images]
+    root = Path(os.path.abspath(data_root or os.path.commonpath([file.parent for file in files])))
+    for file in files:
+        if not file.is_relative_to(root):
+            raise UserError(f'{file} does not lie below --data-root {root}; name a folder that holds all images')
+    return [file.relative_to(root).as_posix() for file in files]
 
 
 if __name__ == '__main__':

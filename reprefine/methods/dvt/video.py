@@ -1,5 +1,6 @@
 """Feature maps of the frames of a video, in colours that stay the same from frame to frame."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import cv2
 import numpy as np
 import torch
 from matplotlib import colormaps
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 
-from .data import prepare_image, read_image
+from .data import prepare_image
 from .plot import CosineClusters, PcaBasis, enlarge, fit_pca, mosaic, pca_tile
 
 FIXED_LABELS = ('PCA, fixed basis', 'foreground PCA, fixed score')
@@ -22,8 +25,10 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 def read_frames(source: Path) -> Iterator[np.ndarray]:
     """Yield the frames of a video, or the images of a folder by name, as RGB ``[H, W, 3]``, 8 bit.
 
+    A video that ends before the number of frames that its header tells is warned of.
+
     Raises:
-        UserError: If there is no frame.
+        UserError: If there is no frame, or an image cannot be read.
     """
     if source.is_dir():
         files = [file for file in sorted(source.iterdir()) if file.suffix.lower() in SUFFIXES]
@@ -38,9 +43,18 @@ def read_frames(source: Path) -> Iterator[np.ndarray]:
         found, frame = capture.read()
         if not found:
             raise UserError(f'{source} cannot be decoded as a video')
+        count = 0
         while found:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            count += 1
             found, frame = capture.read()
+        if count < (told := int(capture.get(cv2.CAP_PROP_FRAME_COUNT))):
+            print_log(
+                f'{source} ends after {count} of {told} frames: it may be truncated, and its last frame wrong; '
+                'use a whole copy',
+                'current',
+                logging.WARNING,
+            )
     finally:
         capture.release()
 
