@@ -40,7 +40,7 @@ def test_denoiser_trains_and_draws(path, tmp_path, features):
     checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
     assert {name.split('.')[0] for name in checkpoint['state_dict']} == {'neck'}
     model_id = load_config(str(path)).train_dataloader.dataset.model_id
-    assert checkpoint['meta']['dvt']['model_id'] == model_id
+    assert checkpoint['meta']['dataset_meta']['dvt']['model_id'] == model_id
     assert len(list(tmp_path.glob('*/vis_data/vis_image/denoiser_2.png'))) == 1
 
 

@@ -13,7 +13,8 @@ EXAMPLE = """examples:
       --data-root data/VOCdevkit --list data/VOCdevkit/voc_train.txt --out data/dvt
   torchrun --nproc-per-node 8 tools/dvt/denoise_images.py CONFIG --data-root DIR --out DIR   # 8 GPUs
 
-Run it again to go on: images whose pair of files is whole are skipped."""
+Run it again to go on: images whose files are whole are skipped. With --save-components that includes those of the
+components, so that a second run adds them."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -51,13 +52,14 @@ def main(args: argparse.Namespace) -> None:
     stage1 = Stage1(settings, args.device or local)
     if not any(settings.backbone.get(key) for key in ('pretrained', 'checkpoint', 'init_cfg')):
         print('note: the config names no weights for the backbone; its weights are random')
-    pairs = FeaturePairs(args.out, stage1.folder, names, settings.storage_dtype)
+    dtype, components = settings.storage_dtype, args.save_components
+    pairs = FeaturePairs(args.out, stage1.folder, names, dtype, with_components=components)
     left = sum(not pairs.is_complete(name) for name in names)
     print(f'{stage1.folder}: {len(names) - left} of {len(names)} images are done', flush=True)
     if left:
-        print(check_disk(args.out, needed_bytes(stage1, left)), flush=True)
+        print(check_disk(args.out, needed_bytes(stage1, pairs)), flush=True)
     pairs.write_meta({**stage1.meta(), 'version': __version__})
-    done, failed = denoise_all(stage1, pairs, args.data_root, args.save_components)
+    done, failed = denoise_all(stage1, pairs, args.data_root)
     print(f'{args.out}: {done} images denoised')
     for name, reason in failed.items():
         print(f'skipped {name}: {reason}', file=sys.stderr)

@@ -93,7 +93,8 @@ def load_denoiser(denoiser: nn.Module, filename: str, features: Mapping[str, Any
         UserError: If the file cannot be read, does not fill the denoiser exactly, or is for other features.
     """
     checkpoint = read_checkpoint(filename)
-    trained_on = checkpoint.get('meta', {}).get(META, {})
+    meta = checkpoint.get('meta', {})
+    trained_on = meta.get(META) or (meta.get('dataset_meta') or {}).get(META, {})  # the former in older files
     if difference := first_difference(trained_on, features or {}):
         raise UserError(
             f'{filename} was trained on features with {difference}; '

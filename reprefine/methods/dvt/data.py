@@ -3,15 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.errors import UserError
 
 from .functional import DRAWS, crop_views, grid_size, view_coords, whole_view
@@ -23,20 +20,6 @@ def image_seed(run_seed: int, name: str) -> int:
     """Return the seed of an image: a hash of the run's seed and its name, whatever else is processed."""
     digest = hashlib.sha256(f'{run_seed}:{name}'.encode()).digest()
     return int.from_bytes(digest[:8], 'little') >> 1
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Return an image as RGB, ``[H, W, 3]``, 8 bit.
-
-    Raises:
-        UnreadableSample: If the file is missing or no image.
-    """
-    if not Path(path).is_file():
-        raise UnreadableSample(f'image {path} does not exist', str(path))
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UnreadableSample(f'image {path} cannot be decoded; is the file whole?', str(path))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: str = 'bicubic') -> Tensor:

@@ -1,7 +1,8 @@
 """Pairs of raw and denoised features on disk: what per-image denoising writes and the denoiser learns from."""
 
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,14 +10,38 @@ import numpy as np
 
 from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import complete_file, read_text
 
-RAW, DENOISED = 'raw_features', 'denoised_features'
+RAW, DENOISED, COMPONENTS = 'raw_features', 'denoised_features', 'components'
+PUBLISHED_PREFIX = 'data/VOCdevkit/'
 
 
 def model_folder(model_id: str, stride: int, patch_size: int) -> str:
     """Return the name of a model's folder: its id, and the stride of the patches where it is not their size."""
     return model_id if stride == patch_size else f'{model_id}_s{stride}'
+
+
+def read_list(file: str | Path, is_there: Callable[[str], bool]) -> list[str]:
+    """Return the names of a list of images, as stage 1 and stage 2 take them.
+
+    Args:
+        file: One name a line. Lines without text, and those that begin with ``#``, are none.
+        is_there: Tells whether something goes by a name. Where nothing does, the prefix ``data/VOCdevkit/`` of the
+            published list is taken off.
+
+    Raises:
+        UserError: If the file cannot be read, or names nothing.
+    """
+    try:
+        lines = (line.strip() for line in read_text(file).splitlines())
+    except OSError as error:
+        raise UserError(
+            f'list {file} cannot be read ({error.strerror}); tools/dataset_tools/voc_image_list.py writes one'
+        ) from error
+    names = [line for line in lines if line and not line.startswith('#')]
+    if not names:
+        raise UserError(f'list {file} names no image; write one name a line, relative to the data root')
+    return [name if is_there(name) else name.removeprefix(PUBLISHED_PREFIX) for name in names]
 
 
 class FeaturePairs:
@@ -30,6 +55,7 @@ class FeaturePairs:
         names: The images; by default all whose pair is there, sorted.
         dtype: Numbers to write, ``'float32'`` or ``'float16'``.
         with_raw: Whether raw features are stored too; without them a reader computes them from the image.
+        with_components: Whether an image is complete only with its components, ``components/<model_id>/<name>.npz``.
 
     Raises:
         UserError: If two images have the same name, or a name leads out of the folder.
@@ -42,6 +68,7 @@ class FeaturePairs:
         names: Sequence[str] | None = None,
         dtype: str = 'float32',
         with_raw: bool = True,
+        with_components: bool = False,
     ):
         if dtype not in ('float32', 'float16'):
             raise UserError(f'features are stored as float32 or float16, not as {dtype}')
@@ -49,6 +76,7 @@ class FeaturePairs:
         self.model_id = model_id
         self.dtype = np.dtype(dtype)
         self.kinds = (RAW, DENOISED) if with_raw else (DENOISED,)
+        self.with_components = with_components
         self.names = self._stored() if names is None else [_checked(name) for name in names]
         if len(set(self.names)) < len(self.names):
             double = next(name for name in self.names if self.names.count(name) > 1)
@@ -60,8 +88,8 @@ class FeaturePairs:
         return [name for name in sorted(file.as_posix()[:-4] for file in files) if self.is_stored(name)]
 
     def path(self, kind: str, name: str) -> Path:
-        """Return the file of one array; ``kind`` is :data:`RAW` or :data:`DENOISED`."""
-        return self.root / kind / self.model_id / f'{name}.npy'
+        """Return a file of an image; ``kind`` is :data:`RAW`, :data:`DENOISED` or :data:`COMPONENTS`."""
+        return self.root / kind / self.model_id / f'{name}.{"npz" if kind == COMPONENTS else "npy"}'
 
     def raw(self, name: str) -> np.ndarray:
         """Return what the network gave for the whole image, (rows, columns, channels) in float32.
@@ -85,27 +113,47 @@ class FeaturePairs:
             UserError: If a number is not finite, or too large for the stored type.
         """
         arrays = {RAW: raw, DENOISED: denoised}
-        for kind in self.kinds:
-            with np.errstate(over='ignore'):
-                array = np.asarray(arrays[kind]).astype(self.dtype)
-            if not np.isfinite(array).all():
-                raise UserError(f'{name}: {kind} hold numbers that are not finite in {self.dtype}; nothing is stored')
-            arrays[kind] = array
-        for kind in self.kinds:
+        ready = {kind: self._finite(name, kind, arrays[kind]) for kind in self.kinds}
+        for kind, array in ready.items():
             with complete_file(self.path(kind, _checked(name))) as partial, open(partial, 'wb') as file:
-                np.save(file, arrays[kind], allow_pickle=False)
+                np.save(file, array, allow_pickle=False)
+
+    def write_components(self, name: str, components: Mapping[str, np.ndarray]) -> None:
+        """Store ``G``, and ``Delta`` where it was fitted, in one file; refused as by :meth:`write`."""
+        ready = {key: self._finite(name, COMPONENTS, array) for key, array in components.items()}
+        with complete_file(self.path(COMPONENTS, _checked(name))) as partial:
+            np.savez(partial, **ready)
+
+    def _finite(self, name: str, kind: str, array: np.ndarray) -> np.ndarray:
+        with np.errstate(over='ignore'):
+            array = np.asarray(array).astype(self.dtype)
+        if not np.isfinite(array).all():
+            raise UserError(f'{name}: {kind} hold numbers that are not finite in {self.dtype}; nothing is stored')
+        return array
 
     def is_stored(self, name: str) -> bool:
         """Tell whether every array of the pair is there, whole or not."""
         return all(self.path(kind, name).is_file() for kind in self.kinds)
 
     def is_complete(self, name: str) -> bool:
+        """Tell whether all that is asked for is there and whole."""
+        return self.has_pair(name) and (self.has_components(name) or not self.with_components)
+
+    def has_pair(self, name: str) -> bool:
         """Tell whether every array of the pair is there, whole and of one grid."""
         try:
             grids = {_open(self.path(kind, name)).shape[:2] for kind in self.kinds}
         except UserError:
             return False
         return len(grids) == 1
+
+    def has_components(self, name: str) -> bool:
+        """Tell whether the components are there and whole."""
+        try:
+            with zipfile.ZipFile(self.path(COMPONENTS, name)) as stored:
+                return 'G.npy' in stored.namelist()
+        except (OSError, zipfile.BadZipFile):
+            return False
 
     @property
     def meta_file(self) -> Path:

@@ -1,4 +1,4 @@
-"""What happens while a denoiser is trained: it notes what it was trained on, and draws what it has learned."""
+"""What happens while a denoiser is trained: a picture of what it has learned."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from reprefine.engine.build import unwrap
+from reprefine.engine.datasets.images import read_image
 from reprefine.registry import HOOKS
 
-from .checkpoint import META
-from .data import read_image
 from .denoiser_plot import Prediction, denoiser_strip
 from .pairs import FeaturePairDataset
 
@@ -20,8 +19,6 @@ from .pairs import FeaturePairDataset
 @HOOKS.register_module()
 class DenoiserPictureHook(Hook):
     """Draws the features of a few images by :func:`~.denoiser_plot.denoiser_strip` and hands it to the visualizer.
-
-    Also notes in every checkpoint how the features were made, so that a denoiser is not used on others.
 
     Args:
         interval: Iterations between two pictures.
@@ -35,10 +32,6 @@ class DenoiserPictureHook(Hook):
         self.num = num
         self.image_root = image_root
         self.height = height
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note the features' description."""
-        checkpoint['meta'][META] = runner.train_dataloader.dataset.pairs.read_meta()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

@@ -1,6 +1,5 @@
 """The data set of raw features and their denoised counterparts."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from reprefine.engine.datasets.faults import UnreadableSample
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 
-from .data import prepare_image, read_image
-from .files import FeaturePairs, first_difference
+from .checkpoint import META
+from .data import INTERPOLATIONS, prepare_image
+from .files import FeaturePairs, first_difference, read_list
+
+# Arguments of prepare_image, and what stage 1 calls them.
+IMAGE_META = dict(size='input_size', mean='mean', std='std', interpolation='resize_interpolation')
 
 
 @DATASETS.register_module()
@@ -28,18 +32,17 @@ class FeaturePairDataset(Dataset):
     Args:
         data_root: Folder of all pairs.
         model_id: Folder of the model below it.
-        ann_file: File with one image name a line; all stored pairs if None. Images without a pair are reported and
-            left out.
+        ann_file: List of images, see :func:`~.files.read_list`; all stored pairs if None. Images without a pair are
+            reported and left out.
         indices: Use only this many images, the first ones.
         image_root: Folder of the images. With it samples hold images, and raw features need not be stored.
         target: What the denoiser learns to give: ``denoised``, or ``raw`` for a control that learns to change nothing.
-        image: Size and statistics with which images are loaded, arguments of :func:`~.data.prepare_image`.
+        image: How images are loaded, arguments of :func:`~.data.prepare_image`; those of the targets by default.
 
     Raises:
-        UserError: If no pair is left, the list does not exist, or images are loaded in another way than the targets'.
+        UserError: If no pair is left, the list does not exist, or images are loaded in another way than the targets',
+            or nobody says how.
     """
-
-    metainfo: dict[str, Any] = {}
 
     def __init__(
         self,
@@ -53,31 +56,46 @@ class FeaturePairDataset(Dataset):
     ):
         if target not in ('denoised', 'raw'):
             raise UserError(f"FeaturePairDataset: target is 'denoised' or 'raw', not {target!r}")
-        self.image_root, self.image, self.target = image_root, image, target
-        names = None if ann_file is None else _read_list(ann_file)[:indices]
-        self.pairs = FeaturePairs(data_root, model_id, names, with_raw=image_root is None)
-        self.names = self.pairs.names[:indices] if names is None else self._those_stored(names)
+        self.image_root, self.target = image_root, target
+        with_raw = image_root is None or target == 'raw'
+        stored = FeaturePairs(data_root, model_id, (), with_raw=with_raw)
+        names = None if ann_file is None else read_list(ann_file, stored.is_stored)[:indices]
+        self.pairs = FeaturePairs(data_root, model_id, names, with_raw=with_raw)
+        self.names = self.pairs.names[:indices] if names is None else self._those_stored()
         if not self.names:
             raise UserError(
                 f'{data_root} holds no pair of {model_id}; write them with tools/dvt/denoise_images.py, '
                 'or point --data-root at them'
             )
         self.shape = self._first_shape()
-        if image_root is not None:
-            self._check_image()
+        self.metainfo = {META: self.pairs.read_meta()}
+        self.image = None if image_root is None else self._image_settings(dict(image or {}))
 
-    def _check_image(self) -> None:
-        """Refuse to load images in another way than those that the targets come from."""
-        image = dict(self.image or {})
-        names = dict(size='input_size', mean='mean', std='std', interpolation='resize_interpolation')
-        wanted = {name: image[key] for key, name in names.items() if key in image}
-        if difference := first_difference(self.pairs.read_meta(), wanted):
+    def _image_settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return how images are loaded: as those of the targets, of which a config may state what no file tells."""
+        if not Path(self.image_root).is_dir():
+            raise UserError(f'image_root {self.image_root} does not exist; name the folder of the images')
+        if unknown := given.keys() - IMAGE_META:
+            raise UserError(f'image.{min(unknown)} is unknown: {", ".join(IMAGE_META)} tell how images are loaded')
+        meta = self.metainfo[META]
+        if difference := first_difference(meta, {IMAGE_META[key]: value for key, value in given.items()}):
             raise UserError(
                 f'{self.pairs.meta_file}: the targets were made with {difference}; '
                 'load images as per-image denoising did (train_dataloader.dataset.image)'
             )
+        known = {key: meta[name] for key, name in IMAGE_META.items() if name in meta} | given
+        if missing := [key for key in ('size', 'mean', 'std') if key not in known]:
+            raise UserError(
+                f'{self.pairs.meta_file} does not tell the {missing[0]} of the images; '
+                f'state it (train_dataloader.dataset.image.{missing[0]})'
+            )
+        if known.get('interpolation', INTERPOLATIONS[0]) not in INTERPOLATIONS:
+            raise UserError(f'image.interpolation={known["interpolation"]!r}: use {", ".join(INTERPOLATIONS)}')
+        size = known['size']
+        return known | dict(size=(size, size) if isinstance(size, int) else tuple(size))
 
-    def _those_stored(self, names: Sequence[str]) -> list[str]:
+    def _those_stored(self) -> list[str]:
+        names = self.pairs.names
         stored = [name for name in names if self.pairs.is_stored(name)]
         if missing := sorted(set(names) - set(stored)):
             print_log(f'{len(missing)} of {len(names)} listed images have no pair, such as {missing[0]}', 'current', 30)
@@ -119,12 +137,3 @@ class FeaturePairDataset(Dataset):
                 'denoise all images at one size'
             )
         return torch.from_numpy(features.transpose(2, 0, 1).copy(order='C'))
-
-
-def _read_list(file: str) -> list[str]:
-    try:
-        lines = Path(file).read_text().splitlines()
-        # The released list starts every line with this folder.
-        return [line.strip().removeprefix('data/VOCdevkit/') for line in lines if line.strip()]
-    except OSError as error:
-        raise UserError(f'{file} cannot be read ({error.strerror}); write it with tools/dataset_tools/') from error

@@ -9,17 +9,15 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
 
-from .data import read_image
-from .files import FeaturePairs
+from .files import FeaturePairs, read_list
 from .fit import OnStep, Terms
 from .functional import grid_size
 from .stage1 import Stage1
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-PUBLISHED_PREFIX = 'data/VOCdevkit/'
 
 
 def read_names(data_root: Path, list_file: Path | None) -> list[str]:
@@ -27,31 +25,19 @@ def read_names(data_root: Path, list_file: Path | None) -> list[str]:
 
     Args:
         data_root: Folder of the images.
-        list_file: One path a line; the prefix ``data/VOCdevkit/`` of the published list is taken off where it does not
-            belong. None lists all images below the root.
+        list_file: See :func:`~.files.read_list`. None lists all images below the root.
 
     Raises:
         UserError: If nothing is listed, or root or list do not exist.
     """
     if not data_root.is_dir():
         raise UserError(f'data root {data_root} does not exist')
-    if list_file is None:
-        files = (file for file in sorted(data_root.rglob('*')) if file.suffix.lower() in IMAGES)
-        names = [file.relative_to(data_root).as_posix() for file in files]
-    elif list_file.is_file():
-        lines = (line.strip() for line in list_file.read_text().splitlines())
-        names = [_below(data_root, line) for line in lines if line and not line.startswith('#')]
-    else:
-        raise UserError(f'list {list_file} does not exist; tools/dataset_tools/voc_image_list.py writes one')
-    if not names:
-        raise UserError(f'{list_file or data_root} lists no image')
+    if list_file is not None:
+        return read_list(list_file, lambda name: (data_root / name).is_file())
+    files = (file for file in sorted(data_root.rglob('*')) if file.suffix.lower() in IMAGES)
+    if not (names := [file.relative_to(data_root).as_posix() for file in files]):
+        raise UserError(f'data root {data_root} holds no image')
     return names
-
-
-def _below(data_root: Path, line: str) -> str:
-    if line.startswith(PUBLISHED_PREFIX) and not (data_root / line).exists():
-        return line.removeprefix(PUBLISHED_PREFIX)
-    return line
 
 
 def shard(names: Sequence[str], index: int, count: int) -> list[str]:
@@ -66,11 +52,14 @@ def shard(names: Sequence[str], index: int, count: int) -> list[str]:
     return list(names[index - 1 :: count])[rank::world]
 
 
-def needed_bytes(stage1: Stage1, images: int) -> int:
-    """Return the size of the pairs of so many images; this runs the network once."""
+def needed_bytes(stage1: Stage1, pairs: FeaturePairs) -> int:
+    """Return the size of what is yet to be written; this runs the network once."""
     rows, columns = grid_size(stage1.config.image_size, stage1.patch_size, stage1.stride)
-    number = np.dtype(stage1.config.storage_dtype).itemsize
-    return 2 * images * rows * columns * stage1.channels() * number
+    components = 2 if stage1.config.solver == 'field' or stage1.config.closed_form_config.residual else 1
+    arrays = sum(len(pairs.kinds) * (not pairs.has_pair(name)) for name in pairs.names)
+    if pairs.with_components:
+        arrays += components * sum(not pairs.has_components(name) for name in pairs.names)
+    return arrays * rows * columns * stage1.channels() * pairs.dtype.itemsize
 
 
 def check_disk(folder: Path, needed: int) -> str:
@@ -87,16 +76,13 @@ def check_disk(folder: Path, needed: int) -> str:
     return line
 
 
-def denoise_all(
-    stage1: Stage1, pairs: FeaturePairs, data_root: Path, components: bool = False
-) -> tuple[int, dict[str, str]]:
-    """Denoise the images of ``pairs`` that are not there yet; one that fails is skipped.
+def denoise_all(stage1: Stage1, pairs: FeaturePairs, data_root: Path) -> tuple[int, dict[str, str]]:
+    """Denoise the images of ``pairs`` that are not complete yet; one that fails is skipped.
 
     Args:
         stage1: Network and solver.
         pairs: The images and where their features go.
         data_root: Folder of the images.
-        components: Store ``G`` and ``Delta`` too, as ``components/<model>/<image>.npz``.
 
     Returns:
         How many images were denoised, and the reason for each that failed.
@@ -117,9 +103,7 @@ def denoise_all(
             progress.update(bar, description=Path(names[0]).name)
             for name, result in _denoise(stage1, data_root, names, failed, on_step):
                 try:
-                    pairs.write(name, result['raw'].numpy(), result['F'].numpy())
-                    if components:
-                        _write_components(pairs, name, result)
+                    _write(pairs, name, {key: part.numpy() for key, part in result.items() if part is not None})
                 except UserError as error:
                     failed[name] = str(error)
             progress.update(bar, advance=len(names))
@@ -153,8 +137,9 @@ def _denoise(
     yield from zip(ready, stage1.denoise(features, views, list(ready), on_step), strict=True)
 
 
-def _write_components(pairs: FeaturePairs, name: str, result: dict[str, Tensor | None]) -> None:
-    parts = {key: result[key].numpy().astype(pairs.dtype) for key in ('G', 'Delta') if result[key] is not None}
-    file = pairs.root / 'components' / pairs.model_id / f'{name}.npz'
-    with complete_file(file) as partial:
-        np.savez(partial, **parts)
+def _write(pairs: FeaturePairs, name: str, result: dict[str, np.ndarray]) -> None:
+    """Store what is missing of an image."""
+    if not pairs.has_pair(name):
+        pairs.write(name, result['raw'], result['F'])
+    if pairs.with_components and not pairs.has_components(name):
+        pairs.write_components(name, {key: result[key] for key in ('G', 'Delta') if key in result})

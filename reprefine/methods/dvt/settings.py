@@ -10,6 +10,7 @@ from mmengine.config import Config
 from reprefine.engine.errors import UserError
 
 from .closed_form import ClosedFormConfig
+from .data import INTERPOLATIONS
 from .fit import PROFILES, FitConfig
 
 SOLVERS = ('closed-form', 'field')
@@ -68,7 +69,7 @@ class Stage1Config:
             solver=SOLVERS,
             profile=tuple(PROFILES),
             coord_mode=('endpoint', 'center'),
-            resize_interpolation=('bicubic', 'bilinear'),
+            resize_interpolation=INTERPOLATIONS,
             feature_dtype=('float32', 'float16', 'bfloat16'),
             feature_device=('same', 'cpu'),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from reprefine.engine.config_check import check_config
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .closed_form import ClosedForm
-from .data import Views, draw_views, extract_features, image_seed, prepare_image, read_image
+from .data import Views, draw_views, extract_features, image_seed, prepare_image
 from .files import model_folder
 from .fit import OnStep, fit_fields
 from .functional import recentered
@@ -173,7 +175,10 @@ class Stage1:
 
 
 def denoise_image(
-    image: str | np.ndarray, cfg: str | Config | Stage1Config | Stage1, device: torch.device | str = 'cpu'
+    image: str | Path | np.ndarray,
+    cfg: str | Config | Stage1Config | Stage1,
+    device: torch.device | str = 'cpu',
+    name: str | None = None,
 ) -> dict[str, Tensor | None]:
     """Denoise the features of one image.
 
@@ -182,6 +187,8 @@ def denoise_image(
         cfg: A config file, its content or its settings; or a :class:`Stage1`, which sets up the network, and in closed
             form the equations, once for all images.
         device: Where to compute, unless ``cfg`` says so.
+        name: Name of the image, on which the random numbers of a field depend: in stage 1 its path relative to the data
+            root. By default that of the file, or none.
 
     Returns:
         ``F`` (denoised), ``G`` (shared artifact), ``Delta`` (remainder) and ``raw``, each ``[rows, columns, C]``.
@@ -195,6 +202,8 @@ def denoise_image(
         cfg = Stage1Config.from_config(cfg)
     if isinstance(cfg, Stage1Config):
         cfg = Stage1(cfg, device)
-    name, pixels = (image, read_image(image)) if isinstance(image, str) else ('', image)
+    if isinstance(image, str | Path):
+        name, image = Path(image).name if name is None else name, read_image(image)
+    name = name or ''
     views = cfg.views(name)
-    return cfg.denoise([cfg.features(cfg.prepare(pixels), views)], [views], [name])[0]
+    return cfg.denoise([cfg.features(cfg.prepare(image), views)], [views], [name])[0]

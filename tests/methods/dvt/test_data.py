@@ -1,13 +1,12 @@
 """Views of an image and the features of them."""
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import functional as tv
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.dvt.data import draw_views, extract_features, image_seed, prepare_image, read_image, render_view
+from reprefine.methods.dvt.data import draw_views, extract_features, image_seed, prepare_image, render_view
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 
@@ -80,14 +79,3 @@ def test_features_are_those_of_each_view(with_class_token):
     half = extract_features(network, image, views.boxes, dtype=torch.bfloat16, storage='cpu')
     assert half.dtype == torch.bfloat16
     assert (half.float() - features).abs().max() < 0.02
-
-
-def test_reading(tmp_path):
-    image = picture()
-    cv2.imwrite(str(tmp_path / 'a.png'), image[..., ::-1])
-    assert np.array_equal(read_image(tmp_path / 'a.png'), image)
-    (tmp_path / 'b.png').write_bytes(b'no image')
-    with pytest.raises(UserError, match='b.png cannot be decoded'):
-        read_image(tmp_path / 'b.png')
-    with pytest.raises(UserError, match='c.png does not exist'):
-        read_image(tmp_path / 'c.png')

@@ -9,10 +9,18 @@ import pytest
 import torch
 
 from reprefine import __version__
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
-from reprefine.methods.dvt import FeaturePairs, Stage1, Stage1Config, denoise_image
+from reprefine.methods.dvt import FeaturePairDataset, FeaturePairs, Stage1, Stage1Config, denoise_image
 from reprefine.methods.dvt import run as runs
 from tests.helpers.run_tool import run_tool
+
+
+def half_a_jpeg(image):
+    """Bytes that OpenCV's imread fills with grey."""
+    content = cv2.imencode('.jpg', image)[1].tobytes()
+    return content[: len(content) // 2]
+
 
 CONFIG = """
 backbone = dict(type='reprefine.TimmViT', model_name='vit_tiny_patch16_224', img_size=32, stride={stride},
@@ -54,13 +62,13 @@ def test_tool_stores_what_the_api_gives(root, solver):
     stage1 = Stage1(Stage1Config.from_config(_config(root), solver=solver))
     file = str(root / 'images' / NAMES[1])
     views = stage1.views(NAMES[1])
-    features = stage1.features(stage1.prepare(runs.read_image(file)), views)
+    features = stage1.features(stage1.prepare(read_image(file)), views)
     result = stage1.denoise([features], [views], [NAMES[1]])[0]
     assert np.allclose(result['F'].numpy(), pairs(root).denoised(NAMES[1]), atol=1e-5)
     assert np.allclose(result['raw'].numpy(), pairs(root).raw(NAMES[1]), atol=1e-5)
     assert torch.equal(result['raw'], features[-1])
     with torch.no_grad():
-        (whole,) = stage1.backbone(stage1.prepare(runs.read_image(file))[None])
+        (whole,) = stage1.backbone(stage1.prepare(read_image(file))[None])
     assert torch.allclose(whole[0].movedim(0, -1), result['raw'], atol=1e-4)
 
 
@@ -77,6 +85,15 @@ def test_api_from_a_file(root):
         ('F', 'G', 'Delta', 'raw'), (2, 3, 48)
     )
     assert result['G'].mean((0, 1)).abs().max() < 1e-4
+    torch.manual_seed(0)
+    stage1 = Stage1(Stage1Config.from_config(_config(root), solver='field'))
+    file = root / 'images' / NAMES[0]
+    named, pixels = denoise_image(file, stage1, name=NAMES[0]), denoise_image(read_image(file), stage1, name=NAMES[0])
+    assert torch.equal(named['F'], pixels['F'])
+    assert torch.equal(denoise_image(file, stage1)['F'], denoise_image(str(file), stage1, name='0.png')['F'])
+    assert not torch.equal(named['F'], denoise_image(file, stage1)['F'])
+    assert denoise(root, '--num', '1', solver='field') == 0
+    assert np.allclose(pairs(root).denoised(NAMES[0]), named['F'].numpy(), atol=1e-5)
     with pytest.raises(UserError, match='has no stage1'):
         Stage1Config.from_config(type(_config(root))(dict(backbone={}, native={})))
 
@@ -125,8 +142,10 @@ def test_shards_and_ranks_split_the_list(root, monkeypatch):
     assert denoise(root, '--shard', '3/2') == denoise(root, '--shard', 'x') == 1
 
 
-def test_bad_images_are_skipped_and_reported(root, capsys, monkeypatch):
-    (root / 'images' / NAMES[1]).write_bytes(b'no image')
+@pytest.mark.parametrize('kind', ['truncated', 'no image'])
+def test_bad_images_are_skipped_and_reported(root, capsys, monkeypatch, kind):
+    file = root / 'images' / NAMES[1]
+    file.write_bytes(half_a_jpeg(cv2.imread(str(file))) if kind == 'truncated' else b'no image')
     solve = Stage1.maps
 
     def spoiled(stage1, solution, raw, coords):
@@ -144,6 +163,42 @@ def test_bad_images_are_skipped_and_reported(root, capsys, monkeypatch):
     assert pairs(root).names == NAMES[:1]
 
 
+@pytest.mark.parametrize('solver', ['closed-form', 'field'])
+def test_missing_components_are_added_to_pairs_that_stay(root, capsys, solver):
+    assert denoise(root, '--num', '3', solver=solver) == 0
+    stamps = [file.stat().st_mtime_ns for file in sorted((root / 'out').rglob('*.npy'))]
+    assert denoise(root, '--num', '3', '--save-components', out='whole', solver=solver) == 0
+    assert denoise(root, '--num', '2', '--save-components', solver=solver) == 0
+    cut, kept, added = (stored.path('components', name) for stored in [pairs(root)] for name in NAMES[:3])
+    cut.write_bytes(cut.read_bytes()[:-20])
+    stamp = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    assert denoise(root, '--num', '3', '--save-components', solver=solver) == 0
+    assert '1 of 3 images are done' in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == stamp
+    assert [file.stat().st_mtime_ns for file in sorted((root / 'out').rglob('*.npy'))] == stamps
+    for file in (cut, kept, added):
+        with np.load(file) as ours, np.load(root / 'whole' / file.relative_to(root / 'out')) as expected:
+            assert {name: ours[name].tobytes() for name in ours} == {
+                name: expected[name].tobytes() for name in expected
+            }
+    assert denoise(root, '--num', '3', '--save-components', solver=solver) == 0
+    assert '3 of 3 images are done' in capsys.readouterr().out
+
+
+def test_components_that_cannot_be_stored_are_refused(root, capsys, monkeypatch):
+    solve = Stage1.maps
+
+    def large(*arguments):
+        result = solve(*arguments)
+        return result | dict(G=result['G'] + 1e6)
+
+    monkeypatch.setattr(Stage1, 'maps', large)
+    assert denoise(root, '--num', '1', '--save-components', '--dtype', 'float16') == 1
+    assert 'components hold numbers that are not finite in float16' in capsys.readouterr().err
+    assert not list((root / 'out').rglob('*.npz'))
+
+
 def test_components_and_half_precision(root):
     assert denoise(root, '--num', '1', '--save-components', '--dtype', 'float16') == 0
     stored = np.load(root / 'out/components/vit_tiny_patch16_224' / f'{NAMES[0]}.npz', allow_pickle=False)
@@ -153,26 +208,70 @@ def test_components_and_half_precision(root):
     assert np.load(pairs(root).path('raw_features', NAMES[0])).dtype == np.float16
 
 
-def test_published_lists_are_accepted(root):
-    folder = root / 'images' / 'a'
-    shutil.move(folder, root / 'images' / 'VOC2012')
-    (root / 'list.txt').write_text('data/VOCdevkit/VOC2012/0.png\nVOC2012/1.png\n')
-    assert runs.read_names(root / 'images', root / 'list.txt') == ['VOC2012/0.png', 'VOC2012/1.png']
+@pytest.mark.parametrize('mark', ['', '\ufeff'])
+@pytest.mark.parametrize('inside', [False, True])
+def test_both_stages_read_a_list_alike(root, mark, inside):
+    """The published prefix stays where the images do have it below the data root."""
+    folder = root / 'images' / ('data/VOCdevkit/VOC2012' if inside else 'VOC2012')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(root / 'images' / 'a', folder)
+    names = [f'data/VOCdevkit/VOC2012/{number}.png' for number in (3, 0)]
+    text = ['# all of 2012', '', f'  {names[0]} ', names[1], 'data/VOCdevkit/VOC2012/absent.png', '']
+    (root / 'list.txt').write_bytes((mark + '\r\n'.join(text)).encode())
+    expected = names if inside else [name.removeprefix('data/VOCdevkit/') for name in names]
+    read = runs.read_names(root / 'images', root / 'list.txt')
+    assert read == [*expected, 'VOC2012/absent.png']
+    assert denoise(root, '--list', root / 'list.txt') == 1
+    assert denoise(root, '--list', root / 'list.txt', '--num', '2') == 0
+    dataset = FeaturePairDataset(str(root / 'out'), 'vit_tiny_patch16_224', ann_file=str(root / 'list.txt'))
+    assert dataset.names == expected
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [(b'# none\n\n', 'names no image'), (b'a/\xff.png\n', 'is not UTF-8 text'), (None, 'cannot be read')],
+)
+def test_both_stages_refuse_a_list_alike(root, content, message):
+    assert denoise(root, '--num', '1') == 0
+    file = root / 'list.txt'
+    if content is not None:
+        file.write_bytes(content)
+    for read in (
+        lambda: runs.read_names(root / 'images', file),
+        lambda: FeaturePairDataset(str(root / 'out'), 'vit_tiny_patch16_224', ann_file=str(file)),
+    ):
+        with pytest.raises(UserError, match=f'list.txt {message}'):
+            read()
 
 
 def test_the_disk_is_looked_at_first(root, capsys, monkeypatch):
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 10**4, 10**4))
-    assert denoise(root) == 1
-    # 5 images, 2 arrays, 2 x 3 tokens, 48 channels, 4 bytes: 11520
+    """An array has 2 x 3 tokens, 48 channels, 4 bytes: 1152."""
+
+    def denoise_with(free, *options, out='out'):
+        monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**6, 10**6 - free, free))
+        return denoise(root, *options, out=out)
+
+    assert denoise_with(10 * 1152 - 1) == 1
     assert 'free some, store float16' in capsys.readouterr().err
     assert not (root / 'out').exists()
-    assert denoise(root, '--num', '4') == 0
+    components = ['--num', '2', '--save-components']
+    assert denoise_with(8 * 1152 - 1, *components) == 1
+    assert not (root / 'out').exists()
+    no_delta = ['--cfg-options', '+stage1.closed_form.residual=False']
+    assert denoise_with(6 * 1152, *components, *no_delta, out='no_delta') == 0
+    assert denoise_with(4 * 1152, '--num', '2') == 0
+    assert denoise_with(4 * 1152 - 1, *components) == 1
+    assert denoise_with(4 * 1152, *components) == 0  # the pairs are there
+    assert denoise_with(6 * 1152) == 0
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--list', 'absent.txt'], 'list absent.txt does not exist'),
+        (
+            ['--list', 'absent.txt'],
+            'list absent.txt cannot be read (No such file or directory); tools/dataset_tools/voc_image_list.py',
+        ),
         (['--cfg-options', 'stage1.profile=fast'], "stage1.profile='fast': use paper, head, demo, cpu"),
         (['--cfg-options', '+stage1.views=3'], "unexpected keyword argument 'views'"),
         (['--cfg-options', 'stage1.num_views=0'], 'stage1.num_views=0: must be positive'),

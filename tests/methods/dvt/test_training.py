@@ -2,14 +2,18 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from reprefine.engine.datasets.faults import UnreadableSample
+from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config
-from reprefine.methods.dvt import DenoiserTraining, FeatureLoss, FeaturePairDataset
+from reprefine.methods.dvt import DenoiserPictureHook, DenoiserTraining, FeatureLoss, FeaturePairDataset, FeaturePairs
+from reprefine.methods.dvt.data import prepare_image
 from reprefine.methods.dvt.functional import distance_loss
 from tests.helpers.run import ROOT, run_train
 from tests.helpers.schedules import schedule
@@ -89,7 +93,7 @@ def test_missing_pairs_are_reported_and_left_out(tmp_path, monkeypatch):
 def test_what_cannot_be_trained_on_is_named(tmp_path):
     with pytest.raises(UserError, match='holds no pair of nobody; write them with'):
         FeaturePairDataset(str(tmp_path), 'nobody')
-    with pytest.raises(UserError, match='none.txt cannot be read'):
+    with pytest.raises(UserError, match='list none.txt cannot be read'):
         FeaturePairDataset(str(tmp_path), MODEL, ann_file='none.txt')
     pairs = write_pairs(tmp_path)
     other = np.zeros((2, 2, 64))
@@ -155,6 +159,57 @@ def test_images_prepared_in_another_way_than_those_of_the_targets_are_refused(tm
     assert len(FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=how)) == 2
 
 
+def test_images_are_prepared_as_those_of_the_targets_by_default(tmp_path):
+    """A sample needs no more than the folder of the images."""
+    how = dict(input_size=48, mean=[128.0] * 3, std=[64.0] * 3, resize_interpolation='bilinear')
+    write_pairs(tmp_path, 1, grid=(3, 3), **how)
+    pixels = np.random.default_rng(0).integers(256, size=(40, 50, 3), dtype=np.uint8)
+    (tmp_path / 'VOC2012').mkdir()
+    cv2.imwrite(str(tmp_path / 'VOC2012/0.jpg'), pixels)
+    expected = prepare_image(read_image(tmp_path / 'VOC2012/0.jpg'), (48, 48), how['mean'], how['std'], 'bilinear')
+    for given in (None, dict(mean=[128, 128, 128]), dict(size=(48, 48))):
+        sample = FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=given)[0]
+        assert torch.equal(sample['image'], expected)
+
+
+def test_a_truncated_image_is_named_by_data_set_and_picture(tmp_path):
+    """OpenCV's imread would fill what is missing with grey."""
+    pairs = write_pairs(tmp_path, 1)
+    content = cv2.imencode('.jpg', np.random.default_rng(0).integers(256, size=(40, 50, 3), dtype=np.uint8))[
+        1
+    ].tobytes()
+    (tmp_path / 'VOC2012').mkdir()
+    (tmp_path / pairs.names[0]).write_bytes(content[: len(content) // 2])
+    how = dict(size=(42, 56), mean=[1] * 3, std=[1] * 3)
+    with pytest.raises(UnreadableSample, match=r'VOC2012/0\.jpg cannot be read: the file is truncated'):
+        FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=how)[0]
+    hook = DenoiserPictureHook(image_root=str(tmp_path))
+    with pytest.raises(UnreadableSample, match=r'VOC2012/0\.jpg cannot be read: the file is truncated'):
+        hook.draw(DenoiserTraining(NECK), FeaturePairDataset(str(tmp_path), MODEL))
+
+
+def test_what_is_needed_to_load_images_is_asked_for_at_once(tmp_path):
+    write_pairs(tmp_path, 2)
+
+    def load(**image):
+        return FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=image)
+
+    stated = dict(size=(42, 56), mean=[1] * 3, std=[1] * 3)
+    assert len(load(**stated)) == 2
+    with pytest.raises(UserError, match=r'\.json does not tell the mean of the images; state it'):
+        load(std=[1] * 3)
+    with pytest.raises(UserError, match='image.means is unknown: size, mean, std, interpolation'):
+        load(means=[1] * 3)
+    with pytest.raises(UserError, match="image.interpolation='cubic': use bicubic, bilinear"):
+        load(**stated, interpolation='cubic')
+    with pytest.raises(UserError, match='image_root nowhere does not exist'):
+        FeaturePairDataset(str(tmp_path), MODEL, image_root='nowhere', image=stated)
+    for file in (tmp_path / 'raw_features').rglob('1.jpg.npy'):
+        file.unlink()
+    raw = FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=stated, target='raw')
+    assert raw.names == ['VOC2012/0.jpg']
+
+
 @pytest.fixture(scope='module')
 def features(tmp_path_factory):
     folder = tmp_path_factory.mktemp('features')
@@ -177,6 +232,8 @@ def test_resumed_run_equals_an_uninterrupted_one_and_reads_nothing_twice(tmp_pat
     whole = train(tmp_path / 'whole', features, 10)
     assert all(name.startswith('neck.denoiser.') for name in whole['state_dict'])
     assert {'optimizer', 'param_schedulers'} <= whole.keys()
+    # Without any hook of ours a checkpoint tells what it was trained on.
+    assert whole['meta']['dataset_meta'] == {'dvt': FeaturePairs(features, MODEL).read_meta()}
     half = train(tmp_path / 'part', features, 5)
     assert all(not torch.equal(value, half['state_dict'][name]) for name, value in whole['state_dict'].items())
     assert half['optimizer']['param_groups'][0]['lr'] > 0
