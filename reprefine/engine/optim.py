@@ -1,10 +1,10 @@
-"""Mixed precision without a GPU, where mmengine's own wrapper refuses to run."""
+"""Mixed precision without a GPU, where mmengine's own wrapper refuses to run, and scaled learning rates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from reprefine.registry import OPTIM_WRAPPERS
@@ -28,6 +28,26 @@ class CPUAmpOptimWrapper(OptimWrapper):
         """
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield
+
+
+@contextmanager
+def own_lr_follows(optim_wrapper: BaseOptimWrapper) -> Iterator[None]:
+    """Let an optimiser's own learning rate follow what is done within to those of its parameter groups.
+
+    It is what a group has that names no rate; schedules take shares of it, and the log shows it as ``base_lr``.
+    """
+    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    before = [_summed_lr(wrapper) for wrapper in wrappers]
+    yield
+    for wrapper, lr in zip(wrappers, before, strict=True):
+        ratio = _summed_lr(wrapper) / lr if lr else 1.0
+        for settings in (wrapper.optimizer.defaults, wrapper.base_param_settings or {}):
+            if 'lr' in settings:
+                settings['lr'] *= ratio
+
+
+def _summed_lr(wrapper: OptimWrapper) -> float:
+    return sum(group['lr'] for group in wrapper.optimizer.param_groups)
 
 
 def use_amp(optim_wrapper: dict, on_gpu: bool) -> None:

@@ -24,6 +24,7 @@ from .datasets.corrupt_hook import build_tolerant_loader
 from .datasets.data_check import check_batches, check_classes, told_if_empty
 from .datasets.faults import name_unreadable_files
 from .finite_check.finite import add_finite_check
+from .optim import own_lr_follows
 from .resuming.data_loader import end_workers, seekable
 from .resuming.interrupt import StopHook, resumable
 from .resuming.loops import exact
@@ -98,6 +99,11 @@ class Runner(CheckpointRunner):
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
         """Build the optimiser as mmengine does; equal parameter groups are updated together."""
         return speed_up(super().build_optim_wrapper(optim_wrapper))
+
+    def scale_lr(self, optim_wrapper: BaseOptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rates of the parameter groups as mmengine does, and that of the optimiser itself."""
+        with own_lr_follows(optim_wrapper):
+            super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes; without a GPU, SyncBN layers become the BatchNorm that a CPU can compute."""

@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
+from reprefine.engine.runner import Runner
 from reprefine.tasks.reid.schedulers import warmup_cosine
 
 SCHEDULES = Path(__file__).parents[3] / 'configs/_base_/schedules'
@@ -44,6 +46,22 @@ def test_transreid_schedule_follows_the_formula_in_every_epoch():
     peaks = [4e-4, 8e-4, 4e-4, 8e-4]  # weights and biases of the Linear and the LayerNorm
     formula = [[published(epoch, peak) for peak in peaks] for epoch in range(121)]
     assert torch.allclose(rates, torch.tensor(formula, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_under_auto_scale_lr_the_whole_schedule_is_scaled():
+    """Start and floor too, which are shares of the optimizer's own rate and not of a group's."""
+    parts = []
+    for scale in (1, 2):
+        cfg = Config.fromfile(SCHEDULES / 'reid_sgd_120e.py')
+        wrapper = build_optim_wrapper(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), cfg.optim_wrapper)
+        runner = Runner.__new__(Runner)
+        runner._train_dataloader, runner._world_size, runner.param_schedulers = dict(batch_size=64 * scale), 1, None
+        runner.logger = MMLogger.get_instance('test')
+        runner.scale_lr(wrapper, dict(enable=True, base_batch_size=64))
+        scheduler = PARAM_SCHEDULERS.build(cfg.param_scheduler | dict(optimizer=wrapper))
+        assert wrapper.get_lr()['base_lr'] == [pytest.approx(scale * 4e-6)]
+        parts.append(rates_of(wrapper, [scheduler], 121))
+    assert torch.allclose(parts[1], 2 * parts[0], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(
