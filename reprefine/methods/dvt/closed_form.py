@@ -196,7 +196,8 @@ class ClosedForm:
         if weights is None:
             return self.factor(smoothness).solve(right)
         # Factorising anew costs less than two steps of conjugate gradients over all channels.
-        return Factor(self.design.normal_matrix(weights), smoothness * self.design.roughness).solve(right)
+        normal = self.design.normal_matrix(weights)
+        return Factor(normal, smoothness * self.design.roughness, keep=True).solve(right)
 
     def _solve_on_device(self, right: np.ndarray, weights: np.ndarray | None, smoothness: float) -> np.ndarray:
         count = self.design.num_nodes

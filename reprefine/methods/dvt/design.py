@@ -5,6 +5,7 @@ entries in its row of ``X``. The rows depend on where the views lie, never on th
 """
 
 import warnings
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 VIEWS_AT_ONCE = 64
+PLACES_AT_ONCE = 256
 
 
 def bilinear_rows(coords: np.ndarray, nodes: tuple[int, int]) -> sp.csr_array:
@@ -139,24 +141,48 @@ class Factor:
     Args:
         normal: ``X^T W X``, ``[M + K, M + K]``.
         penalty: The smoothness term times its weight, ``[M, M]``.
+        keep: Keep what elimination gives, a dense ``[M, K]`` of a gigabyte at small strides, in place of a second
+            solution for the nodes: faster for many columns.
     """
 
-    def __init__(self, normal: sp.csr_array, penalty: sp.csr_array):
-        count = self.num_nodes = penalty.shape[0]
+    def __init__(self, normal: sp.csr_array, penalty: sp.csr_array, keep: bool = False):
+        self.normal, count = normal, penalty.shape[0]
+        self.num_nodes, self.places = count, normal.shape[0] - count
         nodes = sp.csc_array(normal[:count, :count] + penalty)
         self.lu = splu(nodes, permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options=dict(SymmetricMode=True))
-        tokens = normal.diagonal()[count:]
-        self.with_places = len(tokens) > 0
-        if self.with_places:
-            cross = normal[:count, count:].toarray()
-            self.eliminated = self.lu.solve(cross)
-            reduced = np.diag(tokens) - cross.T @ self.eliminated + tokens.mean() / len(tokens)
-            self.reduced = scipy.linalg.cho_factor(reduced)
+        self.eliminated = np.empty((count, self.places)) if keep else None
+        if self.places:
+            self.reduced = scipy.linalg.cho_factor(self._reduced(), lower=True, overwrite_a=True)
+
+    def _reduced(self) -> np.ndarray:
+        """Return ``S`` at and below its diagonal."""
+        tokens = self.normal.diagonal()[self.num_nodes :]
+        reduced = np.diag(tokens) + tokens.mean() / self.places
+        for columns, cross in self._cross():
+            eliminated = self.lu.solve(cross.T)
+            if self.eliminated is not None:
+                self.eliminated[:, columns] = eliminated
+            for rows, other in self._cross(columns.start):
+                reduced[rows, columns] -= other @ eliminated
+        return reduced
+
+    def _cross(self, first: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield places, from ``first`` on, and their rows of the matrix of places and nodes, some at a time."""
+        for start in range(first, self.places, PLACES_AT_ONCE):
+            rows = self.normal[self.num_nodes + start : self.num_nodes + start + PLACES_AT_ONCE]
+            yield slice(start, start + PLACES_AT_ONCE), rows.toarray()[:, : self.num_nodes]
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Solve for columns ``[M + K, C]``."""
-        nodes, places = np.ascontiguousarray(right[: self.num_nodes]), right[self.num_nodes :]
-        if self.with_places:
-            places = scipy.linalg.cho_solve(self.reduced, places - self.eliminated.T @ nodes)
-            return np.concatenate([self.lu.solve(nodes) - self.eliminated @ places, places])
-        return self.lu.solve(nodes)
+        nodes, places = np.array(right[: self.num_nodes]), np.array(right[self.num_nodes :])
+        content = self.lu.solve(nodes)
+        if not self.places:
+            return content
+        for part, cross in self._cross():
+            places[part] -= cross @ content
+        places = scipy.linalg.cho_solve(self.reduced, places)
+        if self.eliminated is not None:
+            return np.concatenate([content - self.eliminated @ places, places])
+        for part, cross in self._cross():
+            nodes -= cross.T @ places[part]
+        return np.concatenate([self.lu.solve(nodes), places])

@@ -106,17 +106,23 @@ class HashGrid(nn.Module):
             index[:, level] = column[:, level] ^ (row[:, level] * PRIME & UINT32)
         return index % size + offset
 
-    def forward(self, coords: Tensor) -> Tensor:
-        """Encode points ``[B, N, 2]`` of B images as ``[B, N, L * n_features]``, by one look-up for all."""
+    def forward(self, coords: Tensor, image: int | None = None) -> Tensor:
+        """Encode points ``[B, N, 2]`` as ``[B, N, L * n_features]``, by one look-up for all.
+
+        Args:
+            coords: Points of the B images of the stack, or of one.
+            image: That one.
+        """
+        table = self.table if image is None else self.table[image]
         images, count = coords.shape[:2]
         indices, weights = self.corners(coords.reshape(-1, 2))
         first = torch.arange(images, device=coords.device) * sum(self.sizes)
         indices = indices.unflatten(0, (images, count)) + first[:, None, None, None]
         entries = F.embedding_bag(
             indices.reshape(-1, 4),
-            self.table.view(-1, self.n_features),
+            table.view(-1, self.n_features),
             mode='sum',
-            per_sample_weights=weights.reshape(-1, 4).to(self.table.dtype),
+            per_sample_weights=weights.reshape(-1, 4).to(table.dtype),
         )
         return entries.view(images, count, self.out_channels)
 
@@ -162,9 +168,10 @@ class TinyCudaGrid(nn.Module):
         """Draw the numbers of one image from U(-1e-4, 1e-4); tiny-cuda-nn itself knows one seed only."""
         self.grids[image].params.uniform_(-1e-4, 1e-4, generator=generator)
 
-    def forward(self, coords: Tensor) -> Tensor:
-        """Encode points ``[B, N, 2]`` as ``[B, N, L * n_features]``."""
-        return torch.stack([grid(points) for grid, points in zip(self.grids, coords, strict=True)])
+    def forward(self, coords: Tensor, image: int | None = None) -> Tensor:
+        """Encode points ``[B, N, 2]`` as ``[B, N, L * n_features]``, arguments as for :class:`HashGrid`."""
+        grids = self.grids if image is None else [self.grids[image]]
+        return torch.stack([grid(points) for grid, points in zip(grids, coords, strict=True)])
 
 
 BACKENDS = {'torch': HashGrid, 'tiny-cuda-nn': TinyCudaGrid}

@@ -1,7 +1,7 @@
 """The three parts of an image's features: content ``F``, position pattern ``G`` and remainder ``Delta``.
 
 Each module holds the parts of several images at once; all products are batched, and no number of one image depends on
-another.
+another. A forward pass takes input of all images, or that of one alone, ``[1, ...]``, and its number.
 """
 
 from typing import Any
@@ -33,9 +33,10 @@ class StackedLinear(nn.Module):
         for parameter in (self.weight, self.bias):
             parameter[image].uniform_(-bound, bound, generator=generator)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer of every image to its own ``[N, I]``."""
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, image: int | None = None) -> Tensor:
+        """Apply the layer of every image, or of one, to its own ``[N, I]``."""
+        bias, weight = (part if image is None else part[image, None] for part in (self.bias, self.weight))
+        return torch.baddbmm(bias, x, weight)
 
 
 class StackedMLP(nn.Module):
@@ -51,10 +52,10 @@ class StackedMLP(nn.Module):
         for layer in self.layers:
             layer.reset(image, generator)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, image: int | None = None) -> Tensor:
         """Map ``[B, N, I]`` to ``[B, N, O]``."""
         for index, layer in enumerate(self.layers):
-            x = layer(x.relu() if index else x)
+            x = layer(x.relu() if index else x, image)
         return x
 
 
@@ -77,10 +78,10 @@ class SemanticField(nn.Module):
         self.encoding.reset(image, generator)
         self.mlp.reset(image, generator)
 
-    def forward(self, coords: Tensor) -> Tensor:
+    def forward(self, coords: Tensor, image: int | None = None) -> Tensor:
         """Map coordinates ``[B, ..., 2]`` in [0, 1] to content ``[B, ..., C]``."""
         points = coords.flatten(1, -2)
-        return self.mlp(self.encoding(points)).unflatten(1, coords.shape[1:-1])
+        return self.mlp(self.encoding(points, image), image).unflatten(1, coords.shape[1:-1])
 
 
 class Artifact(nn.Module):

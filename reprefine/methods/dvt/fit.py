@@ -91,11 +91,9 @@ class ImageFields(nn.Module):
     def solution(self, image: int) -> Solution:
         """Return the parts of one image, given on the CPU."""
 
-        def of_image(part: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-            # The modules take a point of every image; those of the others are thrown away.
-            device = self.artifact.table.device
-            stack = values.flatten(0, -2).to(device, torch.float32).expand(len(self.generators), -1, -1)
-            return part(stack)[image].cpu().view(*values.shape[:-1], -1)
+        def of_image(part: SemanticField | Residual, values: Tensor) -> Tensor:
+            points = values.flatten(0, -2).to(self.artifact.table.device, torch.float32)
+            return part(points[None], image)[0].cpu().view(*values.shape[:-1], -1)
 
         return Solution(
             semantics=lambda coords: of_image(self.semantics, coords),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from reprefine.engine.errors import UserError
+from reprefine.methods.dvt.encoding import HashGrid
 from reprefine.methods.dvt.fit import PROFILES, FitConfig, ImageFields, fit_fields
 from reprefine.methods.dvt.synthetic import synthetic_views
 
@@ -113,6 +114,21 @@ def test_several_images_come_out_as_alone():
         for name, value in alone.named_parameters():
             difference = (dict(together.named_parameters())[name][image] - value[0]).abs().max()
             assert difference < 1e-5, name
+
+
+def test_a_solution_evaluates_its_own_image_alone(monkeypatch):
+    data = [views(seed) for seed in range(3)]
+    fields = fit_fields([item.features for item in data], [item.coords for item in data], [5, 6, 7], SMALL)
+    points, products = [], []
+    corners, baddbmm = HashGrid.corners, torch.baddbmm
+    monkeypatch.setattr(HashGrid, 'corners', lambda self, coords: points.append(len(coords)) or corners(self, coords))
+    monkeypatch.setattr(torch, 'baddbmm', lambda bias, x, weight: products.append(x.shape) or baddbmm(bias, x, weight))
+    for image in (0, 2):
+        solution = fields.solution(image)
+        solution.semantics(data[image].coords[-1])
+        solution.residual(data[image].features[-1])
+    assert points == [25, 25]
+    assert {shape[:2] for shape in products} == {(1, 25)}
 
 
 def test_parts_of_one_image_of_a_stack():
