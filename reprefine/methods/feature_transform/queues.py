@@ -42,10 +42,8 @@ def contrast(
         The loss, and scalars by the names of :data:`~.score_files.KEYS`, empty if not wanted.
     """
     with torch.autocast(q.device.type, enabled=False):
-        raw = (at_least_single(q.detach()), at_least_single(k))
         if is_plain(head):
-            candidates = transform.candidates(q, k, queue)
-            return queue_cross_entropy(candidates, head.temperature, raw if transform.active else None, with_stats)
+            return queue_cross_entropy(transform.candidates(q, k, queue), head.temperature, with_stats=with_stats)
         queue = queue.clone()
         pos, neg = transform.scores(q, k, queue)
         loss = head.loss(pos, neg)
@@ -53,6 +51,7 @@ def contrast(
             return loss, {}
         with torch.no_grad():
             stats = score_stats(pos, neg)
+            raw = at_least_single(q), at_least_single(k)
             before = score_stats(positive_scores(*raw), raw[0] @ queue.to(raw[0])) if transform.active else stats
             logits = neg / head.temperature
             softmax = softmax_stats(pos[:, 0], neg.amax(1), logits.logsumexp(1), neg.shape[1], head.temperature)

@@ -108,12 +108,14 @@ class FeatureTransform(nn.Module):
         Arguments as for :meth:`forward`.
         """
         draws = self._drawn(q, k, queue, draws)
-        q, k, queue = (at_least_single(tensor) for tensor in (q, k, queue))
+        q, k, queue = raw = tuple(at_least_single(tensor) for tensor in (q, k, queue))
+        if not self.active:
+            return Candidates(q, k, queue)
         q, k = self._positives(q, k, draws)
         one_for_all_entries = draws.mu is not None and (draws.mu.dim() == 0 or draws.mu.shape[0] == 1)
         if one_for_all_entries and self.post_norm not in ('neg', 'both'):
-            return Candidates(q, k, queue, draws.mu, draws.perm)
-        return Candidates(q, k, self._negatives(queue, draws))
+            return Candidates(q, k, queue, draws.mu, draws.perm, raw)
+        return Candidates(q, k, self._negatives(queue, draws), raw=raw)
 
     def scores(self, q: Tensor, k: Tensor, queue: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
         """Return the scores of the transformed vectors in float32, without mixing the queue where that is not needed.
@@ -123,8 +125,7 @@ class FeatureTransform(nn.Module):
         Returns:
             Scores of the positives ``[B, 1]`` and of the negatives ``[B, K]``.
         """
-        with torch.autocast(q.device.type, enabled=False):
-            return self.candidates(q, k, queue, draws).scores()
+        return self.candidates(q, k, queue, draws).scores()
 
     def _drawn(self, q: Tensor, k: Tensor, queue: Tensor, draws: Draws | None) -> Draws:
         if q.dim() != 2 or q.shape != k.shape or queue.dim() != 2 or queue.shape[0] != q.shape[1]:

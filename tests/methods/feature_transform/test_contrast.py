@@ -106,6 +106,34 @@ def test_statistics_are_those_of_the_scores(sides, shortcut):
     assert all(not value.requires_grad and value.dim() == 0 for value in stats.values())
 
 
+@pytest.mark.parametrize('options', [{}, dict(loss_weight=2.0)], ids=['plain head', 'any head'])
+@pytest.mark.parametrize('post_norm', [None, 'pos', 'neg', 'both'])
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+@pytest.mark.parametrize('sides', SIDES)
+def test_raw_statistics_are_those_of_the_untouched_vectors(sides, granularity, post_norm, options):
+    """Of every transform that a config can ask for; the loss and its gradient do not depend on recording them."""
+    q, k, queue = vectors()
+    transform = FeatureTransform(
+        *(side if side is None else dict(granularity=granularity) for side in sides), post_norm
+    )
+    pos, neg = (q * k).sum(1), q @ queue
+    expected = dict(pos_mean=pos.mean(), pos_var=pos.var(correction=0), neg_mean=neg.mean(), neg_var=neg.var(1).mean())
+    _, stats = contrast(transform, head_of(0.07, **options), q, k, queue)
+    for key, value in expected.items():
+        assert_close(stats[f'raw_{key}'], value, rtol=1e-9, atol=1e-12, msg=lambda m, key=key: f'{key}: {m}')
+
+
+@pytest.mark.parametrize('raw_given', [False, True])
+@pytest.mark.parametrize('settings', [{}, dict(neg=dict(granularity='element')), dict(post_norm='neg')])
+def test_a_model_of_ones_own_gets_raw_statistics_too(settings, raw_given):
+    """By the call that the documentation shows, and by the one that names queries and keys once more."""
+    q, k, queue = vectors()
+    candidates = FeatureTransform(**settings).candidates(q, k, queue)
+    _, stats = queue_cross_entropy(candidates, 0.07, (q, k) if raw_given else None)
+    assert_close(stats['raw_neg_var'], (q @ queue).var(1).mean(), rtol=1e-9, atol=0)
+    assert_close(stats['raw_pos_mean'], (q * k).sum(1).mean(), rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize('options', [dict(loss_weight=2.0), dict(reduction='sum'), {}])
 def test_loss_is_that_of_the_head_with_or_without_statistics(options):
     arguments, transform, head = vectors(), FeatureTransform(), head_of(**options)
@@ -159,6 +187,25 @@ def test_low_precision_features_are_contrasted_in_single_precision(dtype):
     assert q.grad.dtype == dtype
     assert all(value.isfinite() and value.dtype == torch.float32 for value in stats.values())
     assert (pos / 0.07).exp().isfinite().all()
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+def test_scores_loss_and_gradient_keep_their_precision_under_autocast(granularity):
+    """Without the block that the models put around them; bfloat16 would err by 1e-2."""
+    q, k, queue = vectors(dtype=torch.float32)
+    transform = FeatureTransform(dict(granularity=granularity), dict(granularity=granularity), 'both')
+    draws, q = transform.sample(5, 24, 8), q.requires_grad_()
+    results = []
+    for dtype, enabled in ((torch.float64, False), (torch.float32, True)):
+        given = (q.to(dtype), k.to(dtype), queue.to(dtype))
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            candidates = transform.candidates(*given, draws)
+            loss, stats = queue_cross_entropy(candidates, 0.07)
+            scores = candidates.scores()
+        assert loss.dtype == scores[1].dtype == dtype
+        results.append([part.double() for part in (loss, *torch.autograd.grad(loss, q), *scores, *stats.values())])
+    for expected, value in zip(*results, strict=True):
+        assert_close(value, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_permutation_alone_changes_no_loss():
