@@ -12,6 +12,7 @@ from torch import Tensor
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
+from .labels import check_labels
 from .teacher import DiffusionTeacher
 
 _KEY_BYTES = 16
@@ -110,8 +111,10 @@ class CachedDiffusionTeacher(DiffusionTeacher):
         """Return the features as the plain teacher does, pooled ones as ``[N, C, 1, 1]``.
 
         Raises:
-            UserError: If the store is full and an image is not in it.
+            UserError: If the store is full and an image is not in it, or the labels are missing or unknown.
         """
+        if self.label_conditioned:
+            check_labels(labels, len(self.label_map), 'label_map')
         keys = self._hash(images, timesteps, labels)
         missing = list(range(len(keys))) if self._store is None else self._store.missing(keys)
         if missing:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
+from .labels import check_labels, labels_of
+
 LINEAR_1000 = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule='linear')
 
 
@@ -128,9 +130,11 @@ class DenoisingDiffusion(BaseModel):
         return [BaseDataElement(errors=row, metainfo=dict(timesteps=self.eval_timesteps)) for row in rows]
 
     def _labels(self, data_samples: list | None) -> Tensor | None:
-        if self.unet.config.num_class_embeds is None or data_samples is None:
+        if self.unet.config.num_class_embeds is None:
             return None
-        return torch.cat([sample.gt_label for sample in data_samples]).to(self.unet.device)
+        labels = labels_of(data_samples, self.unet.device)
+        check_labels(labels, self.unet.config.num_class_embeds, 'num_class_embeds')
+        return labels
 
 
 def _require_symmetric_range(preprocessor: nn.Module) -> None:

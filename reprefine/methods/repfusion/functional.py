@@ -85,6 +85,17 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction='none')
 
 
+def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the samples that have a label; 0, with gradients, if none has.
+
+    Args:
+        logits: ``[N, K]``.
+        labels: Classes ``[N]``, -1 for a sample without one.
+    """
+    total = F.cross_entropy(logits, labels, ignore_index=-1, reduction='sum')
+    return total / (labels >= 0).sum().clamp(min=1)
+
+
 def neg_ce(logits: Tensor | None, feats: Tensor, labels: Tensor | None) -> Tensor:
     """Return the reward ``-CE(head(f_i), y_i)``, ``[N]``: how well the task head reads the teacher's feature."""
     return -F.cross_entropy(logits, labels, reduction='none')
@@ -106,6 +117,8 @@ LABELLED = (neg_ce, accuracy)
 
 def find_reward(reward: str | Reward) -> Reward:
     """Return a reward by its name, or the callable itself: ``reward(logits, feats, labels) -> [N]``.
+
+    A label is -1 where an image has none; the labels are None if there are no samples.
 
     Raises:
         UserError: If there is no reward of that name.

@@ -45,14 +45,15 @@ class TimestepHistogram:
 
         Args:
             t: Timesteps ``[N]``.
-            labels: Classes ``[N]``.
+            labels: Classes ``[N]``, -1 for an image without one.
             stats: Values of :data:`STATS`, means over ranks; NaN where there is none.
         """
         batch = {key: torch.zeros_like(value) for key, value in self.running.items() if key != 'stats'}
         ones = torch.ones_like(t, dtype=torch.float64)
         batch['counts'].index_add_(0, t, ones)
         if labels is not None and batch['classes'].numel():
-            batch['classes'].index_add_(1, labels, torch.stack([t.double(), ones]))
+            known = (labels >= 0) * ones
+            batch['classes'].index_add_(1, labels.clamp(min=0), torch.stack([known * t, known]))
         flat = torch.cat([value.flatten() for value in batch.values()])
         all_reduce(flat, 'sum')
         for key, part in zip(batch, flat.split([value.numel() for value in batch.values()]), strict=True):

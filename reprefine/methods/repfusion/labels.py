@@ -12,10 +12,17 @@ from .functional import map_labels
 
 
 def labels_of(data_samples: list | None, device: torch.device) -> Tensor | None:
-    """Return the classes ``[N]`` of the samples, None if they have none."""
-    if not data_samples or not all('gt_label' in sample for sample in data_samples):
+    """Return the classes ``[N]`` of the samples, -1 for one without; None if there are no samples."""
+    if not data_samples:
         return None
-    return torch.cat([sample.gt_label for sample in data_samples]).to(device)
+    unknown = torch.tensor([-1])
+    labels = [sample.gt_label.to(device) if 'gt_label' in sample else unknown.to(device) for sample in data_samples]
+    return torch.cat(labels).clamp(min=-1)
+
+
+def label_range(labels: Tensor | None) -> tuple[int, int]:
+    """Return the lowest and the highest label, -1 and -1 if there are none. It waits for the device once."""
+    return (-1, -1) if labels is None else tuple(torch.stack(labels.aminmax()).tolist())
 
 
 def label_table(label_map: Sequence[int] | str | None, classes: int) -> Tensor:
@@ -39,16 +46,25 @@ def label_table(label_map: Sequence[int] | str | None, classes: int) -> Tensor:
     return torch.tensor(list(label_map))
 
 
-def check_labels(labels: Tensor | None, classes: int) -> None:
-    """Require labels ``[N]`` below a number of classes; -1 stands for an image without one.
+def check_labels(labels: Tensor | None, classes: int, table: str) -> None:
+    """Require a class for every image; one that the table lacks would give the features of another class, or crash.
+
+    Args:
+        labels: Classes of the data set ``[N]``; -1 stands for an image without one.
+        classes: Length of the table that they are looked up in.
+        table: Its name, for messages.
 
     Raises:
-        UserError: If they are not.
+        UserError: If an image has none, or one that is not in the table.
     """
-    if labels is None or labels.min() < 0:
-        raise UserError('the teacher is conditioned on classes, but the data have no labels: use one that is not')
-    if labels.max() >= classes:
-        raise UserError(f'label {labels.max()} of the data set is not in label_map, which has {classes} classes')
+    low, high = label_range(labels)
+    if low < 0:
+        raise UserError(
+            'the UNet is conditioned on classes, but images of the data have no labels (-1): label all of them, or use '
+            'a UNet without classes'
+        )
+    if high >= classes:
+        raise UserError(f'label {high} of the data set is not in {table}, which has {classes} classes')
 
 
 def imagenet_indices(wnids: str | Path) -> list[int]:

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from reprefine.engine.errors import UserError
 
 from .baselines import Baseline
-from .functional import LABELLED, Reward, check_timesteps, entropy, entropy_loss, policy_loss
+from .functional import LABELLED, Reward, check_timesteps, entropy, entropy_loss, labelled_cross_entropy, policy_loss
 from .histogram import STATS
-from .labels import labels_of
+from .labels import label_range, labels_of
 from .policy import log_policy
 from .select import TimestepSource
 
@@ -71,7 +71,6 @@ class PolicyTimesteps(TimestepSource):
         self.rollout: Rollout | None = None
         self.waiting = 0
         self._actions = torch.tensor(self.candidates, device=next(nets.parameters()).device)
-        self._checked = False
 
     def bind(self, num_timesteps: int, num_layers: int = 1) -> None:
         """Check the candidates."""
@@ -112,23 +111,23 @@ class PolicyTimesteps(TimestepSource):
             return Rollout(self._actions[drawn.flatten()], chosen, entropy(log_probs), values)
 
     def observe(self, t: Tensor, teacher_feats: Sequence[Tensor], data_samples: list[Any] | None) -> None:
-        """Keep the pooled feature of the last layer, and the labels if there are any."""
+        """Keep the pooled feature of the last layer, and the labels."""
         feat = teacher_feats[-1].detach().float()
         self.rollout.feats = feat.mean(dim=(2, 3))
         self.rollout.labels = labels_of(data_samples, feat.device)
-        if not self._checked:
-            self._check_labels()
 
-    def _check_labels(self) -> None:
-        labels = self.rollout.labels
-        if labels is not None and (labels < 0).any():
-            labels = self.rollout.labels = None
-        if labels is None and self.reward in LABELLED:
+    def _check_labels(self, labels: Tensor | None) -> None:
+        low, high = label_range(labels)
+        if low < 0 and self.reward in LABELLED:
             raise UserError(
-                f"reward '{self.reward.__name__}' needs labels, and these data have none: use reward='neg_info_nce' or "
-                'a rule that does not learn, such as reprefine.UniformTimesteps'
+                f"reward '{self.reward.__name__}' needs labels, and images of these data have none: use "
+                "reward='neg_info_nce' or a rule that does not learn, such as reprefine.UniformTimesteps"
             )
-        self._checked = True
+        if 'head' in self.nets and high >= (classes := self.nets['head'].num_classes):
+            raise UserError(
+                f'label {high} of the data set is beyond the {classes} classes of the head: set '
+                f'head=dict(num_classes={high + 1}) or more'
+            )
 
     def learn(self, step: bool = True) -> Tensor:
         """Learn from the batch.
@@ -138,8 +137,12 @@ class PolicyTimesteps(TimestepSource):
 
         Returns:
             The values of :data:`~.histogram.STATS`, means over ranks; NaN where there is none.
+
+        Raises:
+            UserError: If the reward needs labels and an image has none, or the head has too few classes.
         """
         rollout = self.rollout
+        self._check_labels(rollout.labels)
         device = rollout.timesteps.device
         t = rollout.timesteps.double()
         stats = dict(timestep_mean=t.mean(), timestep_std=t.std(correction=0))
@@ -161,8 +164,9 @@ class PolicyTimesteps(TimestepSource):
         if 'head' in self.nets:
             logits = self.nets['head'](rollout.feats)
             if rollout.labels is not None:
-                total = total + F.cross_entropy(logits, rollout.labels)
-                stats['head_accuracy'] = (logits.argmax(dim=1) == rollout.labels).float().mean()
+                total = total + labelled_cross_entropy(logits, rollout.labels)
+                known = rollout.labels >= 0
+                stats['head_accuracy'] = (logits.argmax(dim=1) == rollout.labels).sum() / known.sum()
         reward = self.reward(None if logits is None else logits.detach(), rollout.feats, rollout.labels).detach()
         mean = reward.mean()
         all_reduce(mean, 'mean')

@@ -31,12 +31,15 @@ class Probe(NamedTuple):
 
 
 def take_images(model: nn.Module, loader: Iterable[Any], count: int) -> tuple[Tensor, Tensor | None]:
-    """Return the first images as the teacher sees them, ``[N, C, H, W]``, and their classes ``[N]`` or None.
+    """Return the first images as the teacher sees them, ``[N, C, H, W]``, and their classes ``[N]``.
 
     Args:
         model: A distiller.
         loader: Batches of its data.
         count: Largest number of images.
+
+    Returns:
+        Images and classes; None instead of the classes if an image has none.
     """
     images, labels, found = [], [], 0
     for batch in loader:
@@ -48,7 +51,7 @@ def take_images(model: nn.Module, loader: Iterable[Any], count: int) -> tuple[Te
             break
     if not images:
         raise UserError('the data loader has no images')
-    known = None if any(label is None for label in labels) else torch.cat(labels)[:count]
+    known = None if any(label is None or (label < 0).any() for label in labels) else torch.cat(labels)[:count]
     return torch.cat(images)[:count], known
 
 

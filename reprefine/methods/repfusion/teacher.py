@@ -78,7 +78,7 @@ class DiffusionTeacher(nn.Module):
         table = label_table(label_map, self.unet.config.num_class_embeds) if self.label_conditioned else None
         self.register_buffer('label_map', table, persistent=False)
         self.draws = Draws(seed)
-        self._warned, self._labels_checked = False, False
+        self._warned = False
         self.requires_grad_(False).eval()
         self.tap = FeatureTap(self.unet, layers, early_exit)
         self.channels = self.tap.probe(lambda: self._run(*self._dry_inputs()))
@@ -167,19 +167,13 @@ class DiffusionTeacher(nn.Module):
             noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
             images = add_noise(images, timesteps, self.abar, noise)
         if self.label_conditioned:
-            labels = self.label_map[self._checked(labels)]
+            check_labels(labels, len(self.label_map), 'label_map')
+            labels = self.label_map[labels]
         images = images.to(self.unet.dtype)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         feats = self.tap.read(lambda: self._run(images, timesteps, labels if self.label_conditioned else None))
         return [f.float() if f.dtype in (torch.half, torch.bfloat16) else f for f in feats]
-
-    def _checked(self, labels: Tensor | None) -> Tensor:
-        """Return the labels; only the first ones are looked at, so that later batches need not wait for the device."""
-        if labels is None or not self._labels_checked:
-            check_labels(labels, len(self.label_map))
-            self._labels_checked = True
-        return labels
 
     def _encode(self, images: Tensor) -> Tensor:
         """Return what the UNet works on."""

@@ -111,7 +111,7 @@ def test_statistics_are_those_of_the_scores(sides, shortcut):
 @pytest.mark.parametrize('granularity', GRANULARITIES)
 @pytest.mark.parametrize('sides', SIDES)
 def test_raw_statistics_are_those_of_the_untouched_vectors(sides, granularity, post_norm, options):
-    """Of every transform that a config can ask for; the loss and its gradient do not depend on recording them."""
+    """Of every transform that a config can ask for."""
     q, k, queue = vectors()
     transform = FeatureTransform(
         *(side if side is None else dict(granularity=granularity) for side in sides), post_norm

@@ -233,6 +233,21 @@ def test_labels_that_a_conditional_teacher_has_no_class_for_are_named(label, mes
         model(images(), [DataSample().set_gt_label(label) for _ in range(4)], mode='loss')
 
 
+@pytest.mark.parametrize(('label', 'message'), [(-1, 'have no labels'), (3, 'label 3 .* not in label_map.* 3 classes')])
+def test_labels_of_every_batch_are_checked_by_a_conditional_teacher(label, message):
+    """One image of a later batch: -1 would read the last entry of the table, another class, without a word."""
+    source = dict(TEACHER['source'], num_class_embeds=5)
+    model = distiller(teacher=dict(TEACHER, source=source, label_map=[4, 3, 2]))
+    model.timestep_source = Given(torch.full((4,), 100))
+    for _ in range(2):
+        model(images(), samples(), mode='loss')
+    with pytest.raises(UserError, match=message):
+        model(images(), [*samples()[:3], DataSample().set_gt_label(label)], mode='loss')
+    if label < 0:
+        with pytest.raises(UserError, match=message):
+            model(images(), [*samples()[:3], DataSample()], mode='loss')
+
+
 def test_nothing_but_the_loss_asks_for_timesteps():
     model = distiller()
     model.timestep_source = None  # the loss would raise

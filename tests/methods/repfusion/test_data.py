@@ -74,6 +74,14 @@ def test_timestep_and_class_belong_to_the_key(tmp_path):
             assert_close(teacher(*given)[0], plain(*given)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_cached_features_of_class_0_are_not_those_of_an_image_without_a_label(tmp_path):
+    teacher = cached(tmp_path, source={**UNET, 'num_class_embeds': 3}, label_map='identity')
+    teacher(X, T, torch.zeros(len(X), dtype=torch.long))
+    for labels in (None, torch.tensor([0, 0, 0, 0, 0, -1])):
+        with pytest.raises(UserError, match='have no labels'):
+            teacher(X, T, labels)
+
+
 def test_new_images_in_a_full_store_are_an_error(tmp_path):
     teacher = cached(tmp_path)
     teacher(X, T)

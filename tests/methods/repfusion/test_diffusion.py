@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
+from mmpretrain.structures import DataSample
 from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
@@ -159,6 +160,15 @@ def test_wrong_settings_are_named():
             model(data_preprocessor=pixels)
     with pytest.raises(UserError, match='choose from epsilon'):
         prediction_target(type('S', (), dict(config=type('C', (), dict(prediction_type='x')))), None, None, None)
+
+
+@pytest.mark.parametrize(('last', 'message'), [(-1, 'have no labels'), (2, 'label 2 .*num_class_embeds.* 2 classes')])
+def test_a_conditional_network_wants_a_class_of_every_image(last, message):
+    m = model(unet=dict(NET, num_class_embeds=2))
+    m(images(), [DataSample().set_gt_label(label) for label in (0, 1, 1)], mode='loss')
+    for given in ([DataSample().set_gt_label(label) for label in (0, 1, last)], None)[: 1 + (last < 0)]:
+        with pytest.raises(UserError, match=message):
+            m(images(), given, mode='loss')
 
 
 def test_variance_of_the_noise_mode_matches_the_closed_form():

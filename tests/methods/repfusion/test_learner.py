@@ -9,8 +9,9 @@ from mmpretrain.structures import DataSample
 from scipy import stats
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion.baselines import Baseline
-from reprefine.methods.repfusion.functional import entropy, neg_ce
+from reprefine.methods.repfusion.functional import entropy, neg_ce, neg_info_nce
 from reprefine.methods.repfusion.histogram import STATS, TimestepHistogram
 from reprefine.methods.repfusion.learner import PolicyTimesteps
 from reprefine.methods.repfusion.policy import MLPPolicy, TaskHead
@@ -32,9 +33,9 @@ def learner(baseline='none', actions=5, reward=neg_ce, lr=0.1, **options):
     return made
 
 
-def once(made, step=True):
-    t = made.select(X, SAMPLES)
-    made.observe(t, [FEATS], SAMPLES)
+def once(made, step=True, samples=SAMPLES):
+    t = made.select(X, samples)
+    made.observe(t, [FEATS], samples)
     return dict(zip(STATS, made.learn(step).tolist(), strict=True))
 
 
@@ -109,6 +110,60 @@ def test_head_learns_its_labels_and_the_reward_rises():
     rows = [once(made) for _ in range(60)]
     assert rows[-1]['head_accuracy'] == 1
     assert rows[-1]['reward'] > rows[0]['reward'] + 0.8
+
+
+def gradients(net):
+    return [p.grad for p in net.parameters()]
+
+
+@pytest.mark.parametrize('baseline', ['none', 'batch_mean', 'ema', 'value'])
+def test_head_learns_from_its_labels_alone(baseline):
+    """Whatever the reward is compared with, its gradient stops before the head."""
+    made = learner(baseline, lr=0.0)
+    once(made, step=False)
+    head = made.nets['head']
+    expected = torch.autograd.grad(F.cross_entropy(head(FEATS.mean(dim=(2, 3))), LABELS), list(head.parameters()))
+    for ours, theirs in zip(gradients(head), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+def with_labels(*labels):
+    return [DataSample() if label is None else DataSample().set_gt_label(label) for label in labels]
+
+
+def test_labels_of_every_batch_are_checked():
+    made = learner()
+    for _ in range(2):
+        once(made)
+    with pytest.raises(UserError, match="'neg_ce' needs labels, and images .* have none: use reward='neg_info_nce'"):
+        once(made, samples=with_labels(0, 1, 2, 0, 1, 2, 0, -1))
+    with pytest.raises(UserError, match=r'label 3 .* the 3 classes of the head: set head=dict\(num_classes=4\)'):
+        once(made, samples=with_labels(0, 1, 2, 0, 1, 2, 0, 3))
+
+
+@pytest.mark.parametrize('unknown', [-1, None])
+def test_head_learns_from_the_images_with_a_label_and_the_policy_from_all(unknown):
+    """In whichever batch they stand; one without any label has a gradient of 0, so that all ranks average the same."""
+    made = learner(reward=neg_info_nce, lr=0.0)
+    histogram = TimestepHistogram(5, num_classes=3)
+    for labels in ([0, 1, unknown, unknown, 2, 1, 0, unknown], LABELS.tolist(), [unknown] * 8):
+        row = once(made, step=False, samples=with_labels(*labels))
+        histogram.add(made.rollout.timesteps, made.rollout.labels, torch.tensor(list(row.values())))
+        known = [i for i, label in enumerate(labels) if label not in (-1, None)]
+        assert (row['head_accuracy'] == row['head_accuracy']) is bool(known)
+        assert row['reward'] == row['reward']
+        if known:
+            logits = made.nets['head'](FEATS.mean(dim=(2, 3))[known])
+            truth = torch.tensor([labels[i] for i in known])
+            assert row['head_accuracy'] == pytest.approx((logits.argmax(1) == truth).double().mean().item())
+            expected = torch.autograd.grad(F.cross_entropy(logits, truth), list(made.nets['head'].parameters()))
+        else:
+            expected = [torch.zeros_like(p) for p in made.nets['head'].parameters()]
+        for ours, theirs in zip(gradients(made.nets['head']), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+        made.step()
+    assert histogram.running['classes'][1].tolist() == [5, 5, 3]
+    assert histogram.running['counts'].sum() == 24
 
 
 def test_waiting_gradients_are_averaged():
