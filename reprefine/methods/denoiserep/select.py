@@ -114,11 +114,13 @@ def assign_timesteps(names: Sequence[str], policy: TimestepPolicy, steps: int) -
         steps: Length of the schedule.
 
     Raises:
-        UserError: If there are more layers than steps allow, a list has another length, or a name has no timestep.
+        UserError: If a policy that counts lacks steps, a list has another length, or a name has no timestep.
     """
     count = len(names)
-    if count > steps - 1:
-        raise UserError(f'{count} layers need {count} timesteps, but the schedule has {steps} steps')
+    if policy in ('descending', 'ascending', 'reference') and count > steps - 1:  # the others may repeat a timestep
+        raise UserError(
+            f'{count} layers need {count} timesteps, but the schedule has {steps} steps: raise steps, or give an int'
+        )
     if policy == 'descending':
         return {name: count - i for i, name in enumerate(names)}
     if policy == 'ascending':

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert, denoise_layers, fuse
 from reprefine.methods.denoiserep.select import assign_timesteps, find_layers
 from reprefine.registry import MODELS
@@ -211,6 +212,19 @@ def test_bad_options_are_refused_and_leave_the_model_alone(options, message):
 
 def test_as_many_layers_as_the_schedule_allows():
     assert [row.timestep for row in convert(TinyViT(), 'mlp', steps=5)] == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ('policy', 'expected'), [(2, [2, 2, 2, 2]), ([2, 1, 2, 1], [2, 1, 2, 1]), ({'fc1': 1, '': 2}, [1, 2, 1, 2])]
+)
+def test_a_policy_that_may_repeat_timesteps_needs_no_step_for_each_layer(policy, expected):
+    assert [row.timestep for row in convert(TinyViT(), 'mlp', steps=3, timestep=policy)] == expected
+
+
+@pytest.mark.parametrize('policy', ['descending', 'ascending', 'reference'])
+def test_a_policy_that_counts_needs_a_step_for_each_layer(policy):
+    with pytest.raises(UserError, match='4 layers need 4 timesteps, but the schedule has 4 steps: raise steps'):
+        convert(TinyViT(), 'mlp', steps=4, timestep=policy)
 
 
 def vit_of_the_tutorial(depth: int, with_head: bool) -> nn.Module:
