@@ -78,13 +78,18 @@ def read_run(folder: str | Path) -> ScoreRun:
     if not folder.is_dir():
         raise UserError(f'{folder} is no folder: give a work directory or a folder of score statistics')
     for place in (folder, folder / 'score_stats', folder / 'scores'):
-        files = sorted(place.glob('*.np?'), key=lambda path: path.name)
+        files = sorted(place.glob('*.np?'), key=_number)
         for pattern, read in ((OWN, _read_own), (PUBLISHED, _read_published)):
             if chosen := [path for path in files if pattern.fullmatch(path.name)]:
                 return read(folder.resolve().name, chosen)
     raise UserError(
         f'{folder} holds no score statistics (score_stats/*.npz or score_*.npy): train with reprefine.ScoreStatsHook'
     )
+
+
+def _number(path: Path) -> int:
+    """Return the number at the end of a file's name: as text, 1000 comes before 999."""
+    return int(re.search(r'\d*$', path.stem)[0] or 0)
 
 
 def _read_own(name: str, paths: list[Path]) -> ScoreRun:

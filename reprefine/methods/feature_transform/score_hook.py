@@ -92,7 +92,7 @@ class ScoreStatsHook(Hook):
         if path.exists():
             earlier, columns, _ = read_block(path)
             iters = np.concatenate([earlier, iters])
-            values = {key: np.concatenate([columns[key], values[key]]) for key in values.keys() & columns.keys()}
+            values = {key: np.concatenate([columns[key], new]) for key, new in values.items() if key in columns}
         write_block(path, iters, values, self._meta(runner))
 
     def _path(self, runner: Runner, iteration: int) -> Path:

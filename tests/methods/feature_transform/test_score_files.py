@@ -63,6 +63,17 @@ def test_round_trip_of_our_files(tmp_path):
     assert sorted(path.suffix for path in tmp_path.iterdir()) == ['.npz'] * 3  # no temporary file is left
 
 
+def test_epochs_are_read_in_the_order_of_their_numbers(tmp_path):
+    """Also where text sorts otherwise, for both kinds of files."""
+    (tmp_path / 'own').mkdir()
+    for epoch in (998, 999, 1000, 1001):
+        write_block(tmp_path / f'own/epoch_{epoch:03d}.npz', np.array([epoch]), dict(pos_mean=[epoch]), {})
+    assert read_run(tmp_path / 'own').iters.tolist() == [998, 999, 1000, 1001]
+    rows = published(tmp_path / 'published', *[[2]] * 4, start=998)
+    run = read_run(tmp_path / 'published')
+    assert_allclose(run.values['neg_mean'], [row[:, 0].mean() for row in rows], rtol=1e-12)
+
+
 def test_two_hundred_epochs_stay_within_sixty_megabytes(tmp_path):
     from reprefine.methods.feature_transform.score_files import KEYS
 
