@@ -6,8 +6,8 @@ import torch
 import torch.multiprocessing as mp
 from torch.testing import assert_close
 
-from reprefine.methods.feature_transform import knn_top1, read_run
-from reprefine.methods.feature_transform.knn import extract
+from reprefine.methods.feature_transform import read_run
+from reprefine.methods.feature_transform.knn import extract, nearest
 
 from . import workers
 from .toys import loader, moco_ft
@@ -62,13 +62,22 @@ def test_reduced_statistics_are_the_mean_over_the_ranks(ranks, folder):
 
 
 def test_neighbours_found_by_two_processes_are_those_of_one(ranks):
-    """With 9 and 7 images, which do not divide by two; ranks differ in running statistics, so each is its own model."""
-    model = moco_ft(queue_len=22).eval()
-    model.load_state_dict(ranks[0]['train']['state'])
+    """With 9 and 7 images, which do not divide by two, and more neighbours than one process has images."""
+    model = moco_ft().eval()
     (bank, labels), (query, truth) = (extract(model, loader(count, two_views=False)) for count in (9, 7))
-    assert len(bank) == 9
+    for k in (3, 8):
+        expected = nearest(query, bank, labels, k)
+        for rank in ranks:
+            similarity, classes = rank['neighbours'][k]
+            assert_close(similarity, expected.similarity)
+            assert torch.equal(classes, expected.labels)
+            assert torch.equal(rank['truth'], truth)
     assert ranks[0]['train']['knn'] == ranks[1]['train']['knn']
-    assert ranks[0]['train']['knn'] == pytest.approx(knn_top1(query, truth, bank, labels, 3, 0.07))
+
+
+def test_a_loader_that_gives_every_process_all_images_is_refused(ranks):
+    for rank in ranks:
+        assert 'every one of 2 processes reads 9 of 9 images: give the loader sampler=' in rank['refusal']
 
 
 def test_without_a_runner_the_queues_are_shared_at_the_first_step(ranks):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import HOOKS
+from mmpretrain.structures import DataSample
 from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.feature_transform import FTScheduleHook, KNNMonitorHook, ScoreStatsHook, knn_top1, read_run
-from reprefine.methods.feature_transform.knn import extract, knn_votes
+from reprefine.methods.feature_transform import FTScheduleHook, KNNMonitorHook, ScoreStatsHook, knn, knn_top1, read_run
+from reprefine.methods.feature_transform.knn import best_of, extract, find_neighbours, knn_votes, nearest
 from reprefine.methods.feature_transform.score_files import KEYS, read_block
 
 from .toys import MOCO, build, loader, moco_ft, runner, scalars, unit
@@ -152,11 +153,14 @@ def test_votes_are_the_weighted_neighbours(k):
         similarity = [(float(q @ b), int(label)) for b, label in zip(bank, labels, strict=True)]
         for s, label in sorted(similarity, reverse=True)[:k]:
             expected[row, label] += np.exp(s / 0.07)
-    votes = knn_votes(query, bank, labels, 3, k, 0.07)
+    neighbours = nearest(query, bank, labels, k, chunk=3)
+    votes = knn_votes(neighbours, 3, 0.07)
     assert_close(votes / votes.sum(1, keepdim=True), expected / expected.sum(1, keepdim=True), rtol=1e-9, atol=1e-12)
     truth = expected.argmax(1)
     truth[0] = (truth[0] + 1) % 3
-    assert knn_top1(query, truth, bank, labels, k, 0.07, chunk=3) == 75
+    assert knn_top1(neighbours, truth, 0.07) == 75
+    parts = [nearest(query, bank[rows], labels[rows], k) for rows in (slice(11), slice(11, 12), slice(12, 20))]
+    assert_close(tuple(best_of(parts, k)), tuple(neighbours))
 
 
 def test_neighbour_votes_agree_with_scikit_learn():
@@ -166,7 +170,7 @@ def test_neighbour_votes_agree_with_scikit_learn():
     labels = torch.arange(200) % 4
     classifier = KNeighborsClassifier(20, metric='cosine', weights=lambda d: np.exp((1 - d) / 0.07))
     expected = classifier.fit(bank.numpy(), labels.numpy()).predict(query.numpy())
-    assert knn_votes(query, bank, labels, 4, 20, 0.07).argmax(1).tolist() == expected.tolist()
+    assert knn_votes(nearest(query, bank, labels, 20), 4, 0.07).argmax(1).tolist() == expected.tolist()
 
 
 def test_features_are_pooled_unit_vectors_in_order():
@@ -176,6 +180,44 @@ def test_features_are_pooled_unit_vectors_in_order():
     image = loader(10, two_views=False).dataset[7]['inputs'][None]
     expected = model.backbone(image)[-1].mean(dim=(2, 3))[0]
     assert_close(features[7], expected / expected.norm(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('k', [4, 50])
+def test_labelled_images_are_compared_block_by_block(k, monkeypatch):
+    """Never all of them at once, with the neighbours that a comparison with all of them gives."""
+    model, sizes = moco_ft().eval(), []
+    query, _ = extract(model, loader(7, two_views=False))
+    bank, labels = extract(model, loader(30, two_views=False))
+    expected = nearest(query, bank, labels, k)
+
+    def counted(query, bank, *args):
+        sizes.append(len(bank))
+        return nearest(query, bank, *args)
+
+    monkeypatch.setattr(knn, 'nearest', counted)
+    monkeypatch.setattr(knn, 'BLOCK', 8)
+    found = find_neighbours(model, loader(30, two_views=False), query, k)
+    assert sizes == [8, 8, 8, 6]
+    for column, whole in zip(found, expected, strict=True):
+        assert_close(column[:, : min(k, 30)], whole)
+    assert (found.similarity[:, 30:] == -torch.inf).all()
+
+
+@pytest.mark.parametrize('label', [-1, None])
+def test_images_without_a_label_are_refused(label):
+    images = loader(9, two_views=False)
+    get = type(images.dataset).__getitem__
+
+    class Partly(type(images.dataset)):
+        def __getitem__(self, index):
+            item = get(self, index)
+            if index == 7:
+                item['data_samples'] = DataSample() if label is None else DataSample().set_gt_label(label)
+            return item
+
+    images.dataset.__class__ = Partly
+    with pytest.raises(UserError, match='an image of bank or query has no label, or -1'):
+        extract(moco_ft().eval(), images)
 
 
 def test_monitor_logs_every_second_epoch_and_the_last_without_touching_the_run(tmp_path):
