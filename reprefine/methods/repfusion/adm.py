@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
@@ -43,11 +44,15 @@ def load_adm(
         UserError: If the file does not have the shape, or its attention stands in the other order.
     """
     found = _recipe(recipe, attention_order, shape)
-    unet, scheduler = build_unet(found), build_scheduler(found.schedule)
-    if checkpoint is not None:
-        state = read_checkpoint(checkpoint)
-        state = state.get('state_dict', state)
-        unet.load_state_dict(convert(state, found, found.attention_order, unet.state_dict(), checkpoint))
+    scheduler = build_scheduler(found.schedule)
+    if checkpoint is None:
+        return build_unet(found), scheduler
+    with torch.device('meta'):  # the file brings the weights, half a billion of them
+        unet = build_unet(found)
+    state = read_checkpoint(checkpoint)
+    state = state.get('state_dict', state)
+    _fill(unet, state, found, found.attention_order, checkpoint)
+    if published_order(found) is None and is_main_process():
         _check_order(unet, scheduler.alphas_cumprod, state, found, checkpoint)
     return unet, scheduler
 
@@ -61,8 +66,7 @@ def _recipe(name: str | None, order: str | None, shape: dict[str, Any]) -> Recip
         )
     except TypeError as error:
         raise UserError(f'ADM: give a recipe ({", ".join(RECIPES)}) or a whole shape: {error}') from error
-    published = {r._replace(attention_order=None, schedule=''): r.attention_order for r in RECIPES.values()}
-    known = published.get(found._replace(attention_order=None, schedule=''))
+    known = published_order(found)
     order = order or known
     if order not in ORDERS:
         raise UserError(
@@ -71,6 +75,12 @@ def _recipe(name: str | None, order: str | None, shape: dict[str, Any]) -> Recip
     if known is not None and order != known:
         raise UserError(f"ADM: this model was trained with attention_order='{known}', not '{order}'")
     return found._replace(attention_order=order)
+
+
+def published_order(recipe: Recipe) -> str | None:
+    """Return the attention order of the published model of that shape, None if there is none."""
+    orders = {r._replace(attention_order=None, schedule=''): r.attention_order for r in RECIPES.values()}
+    return orders.get(recipe._replace(attention_order=None, schedule=''))
 
 
 def build_unet(recipe: Recipe) -> nn.Module:
@@ -125,17 +135,28 @@ def denoising_error(unet: nn.Module, abar: Tensor, images: Tensor, noise: Tensor
     return F.mse_loss(predicted[:, : images.shape[1]], noise).item()
 
 
+def _fill(unet: nn.Module, state: dict[str, Tensor], recipe: Recipe, order: str, filename: str) -> None:
+    """Give the UNet the weights of guided-diffusion, without a copy where they are in float32."""
+    converted = convert(state, recipe, order, unet.state_dict(), filename)
+    unet.load_state_dict({name: value.float() for name, value in converted.items()}, assign=True)
+
+
 def _check_order(unet: nn.Module, abar: Tensor, state: dict[str, Tensor], recipe: Recipe, filename: str) -> None:
-    """Refuse weights with which the other order removes noise better; smooth images will do for both."""
+    """Refuse weights with which the other order removes noise better; smooth images will do for both.
+
+    The UNet is tried with both orders, one after the other, and ends with that of the recipe.
+    """
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(8, 3, 4, 4, generator=generator) * 2 - 1
     images = F.interpolate(coarse, recipe.image_size, mode='bicubic', align_corners=False).clamp(-1, 1)
     noise = torch.randn(images.shape, generator=generator)
     t = torch.linspace(0.1, 0.8, len(images)).mul(len(abar)).long()
     other = ORDERS[recipe.attention_order == 'legacy']
-    swapped = build_unet(recipe).eval()
-    swapped.load_state_dict(convert(state, recipe, other, swapped.state_dict(), filename))
-    ours, theirs = (denoising_error(net.eval(), abar, images, noise, t) for net in (unet, swapped))
+    errors = {}
+    for order in (other, recipe.attention_order):
+        _fill(unet, state, recipe, order, filename)
+        errors[order] = denoising_error(unet.eval(), abar, images, noise, t)
+    theirs, ours = errors.values()
     if theirs < ours * (1 - _MARGIN):
         raise UserError(
             f"ADM: the attention of {filename} stands in the order '{other}', not '{recipe.attention_order}': error of "

@@ -84,6 +84,42 @@ def test_wrong_order_of_a_trained_model_is_detected(tmp_path, trained_state, ord
         load_adm(path, attention_order=wrong, **SHAPE)
 
 
+class Counted:
+    """A function that counts its calls, and how many of them are under way on the meta device."""
+
+    def __init__(self, function):
+        self.function, self.calls, self.on_meta = function, 0, 0
+
+    def __call__(self, *args):
+        self.calls += 1
+        self.on_meta += torch.empty(0).is_meta
+        return self.function(*args)
+
+
+@pytest.mark.parametrize(('published', 'main', 'tries'), [(True, True, 0), (False, True, 2), (False, False, 0)])
+def test_one_network_is_built_and_only_an_unknown_order_is_tried_out(
+    tmp_path, trained_state, published, main, tries, monkeypatch
+):
+    """And that by one process. What comes out is the file, in the order of the recipe."""
+    torch.save({key: value.double() for key, value in trained_state.items()}, tmp_path / 'adm.pt')
+    build, error = Counted(build_unet), Counted(adm.denoising_error)
+    monkeypatch.setattr(adm, 'build_unet', build)
+    monkeypatch.setattr(adm, 'denoising_error', error)
+    monkeypatch.setattr(adm, 'is_main_process', lambda: main)
+    recipe = adm._recipe(None, 'new', SHAPE)
+    if published:
+        monkeypatch.setitem(adm.RECIPES, 'tiny', recipe)
+    given = dict(recipe='tiny') if published else dict(attention_order='new', **SHAPE)
+    unet, _ = load_adm(str(tmp_path / 'adm.pt'), **given)
+    assert (build.calls, build.on_meta, error.calls) == (1, 1, tries)
+    expected = build_unet(recipe)
+    expected.load_state_dict(convert(trained_state, recipe, 'new', expected.state_dict(), ''))
+    for name, value in expected.state_dict().items():
+        assert value.dtype == unet.state_dict()[name].dtype == torch.float32
+        assert torch.equal(value, unet.state_dict()[name]), name
+    assert not any(tensor.is_meta for tensor in [*unet.parameters(), *unet.buffers()])
+
+
 def test_untrained_model_leaves_the_order_open(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', told.append)
