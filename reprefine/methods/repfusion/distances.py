@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .functional import unit
+
 Distance = Callable[[Tensor, Tensor], Tensor]
+_ROWS = 64
 
 
 def pool(features: Tensor) -> Tensor:
@@ -52,13 +55,16 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 def pairwise_distances(x: Tensor, eps: float = 1e-12) -> Tensor:
     """Return the Euclidean distances ``[N, N]`` between vectors ``[N, D]``, with an exact zero diagonal.
 
+    They are taken from differences: ``|a|^2 + |b|^2 - 2ab`` loses the digits that a mean common to all vectors takes.
+
     Args:
         x: Vectors.
-        eps: Smallest square that a root is taken of, so that equal vectors have a gradient.
+        eps: Square of the smallest distance, that of equal vectors, which has no gradient.
     """
-    squares = x.square().sum(1)
-    squared = (squares[:, None] + squares[None] - 2 * x @ x.T).clamp(min=eps)
-    return squared.sqrt().masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
+    # In parts, because the backward pass of a GPU holds all differences of a part, [A, N, D].
+    parts = [torch.cdist(part, x, compute_mode='donot_use_mm_for_euclid_dist') for part in x.split(_ROWS)]
+    eye = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    return torch.cat(parts).clamp(min=eps**0.5).masked_fill(eye, 0.0)
 
 
 def relational_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -90,9 +96,10 @@ def angles(x: Tensor, anchors: Tensor) -> Tensor:
         anchors: Indices of the vectors ``[A]`` that the angles are at.
 
     Returns:
-        Cosines ``[A, N, N]``; 0 where a line has no length.
+        Cosines ``[A, N, N]``; 0, without a gradient, where a line has no length beyond rounding errors.
     """
-    lines = F.normalize(x[None] - x[anchors, None], dim=2)
+    rounding = 8 * torch.finfo(x.dtype).eps * x.detach().norm(dim=1).max()
+    lines = unit(x[None] - x[anchors, None], dim=2, shortest=rounding)
     return lines @ lines.transpose(1, 2)
 
 
@@ -142,12 +149,12 @@ def relational(
 
 def normalized_l2(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared difference after both got norm 1 along dimension 1."""
-    return F.mse_loss(F.normalize(student, dim=1), F.normalize(teacher, dim=1))
+    return F.mse_loss(unit(student), unit(teacher))
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return 1 minus the mean cosine along dimension 1: 0 for parallel features, 2 for opposite ones."""
-    return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
+    return 1 - (unit(student) * unit(teacher)).sum(1).mean()
 
 
 BASE_DISTANCES: dict[str, Distance] = dict(l2=F.mse_loss, l1=F.l1_loss, l2_norm=normalized_l2, cosine=cosine_distance)

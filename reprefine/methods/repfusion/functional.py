@@ -73,6 +73,20 @@ def entropy_loss(entropies: Tensor, weight: float) -> Tensor:
     return -weight * entropies.mean()
 
 
+def unit(x: Tensor, dim: int = 1, shortest: Tensor | float = 0.0) -> Tensor:
+    """Scale vectors to length 1; those that are not longer than ``shortest`` become 0, without a gradient.
+
+    :func:`torch.nn.functional.normalize` gives a vector of length 0 a gradient of 1e12.
+
+    Args:
+        x: Vectors along ``dim``.
+        dim: Their dimension.
+        shortest: Length up to which a vector has no direction.
+    """
+    length = x.norm(dim=dim, keepdim=True)
+    return x / torch.where(length > shortest, length, torch.inf)
+
+
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
     """Return one InfoNCE value a row ``[N]``: cross-entropy of cosine similarities against the diagonal.
 
@@ -81,7 +95,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
         keys: ``[N, C]``; key i belongs to query i.
         temperature: Divisor of the similarities.
     """
-    logits = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T / temperature
+    logits = unit(queries) @ unit(keys).T / temperature
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction='none')
 
 

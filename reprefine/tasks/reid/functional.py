@@ -36,6 +36,14 @@ def squared_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.addmm(b.square().sum(1), a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).clamp_(min=0)
 
 
+def centred(features: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor:
+    """Return features (N, D) less their mean, or less another one of shape (D,).
+
+    Distances do not change, but ``|a|^2 + |b|^2 - 2ab`` loses the digits that a mean common to all features takes.
+    """
+    return features - (features.mean(0) if mean is None else mean)
+
+
 def row_blocks(rows: int, columns: int, block: int = BLOCK) -> list[slice]:
     """Split the rows of a matrix so that a part has at most ``block`` elements, unless one row has more."""
     size = max(1, block // columns)
@@ -43,16 +51,18 @@ def row_blocks(rows: int, columns: int, block: int = BLOCK) -> list[slice]:
 
 
 def blocks_of_distance(queries: torch.Tensor, gallery: torch.Tensor, block: int = BLOCK) -> Iterator[np.ndarray]:
-    """Yield squared Euclidean distances less ``|query|^2``, which order the gallery alike, for a few queries at a time.
+    """Yield squared Euclidean distances less a constant of the query, which order the gallery alike, in blocks of rows.
 
     Args:
         queries: Features, shape (Q, D).
         gallery: Features, shape (G, D).
         block: Elements of a yielded array, unless one row has more.
     """
+    mean = gallery.mean(0)
+    gallery = centred(gallery, mean)
     squared_norm = gallery.square().sum(1)
     for part in row_blocks(len(queries), len(gallery), block):
-        yield torch.addmm(squared_norm, queries[part], gallery.T, alpha=-2).numpy()
+        yield torch.addmm(squared_norm, centred(queries[part], mean), gallery.T, alpha=-2).numpy()
 
 
 def match_ranks(distances: Iterable[np.ndarray], queries: Tags, gallery: Tags) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from scipy.sparse import csc_array, csr_array
 
 from reprefine.engine.errors import UserError
 
-from .functional import BLOCK, row_blocks, squared_distance
+from .functional import BLOCK, centred, row_blocks, squared_distance
 
 
 def reranked_blocks(
@@ -42,7 +42,8 @@ def reranked_blocks(
     Raises:
         UserError: There are too few images for k1 and k2.
     """
-    features = torch.cat([queries, gallery])
+    features = centred(torch.cat([queries, gallery]))
+    queries, gallery = features.split([len(queries), len(gallery)])
     if not 1 <= k2 <= k1 < len(features):
         raise UserError(f'rerank: need 1 <= k2 <= k1 < images, got k2={k2}, k1={k1}, {len(features)} images')
     neighbours, farthest = find_neighbours(features, k1, block)

@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from torch.testing import assert_close
 
 from reprefine.methods.repfusion import distances as d
+from reprefine.methods.repfusion.functional import info_nce, unit
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -133,7 +134,50 @@ def test_equal_rows_and_single_samples_give_finite_gradients(number):
     value = d.relational(x, draw(number, 3, dtype=torch.float32))
     value.backward()
     assert value.isfinite()
-    assert x.grad.isfinite().all()
+    assert (x.grad == 0).all()
+
+
+@pytest.mark.parametrize('apart', [0.0, 1e-7, 1e-4])
+def test_two_equal_rows_among_others_have_a_moderate_gradient(apart):
+    """Or two that differ by rounding; what is farther apart has the gradient of the exact formula."""
+    x = draw(8, 16, dtype=torch.float32) + 3
+    x[3] = x[1] * (1 + apart * draw(16, seed=5, dtype=torch.float32))
+    teacher = draw(8, 4, seed=1, dtype=torch.float32)
+    single, double = x.clone().requires_grad_(), x.double().requires_grad_()
+    for given in (single, double):
+        d.relational(given, teacher.to(given)).backward()
+    assert single.grad.abs().max() < (1 if apart < 1e-6 else 1e4)
+    if apart > 1e-6:
+        assert_close(single.grad.double(), double.grad, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize('distance', [d.normalized_l2, d.cosine_distance, lambda s, t: info_nce(s, t).mean()])
+def test_a_vector_of_length_zero_has_no_direction_and_no_gradient(distance):
+    x = draw(6, 5, dtype=torch.float32)
+    x[2] = 0
+    x.requires_grad_()
+    distance(x, draw(6, 5, seed=1, dtype=torch.float32)).backward()
+    assert (x.grad[2] == 0).all()
+    assert 0 < x.grad.abs().max() < 10
+
+
+def test_what_is_not_finite_stays_visible():
+    x = draw(3, 4)
+    x[1, 2] = math.nan
+    assert unit(x)[1].isnan().any()
+    assert unit(torch.tensor([[math.inf, 1.0]])).isnan().any()
+
+
+def test_relations_of_features_with_a_common_mean_keep_their_digits():
+    """Mean 5 and deviation 0.01: in squares, 2 to 6 percent of a distance were rounding errors."""
+    x, teacher = 5 + 0.01 * draw(80, 512, dtype=torch.float32), draw(80, 16, seed=1, dtype=torch.float32)
+    single, double = x.clone().requires_grad_(), x.double().requires_grad_()
+    assert_close(d.pairwise_distances(x).double(), d.pairwise_distances(x.double()), rtol=1e-5, atol=0)
+    values = [d.relational(given, teacher.to(given)) for given in (single, double)]
+    assert_close(values[0].double(), values[1], rtol=1e-5, atol=0)
+    for value in values:
+        value.backward()
+    assert ((single.grad.double() - double.grad).norm() / double.grad.norm()).item() < 1e-4
 
 
 def test_normalized_l2_follows_from_the_cosine():

@@ -76,8 +76,9 @@ def test_average_precision_is_that_of_sklearn():
 @pytest.mark.parametrize('block', [1, 151, 1000, 10**6])
 def test_blocks_do_not_change_the_result(block):
     rng, queries, gallery = draw(1)
-    # Whole numbers are exact in single precision, in whatever order they are added.
-    q, g = (torch.from_numpy(rng.integers(-3, 4, size=(size, 8)).astype(np.float32)) for size in (40, 150))
+    # Whole numbers of mean 0 are exact in single precision, in whatever order they are added.
+    q, g = (torch.from_numpy(rng.integers(-3, 4, size=(size, 8)).astype(np.float32)) for size in (40, 75))
+    g = torch.cat([g, -g])
     distance = references.pairwise(q.numpy(), g.numpy())
     blocks = list(blocks_of_distance(q, g, block))
     assert max(part.size for part in blocks) <= max(block, 150)
@@ -90,6 +91,16 @@ def test_squared_distance():
     a, b = torch.randn(5, 16), torch.randn(7, 16)
     torch.testing.assert_close(squared_distance(a, b), torch.cdist(a.double(), b.double()).square().float())
     assert squared_distance(a, a).min() == 0
+
+
+def test_distances_survive_a_common_mean():
+    """Features of mean 5 and deviation 0.01, whose squares take all digits that the distances have."""
+    generator = torch.Generator().manual_seed(0)
+    q, g = (5 + 0.01 * torch.randn(size, 512, generator=generator) for size in (20, 90))
+    exact = torch.cdist(q.double(), g.double()).square()
+    blocks = torch.from_numpy(np.concatenate(list(blocks_of_distance(q, g, 300)))).double()
+    shift = (exact - blocks).mean(1, keepdim=True)  # what all of a query's distances lack
+    torch.testing.assert_close(blocks + shift, exact, rtol=1e-4, atol=0)
 
 
 def test_row_blocks_cover_every_row_once():

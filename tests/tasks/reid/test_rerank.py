@@ -67,6 +67,13 @@ def test_it_helps_where_identities_form_clusters():
     assert better > plain + 1
 
 
+def test_a_common_mean_changes_nothing():
+    queries, gallery, *_ = draw()
+    queries, gallery = (torch.round(part * 2**10) / 2**16 for part in (queries, gallery))
+    near, far = (np.concatenate(list(reranked_blocks(queries + mean, gallery + mean, 7, 3))) for mean in (0.0, 16.0))
+    np.testing.assert_allclose(far, near, atol=1e-4)
+
+
 def test_equal_features_stay_finite():
     features = torch.ones(30, 4)
     blocks = np.concatenate(list(reranked_blocks(features[:5], features[5:])))
