@@ -6,7 +6,8 @@ usage() {
 Test a checkpoint with several processes: one per GPU, or on the CPU where there is none.
 
 usage:   bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]
-example: bash tools/dist_test.sh configs/baselines/classification/vit-tiny_digits.py work_dirs/epoch_1.pth 2
+example: bash tools/dist_test.sh configs/baselines/classification/vit-tiny_digits.py \
+             work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth 2
 
 environment: NNODES, NODE_RANK, MASTER_ADDR, PORT for several machines. Without PORT, a free port is taken.
 TEXT

@@ -6,7 +6,8 @@ usage() {
 Train in a Slurm job, one task per GPU.
 
 usage:   bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
-example: GPUS=4 bash tools/slurm_train.sh gpu digits configs/baselines/classification/vit-tiny_digits.py work_dirs/digits
+example: GPUS=4 bash tools/slurm_train.sh gpu digits configs/baselines/classification/vit-tiny_digits.py \
+             work_dirs/baselines/classification/vit-tiny_digits
 
 environment: GPUS (8), GPUS_PER_NODE (at most 8), CPUS_PER_TASK (5), SRUN_ARGS (more arguments of srun).
 TEXT

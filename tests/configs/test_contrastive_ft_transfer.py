@@ -7,12 +7,14 @@ import torch
 from mmengine.config import Config
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.launch import default_work_dir, load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
+from tests.helpers.run import run_train
 
 CLASSIFIERS = configs_below('contrastive_ft/classification')
 DETECTORS = configs_below('contrastive_ft/detection')
+(SMALL,) = (path for path in CLASSIFIERS if path.stem.endswith('mnist5k'))
 
 
 @pytest.mark.parametrize('path', CLASSIFIERS, ids=lambda path: path.stem)
@@ -44,11 +46,28 @@ def pre_training_of(path: Path) -> tuple[str, int]:
 def test_starts_from_the_last_checkpoint_of_its_pre_training(path):
     cfg = load_config(str(path))
     name, epochs = pre_training_of(path)
-    assert checkpoints(cfg) == {f'work_dirs/{name}/epoch_{epochs}.pth'}
+    config = str(ROOT / f'configs/contrastive_ft/selfsup/{name}.py')
+    assert checkpoints(cfg) == {f'{default_work_dir(config)}/epoch_{epochs}.pth'}
     assert cfg.model.backbone.init_cfg.prefix == 'backbone.'
-    pre_training = load_config(str(ROOT / f'configs/contrastive_ft/selfsup/{name}.py'))
+    pre_training = load_config(config)
     assert pre_training.train_cfg.max_epochs == epochs
     assert pre_training.model.backbone.depth == cfg.model.backbone.depth
+
+
+def test_probe_finds_what_pre_training_has_written(tmp_path, monkeypatch):
+    """Both with the folders that the tools choose, on few images."""
+    monkeypatch.chdir(tmp_path)
+    name, epochs = pre_training_of(SMALL)
+    short = ('--no-validate', '--cfg-options', 'train_dataloader.dataset.indices=64')
+    without_neighbours = ('custom_hooks.2.bank.dataset.indices=20', 'custom_hooks.2.query.dataset.indices=20')
+    pre_training = ROOT / f'configs/contrastive_ft/selfsup/{name}.py'
+    assert run_train(str(pre_training), *short, *without_neighbours) == 0
+    assert run_train(str(SMALL), *short, 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0') == 0
+    written = torch.load(f'{default_work_dir(str(pre_training))}/epoch_{epochs}.pth', weights_only=True)['state_dict']
+    probe = torch.load(f'{default_work_dir(str(SMALL))}/epoch_1.pth', weights_only=True)['state_dict']
+    assert {key: value for key, value in probe.items() if 'conv' in key}
+    for key, value in probe.items():
+        assert 'conv' not in key or torch.equal(written[key], value), key
 
 
 def test_every_layer_of_the_encoder_arrives(tmp_path):

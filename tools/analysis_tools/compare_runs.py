@@ -10,7 +10,8 @@ import sys
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
-  python tools/analysis_tools/compare_runs.py MoCo='work_dirs/moco_seed*' MoCo+FT='work_dirs/moco_ft_seed*' \\
+  python tools/analysis_tools/compare_runs.py \\
+      MoCo='work_dirs/contrastive_demo/moco_seed*' MoCo+FT='work_dirs/contrastive_demo/moco-ft_seed*' \\
       --metrics knn_top1 accuracy/top1
 """
 

@@ -15,7 +15,8 @@ from reprefine.methods.denoiserep.spectrum import feature_spectra
 
 EXAMPLE = """example:
   python tools/analysis_tools/plot_feature_spectrum.py \\
-      configs/denoiserep/classification/vit-tiny_denoiserep_digits.py work_dirs/run/epoch_20.pth"""
+      configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
+      work_dirs/denoiserep/classification/vit-tiny_denoiserep_digits/epoch_20.pth"""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,8 @@ from pathlib import Path
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
-  python tools/analysis_tools/plot_score_stats.py work_dirs/moco work_dirs/moco_ft --names MoCo MoCo+FT \\
+  python tools/analysis_tools/plot_score_stats.py \\
+      work_dirs/contrastive_demo/moco_seed0 work_dirs/contrastive_demo/moco-ft_seed0 --names MoCo MoCo+FT \\
       --smooth 50 --out scores.png --csv scores.csv
 """
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
-  python tools/analysis_tools/plot_timesteps.py work_dirs/rl work_dirs/rl_no_baseline --names EMA none \\
+  python tools/analysis_tools/plot_timesteps.py \\
+      work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10 \\
+      work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint-published_200e_cifar10 --names EMA none \\
       --out timesteps.png --csv timesteps.csv"""
 
 

@@ -8,7 +8,8 @@ from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
-  python tools/analysis_tools/probe_timesteps.py CONFIG --steps 21 --images 2000 --run work_dirs/rl --out probe.png"""
+  python tools/analysis_tools/probe_timesteps.py CONFIG --steps 21 --images 2000 --out probe.png \\
+      --run work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10"""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -13,7 +13,8 @@ from reprefine.engine.files import complete_file
 from reprefine.registry import MODELS  # noqa: F401  lets what checkpoints of mmengine hold be read
 
 EXAMPLE = """example:
-  python tools/dvt_demo/to_timm.py work_dirs/dvt_demo/mae/iter_4000.pth work_dirs/dvt_demo/vit.pth
+  python tools/dvt_demo/to_timm.py work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/iter_4000.pth \\
+      work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/vit.pth
 """
 PREFIX = 'backbone.'
 RENAMES = (

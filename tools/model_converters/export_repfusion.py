@@ -10,8 +10,8 @@ import sys
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:
-  python tools/model_converters/export_repfusion.py work_dirs/run/epoch_200.pth resnet18.pth
-  python tools/model_converters/export_repfusion.py work_dirs/run/epoch_200.pth resnet18.pth --prefix backbone.
+  python tools/model_converters/export_repfusion.py --prefix backbone. \\
+      work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10/epoch_200.pth resnet18.pth
 """
 
 

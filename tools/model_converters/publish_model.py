@@ -10,8 +10,10 @@ import sys
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """examples:
-  python tools/model_converters/publish_model.py work_dirs/run/epoch_20.pth vit-tiny_digits.pth
-  python tools/model_converters/publish_model.py work_dirs/run/epoch_20.pth vit-tiny_digits.safetensors
+  python tools/model_converters/publish_model.py work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth \\
+      digits.pth
+  python tools/model_converters/publish_model.py work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth \\
+      digits.safetensors
 """
 
 

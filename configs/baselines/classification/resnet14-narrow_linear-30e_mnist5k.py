@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 # Or --cfg-options model.backbone.init_cfg.checkpoint=FILE
-checkpoint = 'work_dirs/moco-v2_resnet14-narrow_12e_mnist5k/epoch_12.pth'
+checkpoint = 'work_dirs/baselines/selfsup/moco-v2_resnet14-narrow_12e_mnist5k/epoch_12.pth'
 init_cfg = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
 model = dict(
     type='ImageClassifier',

@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 # Or --cfg-options model.backbone.init_cfg.checkpoint=FILE
-checkpoint = 'work_dirs/moco-v2_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth'
+checkpoint = 'work_dirs/baselines/selfsup/moco-v2_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth'
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')),
     head=dict(num_classes=100),

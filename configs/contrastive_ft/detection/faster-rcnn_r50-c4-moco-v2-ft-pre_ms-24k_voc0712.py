@@ -4,7 +4,7 @@ _base_ = '../../baselines/detection/faster-rcnn_r50-c4_ms-24k_voc0712.py'
 pretrained = dict(
     _delete_=True,
     type='Pretrained',
-    checkpoint='work_dirs/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth',
+    checkpoint='work_dirs/contrastive_ft/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth',
     prefix='backbone.',
 )
 model = dict(backbone=dict(init_cfg=pretrained), roi_head=dict(shared_head=dict(init_cfg=pretrained)))

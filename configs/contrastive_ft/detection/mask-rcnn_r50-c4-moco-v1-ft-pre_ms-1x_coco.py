@@ -4,7 +4,7 @@ _base_ = '../../baselines/detection/mask-rcnn_r50-c4_ms-1x_coco.py'
 pretrained = dict(
     _delete_=True,
     type='Pretrained',
-    checkpoint='work_dirs/moco-v1-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth',
+    checkpoint='work_dirs/contrastive_ft/selfsup/moco-v1-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth',
     prefix='backbone.',
 )
 model = dict(backbone=dict(init_cfg=pretrained), roi_head=dict(shared_head=dict(init_cfg=pretrained)))
