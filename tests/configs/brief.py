@@ -70,7 +70,7 @@ def brief_options(cfg: Config) -> list[str]:
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.DenoisePhaseHook':
             options |= {f'{path}.by': 'iter', f'{path}.phase_length': 1}  # one iteration of each phase
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.RLTimestepSelectorHook':
-            options[f'{path}.warmup_iters'] = 1
+            options |= {f'{path}.warmup_epochs': 0, f'{path}.warmup_iters': 1}
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
             options |= {f'{path}.num': 2, f'{path}.steps': 2}
         if reid and path.startswith((*LOADERS, 'model.backbone')):

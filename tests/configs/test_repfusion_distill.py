@@ -34,7 +34,7 @@ def config(name):
 def test_published_variants_differ_by_the_selector_alone(student, loss):
     ours, theirs = (config(f'{student}_repfusion-rl-{loss}{end}_200e_cifar10') for end in ('', '-published'))
     (a, b) = (cfg.custom_hooks.pop() for cfg in (ours, theirs))
-    assert (a.baseline, a.warmup_iters, b.baseline, b.warmup_iters) == ('ema', 391, 'none', 0)
+    assert (a.baseline, a.warmup_epochs, b.baseline, b.warmup_epochs) == ('ema', 1, 'none', 0)
     for key in ('model', 'custom_hooks', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
         assert ours[key] == theirs[key], key
 

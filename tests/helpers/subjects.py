@@ -51,7 +51,7 @@ custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'reprefine.
         """
 model = dict(teacher=dict(source='{teacher}', layers=[['mid_block.resnets.1.conv2', 16]]))
 custom_hooks = [*_base_.custom_hooks]
-custom_hooks[-1].update(warmup_iters=2)
+custom_hooks[-1].update(warmup_epochs=1)
 """,
         ONE_VIEW,
     ),

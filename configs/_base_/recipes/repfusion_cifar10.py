@@ -6,7 +6,7 @@ teacher = dict(
     type='reprefine.DiffusionTeacher', source='google/ddpm-cifar10-32', layers=[['mid_block.resnets.1.conv2', 256]]
 )
 # The policy starts to learn when the head has seen the data once. Its rate follows the student's.
-selector = dict(type='reprefine.RLTimestepSelectorHook', head=dict(num_classes=10), baseline='ema', warmup_iters=391)
+selector = dict(type='reprefine.RLTimestepSelectorHook', head=dict(num_classes=10), baseline='ema', warmup_epochs=1)
 train_dataloader = dict(batch_size=128)
 custom_hooks = [
     *_base_.custom_hooks,

@@ -11,7 +11,7 @@ selector = dict(
     type='reprefine.RLTimestepSelectorHook',
     head=dict(num_classes=10),
     baseline='ema',
-    warmup_iters=47,
+    warmup_epochs=1,
     entropy_weight=0.1,
     entropy_epochs=3,
     candidates=list(range(0, 1000, 50)),

@@ -5,4 +5,5 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 optim_wrapper = dict(optimizer=dict(nesterov=True))
+auto_scale_lr = dict(base_batch_size=64)
 custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]

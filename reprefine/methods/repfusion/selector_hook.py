@@ -43,7 +43,8 @@ class RLTimestepSelectorHook(Hook):
         lr_follow: Scale the learning rates as the student's are scaled by its schedule.
         follow_accumulation: Step when the student steps, with the mean gradient; otherwise after every batch.
         grad_clip: Largest norm of the gradient; None: no limit.
-        warmup_iters: First iterations with uniform timesteps, in which the head alone learns.
+        warmup_epochs: First epochs with uniform timesteps, in which the head alone learns.
+        warmup_iters: The same in iterations; whichever ends later counts.
         freeze_after_epoch: Number of epochs after which the policy is frozen; None: never.
         freeze_entropy: Pair of entropy in nats and number of epochs: freeze when it was lower for so long.
         frozen_scope: ``'sample'``: a frozen policy gives each image its most probable timestep; ``'global'``: all
@@ -67,6 +68,7 @@ class RLTimestepSelectorHook(Hook):
         lr_follow: bool = True,
         follow_accumulation: bool = False,
         grad_clip: float | None = None,
+        warmup_epochs: int = 0,
         warmup_iters: int = 0,
         freeze_after_epoch: int | None = None,
         freeze_entropy: tuple[float, int] | None = None,
@@ -84,7 +86,7 @@ class RLTimestepSelectorHook(Hook):
         self.entropy_weight, self.entropy_epochs = entropy_weight, entropy_epochs
         self.optimizer = optimizer or dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
         self.head_lr, self.lr_follow, self.follow_accumulation = head_lr, lr_follow, follow_accumulation
-        self.grad_clip, self.warmup_iters = grad_clip, warmup_iters
+        self.grad_clip, self.warmup_epochs, self.warmup_iters = grad_clip, warmup_epochs, warmup_iters
         self.freeze_after_epoch, self.freeze_entropy = freeze_after_epoch, freeze_entropy
         self.frozen_scope, self.seed = frozen_scope, seed
         self.candidates = None if candidates is None else sorted(set(candidates))
@@ -172,7 +174,8 @@ class RLTimestepSelectorHook(Hook):
         """Set phase and learning rates, and forget the last batch."""
         self.selector.rollout = None
         if self.selector.phase != 'frozen':
-            self.selector.phase = 'warmup' if runner.iter < self.warmup_iters else 'learn'
+            is_early = runner.epoch < self.warmup_epochs or runner.iter < self.warmup_iters
+            self.selector.phase = 'warmup' if is_early else 'learn'
         ratio = self._student_ratio(runner) if self.lr_follow else 1.0
         for group in self.selector.optimizer.param_groups:
             group['lr'] = group['base_lr'] * ratio

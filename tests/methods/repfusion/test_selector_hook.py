@@ -150,12 +150,15 @@ def test_student_starts_as_without_a_policy_and_sees_nothing_of_it(tmp_path):
     assert_equal(dict(by_policy.model.state_dict()), dict(by_rule.model.state_dict()))
 
 
-def test_warm_up_trains_the_head_alone(tmp_path):
-    _, watch = watched(tmp_path, dict(warmup_iters=4))
-    assert watch.phases == ['warmup'] * 4 + ['learn'] * 5
-    assert all(torch.equal(watch.policy[0], policy) for policy in watch.policy[:4])
-    assert not torch.equal(watch.policy[3], watch.policy[4])
-    assert not torch.equal(watch.head[0], watch.head[3])
+@pytest.mark.parametrize(
+    ('warmup', 'iterations'), [(dict(warmup_iters=4), 4), (dict(warmup_epochs=2), 6)], ids=['iterations', 'epochs']
+)
+def test_warm_up_trains_the_head_alone(tmp_path, warmup, iterations):
+    _, watch = watched(tmp_path, warmup)
+    assert watch.phases == ['warmup'] * iterations + ['learn'] * (9 - iterations)
+    assert all(torch.equal(watch.policy[0], policy) for policy in watch.policy[:iterations])
+    assert not torch.equal(watch.policy[iterations - 1], watch.policy[iterations])
+    assert not torch.equal(watch.head[0], watch.head[iterations - 1])
 
 
 @pytest.mark.parametrize('scope', ['sample', 'global'])

@@ -1,4 +1,4 @@
-"""Stages find each other: every path in ``work_dirs`` that a config or a text names is one that a training writes."""
+"""Every config with all its bases: it starts from what is written, and scales its rate from the right batch."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,9 +23,30 @@ BESIDE = {
 # What a tool adds to the folder of a run.
 CONVERTED = {'work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/vit.pth': 'tools/dvt_demo/to_timm.py'}
 TOOLS = [path for suffix in ('py', 'sh') for path in (ROOT / 'tools').rglob(f'*.{suffix}')]
-TEXTS = [*ROOT.glob('*.md'), *(path for name in ('docs', 'configs', 'data') for path in (ROOT / name).rglob('*.md'))]
+TEXTS = [
+    *ROOT.glob('*.md'),
+    ROOT / 'data/README.md',
+    *(ROOT / 'docs').rglob('*.md'),
+    *(ROOT / 'configs').rglob('*.md'),
+]
 PATH = re.compile(r"work_dirs/(?:\{[^}\s]*\}|[^\s`'\",(){}])+")
 OUTPUT = re.compile(r"(?:--out |--work-dir |RUNS=|ROOT / '|Path\(')(work_dirs/[^\s';]+)")
+
+# Number of GPUs of the published recipe, where the name of the config does not tell it; else one.
+GPUS = {
+    'swinv2-tiny-w8_in1k': 16,
+    'swinv2-tiny-w8': 2,
+    'vit-base-p16_.*_in1k': 64,
+    'repfusion-uniform50-hint_.*_in1k': 1,
+    'imagenet100-lt|inaturalist2018|_in1k|_in100': 8,
+    'configs/(baselines|contrastive_ft|denoiserep|pddr)/detection': 8,
+    'linear.*_(38k|40k)_': 8,
+    'wflw|bisenetv1': 2,
+    'resnet18_repfusion-t0': 4,
+    'resnet50_repfusion-t0': 8,
+    'hrnetv2-w18_repfusion-t0': 2,
+    'uniform50-at_200e_tiny-imagenet': 2,
+}
 
 
 @cache
@@ -93,3 +114,14 @@ def test_converted_files_are_written_by_the_commands_of_a_text():
     texts = ''.join(text.read_text() for text in TEXTS)
     for path, tool in CONVERTED.items():
         assert re.search(rf'{tool} \S+ (\\\n +)?{path}\n', texts)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_rate_is_scaled_from_the_batch_that_it_was_written_for(path):
+    cfg = read(path)
+    base = cfg.get('auto_scale_lr', {}).get('base_batch_size')
+    if base is not None:
+        named = re.search(r'(\d+)xb(\d+)', path.stem)
+        gpus = int(named[1]) if named else next((n for pattern, n in GPUS.items() if re.search(pattern, str(path))), 1)
+        assert base == gpus * cfg.train_dataloader.batch_size
+        assert not named or int(named[2]) == cfg.train_dataloader.batch_size
