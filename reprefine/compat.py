@@ -7,6 +7,7 @@ The repairs of the readers of configs and YAML files, and the switch to weights-
 
 import os
 import pickle
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -123,27 +124,23 @@ def repair_adjust_hue() -> None:
     mmcv.adjust_hue = mmcv.image.adjust_hue = mmcv.image.photometric.adjust_hue = adjust_hue
 
 
-def register_config_packages() -> None:
-    """Make ``reprefine::`` and, with the forked packages, ``mmseg::`` work in ``_base_`` of a config."""
-    # Module names on purpose: mmengine then finds the folder by import. By the name of the distribution it would look
-    # into site-packages, where an editable install has no folder, and where mmseg's fork goes by another name.
-    config_utils.MODULE2PACKAGE['reprefine'] = 'reprefine.version'
-    config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
-
-
 def handle_configs_once() -> None:
     """Let mmengine format the text of a config once, and look through a package that a config inherits from once.
 
     It formats the same text, which takes some tenths of a second for a large config, for the log, the work dir, each
-    visualisation backend, the message hub and every checkpoint. For every ``mmdet::`` it reloads ``pkg_resources`` and
-    reads the metafiles of all models.
+    visualisation backend, the message hub and every checkpoint. The fork imports the formatter for each call, where it
+    is left alone. For every ``mmdet::`` mmengine reloads ``pkg_resources`` and reads the metafiles of all models.
     """
     from mmengine.config import config as module
 
     if hasattr(module.is_installed, 'cache_clear'):
         return
-    format_code, is_installed = module.FormatCode, module.is_installed
+    if hasattr(module, 'FormatCode'):
+        module.FormatCode = _format_once(module.FormatCode)
+    module.is_installed, config_utils.load = lru_cache(module.is_installed), lru_cache(config_utils.load)
 
+
+def _format_once(format_code: Callable[..., tuple[str, bool]]) -> Callable[..., tuple[str, bool]]:
     @lru_cache(8)
     def formatted(text: str, style: tuple, options: tuple) -> tuple[str, bool]:
         return format_code(text, style_config=dict(style), **dict(options))
@@ -151,12 +148,15 @@ def handle_configs_once() -> None:
     def format_once(text: str, style_config: dict[str, Any], **options: Any) -> tuple[str, bool]:
         return formatted(text, tuple(style_config.items()), tuple(options.items()))
 
-    module.FormatCode, module.is_installed = format_once, lru_cache(is_installed)
-    config_utils.load = lru_cache(config_utils.load)
+    return format_once
 
 
 force_weights_only_loading()
 if config_utils is not None:
-    register_config_packages()
+    from . import config_bases
+
+    config_bases.register_packages()
+    config_bases.inherit_without_scope()
+    config_bases.read_bases_of_text_style()
     read_yaml_safely()
     handle_configs_once()

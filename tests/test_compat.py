@@ -72,3 +72,14 @@ def test_the_text_of_a_config_is_formatted_once_and_as_mmengine_does():
     former = cfg.pretty_text
     cfg.model.widths[0] = 7
     assert cfg.pretty_text == former.replace('0,', '7,', 1)
+
+
+def test_a_mmengine_that_imports_the_formatter_elsewhere_is_left_to_it():
+    """As the fork's does."""
+    code = (
+        'from mmengine.config import config\n'
+        'vars(config).pop("FormatCode", None)\n'
+        'import reprefine\n'
+        'print(hasattr(config, "FormatCode"), config.is_installed.cache_info().currsize)'
+    )
+    assert subprocess.check_output([sys.executable, '-c', code], text=True).split() == ['False', '0']

@@ -39,18 +39,21 @@ train_dataloader = dict(
     batch_size=32,
     # The images are in memory: a worker process would cost more than it gives.
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(type='reprefine.SmallDigits', source='digits', split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=256,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(type='reprefine.SmallDigits', source='digits', split='val', pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_dataloader = dict(
     batch_size=256,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(type='reprefine.SmallDigits', source='digits', split='test', pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
