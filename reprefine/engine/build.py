@@ -1,11 +1,14 @@
 """Getting at a model: built from a config on its own, or taken out of its distributed wrapper."""
 
+from collections.abc import Sequence
+
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import nn
 
 from .checkpoints.checkpoint import read_checkpoint
+from .checkpoints.entries import select_weights
 from .checkpoints.weights import check_match, load_weights
 
 
@@ -27,12 +30,25 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def load_trained(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build the model of a checked config, fill it completely and set it to evaluation mode.
+def load_trained(
+    cfg: Config,
+    checkpoint: str,
+    checkpoint_key: str | None = None,
+    revise_keys: Sequence[tuple[str, str]] = (),
+) -> nn.Module:
+    """Build the model of a checked config, load its weights completely and set it to evaluation mode.
+
+    Args:
+        cfg: As in :func:`build_model`.
+        checkpoint: Local path or URL.
+        checkpoint_key: Entry of the file that holds the weights.
+        revise_keys: Pairs of pattern and replacement for their names.
 
     Raises:
-        UserError: If the checkpoint does not fill the model.
+        UserError: If the checkpoint cannot be read or does not load the whole model.
     """
     model = revert_sync_batchnorm(build_model(cfg)).eval()
-    check_match(load_weights(model, read_checkpoint(checkpoint)), checkpoint, floor=1.0)
+    content = read_checkpoint(checkpoint)
+    match = load_weights(model, select_weights(content, checkpoint, checkpoint_key, revise_keys))
+    check_match(match, checkpoint, 1.0, model, content)
     return model

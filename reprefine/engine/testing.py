@@ -12,6 +12,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 
 from .checkpoints.checkpoint import require_checkpoint
+from .checkpoints.rename import add_key_arguments, key_options
 from .config_check import require_settings
 from .datasets.faults import check_data_folders, one_line_faults
 from .errors import UserError
@@ -32,6 +33,7 @@ def add_test_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tools/test.py``."""
     add_run_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
+    add_key_arguments(parser)
     parser.add_argument('--out', metavar='FILE', help='write the metrics (.json, .pkl) or the predictions (.pkl)')
     parser.add_argument('--out-item', choices=['metrics', 'pred'], help='what --out holds (default: pred in a .pkl)')
     parser.add_argument('--dump', metavar='FILE.pkl', help='write the predictions for offline evaluation')
@@ -59,7 +61,10 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     cfg = config_from_args(args)
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
-    cfg.setdefault('load_floor', 1.0)  # a model that is partly random is not what the user wants to test
+    # What the config says of loading belongs to the start of training; a test wants no model that is partly random.
+    options = {name.removeprefix('+'): value for name, value in (args.cfg_options or {}).items()}
+    cfg.load_floor = options.get('load_floor', 1.0)
+    cfg.update(key_options(args))
     check_data_folders(cfg, ['test_dataloader'])
     if args.amp:
         cfg.test_cfg.fp16 = True

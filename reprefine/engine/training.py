@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from .checkpoints.checkpoint import require_checkpoint
 from .checkpoints.durable import last_checkpoint
+from .checkpoints.rename import add_key_arguments, key_options
 from .config_check import require_settings
 from .datasets.faults import check_data_folders, one_line_faults
 from .errors import UserError
@@ -24,6 +25,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CKPT', help='continue from CKPT, or from the last checkpoint'
     )
+    add_key_arguments(parser)
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     parser.add_argument('--no-persistent-workers', action='store_true', help='start new data loader workers each epoch')
@@ -41,6 +43,7 @@ def train(args: argparse.Namespace) -> None:
     cfg = config_from_args(args)
     require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     _set_resume(cfg, args.resume)
+    _set_key_options(cfg, args)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])
     with one_line_faults(), locked(cfg.work_dir), resumable(cfg.work_dir):
@@ -77,6 +80,16 @@ def _require_start(checkpoint: str) -> None:
         config = Path(f'{Path("configs", *parts[1:])}.py')
         hint = f'train it with tools/train.py {config}, or ' if parts[:1] == ('work_dirs',) and config.is_file() else ''
         raise UserError(f'{error} (load_from): {hint}name another with --cfg-options load_from=FILE') from error
+
+
+def _set_key_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Let the flags for the weights of ``load_from`` replace those of the config."""
+    options = {name: value for name, value in key_options(args).items() if value}
+    if options and (cfg.resume or not cfg.get('load_from')):
+        raise UserError(
+            '--checkpoint-key and --revise-keys are for load_from: set it with --cfg-options load_from=FILE'
+        )
+    cfg.update(options)
 
 
 def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:

@@ -67,4 +67,4 @@ def test_another_stem_is_refused(tmp_path, toy_folder, capsys):
     root = str(toy_folder(['data/cifar10']))
     arguments = ('--work-dir', str(tmp_path / 'run'), '--data-root', root, '--cfg-options', *options)
     assert run_train(str(path), *arguments) == 1
-    assert 'mis-shaped (conv1.weight' in capsys.readouterr().err
+    assert 'size mismatch (conv1.weight' in capsys.readouterr().err

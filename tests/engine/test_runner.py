@@ -27,7 +27,7 @@ def test_checkpoint_of_another_model_is_refused_with_the_share(trained, tmp_path
     assert run_test(DIGITS, str(trained), '--work-dir', str(tmp_path), *SMALL, *wider) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert f'checkpoint {trained} belongs to another model: ' in error
-    assert re.search(r'% of the model filled: \d+ keys matched, \d+ mis-shaped \(\S+ is \[', error)
+    assert re.search(r'% of the model loaded: \d+ keys matched, \d+ size mismatch \(\S+ is \[', error)
     assert 'at least 100% needed' in error
 
 
@@ -50,7 +50,7 @@ def test_a_refinement_is_judged_by_its_baseline_alone(trained, tmp_path):
     options = [option.replace('model.', 'model.model.', 1) for option in options]
     assert run_train(DENOISED, '--work-dir', str(tmp_path), '--cfg-options', *options) == 0
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert re.search(f'Load checkpoint from {trained}: 100.0% of the model filled: \\d+ keys matched\n', log)
+    assert re.search(f'Load checkpoint from {trained}: 100.0% of the model loaded: \\d+ keys matched\n', log)
     # Testing the refined config with the baseline's file would use random predictors.
     assert run_test(DENOISED, str(trained), '--work-dir', str(tmp_path), '--cfg-options', *options) == 1
 

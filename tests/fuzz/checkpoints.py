@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 UNREADABLE = 'cannot be read, it is cut short or no checkpoint|is damaged|checksum|central directory'
-FOREIGN = 'belongs to another model: .* of the model filled'
+FOREIGN = 'belongs to another model: .* of the model loaded'
 
 
 class BadFile(NamedTuple):
@@ -189,7 +189,7 @@ OTHERS = [
     ),
     BadFile('weights that are no tensors', FOREIGN, weights(lambda key, value: value.tolist())),
     BadFile('weights of another model', FOREIGN, edit(lambda c: c.update(state_dict=nn.Linear(3, 4).state_dict()))),
-    BadFile('weights of another number of classes', r'2 mis-shaped \(head', weights(_wider_head)),
+    BadFile('weights of another number of classes', r'2 size mismatch \(head', weights(_wider_head)),
     BadFile('weights below a prefix', FOREIGN, _rename('encoder.')),
     BadFile('weights of other shapes', 'another model|IndexError', weights(lambda key, value: value.flatten()[:-1])),
     BadFile('one weight missing', r'1 missing \(backbone', edit(_without_token)),

@@ -112,7 +112,7 @@ TESTING = [
     Line('no test loop', 'test_cfg: testing needs it', ('--cfg-options', 'test_cfg=None')),
     Line('no metric', 'test_evaluator: testing needs it', ('--cfg-options', 'test_evaluator=None')),
     Line('an empty test set', 'has no samples', ('--cfg-options', 'test_dataloader.dataset.indices=0')),
-    Line('no class of the model', r'2 mis-shaped \(head', ('--cfg-options', 'model.head.num_classes=12')),
+    Line('no class of the model', r'2 size mismatch \(head', ('--cfg-options', 'model.head.num_classes=12')),
     Line('another width', 'belongs to another model', ('--cfg-options', 'model.backbone.arch.embed_dims=32')),
     Line('pictures of several views', 'cannot draw an image of', ('--tta', '--show-dir', '{folder}/a')),
 ]

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 from reprefine.engine.launch import add_config_arguments
 
@@ -24,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config of a PD-B model, in training or deployed form')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the gates of all classes')
+    add_key_arguments(parser)
     add_config_arguments(parser)
     return parser
 
@@ -38,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.pddr.plain import pd_convs
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
-    model = load_trained(cfg, args.checkpoint)
+    model = load_trained(cfg, args.checkpoint, **key_options(args))
     classes = getattr(getattr(model, 'head', None), 'num_classes', 1)
     gates, counts = mean_gates(model, (batch[:2] for batch in batches_of(cfg, model)), classes)
     branches = next(iter(pd_convs(model).values())).branches

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.build import load_trained
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.cost.models import quiet_log
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import add_config_arguments, load_config
@@ -28,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='its checkpoint, not folded')
     parser.add_argument('--batches', type=int, default=50, metavar='N', help='batches of the test data to look at')
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: beside the checkpoint)')
+    add_key_arguments(parser)
     add_config_arguments(parser)
     return parser
 
@@ -42,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     if cfg.model.get('type') != 'reprefine.DenoiseRep':
         raise UserError(f'{args.config}: its model is {cfg.model.get("type")}, not reprefine.DenoiseRep')
     with quiet_log():
-        model = load_trained(cfg, args.checkpoint)
+        model = load_trained(cfg, args.checkpoint, **key_options(args))
     loader = Runner.build_dataloader(dict(cfg.test_dataloader, num_workers=0, persistent_workers=False))
 
     def run() -> None:

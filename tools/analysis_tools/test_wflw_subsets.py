@@ -6,6 +6,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from reprefine.engine.checkpoints.rename import add_key_arguments
 from reprefine.engine.errors import run_cli
 from reprefine.engine.launch import add_config_arguments
 
@@ -24,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics of each subset')
     parser.add_argument('--work-dir', help='folder for the logs (default: mirrors the path of the config)')
+    add_key_arguments(parser)
     add_config_arguments(parser)
     return parser
 
@@ -35,7 +37,8 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.files import complete_file
     from reprefine.tasks.landmarks.subsets import evaluate_subsets
 
-    results = evaluate_subsets(args.config, args.checkpoint, args.work_dir, args.cfg_options, args.data_root)
+    changes = (args.work_dir, args.cfg_options, args.data_root, args.checkpoint_key, args.revise_keys)
+    results = evaluate_subsets(args.config, args.checkpoint, *changes)
     names = list(results['full'])
     table = Table('subset', *names)
     for subset, metrics in results.items():

@@ -7,6 +7,7 @@ keys of a ResNet are those of torchvision.
 import argparse
 import sys
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:
@@ -23,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint of a distillation, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
     parser.add_argument('--prefix', default='', help="put in front of every key, such as 'backbone.' for mmpretrain")
+    add_key_arguments(parser)
     return parser
 
 
@@ -30,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     """Read, rename and write."""
     from reprefine.methods.repfusion.export import export_backbone
 
-    meta = export_backbone(args.checkpoint, args.out, args.prefix)
+    meta = export_backbone(args.checkpoint, args.out, args.prefix, **key_options(args))
     print(f'{args.out}: backbone after epoch {meta["epoch"]}, teacher {meta["teacher"]}')
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:
@@ -19,6 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config of the DenoiseRep run')
     parser.add_argument('checkpoint', help='its unfolded checkpoint')
     parser.add_argument('out', help='file to write; it must not exist yet')
+    add_key_arguments(parser)
     return parser
 
 
@@ -32,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
     model = build_model(load_config(args.config))
     if not isinstance(model, DenoiseRep):
         raise UserError(f'{args.config} is no DenoiseRep config: give the one the checkpoint was trained with')
-    difference = fuse_checkpoint(model, args.checkpoint, args.out)
+    difference = fuse_checkpoint(model, args.checkpoint, args.out, **key_options(args))
     print(f'{args.out}: plain checkpoint; folded layers equal unfolded ones to {difference:.0e} of their output')
 
 

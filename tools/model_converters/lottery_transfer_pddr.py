@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
@@ -26,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--redraw', type=int, metavar='SEED', help='the control: draw the kernels anew and keep all else'
     )
+    add_key_arguments(parser)
     return parser
 
 
@@ -42,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
 
     if Path(args.out).exists():
         raise UserError(f'{args.out} exists: give another name, or remove it')
-    model = load_trained(load_config(args.config), args.checkpoint)
+    model = load_trained(load_config(args.config), args.checkpoint, **key_options(args))
     generator = None if args.redraw is None else torch.Generator().manual_seed(args.redraw)
     state = lottery_state(model, generator)
     with complete_file(args.out) as partial:

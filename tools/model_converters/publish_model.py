@@ -7,6 +7,7 @@ as its weights, and that is published. A .safetensors file cannot hold code; nam
 import argparse
 import sys
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """examples:
@@ -14,6 +15,8 @@ EXAMPLE = """examples:
       digits.pth
   python tools/model_converters/publish_model.py work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth \\
       digits.safetensors
+  python tools/model_converters/publish_model.py dino.pth backbone.pth --checkpoint-key teacher \\
+      --revise-keys '^backbone\\.='
 """
 
 
@@ -24,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('in_file', help='checkpoint, read weights-only')
     parser.add_argument('out_file', help='NAME.pth or NAME.safetensors; written is NAME-<digits> with that suffix')
+    add_key_arguments(parser)
     parser.add_argument(
         '--save-keys',
         nargs='+',
@@ -38,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     """Read, clean and write."""
     from reprefine.engine.checkpoints.publish import publish
 
-    done = publish(args.in_file, args.out_file, args.save_keys)
+    done = publish(args.in_file, args.out_file, args.save_keys, **key_options(args))
     weights = ', the moving average of the run' if done.averaged else ''
     print(f'{done.file}: {done.tensors} tensors{weights}')
     print(f'meta: kept {", ".join(done.kept_meta) or "nothing"}; left out {", ".join(done.dropped_meta) or "nothing"}')

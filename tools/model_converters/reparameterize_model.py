@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
@@ -36,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=f'largest difference of {what} output, relative to the largest value, that counts as rounding '
             '(default: %(default)s)',
         )
+    add_key_arguments(parser)
     return parser
 
 
@@ -51,7 +53,8 @@ def main(args: argparse.Namespace) -> None:
         if Path(args.onnx).exists():
             raise UserError(f'{args.onnx} exists: give another name, or remove it')
     model = build_model(load_config(args.config))
-    folding = reparameterize(model, args.checkpoint, args.out, plain=args.export_plain, tolerance=args.tolerance)
+    options = dict(plain=args.export_plain, tolerance=args.tolerance, **key_options(args))
+    folding = reparameterize(model, args.checkpoint, args.out, **options)
     kind = 'plain' if args.export_plain else 'deployed'
     weights = ' (moving average of the run)' if folding.averaged else ''
     print(f'{args.out}: {kind} checkpoint{weights}')

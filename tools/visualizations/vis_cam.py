@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import add_config_arguments
 
@@ -29,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--num', type=int, default=6, metavar='N', help='number of images, spread over the test set')
     parser.add_argument('--layer', help='layer that ends in feature maps (default: last stage of the backbone)')
     parser.add_argument('--true', action='store_true', help='draw what speaks for the true class')
+    add_key_arguments(parser)
     add_config_arguments(parser)
     return parser
 
@@ -43,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError('--num must be positive, and --out a .png file')
     configs = [load_config(path, args.cfg_options, args.data_root) for path, _ in args.model]
     models = {
-        Path(path).stem: load_trained(cfg, checkpoint)
+        Path(path).stem: load_trained(cfg, checkpoint, **key_options(args))
         for cfg, (path, checkpoint) in zip(configs, args.model, strict=True)
     }
     draw_cams(models, configs[0], args.out, args.num, args.layer, args.true)

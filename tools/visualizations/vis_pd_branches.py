@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 from reprefine.engine.launch import add_config_arguments
 
@@ -26,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
     parser.add_argument('--layer', help='name of the convolution, or its end (default: the last one)')
+    add_key_arguments(parser)
     add_config_arguments(parser)
     return parser
 
@@ -39,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.pddr.analysis.trained import batches_of
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
-    model = load_trained(cfg, args.checkpoint)
+    model = load_trained(cfg, args.checkpoint, **key_options(args))
     name, conv = find_layer(model, args.layer)
     image = next(batches_of(cfg, model)).images[:1]
     weights = branch_weights(conv)

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from reprefine.engine.checkpoints.rename import add_key_arguments
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import add_config_arguments
 from reprefine.engine.testing import add_test_arguments, test
@@ -29,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--topk', type=int, default=10, metavar='K', help='gallery images of each query')
     parser.add_argument('--num', type=int, default=8, metavar='N', help='number of queries, spread over all')
     parser.add_argument('--work-dir', help='folder for the log (default: mirrors the path of the config)')
+    add_key_arguments(parser)
     add_config_arguments(parser)
     return parser
 
@@ -51,7 +53,13 @@ def test_arguments(args: argparse.Namespace, features: Path) -> argparse.Namespa
     parser = argparse.ArgumentParser()
     add_test_arguments(parser)
     options = {**(args.cfg_options or {}), 'test_evaluator.out_file': str(features)}
-    given = dict(work_dir=args.work_dir, data_root=args.data_root, cfg_options=options)
+    given = dict(
+        work_dir=args.work_dir,
+        data_root=args.data_root,
+        cfg_options=options,
+        checkpoint_key=args.checkpoint_key,
+        revise_keys=args.revise_keys,
+    )
     return parser.parse_args([args.config, args.checkpoint], argparse.Namespace(**given))
 
 

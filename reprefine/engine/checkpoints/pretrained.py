@@ -1,7 +1,7 @@
 """Checking the checkpoints that parts of a model start from, which mmengine loads without saying what did not fit."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import UserError
 from .checkpoint import read_checkpoint
+from .entries import select_weights, suggest_keys
 from .weights import check_match, load_weights
 
 
@@ -26,30 +27,62 @@ _demand: ContextVar[_Demand | None] = ContextVar('demand', default=None)
 
 
 class CheckedPretrainedInit(PretrainedInit):
-    """mmengine's ``Pretrained`` that says how much of a part its checkpoint fills.
+    """mmengine's ``Pretrained`` that says how much of a part its checkpoint loads.
 
-    Without a ``prefix`` it also refuses a file that fills less than :func:`demand_floor` asks for; parts with one are
-    checked by :func:`check_pretrained`. Modules that load and convert their checkpoints themselves do not come here.
+    It refuses a file that loads less than :func:`demand_floor` asks for. Modules that load and convert their
+    checkpoints themselves do not come here.
+
+    Args:
+        checkpoint: Local path or URL.
+        prefix: Start of the names that belong to the part, which is dropped; None: all names do.
+        map_location: As in :func:`torch.load`.
+        checkpoint_key: Entry of the file that holds the weights, see :func:`.entries.select_weights`.
+        revise_keys: Pairs of pattern and replacement for the names in the file, applied before ``prefix``.
     """
 
+    def __init__(
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        map_location: Any = 'cpu',
+        checkpoint_key: str | None = None,
+        revise_keys: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(checkpoint, prefix, map_location)
+        self.checkpoint_key, self.revise_keys = checkpoint_key, revise_keys
+
     def __call__(self, module: nn.Module) -> None:
-        """Fill ``module``.
+        """Load the weights of ``module``.
 
         Raises:
-            UserError: If the file is missing, damaged, unsafe to load, or fills too little.
+            UserError: If the file is missing, damaged, unsafe to load, lacks the entry or prefix, or loads too little.
         """
-        if self.prefix is not None:
-            super().__call__(module)
-            return
         demand = _demand.get() or _Demand()
         named = (*module.named_parameters(), *module.named_buffers())
         may_lack = {name for name, tensor in named if id(tensor) in demand.added}
-        match = load_weights(module, read_checkpoint(self.checkpoint, self.map_location), may_lack=may_lack)
+        content = read_checkpoint(self.checkpoint, self.map_location)
+        checkpoint = select_weights(content, self.checkpoint, self.checkpoint_key, self.revise_keys)
+        below = '' if self.prefix is None else f" ('{self.prefix}')"
+        weights = checkpoint if self.prefix is None else self._below_prefix(checkpoint, module)
+        match = load_weights(module, weights, may_lack=may_lack)
         level = logging.INFO if match.exact else logging.WARNING
-        print_log(f'{type(module).__name__} starts from {self.checkpoint}: {match}', 'current', level)
-        check_match(match, f'{self.checkpoint} (init_cfg of {type(module).__name__})', demand.floor)
+        print_log(f'{type(module).__name__} starts from {self.checkpoint}{below}: {match}', 'current', level)
+        source = f'{self.checkpoint}{below} (init_cfg of {type(module).__name__})'
+        check_match(match, source, demand.floor, module, content)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
+
+    def _below_prefix(self, checkpoint: dict[str, Any], module: nn.Module) -> dict[str, Any]:
+        prefix = self.prefix.rstrip('.') + '.'
+        weights = checkpoint.get('state_dict', checkpoint)
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        if not own:
+            begins = ', '.join(sorted({key.partition('.')[0] for key in weights}))
+            raise UserError(
+                f"checkpoint {self.checkpoint} holds nothing below '{prefix}'; its keys begin with {begins}"
+                f'{suggest_keys(checkpoint, module, 0.0)}'
+            )
+        return own
 
 
 def register_initializer() -> None:
@@ -59,7 +92,7 @@ def register_initializer() -> None:
 
 @contextmanager
 def demand_floor(model: nn.Module, floor: float) -> Iterator[None]:
-    """Ask, while the weights of ``model`` are initialised, that checkpoints fill the parts that start from them.
+    """Ask, while the weights of ``model`` are initialised, that checkpoints load the parts that start from them.
 
     Args:
         model: The model; what it names as ``added_keys``, the additions of a refinement, does not count.
@@ -72,32 +105,6 @@ def demand_floor(model: nn.Module, floor: float) -> Iterator[None]:
         yield
     finally:
         _demand.reset(token)
-
-
-def check_pretrained(model: nn.Module, floor: float) -> None:
-    """Refuse a model of which a part starts from another model's weights.
-
-    Checked are the parts whose ``init_cfg`` is of type ``Pretrained`` and names a ``prefix``. Those without one may
-    belong to modules that convert what they load; :class:`CheckedPretrainedInit` sees the others.
-
-    Args:
-        model: The model, before its weights are initialised; the parts are filled.
-        floor: Share of such a part that its checkpoint must fill.
-
-    Raises:
-        UserError: If a checkpoint is missing, has no such prefix, or fills less of its part.
-    """
-    for module, init_cfg in _parts(model):
-        if not init_cfg.get('prefix'):
-            continue
-        filename, prefix = init_cfg['checkpoint'], init_cfg['prefix'].rstrip('.') + '.'
-        checkpoint = read_checkpoint(filename)
-        weights = checkpoint.get('state_dict', checkpoint)
-        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        if not own:
-            begins = ', '.join(sorted({key.partition('.')[0] for key in weights}))
-            raise UserError(f"checkpoint {filename} holds nothing below '{prefix}'; its keys begin with {begins}")
-        check_match(load_weights(module, own), f"{filename} ('{prefix}')", floor)
 
 
 def check_same_files(model: nn.Module) -> None:

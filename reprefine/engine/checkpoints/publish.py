@@ -14,6 +14,7 @@ from ..errors import UserError, one_line
 from ..files import complete_file
 from .checkpoint import read_checkpoint
 from .durable import sha256
+from .entries import select_weights
 from .safetensor_files import SUFFIX, is_safetensors, write_safetensors
 
 DEFAULT_KEYS = ('meta', 'state_dict')
@@ -43,7 +44,13 @@ class Published(NamedTuple):
     averaged: bool
 
 
-def publish(source: str | Path, target: str | Path, save_keys: Sequence[str] = DEFAULT_KEYS) -> Published:
+def publish(
+    source: str | Path,
+    target: str | Path,
+    save_keys: Sequence[str] = DEFAULT_KEYS,
+    checkpoint_key: str | None = None,
+    revise_keys: Sequence[tuple[str, str]] = (),
+) -> Published:
     """Write the weights of a checkpoint with a clean record, and the first digits of the SHA-256 in the file's name.
 
     Of ``meta`` stay numbers, versions and what is known of the data set, see :func:`clean_meta`. If the run kept a
@@ -54,6 +61,8 @@ def publish(source: str | Path, target: str | Path, save_keys: Sequence[str] = D
         target: ``name.pth`` or ``name.safetensors``; written is ``name-<digits>`` with the same suffix, whole or not at
             all.
         save_keys: Parts of the checkpoint to write. A ``.safetensors`` file holds no others than the default ones.
+        checkpoint_key: Entry that holds the weights to publish, see :func:`.entries.select_weights`.
+        revise_keys: Pairs of pattern and replacement for their names.
 
     Raises:
         UserError: If the source cannot be read or lacks such a part, the target has another suffix, cannot be written,
@@ -61,7 +70,7 @@ def publish(source: str | Path, target: str | Path, save_keys: Sequence[str] = D
     """
     target = Path(target)
     _check_request(target, save_keys)
-    checkpoint = read_checkpoint(str(source))
+    checkpoint = select_weights(read_checkpoint(str(source)), str(source), checkpoint_key, revise_keys)
     if 'state_dict' not in checkpoint and checkpoint and all(map(torch.is_tensor, checkpoint.values())):
         checkpoint = dict(state_dict=checkpoint)
     absent = [key for key in save_keys if key not in checkpoint and key != 'meta']
@@ -74,8 +83,9 @@ def publish(source: str | Path, target: str | Path, save_keys: Sequence[str] = D
     content['state_dict'] = own_memory(checkpoint['state_dict'], shared=not is_safetensors(target.name))
     kept = clean_meta(meta) if 'meta' in save_keys else {}
     written = _write({'meta': kept, **content}, target)
+    averaged = checkpoint_key in (None, 'state_dict') and 'ema_state_dict' in checkpoint
     dropped = sorted(str(key) for key in meta.keys() - kept.keys())
-    return Published(written, len(content['state_dict']), sorted(kept), dropped, 'ema_state_dict' in checkpoint)
+    return Published(written, len(content['state_dict']), sorted(kept), dropped, averaged)
 
 
 def _check_request(target: Path, save_keys: Sequence[str]) -> None:

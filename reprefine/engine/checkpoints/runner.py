@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -13,29 +13,33 @@ from torch import nn
 from ..errors import UserError
 from . import durable
 from .checkpoint import raise_together, read_checkpoint, without_config
-from .pretrained import check_pretrained, check_same_files, demand_floor
+from .entries import select_weights
+from .pretrained import check_same_files, demand_floor
+from .rename import MODULE_PREFIX
 from .weights import check_finite, check_match, load_weights
 
 LOAD_FLOOR = 0.5
+NOTHING_LOADED = 1e-9  # a share above 0 and below that of any weight, asked for even with load_floor=0
 
 
 class CheckpointRunner(Runner):
     """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
 
-    The top-level config key ``load_floor`` is the share of the model that a loaded checkpoint must fill, default 0.5;
-    it also holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing
-    ask for the whole model.
+    The top-level config key ``load_floor`` is the share of the model that a checkpoint must load, default 0.5; it also
+    holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing ask for all of it.
+    ``checkpoint_key`` and ``revise_keys`` choose and rename the weights of ``load_from``, see
+    :func:`.entries.select_weights`.
     """
 
     def _init_model_weights(self) -> None:
         # When a run is resumed, the weights of the run itself follow.
         model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
-        if not self._resume:
-            with raise_together():
-                check_pretrained(model, floor)
         check_same_files(model)
-        with demand_floor(model, floor):
-            super()._init_model_weights()
+        with raise_together(), demand_floor(model, floor):
+            if hasattr(model, 'init_weights'):
+                model.init_weights()
+        for tensor in model.state_dict().values():
+            broadcast(tensor)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.
@@ -84,25 +88,28 @@ class CheckpointRunner(Runner):
         filename: str,
         map_location: str | Callable = 'cpu',
         strict: bool = False,
-        revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
+        revise_keys: Sequence[tuple[str, str]] = MODULE_PREFIX,
     ) -> dict[str, Any]:
         """Load weights; every rank raises when one fails.
 
         Args:
             filename: Local path or URL.
             map_location: As in :func:`torch.load`.
-            strict: Whether the model must be filled completely.
+            strict: Whether the whole model must be loaded.
             revise_keys: Pairs of pattern and replacement for the names in the file.
 
         Returns:
             The checkpoint.
 
         Raises:
-            UserError: If the file is missing, damaged, unsafe to load, or fills too little of the model.
+            UserError: If the file is missing, damaged, unsafe to load, has no such entry, or loads too little.
         """
         with raise_together():
-            checkpoint = read_checkpoint(filename, map_location)
-            if self._resume and not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
+            content = checkpoint = read_checkpoint(filename, map_location)
+            if not self._resume:
+                options = (self.cfg.get('checkpoint_key'), self.cfg.get('revise_keys') or ())
+                checkpoint = select_weights(content, filename, *options)
+            elif not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
                 raise UserError(f'checkpoint {filename} holds no training state: give it as load_from, not to resume')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         floor = 1.0 if strict or self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
@@ -111,7 +118,7 @@ class CheckpointRunner(Runner):
             # A refinement starts from its baseline's checkpoint, which cannot hold what the refinement adds.
             may_lack = getattr(model, 'added_keys', ()) if floor < 1 else ()
             match = load_weights(model, checkpoint, revise_keys, may_lack)
-            check_match(match, filename, floor)
+            check_match(match, filename, max(floor, NOTHING_LOADED), model, content)
             check_finite(model, filename)
         self._has_loaded = True
         level = logging.INFO if match.exact else logging.WARNING

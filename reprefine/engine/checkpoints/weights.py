@@ -1,63 +1,89 @@
-"""Putting weights into a model, and measuring how much of it they fill."""
+"""Putting weights into a model, and measuring how much of it they load."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import UserError
+from .entries import suggest_keys
+from .rename import MODULE_PREFIX, revised
+
+Shapes = tuple[list[int], list[int]]  # in the file, in the model
 
 
 class KeyMatch(NamedTuple):
     """How a state dict fitted a model.
 
     Attributes:
-        share: Fraction of the elements of the model's state that were filled.
-        matched: Number of tensors of the file that went into the model.
+        share: Fraction of the elements of the model's state that were loaded. What modules leave out on purpose does
+            not count; if nothing was loaded, it is 0.
+        matched: Number of tensors of the model that were loaded.
         missing: Names in the model that the file lacks.
         misshaped: Names that both have, with the shape in the file and the shape in the model.
         unexpected: Names in the file that the model lacks.
+        resized: Names of what a module resampled to its own size, such as position tables, with the same two shapes.
     """
 
     share: float
     matched: int
     missing: list[str]
-    misshaped: dict[str, tuple[list[int], list[int]]]
+    misshaped: dict[str, Shapes]
     unexpected: list[str]
+    resized: dict[str, Shapes] = {}  # noqa: RUF012, never changed
 
     @property
     def unfilled(self) -> list[str]:
-        """Names in the model that were not filled."""
+        """Names in the model that were not loaded."""
         return self.missing + list(self.misshaped)
+
+    @property
+    def shrunk(self) -> dict[str, Shapes]:
+        """What has become smaller by resampling, so that detail is lost."""
+        return {name: shapes for name, shapes in self.resized.items() if _count(shapes[0]) > _count(shapes[1])}
 
     @property
     def exact(self) -> bool:
         """Whether file and model hold the same names and shapes."""
-        return not (self.missing or self.misshaped or self.unexpected)
+        return not (self.missing or self.misshaped or self.unexpected or self.resized)
 
     def __str__(self) -> str:
         """Return the line for the log."""
-        misshaped = [f'{name} is {given} instead of {own}' for name, (given, own) in self.misshaped.items()]
-        kinds = {'missing': self.missing, 'mis-shaped': misshaped, 'unexpected': self.unexpected}
+        misshaped, resized = (
+            [f'{name} is {given} instead of {own}' for name, (given, own) in shapes.items()]
+            for shapes in (self.misshaped, self.resized)
+        )
+        kinds = {'missing': self.missing, 'size mismatch': misshaped, 'unexpected': self.unexpected, 'resized': resized}
         rest = ''.join(f', {len(names)} {kind} ({_first(names)})' for kind, names in kinds.items() if names)
-        return f'{self.share:.1%} of the model filled: {self.matched} keys matched{rest}'
+        return f'{percentage(self.share)} of the model loaded: {self.matched} keys matched{rest}'
+
+
+def percentage(share: float) -> str:
+    """Return a share with one decimal; never 100.0% for less than all."""
+    return f'{min(share, 0.999) if share < 1 else share:.1%}'
 
 
 def _first(names: list[str], count: int = 5) -> str:
     return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')
 
 
+def _count(shape: Sequence[int]) -> int:
+    return torch.Size(shape).numel()
+
+
 def load_weights(
     model: nn.Module,
-    checkpoint: dict[str, Any],
-    revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
+    checkpoint: Mapping[str, Any],
+    revise_keys: Sequence[tuple[str, str]] = MODULE_PREFIX,
     may_lack: Collection[str] = (),
 ) -> KeyMatch:
     """Load what fits and report how much did.
 
-    The match is read off after the modules' own load hooks, which may rename, resize or excuse keys.
+    What was loaded is read off the model's own tensors afterwards, because load hooks of modules may rename, resize,
+    leave out or excuse keys.
 
     Args:
         model: The model, without a distributed wrapper.
@@ -66,36 +92,56 @@ def load_weights(
         may_lack: Names in the model that do not count, such as those a refinement adds to its baseline.
     """
     source = checkpoint.get('state_dict', checkpoint)
-    state_dict = {_revise(key, revise_keys): value for key, value in source.items() if torch.is_tensor(value)}
     own = dict(_named_tensors(model))
-    for key in [key for key, value in state_dict.items() if value.is_complex()]:
-        if key in own and not own[key].is_complex():
-            del state_dict[key]  # torch would drop the imaginary part
-    keys = {}
-    offered = set(state_dict)  # to which a wrapper adds the names that it gives them
-    hooks = (
-        model.register_load_state_dict_post_hook(lambda _, found: keys.update(found._asdict())),
-        model.register_load_state_dict_pre_hook(lambda _, given, *rest: offered.update(given)),
-    )
+    state_dict = _without_complex(revised(_tensors(source), revise_keys), own)
+    versions = {name: _version(tensor) for name, tensor in own.items()}
+    with _given_to_modules(model, state_dict) as given:
+        missing, unexpected, misshaped = _load(model, _with_metadata(state_dict, source))
+    now = dict(_named_tensors(model))
+    loaded = {
+        name
+        for name in own.keys() & now.keys()
+        if now[name] is not own[name]
+        or _version(now[name]) != versions[name]
+        or (name not in missing and name not in misshaped and _holds(now[name], given.get(name, [])))
+    }
+    counters = {name for name in own if name.endswith('num_batches_tracked')}
+    loaded -= counters - _of_file(state_dict, given)  # batch norm supplies what an old file lacks
+    left_out = _left_out(model, state_dict, given)
+    absent = [name for name in missing if name not in loaded and name not in left_out]
+    uncounted = {*may_lack, *counters}
+    missing = [name for name in absent if name not in uncounted]
+    misshaped = {name: shapes for name, shapes in misshaped.items() if name not in may_lack}
+    share = _share(own, loaded - uncounted, {*missing, *misshaped})
+    resized = {name: shapes for name in sorted(loaded) if (shapes := _resized(own[name], given.get(name, [])))}
+    return KeyMatch(share, len(loaded), missing, misshaped, unexpected, resized)
+
+
+def _tensors(source: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {key: value for key, value in source.items() if torch.is_tensor(value)}
+
+
+def _without_complex(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop complex weights of real parameters, of which torch would drop the imaginary part."""
+    real = {name for name, tensor in own.items() if not tensor.is_complex()}
+    return {key: value for key, value in state_dict.items() if not (value.is_complex() and key in real)}
+
+
+def _load(model: nn.Module, state_dict: dict[str, Tensor]) -> tuple[list[str], list[str], dict[str, Shapes]]:
+    """Load and return what the modules report: missing and unexpected names, and those of another shape."""
+    found: dict[str, list[str]] = {}
+    hook = model.register_load_state_dict_post_hook(lambda _, keys: found.update(keys._asdict()))
     misshaped = {}
     try:
-        model.load_state_dict(_with_metadata(state_dict, source), strict=False)
+        model.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
         # torch raises on another shape even when not strict, after it has loaded the rest.
-        misshaped = {name: (_shape(a), _shape(b)) for name, a, b in _SIZE_MISMATCH.findall(str(error))}
-        if not misshaped:
+        misshaped = {name: (_shape(given), _shape(own)) for name, given, own in _SIZE_MISMATCH.findall(str(error))}
+        if len(misshaped) != str(error).count('\n\t') or not misshaped:
             raise
     finally:
-        for hook in hooks:
-            hook.remove()
-    # Swin Transformer V2 takes tables that follow from its window size out of the file on purpose.
-    absent, left_out = keys['missing_keys'], [key for key in keys['missing_keys'] if key in offered]
-    missing = [key for key in absent if not (key in offered or key in may_lack or key.endswith('num_batches_tracked'))]
-    matched = len(state_dict) - len(keys['unexpected_keys']) - len(misshaped) - len(left_out)
-    misshaped = {key: shapes for key, shapes in misshaped.items() if key not in may_lack}
-    sizes = {name: t.numel() for name, t in own.items() if name not in may_lack}
-    share = 1 - sum(sizes.get(key, 0) for key in [*missing, *misshaped]) / max(sum(sizes.values()), 1)
-    return KeyMatch(share, max(matched, 0), missing, misshaped, list(keys['unexpected_keys']))
+        hook.remove()
+    return list(found['missing_keys']), list(found['unexpected_keys']), misshaped
 
 
 _SIZE_MISMATCH = re.compile(
@@ -108,33 +154,104 @@ def _shape(numbers: str) -> list[int]:
     return [int(number) for number in numbers.split(',') if number.strip()]
 
 
-def _revise(key: str, revise_keys: Sequence[tuple[str, str]]) -> str:
-    for pattern, replacement in revise_keys:
-        key = re.sub(pattern, replacement, key)
-    return key
+@contextmanager
+def _given_to_modules(model: nn.Module, state_dict: dict[str, Tensor]) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect the tensors that each name had in the file and after the load hooks of every module."""
+    given = {name: [tensor] for name, tensor in state_dict.items()}
+
+    def collect(_: nn.Module, local: dict[str, Any], *__: Any) -> None:
+        for name, tensor in local.items():
+            tensors = given.setdefault(name, [])
+            if not tensors or tensors[-1] is not tensor:
+                tensors.append(tensor)
+
+    hooks = [module.register_load_state_dict_pre_hook(collect) for module in model.modules()]
+    try:
+        yield given
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def _with_metadata(state_dict: dict[str, torch.Tensor], source: Any) -> dict[str, torch.Tensor]:
+def _left_out(model: nn.Module, state_dict: dict[str, Tensor], given: dict[str, list[Tensor]]) -> set[str]:
+    """Return the buffers that the file has and no load hook has given another name.
+
+    If they were not loaded, a module has left them out on purpose: Swin Transformer V2 has tables that follow from its
+    window size.
+    """
+    names: dict[int, set[str]] = {}
+    for name, tensors in given.items():
+        for tensor in tensors:
+            names.setdefault(id(tensor), set()).add(name)
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    return {name for name, tensor in state_dict.items() if name in buffers and names[id(tensor)] == {name}}
+
+
+def _of_file(state_dict: dict[str, Tensor], given: dict[str, list[Tensor]]) -> set[str]:
+    """Return the names that got a tensor of the file itself."""
+    tensors = {id(tensor) for tensor in state_dict.values()}
+    return {name for name, found in given.items() if id(found[-1]) in tensors}
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _holds(tensor: Tensor, given: list[Tensor]) -> bool:
+    """Whether a tensor has the values it was given; writing into ``parameter.data`` leaves no other trace."""
+    return bool(given) and given[-1].shape == tensor.shape and torch.equal(given[-1].to(tensor), tensor)
+
+
+def _resized(tensor: Tensor, given: list[Tensor]) -> Shapes | None:
+    other = next((each for each in given if each.numel() != tensor.numel()), None)
+    return None if other is None else (list(other.shape), list(tensor.shape))
+
+
+def _share(own: dict[str, Tensor], loaded: set[str], lacking: set[str]) -> float:
+    """Return the loaded elements as a fraction of those loaded and lacking; a model without state lacks nothing."""
+    filled, empty = ({id(own[name]): own[name].numel() for name in names & own.keys()} for names in (loaded, lacking))
+    total = sum((filled | empty).values())
+    return sum(filled.values()) / total if total else float(not own)
+
+
+def _with_metadata(state_dict: dict[str, Tensor], source: Any) -> dict[str, Tensor]:
     """Carry over the module versions, which tell torch's own load hooks what to convert."""
     result = type('StateDict', (dict,), {})(state_dict)
     result._metadata = getattr(source, '_metadata', {})
     return result
 
 
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
 
 
-def check_match(match: KeyMatch, filename: str, floor: float) -> None:
-    """Refuse a checkpoint that fills less than ``floor`` of the model.
+def check_match(
+    match: KeyMatch, filename: str, floor: float, model: nn.Module | None = None, checkpoint: Any = None
+) -> None:
+    """Refuse a checkpoint that loads less than ``floor`` of the model, or where all is asked for, shrinks a table.
+
+    Args:
+        match: What :func:`load_weights` found.
+        filename: Name for the message.
+        floor: Share of the model.
+        model: The model, to name the entry and the prefix of ``checkpoint`` that would fit.
+        checkpoint: Content of the file.
 
     Raises:
         UserError: With the share and the first names on either side.
     """
     if match.share < floor:
+        fitting = '' if model is None else suggest_keys(checkpoint, model, match.share)
         raise UserError(
-            f'checkpoint {filename} belongs to another model: {match}; at least {floor:.0%} needed (key load_floor)'
+            f'checkpoint {filename} belongs to another model: {match}; '
+            f'at least {floor:.0%} needed (key load_floor){fitting}'
+        )
+    if floor >= 1 and match.shrunk:
+        name, (given, own) = next(iter(match.shrunk.items()))
+        raise UserError(
+            f'checkpoint {filename}: {name} is {given}, the model resamples it to {own}, which loses detail: '
+            "set the model's img_size (or window size) to that of the checkpoint's training, or load_floor=0.99"
         )
 
 

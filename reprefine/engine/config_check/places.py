@@ -188,6 +188,8 @@ RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'custom_imports',
     'finite_check',
     'load_floor',
+    'checkpoint_key',
+    'revise_keys',
     'max_corrupt',
 }
 ROOT = Place(extra=RUNNER_KEYS.union(RUNNER_PLACES), children=RUNNER_PLACES)

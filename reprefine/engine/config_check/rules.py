@@ -90,4 +90,8 @@ POSITIVES = items('numbers above 0', ABOVE_ZERO.holds, 1)
 STEPS = Rule('a list of growing whole numbers of at least 1', _grows)
 NAME_OF_STEP = Rule('a file name with {} for the step', lambda value: isinstance(value, str) and value.count('{') == 1)
 DIRECTION = or_else(word('greater', 'less'), items("'greater' or 'less'", lambda value: value in ('greater', 'less')))
+RENAMES = items(
+    'pairs of pattern and replacement',
+    lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value),
+)
 TEXTS = or_else(TEXT, items('strings', lambda value: isinstance(value, str)))

@@ -18,6 +18,7 @@ from .rules import (
     NOTHING,
     POSITIVES,
     PRIORITY,
+    RENAMES,
     SEED,
     SHARE,
     SIZE,
@@ -34,6 +35,8 @@ from .rules import (
 OPTIONAL = {
     'work_dir': TEXT,
     'load_from': TEXT,
+    'checkpoint_key': TEXT,
+    'revise_keys': RENAMES,
     'default_scope': TEXT,
     'model': DICT,
     'data_preprocessor': DICT,

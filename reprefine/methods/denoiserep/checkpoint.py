@@ -1,6 +1,7 @@
 """Folding a checkpoint file: from what a DenoiseRep run saves to what the baseline config loads."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
@@ -23,7 +25,14 @@ TOLERANCE = 1e-6  # of the largest output; compared in float64, so that the type
 _KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version')
 
 
-def fuse_checkpoint(model: nn.Module, source: str | Path, target: str | Path, overwrite: bool = False) -> float:
+def fuse_checkpoint(
+    model: nn.Module,
+    source: str | Path,
+    target: str | Path,
+    overwrite: bool = False,
+    checkpoint_key: str | None = None,
+    revise_keys: Sequence[tuple[str, str]] = (),
+) -> float:
     """Load an unfolded checkpoint into ``model``, fold it, check the result and write it as a plain checkpoint.
 
     Args:
@@ -31,6 +40,8 @@ def fuse_checkpoint(model: nn.Module, source: str | Path, target: str | Path, ov
         source: Checkpoint of a DenoiseRep run.
         target: File to write; it appears whole or not at all.
         overwrite: Whether an existing target may be replaced.
+        checkpoint_key: Entry of the source that holds the weights.
+        revise_keys: Pairs of pattern and replacement for their names.
 
     Returns:
         Largest relative difference between a folded and an unfolded layer on random features.
@@ -40,7 +51,7 @@ def fuse_checkpoint(model: nn.Module, source: str | Path, target: str | Path, ov
     """
     if Path(target).exists() and not overwrite:
         raise UserError(f'{target} exists: give another name, or remove it')
-    checkpoint = read_checkpoint(str(source))
+    checkpoint = select_weights(read_checkpoint(str(source)), str(source), checkpoint_key, revise_keys)
     state_dict, meta = checkpoint.get('state_dict', checkpoint), checkpoint.get('meta', {})
     if meta.get(FUSED_META) or not any('.denoiser.' in key for key in state_dict):
         raise UserError(f'{source} holds no denoiser: it is a baseline or folded already; give an unfolded checkpoint')

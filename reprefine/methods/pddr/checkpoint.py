@@ -1,6 +1,7 @@
 """Folding a checkpoint file: from what a PD run saves to what its deployed or its plain config loads."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
@@ -51,6 +53,8 @@ def reparameterize(
     plain: bool = False,
     overwrite: bool = False,
     tolerance: float = TOLERANCE,
+    checkpoint_key: str | None = None,
+    revise_keys: Sequence[tuple[str, str]] = (),
 ) -> Folding:
     """Load a training checkpoint, fold the model, check that it computes the same, and write it.
 
@@ -61,6 +65,8 @@ def reparameterize(
         plain: Write PD-A under the names of the plain model instead of those of the ``deploy=True`` config.
         overwrite: Whether an existing target may be replaced.
         tolerance: Largest relative difference of an output that counts as rounding.
+        checkpoint_key: Entry of the source that holds the weights.
+        revise_keys: Pairs of pattern and replacement for their names.
 
     Raises:
         UserError: If the target exists, the checkpoint does not fit, is folded already or holds values that are not
@@ -72,7 +78,7 @@ def reparameterize(
         raise UserError('the model of the config has no PD layer: give the config the checkpoint was trained with')
     if any(layer.deploy for layer in pd_layers(model).values()):
         raise UserError('the config builds the deployed form: give the one the checkpoint was trained with')
-    checkpoint = read_checkpoint(str(source))
+    checkpoint = select_weights(read_checkpoint(str(source)), str(source), checkpoint_key, revise_keys)
     match = load_weights(model, checkpoint)
     if not match.exact:
         raise UserError(f'{source} does not fit the config: {match}')

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 from reprefine.registry import HOOKS
@@ -61,7 +62,13 @@ class SaveTeacherHook(Hook):
         save_teacher(unwrap(runner.model), checkpoint['state_dict'], Path(runner.work_dir) / 'teacher')
 
 
-def export_backbone(source: str | Path, target: str | Path, prefix: str = '') -> dict[str, Any]:
+def export_backbone(
+    source: str | Path,
+    target: str | Path,
+    prefix: str = '',
+    checkpoint_key: str | None = None,
+    revise_keys: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
     """Write the student's backbone of a distillation alone.
 
     A ResNet's keys are those of torchvision. If the run averaged its weights, the averages are written.
@@ -70,6 +77,8 @@ def export_backbone(source: str | Path, target: str | Path, prefix: str = '') ->
         source: Checkpoint of a :class:`.algorithm.RepFusionDistiller`, read weights-only.
         target: File to write; it appears whole or not at all.
         prefix: Put in front of every key, such as ``backbone.`` for mmpretrain.
+        checkpoint_key: Entry of the source that holds the weights.
+        revise_keys: Pairs of pattern and replacement for their names.
 
     Returns:
         What the file's ``meta`` says: ``teacher`` (fingerprint), ``config_hash`` (SHA-256 of the config's text),
@@ -80,7 +89,7 @@ def export_backbone(source: str | Path, target: str | Path, prefix: str = '') ->
     """
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
-    checkpoint = read_checkpoint(str(source))
+    checkpoint = select_weights(read_checkpoint(str(source)), str(source), checkpoint_key, revise_keys)
     weights = {key: value for key, value in checkpoint.get('state_dict', {}).items() if key.startswith(STUDENT)}
     if not weights:
         raise UserError(f'{source} holds no {STUDENT}*: give a checkpoint of a distillation')

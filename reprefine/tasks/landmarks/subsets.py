@@ -1,6 +1,7 @@
 """WFLW's test set and its six subsets of difficult faces, evaluated one after the other."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def evaluate_subsets(
     work_dir: str | None = None,
     cfg_options: dict[str, Any] | None = None,
     data_root: str | None = None,
+    checkpoint_key: str | None = None,
+    revise_keys: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Test a checkpoint on each of ``SUBSETS`` as ``tools/test.py`` does.
 
@@ -31,6 +34,8 @@ def evaluate_subsets(
         work_dir: Folder for the logs; default that of the config.
         cfg_options: Changes of the config.
         data_root: Folder of WFLW; default that of the config.
+        checkpoint_key: Entry of the checkpoint that holds the weights.
+        revise_keys: Renamings of them, ``PATTERN=REPLACEMENT`` each.
 
     Returns:
         Metrics of each subset.
@@ -46,6 +51,7 @@ def evaluate_subsets(
     add_test_arguments(parser)
     args = parser.parse_args([config, checkpoint])
     args.work_dir, args.data_root = work_dir, data_root
+    args.checkpoint_key, args.revise_keys = checkpoint_key, revise_keys
     results = {}
     for subset in SUBSETS:
         # mmengine keeps loggers and visualizers by name: the runs of one process would share them.

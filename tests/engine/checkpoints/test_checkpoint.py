@@ -76,9 +76,9 @@ def net():
 def test_full_match_loads_every_value():
     source, target = net(), net()
     match = load_weights(target, dict(state_dict=source.state_dict()))
-    assert match == (1.0, 4, [], {}, [])
+    assert match == (1.0, 4, [], {}, [], {})
     assert match.exact
-    assert str(match) == '100.0% of the model filled: 4 keys matched'
+    assert str(match) == '100.0% of the model loaded: 4 keys matched'
     for key, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[key], value)
 
@@ -91,11 +91,11 @@ def test_share_is_weighted_by_elements_and_names_both_sides():
     before = target[1].bias.clone()
     match = load_weights(target, source)
     assert match.share == pytest.approx(1 - 18 / 30)
-    assert match == (match.share, 2, ['0.weight'], {'1.bias': ([7], [2])}, ['other'])
+    assert match == (match.share, 2, ['0.weight'], {'1.bias': ([7], [2])}, ['other'], {})
     assert match.unfilled == ['0.weight', '1.bias']
     assert not match.exact
-    line = '2 keys matched, 1 missing (0.weight), 1 mis-shaped (1.bias is [7] instead of [2]), 1 unexpected (other)'
-    assert str(match) == f'40.0% of the model filled: {line}'
+    line = '2 keys matched, 1 missing (0.weight), 1 size mismatch (1.bias is [7] instead of [2]), 1 unexpected (other)'
+    assert str(match) == f'40.0% of the model loaded: {line}'
     assert torch.equal(target[1].bias, before)
     assert torch.equal(target[1].weight, source['1.weight'])
 
@@ -125,7 +125,7 @@ def test_load_hooks_of_modules_have_their_say():
             keys.missing_keys.remove('added')
 
     plain, refined = nn.Linear(2, 2), Refined()
-    assert load_weights(refined, plain.state_dict()) == (1.0, 2, [], {}, [])
+    assert load_weights(refined, plain.state_dict()) == (1.0, 2, [], {}, [], {})
     assert torch.equal(refined.layer.weight, plain.weight)
 
 

@@ -10,10 +10,10 @@ LINES = {
     'missing': 'checkpoint a.pth does not exist',
     'damaged': 'checkpoint a.pth cannot be read, it is cut short',
     'hostile': 'checkpoint a.pth refused: it holds objects whose loading may run code',
-    'other model': 'checkpoint a.pth belongs to another model: 0.0% of the model filled: 0 keys matched, 1 missing',
+    'other model': 'checkpoint a.pth belongs to another model: 0.0% of the model loaded: 0 keys matched, 1 missing',
     'weights only': 'checkpoint a.pth holds no training state',
     'pretrained': 'rank 1: checkpoint a.pth does not exist',
-    'pretrained part': 'checkpoint a.pth does not exist',
+    'pretrained part': 'rank 1: checkpoint a.pth does not exist',
 }
 
 

@@ -1,12 +1,15 @@
 """Parts of a model that start from another one's checkpoint: all of it, or one clear line."""
 
+import logging
+
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
 import reprefine.registry  # noqa: F401, repairs the host libraries
-from reprefine.engine.checkpoints.pretrained import check_pretrained, demand_floor
+from reprefine.engine.checkpoints.pretrained import demand_floor
 from reprefine.engine.errors import UserError
 
 
@@ -29,11 +32,37 @@ def checkpoint(tmp_path):
     return tmp_path / 'a.pth'
 
 
-def test_a_full_match_passes_and_fills_the_part(checkpoint):
+def initialise(model, floor=0.5):
+    with demand_floor(model, floor):
+        model['inner'].init_weights()
+
+
+@pytest.fixture
+def log():
+    """Lines of the run's log on what parts start from."""
+    lines = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))
+    handler.addFilter(lambda record: ' starts from ' in record.getMessage())
+    logger = MMLogger.get_instance('pretrained')
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def test_a_full_match_passes_and_loads_the_part(checkpoint):
     model = whole(checkpoint)
-    check_pretrained(model, floor=1.0)
+    initialise(model, floor=1.0)
     saved = torch.load(checkpoint, weights_only=True)['state_dict']
     assert torch.equal(model['inner'].first.weight, saved['student.part.first.weight'])
+
+
+def test_a_full_match_is_a_line_of_the_log(checkpoint, tmp_path, log):
+    torch.save(Part().state_dict(), tmp_path / 'b.pth')
+    initialise(whole(checkpoint), floor=1.0)
+    initialise(alone(tmp_path / 'b.pth'), floor=1.0)
+    sources = (f"{checkpoint} ('student.part.')", tmp_path / 'b.pth')
+    assert log == [('INFO', f'Part starts from {s}: 100.0% of the model loaded: 4 keys matched') for s in sources]
 
 
 def test_one_missing_tensor_is_refused(checkpoint, tmp_path):
@@ -41,36 +70,40 @@ def test_one_missing_tensor_is_refused(checkpoint, tmp_path):
     del content['state_dict']['student.part.second.bias']
     torch.save(content, tmp_path / 'b.pth')
     with pytest.raises(UserError, match=r'1 missing \(second.bias\); at least 100% needed'):
-        check_pretrained(whole(tmp_path / 'b.pth'), floor=1.0)
-    check_pretrained(whole(tmp_path / 'b.pth'), floor=0.5)
+        initialise(whole(tmp_path / 'b.pth'), floor=1.0)
+    initialise(whole(tmp_path / 'b.pth'), floor=0.5)
 
 
 def test_another_shape_is_refused(checkpoint):
-    with pytest.raises(UserError, match=r'3 mis-shaped \(first.weight is \[4, 2\] instead of \[6, 2\], first.bias'):
-        check_pretrained(whole(checkpoint, width=6), floor=1.0)
+    with pytest.raises(UserError, match=r'3 size mismatch \(first.weight is \[4, 2\] instead of \[6, 2\], first.bias'):
+        initialise(whole(checkpoint, width=6), floor=1.0)
 
 
-def test_another_prefix_names_what_there_is(checkpoint):
-    with pytest.raises(UserError, match="nothing below 'backbone.'; its keys begin with head, student"):
-        check_pretrained(whole(checkpoint, prefix='backbone'), floor=0.0)
+def test_another_prefix_names_what_there_is_and_what_would_fit(checkpoint):
+    line = r"nothing below 'backbone.'; its keys begin with head, student; .*'student.part.' removed .* 4 of 4 keys"
+    with pytest.raises(UserError, match=line):
+        initialise(whole(checkpoint, prefix='backbone'), floor=0.0)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match='none.pth does not exist'):
-        check_pretrained(whole(tmp_path / 'none.pth'), floor=1.0)
+        initialise(whole(tmp_path / 'none.pth'), floor=1.0)
 
 
-def test_parts_without_a_prefix_are_left_to_their_library(tmp_path):
-    check_pretrained(whole(tmp_path / 'none.pth', prefix=None), floor=1.0)
+def test_entry_and_names_can_be_chosen(tmp_path):
+    source = Part()
+    state = {f'module.net.{key}': value for key, value in source.state_dict().items()}
+    torch.save(dict(teacher=state, model={}), tmp_path / 'a.pth')
+    options = dict(checkpoint_key='teacher', revise_keys=[(r'^module\.', '')], prefix='net')
+    model = whole(tmp_path / 'a.pth', **options)
+    initialise(model, floor=1.0)
+    assert torch.equal(model['inner'].second.weight, source.second.weight)
+    with pytest.raises(UserError, match=f"{tmp_path / 'a.pth'} has no weights under the key 'ema'; it has teacher$"):
+        initialise(whole(tmp_path / 'a.pth', **options | dict(checkpoint_key='ema')), floor=0.0)
 
 
 def alone(path, width=4):
     return nn.ModuleDict(dict(inner=Part(width, init_cfg=dict(type='Pretrained', checkpoint=str(path)))))
-
-
-def initialise(model, floor=0.5):
-    with demand_floor(model, floor):
-        model['inner'].init_weights()
 
 
 def test_a_part_without_a_prefix_is_filled(tmp_path):
@@ -82,7 +115,7 @@ def test_a_part_without_a_prefix_is_filled(tmp_path):
 
 
 def test_a_file_with_other_names_is_refused_instead_of_leaving_random_weights(checkpoint):
-    line = r'init_cfg of Part\) belongs to another model: 0.0% of the model filled: 0 keys matched, 4 missing'
+    line = r'init_cfg of Part\) belongs to another model: 0.0% of the model loaded: 0 keys matched, 4 missing'
     with pytest.raises(UserError, match=line):
         initialise(alone(checkpoint), 0.5)
     initialise(alone(checkpoint), 0.0)

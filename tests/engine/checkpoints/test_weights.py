@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reprefine.engine.checkpoints.weights import check_finite, load_weights
+from reprefine.engine.checkpoints.weights import KeyMatch, check_finite, check_match, load_weights
 from reprefine.engine.errors import UserError
 
 
@@ -29,3 +29,130 @@ def test_complex_weights_do_not_lose_their_imaginary_part_in_silence():
     model = nn.Linear(2, 3, dtype=torch.complex64)
     assert load_weights(model, complex_weights).share == 1
     assert torch.equal(model.weight, complex_weights['weight'])
+
+
+class Renaming(nn.Module):
+    """A wrapper whose names in files are those of the network within, as methods and host libraries have them."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.model = network
+        self.register_state_dict_post_hook(self._outside)
+        self.register_load_state_dict_pre_hook(self._inside)
+
+    @staticmethod
+    def _outside(_, state, prefix, *__):
+        for key in [key for key in state if key.startswith(f'{prefix}model.')]:
+            state[prefix + key.removeprefix(f'{prefix}model.')] = state.pop(key)
+
+    @staticmethod
+    def _inside(_, state, prefix, *__):
+        for key in [key for key in state if key.startswith(prefix)]:
+            state[f'{prefix}model.{key.removeprefix(prefix)}'] = state.pop(key)
+
+
+def net():
+    return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize('place', ['', 'inner.'])
+def test_names_that_a_load_hook_moves_elsewhere_are_not_loaded(place):
+    """The file has the names of the parameters themselves, which the wrapper gives its prefix once more."""
+    model = Renaming(net()) if not place else nn.ModuleDict(dict(inner=Renaming(net())))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    state = {name: torch.ones_like(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
+    match = load_weights(model, state)
+    assert (match.share, match.matched, len(match.unexpected)) == (0, 0, 9)
+    assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
+    with pytest.raises(UserError, match=r"0.0% of the model loaded: 0 keys .* --revise-keys '\^(inner\\.)?model\\.="):
+        check_match(match, 'a.pth', 0.1, model, state)
+    assert load_weights(model, Renaming(net()).state_dict() if not place else {}).share == (not place)
+
+
+def test_what_a_module_does_not_miss_does_not_count_as_loaded():
+    """A distiller's teacher is in no checkpoint; without the student nothing is loaded, though half is not missed."""
+    model = nn.ModuleDict(dict(teacher=net(), student=net()))
+    model.register_load_state_dict_post_hook(
+        lambda _, keys: keys.missing_keys.__setitem__(
+            slice(None), [key for key in keys.missing_keys if key.startswith('student')]
+        )
+    )
+    assert load_weights(model, {'other': torch.zeros(1)}).share == 0
+    student = {f'student.{key}': value for key, value in net().state_dict().items()}
+    assert load_weights(model, student).share == 1
+    del student['student.0.weight']
+    assert load_weights(model, student).share == pytest.approx(1 - 16 / 46)
+
+
+def test_a_tied_weight_is_loaded_under_either_name():
+    model = nn.ModuleDict(dict(encoder=nn.Linear(3, 3), decoder=nn.Linear(3, 3)))
+    model.decoder.weight = model.encoder.weight
+    state = {name: torch.ones_like(value) for name, value in model.state_dict().items() if name != 'decoder.weight'}
+    match = load_weights(model, state)
+    assert match.exact
+    assert match.share == 1
+
+
+def test_weights_written_past_autograd_count():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+        def _load_from_state_dict(self, state_dict, prefix, *_):
+            self.weight.data.copy_(state_dict[f'{prefix}weight'])
+
+    assert load_weights(Writes(), {'weight': torch.ones(3)}).share == 1
+
+
+def test_a_model_without_state_lacks_nothing():
+    assert load_weights(nn.ReLU(), {}).share == 1
+    assert load_weights(nn.Linear(1, 1), {}).share == 0
+
+
+def test_an_error_beside_another_shape_is_raised():
+    class Refuses(nn.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+            errors.append('the bias is of another kind')
+
+    model = nn.Sequential(nn.Linear(2, 2), Refuses(2, 2))
+    with pytest.raises(RuntimeError, match='of another kind'):
+        load_weights(model, {'0.weight': torch.zeros(3, 3)})
+
+
+def test_nearly_all_is_not_shown_as_all():
+    model = nn.Linear(100, 100)
+    match = load_weights(model, {'weight': torch.zeros(100, 100), 'bias': torch.zeros(1)})
+    assert match.share == pytest.approx(1 - 100 / 10100)
+    tiny = KeyMatch(1 - 1e-6, 1, [], {'bias': ([1], [2])}, [])
+    assert str(tiny) == '99.9% of the model loaded: 1 keys matched, 1 size mismatch (bias is [1] instead of [2])'
+
+
+class Table(nn.Module):
+    """A position table that is resampled to the model's own length, as vision transformers do it."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.zeros(1, length, 2))
+        self._register_load_state_dict_pre_hook(self._resample)
+
+    def _resample(self, state, prefix, *_):
+        table = state[f'{prefix}pos_embed'].transpose(1, 2)
+        state[f'{prefix}pos_embed'] = nn.functional.interpolate(table, self.pos_embed.shape[1]).transpose(1, 2)
+
+
+@pytest.mark.parametrize('wrap', [nn.Identity, Renaming, lambda model: nn.ModuleDict(dict(model=model))])
+def test_a_table_that_loading_resamples_is_named_and_one_that_shrinks_is_refused_where_all_is_asked_for(wrap):
+    def model(length):
+        return Table(length) if wrap is nn.Identity else wrap(Table(length))
+
+    small, large = model(4), model(16)
+    grown, shrunk = load_weights(large, small.state_dict()), load_weights(small, model(16).state_dict())
+    assert '1 resized (' in str(grown)
+    assert 'pos_embed is [1, 4, 2] instead of [1, 16, 2])' in str(grown)
+    assert not grown.exact
+    check_match(grown, 'a.pth', 1.0)
+    check_match(shrunk, 'a.pth', 0.99)
+    with pytest.raises(UserError, match=r'a.pth: \S*pos_embed is \[1, 16, 2\], .* to \[1, 4, 2\], .* img_size'):
+        check_match(shrunk, 'a.pth', 1.0)
+    assert load_weights(model(4), model(4).state_dict()).exact
