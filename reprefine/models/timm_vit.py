@@ -1,6 +1,7 @@
 """Vision transformers of timm as a backbone that gives dense feature maps."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from .timm_weights import create_vit, load_file
+from .timm_weights import create_vit, load_file, warn_of_shrinking
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -43,7 +44,10 @@ class TimmViT(BaseModule):
         with_cls_token: Also give the class token.
         frozen: Keep the model in eval mode, without gradients.
         pretrained: Have timm download the weights that belong to the name.
-        checkpoint: File with weights that fill the whole model; goes before ``pretrained``.
+        checkpoint: File with all weights of the model; goes before ``pretrained``. One with a larger position table
+            than the model's is refused, unless ``img_size`` asks for the smaller one.
+        checkpoint_key: Entry of the file that holds the weights, see :func:`.entries.select_weights`.
+        revise_keys: Pairs of pattern and replacement for their names, as mmengine has them.
         center_pad: Pad with zeros on all sides to multiples of the patch size.
         crop_padding: Resample padded maps (bilinearly, to the same grid) so that they end where the image does.
             Otherwise they span the padding too, as in published evaluations of frozen features.
@@ -66,6 +70,8 @@ class TimmViT(BaseModule):
         frozen: bool = True,
         pretrained: bool = False,
         checkpoint: str | None = None,
+        checkpoint_key: str | None = None,
+        revise_keys: Sequence[tuple[str, str]] = (),
         center_pad: bool = True,
         crop_padding: bool = False,
         norm: str = 'imagenet',
@@ -80,6 +86,8 @@ class TimmViT(BaseModule):
         self.frozen = frozen
         self.pretrained = pretrained
         self.checkpoint = checkpoint
+        self.checkpoint_key = checkpoint_key
+        self.revise_keys = revise_keys
         self.center_pad = center_pad
         self.crop_padding = crop_padding
         self.vit = create_vit(model_name, **self.model_args)
@@ -115,13 +123,17 @@ class TimmViT(BaseModule):
         """Load what ``checkpoint`` or ``pretrained`` name; with neither, the random weights stay.
 
         Raises:
-            UserError: If the file cannot be read or does not fill the model, or the download fails.
+            UserError: If the file cannot be read or does not load the whole model, or the download fails.
         """
         if self.checkpoint:
-            load_file(self.vit, self.checkpoint)
+            given = self.model_args['img_size'] is not None
+            load_file(self.vit, self.checkpoint, self.checkpoint_key, self.revise_keys, may_shrink=given)
         elif self.pretrained:
             trained = create_vit(self.model_name, pretrained=True, **self.model_args)
             self.vit.load_state_dict(trained.state_dict())
+            side = self.vit.pretrained_cfg['input_size'][-1] // self.patch_size
+            if self.vit.pos_embed is not None and side**2 > prod(self.vit.patch_embed.grid_size):
+                warn_of_shrinking(self.model_name, side, self.vit)
 
     def train(self, mode: bool = True) -> 'TimmViT':
         """Switch to training, unless frozen."""

@@ -10,7 +10,7 @@ import torch
 from tests.helpers.run import DENOISED, DIGITS, SMALL, run_test, run_train, train_digits
 from tests.helpers.run_tool import run_tool
 
-LINE = r"0.0% of the model loaded: 0 keys matched, .*; its entry 'teacher' with .* matches \d+ of \d+ keys: give (--.*) \("
+LINE = r"0.0% of the model loaded: 0 keys matched, .*; its entry 'teacher' with .* \d+ of \d+ keys: give (--.*) \("
 
 
 @pytest.fixture(scope='module')

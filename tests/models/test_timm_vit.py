@@ -1,3 +1,4 @@
+import logging
 import re
 
 import pytest
@@ -5,6 +6,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
@@ -295,3 +297,64 @@ def test_mmpretrain_computes_the_same():
     twin.load_state_dict(state)
     x = images(56, 56)
     assert max_difference(twin(x)[0], model(x)[0]) < 1e-4
+
+
+@pytest.fixture
+def records():
+    """Warnings in the run's log."""
+    lines = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_instance('timm_vit')
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'deit3_base_patch16_224.fb_in1k', DINOV2_REG, EVA])
+@pytest.mark.parametrize('nest', [dict, lambda state: dict(model=state)])
+def test_a_position_table_shrinks_only_if_img_size_asks_for_it(name, nest, tmp_path, records):
+    patch = 14 if 'patch14' in name else 16
+    large = tiny(name, img_size=40 * patch)
+    torch.save(nest(large.vit.state_dict()), tmp_path / 'vit.pth')
+    line = f'vit.pth has a position table of 40x40 patches, the model one of .*: set img_size={40 * patch}, '
+    with pytest.raises(UserError, match=line):
+        tiny(name, img_size=None, checkpoint=str(tmp_path / 'vit.pth')).init_weights()
+    same = tiny(name, img_size=40 * patch, checkpoint=str(tmp_path / 'vit.pth'))
+    same.init_weights()
+    assert torch.equal(same.vit.pos_embed, large.vit.pos_embed)
+    assert records == []
+    small = tiny(name, img_size=4 * patch, checkpoint=str(tmp_path / 'vit.pth'))
+    small.init_weights()
+    assert len(records) == 1
+    assert re.search('the position table of .*vit.pth, 40x40, is resampled to 4x4 of img_size', records[0])
+
+
+def test_a_position_table_of_the_same_size_or_a_smaller_one_is_no_shrinking(tmp_path, records):
+    for img_size in (32, 64):
+        torch.save(tiny(img_size=img_size).vit.state_dict(), tmp_path / 'vit.pth')
+        tiny(img_size=64, checkpoint=str(tmp_path / 'vit.pth')).init_weights()
+    assert records == []
+
+
+@pytest.mark.parametrize(('img_size', 'shrinks'), [(None, False), (224, False), (448, False), (96, True)])
+def test_downloaded_weights_warn_too(img_size, shrinks, monkeypatch, records):
+    """The download is replaced by random weights."""
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda *args, **kwargs: create(*args, **{**kwargs, 'pretrained': False}))
+    tiny(img_size=img_size, pretrained=True).init_weights()
+    assert [('vit_tiny_patch16_224, 14x14' in line) for line in records] == [True] * shrinks
+
+
+def test_entry_and_names_of_the_file_can_be_chosen(tmp_path):
+    source = tiny()
+    state = {f'backbone.vit.{name}': value for name, value in source.vit.state_dict().items()}
+    torch.save(dict(ema=state), tmp_path / 'a.pth')
+    line = (
+        r"0.0% of the model loaded.*entry 'ema' with 'backbone.vit.' removed from the names .*revise_keys=\[\(r'\^back"
+    )
+    with pytest.raises(UserError, match=line):
+        tiny(checkpoint=str(tmp_path / 'a.pth')).init_weights()
+    model = tiny(checkpoint=str(tmp_path / 'a.pth'), checkpoint_key='ema', revise_keys=[(r'^backbone\.vit\.', '')])
+    model.init_weights()
+    assert torch.equal(model.vit.pos_embed, source.vit.pos_embed)

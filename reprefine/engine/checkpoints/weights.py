@@ -1,8 +1,7 @@
 """Putting weights into a model, and measuring how much of it they load."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .entries import suggest_keys
 from .rename import MODULE_PREFIX, revised
-
-Shapes = tuple[list[int], list[int]]  # in the file, in the model
+from .trace import LoadTrace, Shapes, is_counter, named_tensors
 
 
 class KeyMatch(NamedTuple):
@@ -92,29 +90,16 @@ def load_weights(
         may_lack: Names in the model that do not count, such as those a refinement adds to its baseline.
     """
     source = checkpoint.get('state_dict', checkpoint)
-    own = dict(_named_tensors(model))
-    state_dict = _without_complex(revised(_tensors(source), revise_keys), own)
-    versions = {name: _version(tensor) for name, tensor in own.items()}
-    with _given_to_modules(model, state_dict) as given:
+    state_dict = _without_complex(revised(_tensors(source), revise_keys), dict(named_tensors(model)))
+    with LoadTrace(model, state_dict) as trace:
         missing, unexpected, misshaped = _load(model, _with_metadata(state_dict, source))
-    now = dict(_named_tensors(model))
-    loaded = {
-        name
-        for name in own.keys() & now.keys()
-        if now[name] is not own[name]
-        or _version(now[name]) != versions[name]
-        or (name not in missing and name not in misshaped and _holds(now[name], given.get(name, [])))
-    }
-    counters = {name for name in own if name.endswith('num_batches_tracked')}
-    loaded -= counters - _of_file(state_dict, given)  # batch norm supplies what an old file lacks
-    left_out = _left_out(model, state_dict, given)
-    absent = [name for name in missing if name not in loaded and name not in left_out]
-    uncounted = {*may_lack, *counters}
-    missing = [name for name in absent if name not in uncounted]
+    loaded, left_out = trace.loaded({*missing, *misshaped}), trace.left_out()
+    uncounted = {*may_lack, *filter(is_counter, trace.own)}
+    excused = loaded | left_out | uncounted
+    missing = [name for name in missing if name not in excused]
     misshaped = {name: shapes for name, shapes in misshaped.items() if name not in may_lack}
-    share = _share(own, loaded - uncounted, {*missing, *misshaped})
-    resized = {name: shapes for name in sorted(loaded) if (shapes := _resized(own[name], given.get(name, [])))}
-    return KeyMatch(share, len(loaded), missing, misshaped, unexpected, resized)
+    share = _share(trace.own, loaded - uncounted, {*missing, *misshaped})
+    return KeyMatch(share, len(loaded), missing, misshaped, unexpected, trace.resized(loaded))
 
 
 def _tensors(source: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -154,59 +139,6 @@ def _shape(numbers: str) -> list[int]:
     return [int(number) for number in numbers.split(',') if number.strip()]
 
 
-@contextmanager
-def _given_to_modules(model: nn.Module, state_dict: dict[str, Tensor]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect the tensors that each name had in the file and after the load hooks of every module."""
-    given = {name: [tensor] for name, tensor in state_dict.items()}
-
-    def collect(_: nn.Module, local: dict[str, Any], *__: Any) -> None:
-        for name, tensor in local.items():
-            tensors = given.setdefault(name, [])
-            if not tensors or tensors[-1] is not tensor:
-                tensors.append(tensor)
-
-    hooks = [module.register_load_state_dict_pre_hook(collect) for module in model.modules()]
-    try:
-        yield given
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _left_out(model: nn.Module, state_dict: dict[str, Tensor], given: dict[str, list[Tensor]]) -> set[str]:
-    """Return the buffers that the file has and no load hook has given another name.
-
-    If they were not loaded, a module has left them out on purpose: Swin Transformer V2 has tables that follow from its
-    window size.
-    """
-    names: dict[int, set[str]] = {}
-    for name, tensors in given.items():
-        for tensor in tensors:
-            names.setdefault(id(tensor), set()).add(name)
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    return {name for name, tensor in state_dict.items() if name in buffers and names[id(tensor)] == {name}}
-
-
-def _of_file(state_dict: dict[str, Tensor], given: dict[str, list[Tensor]]) -> set[str]:
-    """Return the names that got a tensor of the file itself."""
-    tensors = {id(tensor) for tensor in state_dict.values()}
-    return {name for name, found in given.items() if id(found[-1]) in tensors}
-
-
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
-
-
-def _holds(tensor: Tensor, given: list[Tensor]) -> bool:
-    """Whether a tensor has the values it was given; writing into ``parameter.data`` leaves no other trace."""
-    return bool(given) and given[-1].shape == tensor.shape and torch.equal(given[-1].to(tensor), tensor)
-
-
-def _resized(tensor: Tensor, given: list[Tensor]) -> Shapes | None:
-    other = next((each for each in given if each.numel() != tensor.numel()), None)
-    return None if other is None else (list(other.shape), list(tensor.shape))
-
-
 def _share(own: dict[str, Tensor], loaded: set[str], lacking: set[str]) -> float:
     """Return the loaded elements as a fraction of those loaded and lacking; a model without state lacks nothing."""
     filled, empty = ({id(own[name]): own[name].numel() for name in names & own.keys()} for names in (loaded, lacking))
@@ -219,11 +151,6 @@ def _with_metadata(state_dict: dict[str, Tensor], source: Any) -> dict[str, Tens
     result = type('StateDict', (dict,), {})(state_dict)
     result._metadata = getattr(source, '_metadata', {})
     return result
-
-
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
 
 
 def check_match(
