@@ -350,9 +350,7 @@ def test_entry_and_names_of_the_file_can_be_chosen(tmp_path):
     source = tiny()
     state = {f'backbone.vit.{name}': value for name, value in source.vit.state_dict().items()}
     torch.save(dict(ema=state), tmp_path / 'a.pth')
-    line = (
-        r"0.0% of the model loaded.*entry 'ema' with 'backbone.vit.' removed from .*revise_keys=\[\(r'\^back"
-    )
+    line = r"0.0% of the model loaded.*entry 'ema' with 'backbone.vit.' removed from .*revise_keys=\[\(r'\^back"
     with pytest.raises(UserError, match=line):
         tiny(checkpoint=str(tmp_path / 'a.pth')).init_weights()
     model = tiny(checkpoint=str(tmp_path / 'a.pth'), checkpoint_key='ema', revise_keys=[(r'^backbone\.vit\.', '')])
