@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
+from reprefine.models.precision import KeepsPrecision
 
 PRIME = 2654435761
 UINT32 = 0xFFFFFFFF
@@ -26,7 +27,7 @@ def per_level_scale(n_levels: int, base_resolution: int, max_resolution: int) ->
     return np.float32(np.exp((np.log(max_resolution) - np.log(base_resolution)) / max(n_levels - 1, 1)))
 
 
-class HashGrid(nn.Module):
+class HashGrid(KeepsPrecision):
     """Grids of trained features from coarse to fine, read bilinearly; several images have one stack of grids.
 
     Fine levels with more nodes than ``2^log2_hashmap_size`` share their entries by a hash. All numbers lie in one flat
@@ -43,6 +44,8 @@ class HashGrid(nn.Module):
             does; ``'clamp'`` the last node.
         num_images: Images of the stack.
     """
+
+    full_precision = ('scale',)
 
     def __init__(
         self,
@@ -133,6 +136,8 @@ class TinyCudaGrid(nn.Module):
     Raises:
         UserError: If tiny-cuda-nn is not installed, or an argument has no counterpart there.
     """
+
+    full_precision = ('scale',)
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def prediction_target(scheduler: Any, images: Tensor, noise: Tensor, timesteps: 
     if kind == 'epsilon':
         return noise
     if kind == 'v_prediction':
-        return scheduler.get_velocity(images, noise, timesteps)
+        return scheduler.get_velocity(_precise(images), _precise(noise), timesteps)
     if kind == 'sample':
         return images
     raise UserError(f'prediction_type {kind!r} of the scheduler: choose from epsilon, v_prediction, sample')
@@ -55,11 +55,16 @@ def denoising_errors(
     Returns:
         Errors ``[N]``, float32.
     """
-    noisy = scheduler.add_noise(images, noise, timesteps)
+    noisy = scheduler.add_noise(_precise(images), _precise(noise), timesteps).to(images.dtype)
     condition = {} if labels is None else dict(class_labels=labels)
     predicted = unet(noisy, timesteps, **condition).sample
     target = prediction_target(scheduler, images, noise, timesteps)
     return F.mse_loss(predicted.float(), target.float(), reduction='none').flatten(1).mean(1)
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """Return half precision as float32: schedulers cast their table to the type of the images, and 0.9999 becomes 1."""
+    return tensor.float() if tensor.dtype in (torch.half, torch.bfloat16) else tensor
 
 
 @MODELS.register_module()

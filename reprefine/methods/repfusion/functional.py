@@ -24,8 +24,9 @@ def add_noise(x0: Tensor, t: Tensor, abar: Tensor, eps: Tensor) -> Tensor:
         abar: Noise schedule ``[T]``.
         eps: Standard normal noise, as ``x0``.
     """
-    at_t = abar.to(x0.dtype)[t].view(-1, *[1] * (x0.dim() - 1))
-    return at_t.sqrt() * x0 + (1 - at_t).sqrt() * eps
+    # In half precision the first entry, 0.9999, would be 1, and its noise 0.
+    at_t = abar.to(torch.promote_types(abar.dtype, x0.dtype))[t].view(-1, *[1] * (x0.dim() - 1))
+    return at_t.sqrt().to(x0.dtype) * x0 + (1 - at_t).sqrt().to(x0.dtype) * eps
 
 
 def to_unit_range(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.registry import MODELS
 
 from .distances import attention_transfer, relational, soft_target
-from .teacher import HoldsTeacher
+from .teacher import HoldsTeacher, SharedInCopies
 
 
 class Outputs(NamedTuple):
@@ -121,7 +121,7 @@ class RelationalKD(KDTerm):
         return relational(student.pooled, teacher.pooled)
 
 
-class FrozenClassifier(nn.Module):
+class FrozenClassifier(SharedInCopies):
     """A trained classifier that stays as it is: in evaluation mode, without gradient, and not copied.
 
     Args:
@@ -138,16 +138,13 @@ class FrozenClassifier(nn.Module):
         if pretrained is None:
             MMLogger.get_current_instance().warning('The teacher has random weights: teacher.pretrained is None')
         else:
-            check_match(load_weights(self.model, read_checkpoint(pretrained)), pretrained, floor=1.0)
+            content = read_checkpoint(pretrained)
+            check_match(load_weights(self.model, content), pretrained, 1.0, self.model, content)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> 'FrozenClassifier':
         """Stay in evaluation mode, so that the norms keep their statistics."""
         return super().train(False)
-
-    def __deepcopy__(self, memo: dict) -> 'FrozenClassifier':
-        """Return the teacher itself, which nothing changes."""
-        return self
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Outputs:

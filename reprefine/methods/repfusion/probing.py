@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,18 +39,15 @@ class FeatureTap:
         self._changed = [False] * len(layers)
         self.early_exit = early_exit
         for index, module in enumerate(self._modules):
-            module.register_forward_hook(self._keep(index))
+            module.register_forward_hook(partial(self._keep, index))  # unlike a closure, it is copied with the tap
 
-    def _keep(self, index: int) -> Callable:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            feat = output[0] if isinstance(output, tuple) else output
-            # The last call counts, and what a later layer overwrites is copied.
-            self._feats[index] = feat.clone() if self._changed[index] else feat
-            self._seen += 1
-            if self.early_exit and self._seen == self._calls:
-                raise _Reached
-
-        return hook
+    def _keep(self, index: int, module: nn.Module, args: Any, output: Any) -> None:
+        feat = output[0] if isinstance(output, tuple) else output
+        # The last call counts, and what a later layer overwrites is copied.
+        self._feats[index] = feat.clone() if self._changed[index] else feat
+        self._seen += 1
+        if self.early_exit and self._seen == self._calls:
+            raise _Reached
 
     def read(self, run: Callable[[], None]) -> list[Tensor]:
         """Run the network and return the features ``[N, C, H, W]``, which are not kept."""

@@ -1,7 +1,8 @@
 """The frozen diffusion UNet whose features the student learns."""
 
+import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
+from reprefine.models.precision import KeepsPrecision
 from reprefine.registry import MODELS
 
 from .draws import Draws
@@ -22,12 +24,29 @@ NOISE_MODES = ('none', 'forward')
 NORMS = ('range', 'student')
 
 
+class SharedInCopies(nn.Module):
+    """A frozen network that the deep copies of a model share, until one of the models is moved or cast."""
+
+    is_shared = False
+
+    def __deepcopy__(self, memo: dict) -> 'SharedInCopies':
+        """Return the network itself, which training does not change."""
+        self.is_shared = True
+        return self
+
+    def own_copy(self) -> 'SharedInCopies':
+        """Return a copy that nothing shares."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, {id(self): twin}), is_shared=False)
+        return twin
+
+
 @MODELS.register_module()
-class DiffusionTeacher(nn.Module):
+class DiffusionTeacher(KeepsPrecision, SharedInCopies):
     """A trained UNet of diffusers that is read at some of its layers and never changes.
 
-    It stays in evaluation mode, a deep copy is the teacher itself, and :class:`HoldsTeacher` keeps it out of the state
-    dict, the optimiser and averages of the model that uses it.
+    It stays in evaluation mode, and :class:`HoldsTeacher` keeps it out of the state dict, the optimiser and averages of
+    the model that uses it. Its noise schedule stays in float32 when it is cast.
 
     Args:
         source: See :func:`~.sources.load_unet`.
@@ -52,6 +71,8 @@ class DiffusionTeacher(nn.Module):
         in_channels: Their channels.
         draws: The random numbers of the noise; their count is all that resuming needs.
     """
+
+    full_precision = ('abar',)
 
     def __init__(
         self,
@@ -116,10 +137,6 @@ class DiffusionTeacher(nn.Module):
     def train(self, mode: bool = True) -> 'DiffusionTeacher':
         """Stay in evaluation mode."""
         return super().train(False)
-
-    def __deepcopy__(self, memo: dict) -> 'DiffusionTeacher':
-        """Return the teacher itself, which nothing changes."""
-        return self
 
     def prepare(self, inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Turn the student's input into the teacher's.
@@ -196,17 +213,27 @@ class DiffusionTeacher(nn.Module):
 class HoldsTeacher(nn.Module):
     """Mixin of a model that uses a teacher without owning it.
 
-    The teacher follows the model to its device, and is found neither among its modules nor in its state dict.
+    The teacher follows the model to its device and data type, and is found neither among its modules nor in its state
+    dict. Deep copies of the model share it; one that is moved or cast gets a teacher of its own first.
     """
 
-    def hold(self, teacher: DiffusionTeacher) -> None:
+    def hold(self, teacher: SharedInCopies) -> None:
         """Keep the teacher as ``self.teacher``."""
         object.__setattr__(self, 'teacher', teacher)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
         super()._apply(fn, *args, **kwargs)
+        if self.teacher.is_shared and _changes(fn, next(self.teacher.parameters())):
+            self.hold(self.teacher.own_copy())
         self.teacher._apply(fn, *args, **kwargs)
         return self
+
+
+def _changes(fn: Callable[[Tensor], Tensor], tensor: Tensor) -> bool:
+    """Whether a function that moves or casts changes the device or data type of a tensor."""
+    probe = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    result = fn(probe)
+    return (result.dtype, result.device) != (probe.dtype, probe.device)
 
 
 def unet_size(unet: nn.Module) -> tuple[int, int]:

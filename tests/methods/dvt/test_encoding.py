@@ -174,3 +174,8 @@ def test_tiny_cuda_nn_is_asked_for_the_same_grid(monkeypatch):
     assert torch.equal(output[0], torch.full((3, 1), 2.0))
     assert 0 < (output[1] - 2).abs().max() < 1.01e-4
     assert torch.equal(encoding(torch.ones(1, 3, 2), image=1), output[1:])
+
+
+def test_the_scales_keep_their_precision_when_the_grid_is_cast():
+    plain, cast = HashGrid(), HashGrid().bfloat16()
+    assert torch.equal(plain.scale, cast.scale)

@@ -55,6 +55,22 @@ def test_a_network_that_knows_the_noise_makes_no_error():
     assert errors.max() < 1e-6
 
 
+@pytest.mark.parametrize('kind', ['epsilon', 'v_prediction'])
+def test_half_precision_keeps_the_noise_of_the_first_step(kind):
+    scheduler, seen = DDPMScheduler(prediction_type=kind), []
+    x, noise, t = torch.zeros(3, 3, 16, 16).half(), images(seed=1).half(), torch.zeros(3, dtype=torch.long)
+
+    def network(noisy, *_):
+        seen.append(noisy)
+        return type('Output', (), dict(sample=torch.zeros_like(noisy)))
+
+    denoising_errors(network, scheduler, x, t, noise)
+    assert seen[0].dtype == torch.half
+    assert_close(seen[0].float(), 0.01 * noise.float(), rtol=0.01, atol=1e-5)
+    if kind == 'v_prediction':
+        assert_close(prediction_target(scheduler, noise, x, t).float(), -0.01 * noise.float(), rtol=0.01, atol=1e-5)
+
+
 def test_schedule_is_the_published_one():
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     assert_close(model().scheduler.alphas_cumprod.double(), (1 - betas).cumprod(0), rtol=1e-4, atol=1e-8)

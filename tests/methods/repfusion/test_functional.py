@@ -124,3 +124,10 @@ def test_draws_depend_on_seed_and_number_alone():
     firsts = torch.stack([torch.rand((), generator=draws.next()) for _ in range(4000)])
     assert firsts.mean().item() == pytest.approx(0.5, abs=0.02)
     assert firsts.histc(10, 0, 1).sub(400).abs().max() < 90
+
+
+def test_noise_of_the_first_step_survives_half_precision():
+    eps = torch.ones(1, 1, 2, 2).half()
+    noisy = f.add_noise(torch.zeros_like(eps), torch.tensor([0]), torch.tensor([0.9999]), eps)
+    assert noisy.dtype == torch.half
+    assert_close(noisy.float(), torch.full((1, 1, 2, 2), 0.01), rtol=0.01, atol=0)

@@ -92,9 +92,50 @@ def test_teacher_follows_its_model():
     model = distiller()
     model.double()
     assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
+    assert model.teacher.abar.dtype == torch.float32
     model.to('meta')
     assert {p.device.type for p in model.teacher.parameters()} == {'meta'}
     assert model.teacher.abar.device.type == 'meta'
+
+
+@pytest.mark.parametrize('cast', [nn.Module.half, nn.Module.bfloat16, lambda model: model.to(torch.bfloat16)])
+def test_a_cast_leaves_the_schedule_its_precision(cast):
+    """The first entry, 0.9999, is 1 in half precision, so that its noise would vanish."""
+    model, seen = distiller(), []
+    model.teacher.noise_mode = 'forward'
+    model.teacher._run = lambda images, *_: seen.append(images)
+    model.teacher.tap.read = lambda run: [run()][1:]
+    cast(model)
+    assert torch.equal(model.teacher.abar, DDPMScheduler().alphas_cumprod)
+    model.teacher(torch.zeros(4, 3, 16, 16, dtype=torch.bfloat16), torch.zeros_like(T))
+    assert 0.008 < seen[0].float().std() < 0.012
+
+
+@pytest.mark.parametrize('change', [nn.Module.double, lambda model: model.to('meta')], ids=['cast', 'moved'])
+@pytest.mark.parametrize('changed', ['copy', 'original'])
+def test_a_model_that_is_cast_or_moved_leaves_the_teacher_of_the_others_alone(change, changed):
+    original = distiller()
+    other = copy.deepcopy(original)
+    first, second = (original, other) if changed == 'original' else (other, original)
+    expected = second.teacher(X, T)
+    change(first)
+    assert first.teacher is not second.teacher
+    assert {(p.dtype, p.device.type) for p in second.teacher.parameters()} == {(torch.float32, 'cpu')}
+    assert {(p.dtype, p.device.type) for p in first.teacher.parameters()} != {(torch.float32, 'cpu')}
+    assert torch.equal(second.teacher(X, T)[0], expected[0])
+    if not first.teacher.abar.is_meta:
+        assert_close(first.teacher(X, T)[0].float(), expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_of_the_teacher_reads_its_own_layers():
+    teacher = tiny_teacher(layers=SEVERAL)
+    twin = copy.deepcopy(teacher).own_copy()
+    assert twin is not teacher
+    assert not {id(p) for p in teacher.parameters()} & {id(p) for p in twin.parameters()}
+    for parameter in teacher.parameters():
+        parameter.zero_()
+    assert any(feats.abs().max() > 0 for feats in twin(X, T))
+    assert all(feats is None for feats in teacher.tap._feats)
 
 
 def test_noise_is_forward_diffusion_by_the_own_schedule_and_none_leaves_the_image():
