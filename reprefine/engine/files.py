@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all, and texts that users write."""
+"""Files that appear whole or not at all, their order, and texts that users write."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,11 @@ def complete_file(path: str | Path | None) -> Iterator[str | None]:
             os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def natural_key(path: Path) -> list[str | int]:
+    """Return a key that sorts files by name, numbers by value: ``epoch_1000`` follows ``epoch_999``."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'([0-9]+)', path.name)]
 
 
 def link_or_copy(source: Path, target: Path) -> None:

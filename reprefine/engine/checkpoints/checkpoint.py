@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader
 from reprefine.compat import allow_mmengine_checkpoints
 
 from ..errors import UserError
+from ..files import natural_key
 from .durable import checksum_file, fault_of
 from .safetensor_files import is_safetensors, read_safetensors
 
@@ -45,7 +46,8 @@ def require_checkpoint(filename: str) -> None:
     """Refuse a local path that names no file."""
     if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
         folder = Path(filename).expanduser().parent
-        others = ', '.join(sorted(path.name for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}')))
+        found = (path for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}'))
+        others = ', '.join(path.name for path in sorted(found, key=natural_key))
         raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import natural_key
 
 from .data import prepare_image
 from .plot import CosineClusters, PcaBasis, enlarge, fit_pca, mosaic, pca_tile
@@ -23,7 +24,7 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
 def read_frames(source: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video, or the images of a folder by name, as RGB ``[H, W, 3]``, 8 bit.
+    """Yield the frames of a video, or the images of a folder by name, numbers by value, as RGB ``[H, W, 3]``, 8 bit.
 
     A video that ends before the number of frames that its header tells is warned of.
 
@@ -31,7 +32,7 @@ def read_frames(source: Path) -> Iterator[np.ndarray]:
         UserError: If there is no frame, or an image cannot be read.
     """
     if source.is_dir():
-        files = [file for file in sorted(source.iterdir()) if file.suffix.lower() in SUFFIXES]
+        files = [file for file in sorted(source.iterdir(), key=natural_key) if file.suffix.lower() in SUFFIXES]
         if not files:
             raise UserError(f'{source} holds no image')
         yield from map(read_image, files)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import complete_file, natural_key
 
 STATS = ('pos_mean', 'pos_var', 'neg_mean', 'neg_var')
 KEYS = (*STATS, 'exp_pos', 'exp_neg', *(f'raw_{key}' for key in STATS), 'p_pos', 'contrast_top1')
@@ -78,7 +78,7 @@ def read_run(folder: str | Path) -> ScoreRun:
     if not folder.is_dir():
         raise UserError(f'{folder} is no folder: give a work directory or a folder of score statistics')
     for place in (folder, folder / 'score_stats', folder / 'scores'):
-        files = sorted(place.glob('*.np?'), key=_number)
+        files = sorted(place.glob('*.np?'), key=natural_key)
         for pattern, read in ((OWN, _read_own), (PUBLISHED, _read_published)):
             if chosen := [path for path in files if pattern.fullmatch(path.name)]:
                 return read(folder.resolve().name, chosen)
@@ -86,10 +86,6 @@ def read_run(folder: str | Path) -> ScoreRun:
         f'{folder} holds no score statistics (score_stats/*.npz or score_*.npy): train with reprefine.ScoreStatsHook'
     )
 
-
-def _number(path: Path) -> int:
-    """Return the number at the end of a file's name: as text, 1000 comes before 999."""
-    return int(re.search(r'\d*$', path.stem)[0] or 0)
 
 
 def _read_own(name: str, paths: list[Path]) -> ScoreRun:

@@ -47,6 +47,12 @@ def test_published_files_are_reduced_as_in_the_notebook(batches, tmp_path):
         assert_allclose(run.values[key], values, rtol=1e-12)
 
 
+def test_files_are_in_the_order_of_their_numbers(tmp_path):
+    for epoch in (1, 2, 999, 1000, 10000):
+        write_block(tmp_path / f'epoch_{epoch:03d}.npz', np.array([epoch]), dict(pos_mean=np.array([1.0])), {})
+    assert read_run(tmp_path).iters.tolist() == [1, 2, 999, 1000, 10000]
+
+
 def test_round_trip_of_our_files(tmp_path):
     for epoch, iters in ((1, [1, 2]), (2, [3, 4]), (10, [5])):
         values = dict(pos_mean=np.array(iters) / 7, neg_var=np.array(iters) * 2.0)
