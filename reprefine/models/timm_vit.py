@@ -101,6 +101,11 @@ class TimmViT(BaseModule):
         self._set_norm(norm)
         self.train()
 
+    @property
+    def presumes_trained(self) -> str | None:
+        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained`."""
+        return 'it is frozen' if self.frozen else None
+
     def _check_outputs(self) -> None:
         if self.with_cls_token and self.vit.cls_token is None:
             raise UserError(f'TimmViT: {self.model_name} has no class token; set with_cls_token=False')

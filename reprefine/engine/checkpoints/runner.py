@@ -16,6 +16,7 @@ from .checkpoint import raise_together, read_checkpoint, without_config
 from .entries import select_weights
 from .pretrained import check_same_files, demand_floor
 from .rename import MODULE_PREFIX
+from .untrained import warn_of_random_weights, watch_loading
 from .weights import check_finite, check_match, load_weights
 
 LOAD_FLOOR = 0.5
@@ -35,11 +36,13 @@ class CheckpointRunner(Runner):
         # When a run is resumed, the weights of the run itself follow.
         model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
         check_same_files(model)
-        with raise_together(), demand_floor(model, floor):
+        with raise_together(), demand_floor(model, floor), watch_loading(model) as loaded:
             if hasattr(model, 'init_weights'):
                 model.init_weights()
         for tensor in model.state_dict().values():
             broadcast(tensor)
+        if not (self._resume or self._load_from):
+            warn_of_random_weights(model, loaded, self.cfg.get('model'))
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.

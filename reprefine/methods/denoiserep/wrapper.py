@@ -30,6 +30,8 @@ class DenoiseRep(BaseModel):
         **convert_options: Arguments of :func:`~.convert.convert`: ``include``, ``exclude``, ``timestep`` …
     """
 
+    presumes_trained = 'its noise predictors learn the noise of trained features'
+
     def __init__(
         self,
         model: dict | nn.Module,

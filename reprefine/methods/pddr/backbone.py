@@ -107,6 +107,11 @@ class PDResNet(nn.Module):
         **kwargs: Arguments of the host's ResNet.
     """
 
+    @property
+    def presumes_trained(self) -> str | None:
+        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained`."""
+        return 'norm_eval keeps the statistics of its norms as they start' if self.norm_eval else None
+
     def __new__(cls, *args: Any, host: str | None = None, **kwargs: Any) -> 'PDResNet':
         """Make an instance of the subclass that extends the host's ResNet."""
         return super().__new__(cls if cls is not PDResNet else _refined(host or _host_library()))

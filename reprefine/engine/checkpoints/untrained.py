@@ -1,0 +1,54 @@
+"""A warning for methods that presume trained weights and start from random ones.
+
+A module says so by an attribute ``presumes_trained``: the reason as a string, or None where there is none.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import nn
+
+
+@contextmanager
+def watch_loading(model: nn.Module) -> Iterator[set[nn.Module]]:
+    """Collect the modules of a model whose own tensors are in a state dict that anything loads meanwhile."""
+    loaded: set[nn.Module] = set()
+
+    def collect(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        if any(prefix + name in state_dict for name in (*module._parameters, *module._buffers)):
+            loaded.add(module)
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(module.register_load_state_dict_pre_hook(collect).remove)
+        yield loaded
+
+
+def warn_of_random_weights(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = None) -> None:
+    """Warn of each module that presumes trained weights, none of whose parts has been given any.
+
+    Args:
+        model: The model at the start of training, which continues no run and loads no ``load_from``.
+        loaded: The modules that were given weights.
+        model_cfg: Config of the model. Host libraries also load in constructors, if ``pretrained`` is set.
+    """
+    if _names_pretrained(model_cfg):
+        return
+    for name, module in model.named_modules():
+        reason = getattr(module, 'presumes_trained', None)
+        if reason and not loaded.intersection(module.modules()):
+            print_log(
+                f'{type(module).__name__}{f" ({name})" if name else ""} starts from random weights, but {reason}: '
+                "set load_from to a checkpoint, or the backbone's init_cfg to dict(type='Pretrained', checkpoint=…)",
+                'current',
+                logging.WARNING,
+            )
+
+
+def _names_pretrained(node: Any) -> bool:
+    if isinstance(node, Mapping):
+        return bool(node.get('pretrained')) or any(map(_names_pretrained, node.values()))
+    return isinstance(node, list | tuple) and any(map(_names_pretrained, node))
