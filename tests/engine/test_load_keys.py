@@ -94,6 +94,15 @@ def test_a_refinement_does_not_count_names_that_it_moves_as_loaded(trained, tmp_
     assert run_train(*argv, *options_of_refusal(capsys, line)) == 0
 
 
+def test_a_part_that_its_checkpoint_fills_is_a_line_of_the_log(trained, tmp_path):
+    config = tmp_path / 'digits.py'
+    start = f"dict(type='Pretrained', checkpoint={str(trained)!r}, prefix='backbone.')"
+    config.write_text(f'_base_ = {DIGITS!r}\nmodel = dict(backbone=dict(init_cfg={start}))\n')
+    assert run_train(str(config), '--work-dir', str(tmp_path / 'run'), *SMALL) == 0
+    log = next(tmp_path.glob('run/*/*.log')).read_text()
+    assert f"VisionTransformer starts from {trained} ('backbone.'): 100.0% of the model loaded: " in log
+
+
 def test_flags_without_a_start_are_refused(trained, tmp_path, capsys):
     for more in ((), ('--resume', str(trained))):
         assert train_digits(tmp_path / 'run', '--checkpoint-key', 'teacher', *more) == 1
