@@ -42,7 +42,8 @@ def select_weights(
             raise UserError(f"checkpoint {filename} has no weights under the key '{checkpoint_key}'; it has {found}")
         weights = entries[checkpoint_key]
     try:
-        state_dict = revised({name: value for name, value in weights.items() if torch.is_tensor(value)}, revise_keys)
+        # Unless renamed, a state dict keeps the versions of its modules.
+        state_dict = revised(weights, revise_keys) if revise_keys else weights
     except UserError as error:
         raise UserError(f'checkpoint {filename}: {error}') from error
     rest = checkpoint if 'state_dict' in checkpoint or checkpoint_key else {}

@@ -12,6 +12,8 @@ from .entries import suggest_keys
 from .rename import MODULE_PREFIX, revised
 from .trace import LoadTrace, Shapes, is_counter, named_tensors
 
+EXTRA_STATE = '_extra_state'  # torch's name for it
+
 
 class KeyMatch(NamedTuple):
     """How a state dict fitted a model.
@@ -90,7 +92,7 @@ def load_weights(
         may_lack: Names in the model that do not count, such as those a refinement adds to its baseline.
     """
     source = checkpoint.get('state_dict', checkpoint)
-    state_dict = _without_complex(revised(_tensors(source), revise_keys), dict(named_tensors(model)))
+    state_dict = _without_complex(revised(_entries(source), revise_keys), dict(named_tensors(model)))
     with LoadTrace(model, state_dict) as trace:
         missing, unexpected, misshaped = _load(model, _with_metadata(state_dict, source))
     loaded, left_out = trace.loaded({*missing, *misshaped}), trace.left_out()
@@ -102,14 +104,15 @@ def load_weights(
     return KeyMatch(share, len(loaded), missing, misshaped, unexpected, trace.resized(loaded))
 
 
-def _tensors(source: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {key: value for key, value in source.items() if torch.is_tensor(value)}
+def _entries(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tensors of a state dict, and what modules keep beside them by ``get_extra_state``."""
+    return {key: value for key, value in source.items() if torch.is_tensor(value) or key.endswith(EXTRA_STATE)}
 
 
 def _without_complex(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Drop complex weights of real parameters, of which torch would drop the imaginary part."""
     real = {name for name, tensor in own.items() if not tensor.is_complex()}
-    return {key: value for key, value in state_dict.items() if not (value.is_complex() and key in real)}
+    return {key: value for key, value in state_dict.items() if key not in real or not value.is_complex()}
 
 
 def _load(model: nn.Module, state_dict: dict[str, Tensor]) -> tuple[list[str], list[str], dict[str, Shapes]]:

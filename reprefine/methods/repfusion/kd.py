@@ -1,5 +1,6 @@
 """Ordinary knowledge distillation from a trained classifier, to compare with."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.registry import MODELS
 
@@ -126,20 +128,29 @@ class FrozenClassifier(SharedInCopies):
 
     Args:
         model: Config of an ``ImageClassifier``.
-        pretrained: Checkpoint that must fill the whole model; None: random weights, of use in tests only.
+        pretrained: Checkpoint with all weights of the model; None: random weights, of use in tests only.
+        checkpoint_key: Entry of the file that holds them.
+        revise_keys: Pairs of pattern and replacement for their names.
 
     Raises:
-        UserError: If the checkpoint is missing, or does not fill the model.
+        UserError: If the checkpoint is missing, or does not load the whole model.
     """
 
-    def __init__(self, model: dict[str, Any], pretrained: str | None) -> None:
+    def __init__(
+        self,
+        model: dict[str, Any],
+        pretrained: str | None,
+        checkpoint_key: str | None = None,
+        revise_keys: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__()
         self.model = revert_sync_batchnorm(MODELS.build(model))
         if pretrained is None:
             MMLogger.get_current_instance().warning('The teacher has random weights: teacher.pretrained is None')
         else:
             content = read_checkpoint(pretrained)
-            check_match(load_weights(self.model, content), pretrained, 1.0, self.model, content)
+            weights = select_weights(content, pretrained, checkpoint_key, revise_keys)
+            check_match(load_weights(self.model, weights), pretrained, 1.0, self.model, content)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> 'FrozenClassifier':
@@ -166,7 +177,8 @@ class KDClassifier(HoldsTeacher, ImageClassifier):
     Its checkpoints therefore test with the config of the plain student.
 
     Args:
-        teacher: Dict of ``model``, the config of an ``ImageClassifier``, and ``pretrained``, its checkpoint.
+        teacher: Dict of ``model``, the config of an ``ImageClassifier``, and ``pretrained``, its checkpoint; further
+            arguments of :class:`FrozenClassifier` choose and rename its weights.
         kd: Config of a :class:`KDTerm`.
         **kwargs: Arguments of mmpretrain's ``ImageClassifier``, for the student. It needs a neck.
 
@@ -176,7 +188,8 @@ class KDClassifier(HoldsTeacher, ImageClassifier):
 
     def __init__(self, teacher: dict[str, Any], kd: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hold(FrozenClassifier(teacher['model'], teacher['pretrained']))
+        keys = {key: teacher[key] for key in ('checkpoint_key', 'revise_keys') if key in teacher}
+        self.hold(FrozenClassifier(teacher['model'], teacher['pretrained'], **keys))
         self.kd = MODELS.build(kd)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import KeyMatch, check_finite, check_match, load_weights
 from reprefine.engine.errors import UserError
 
@@ -156,3 +158,28 @@ def test_a_table_that_loading_resamples_is_named_and_one_that_shrinks_is_refused
     with pytest.raises(UserError, match=r'a.pth: \S*pos_embed is \[1, 16, 2\], .* to \[1, 4, 2\], .* img_size'):
         check_match(shrunk, 'a.pth', 1.0)
     assert load_weights(model(4), model(4).state_dict()).exact
+
+
+class Remembers(nn.Linear):
+    """Keeps a setting beside its weights, and refuses those of another setting."""
+
+    def __init__(self, steps):
+        super().__init__(2, 2)
+        self.steps = steps
+
+    def get_extra_state(self):
+        return dict(steps=self.steps)
+
+    def set_extra_state(self, state):
+        if state['steps'] != self.steps:
+            raise UserError(f'trained with {state["steps"]} steps, the config has {self.steps}')
+
+
+def test_what_modules_keep_beside_their_tensors_reaches_them(tmp_path):
+    torch.save(dict(state_dict=nn.Sequential(Remembers(10)).state_dict()), tmp_path / 'a.pth')
+    content = read_checkpoint(str(tmp_path / 'a.pth'))
+    assert load_weights(nn.Sequential(Remembers(10)), content).exact
+    renamed = select_weights(content, 'a.pth', revise_keys=[(r'^0\.', 'layer.')])
+    assert load_weights(nn.ModuleDict(dict(layer=Remembers(10))), renamed).exact
+    with pytest.raises(UserError, match='trained with 10 steps, the config has 20'):
+        load_weights(nn.Sequential(Remembers(20)), content)
