@@ -87,7 +87,6 @@ def read_run(folder: str | Path) -> ScoreRun:
     )
 
 
-
 def _read_own(name: str, paths: list[Path]) -> ScoreRun:
     blocks = [read_block(path) for path in paths]
     keys = [key for key in blocks[0][1] if all(key in values for _, values, _ in blocks)]
