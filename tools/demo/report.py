@@ -137,7 +137,7 @@ def _noise_losses(out: Path, dataset: str, seeds: list[int]) -> tuple[list[str],
     """Return the layers' names and, by state of the predictors, their mean noise loss over the seeds."""
     runs = [_noise_losses_of(DENOISEREP.checkpoint(out, seed), dataset) for seed in seeds]
     layers = list(runs[0]['untrained'])
-    names = [layer.removeprefix('model.backbone.layers.') for layer in layers]
+    names = [layer.removeprefix('backbone.layers.') for layer in layers]
     return names, {
         state: [float(np.mean([run[state][layer] for run in runs])) for layer in layers] for state in runs[0]
     }

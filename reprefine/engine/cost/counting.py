@@ -1,7 +1,6 @@
 """Parameters and FLOPs of a model and of its parts."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -75,20 +74,9 @@ def count_cost(model: nn.Module, batch: Batch) -> list[PartCost]:
     whole = PartCost('', count_parameters(model), counter.get_total_flops() / batch.size)
     parts = [
         PartCost(name, count_parameters(module), _flops_below(per_module, f'{root}.{name}') / batch.size)
-        for name, module in _parts(model)
+        for name, module in model.named_children()
     ]
     return [whole, *(part for part in parts if part.parameters or part.flops)]
-
-
-def _parts(model: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
-    """Yield the children of a model; of a wrapper with nothing of its own beside its host, those of the host."""
-    children = list(model.named_children())
-    full = [(name, child) for name, child in children if count_parameters(child)]
-    if len(full) == 1 and list(full[0][1].children()) and hasattr(full[0][1], 'data_preprocessor'):
-        name, host = full[0]
-        yield from _parts(host, f'{prefix}{name}.')
-    else:
-        yield from ((prefix + name, child) for name, child in children)
 
 
 def _flops_below(per_module: dict[str, int], name: str) -> int:

@@ -188,6 +188,27 @@ def sum_of(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(losses.values())).sum() if losses else torch.zeros(())
 
 
+def check_phases(phases: Sequence[str], label_free: bool = False) -> None:
+    """Refuse phases that do not exist, or that a run without labels cannot train.
+
+    Args:
+        phases: The phases of a run.
+        label_free: Whether the run computes no task loss.
+
+    Raises:
+        UserError: If there is none, one is unknown, or one trains the backbone without labels.
+    """
+    unknown = [phase for phase in phases if phase not in PHASES]
+    if unknown or not phases:
+        problem = f'unknown phase {unknown[0]!r}' if unknown else f'phases={phases!r} names none'
+        raise UserError(f'{problem}: use one of {", ".join(PHASES)}')
+    if label_free and set(phases) != {'denoise'}:
+        raise UserError(
+            f'label_free=True trains predictors only, but the phases are {", ".join(phases)}: set '
+            "phases=('denoise',) in DenoisePhaseHook, or phase='denoise' without one"
+        )
+
+
 def set_phase(model: nn.Module, phase: str) -> None:
     """Choose what a converted model trains.
 
@@ -199,8 +220,7 @@ def set_phase(model: nn.Module, phase: str) -> None:
     Raises:
         UserError: If the phase is unknown.
     """
-    if phase not in PHASES:
-        raise UserError(f"unknown phase '{phase}': use one of {', '.join(PHASES)}")
+    check_phases([phase])
     state = denoise_state(model)
     predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():

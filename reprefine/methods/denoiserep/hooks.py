@@ -14,7 +14,7 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import HOOKS
 
 from .checkpoint import FUSED_META, fuse_checkpoint
-from .convert import denoise_state, set_phase
+from .convert import check_phases, denoise_state, set_phase
 
 
 def phase_at(counter: int, phases: Sequence[str], phase_length: int, first_index: int = 0) -> str:
@@ -34,6 +34,9 @@ class DenoisePhaseHook(Hook):
         by: ``'epoch'`` or ``'iter'``.
         phases: The cycle; ``('denoise',)`` trains predictors only (label-free).
         first_index: Index of the first epoch or iteration, 0 or 1.
+
+    Raises:
+        UserError: If an argument is none of these values, or ``phases`` is empty.
     """
 
     priority = 'HIGH'
@@ -49,6 +52,9 @@ class DenoisePhaseHook(Hook):
             raise UserError(f"by is 'epoch' or 'iter', not '{by}'")
         if not isinstance(phase_length, int) or phase_length < 1:
             raise UserError(f'phase_length must be a whole number of at least 1, not {phase_length!r}')
+        if first_index not in (0, 1):
+            raise UserError(f'first_index is {first_index!r}: use 0 or 1')
+        check_phases(phases)
         self.phase_length, self.by = phase_length, by
         self.phases, self.first_index = tuple(phases), first_index
 
@@ -70,8 +76,7 @@ class DenoisePhaseHook(Hook):
         Raises:
             UserError: If the model computes no task loss but a phase trains the backbone with it.
         """
-        if getattr(unwrap(runner.model), 'label_free', False) and set(self.phases) != {'denoise'}:
-            raise UserError("label_free=True trains predictors only: set phases=('denoise',) in DenoisePhaseHook")
+        check_phases(self.phases, getattr(unwrap(runner.model), 'label_free', False))
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the phase of the epoch."""

@@ -60,7 +60,7 @@ def import_published(
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
     checkpoint = read_checkpoint(str(source))
-    layers = denoise_layers(model.model) if isinstance(model, DenoiseRep) else {}
+    layers = denoise_layers(model) if isinstance(model, DenoiseRep) else {}
     try:
         origins = _renamed(checkpoint, renames)
         published, parts = split_parts({name: value for name, (_, value) in origins.items()})

@@ -184,6 +184,26 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
             recorder.take()
         return features
 
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Return the depth of a parameter and the number of depths, for mmpretrain's layer-wise learning-rate decay.
+
+        Those of the student's backbone are what they are without a distiller; all others, such as projectors, learn at
+        the base rate.
+
+        Args:
+            param_name: Name of the parameter.
+
+        Raises:
+            UserError: If the backbone has no depths.
+        """
+        backbone = self.student['backbone']
+        if not hasattr(backbone, 'get_layer_depth'):
+            raise UserError(
+                f'student.backbone is a {type(backbone).__name__}, which has no get_layer_depth, but layer-wise '
+                'learning-rate decay needs one: drop optim_wrapper.constructor, or take another backbone'
+            )
+        return backbone.get_layer_depth(param_name.removeprefix('student.'), 'backbone.')
+
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         mean, std = (getattr(self.data_preprocessor, name, None) for name in ('mean', 'std'))
         if mean is None:

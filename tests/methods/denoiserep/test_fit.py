@@ -197,7 +197,7 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled):
     runner = fit_runner(tmp_path, model, samples, experiment_name=f'fit_{labelled}')
     runner.train()
     assert (runner.epoch, runner.iter) == (1, 3)
-    for name, layer in denoise_layers(model.model).items():
+    for name, layer in denoise_layers(model.base_model).items():
         other = denoise_layers(expected)[name].denoiser
         torch.testing.assert_close(layer.denoiser.weight, other.weight, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(layer.denoiser.bias, other.bias, rtol=1e-4, atol=1e-5)

@@ -39,7 +39,7 @@ def test_imported_layers_take_the_published_step(tmp_path, time_embed, prefix):
     file = save({prefix + key: value for key, value in source.state_dict().items()}, tmp_path)
     assert import_published(ours(time_embed=time_embed), file, tmp_path / 'out.pth') == 4
     model = load_imported(ours(time_embed=time_embed), tmp_path / 'out.pth')
-    for name, layer in denoise_layers(model.model).items():
+    for name, layer in denoise_layers(model.base_model).items():
         theirs, t = source.get_submodule(name), int(layer.denoiser.timestep)
         assert t == (4 if name.endswith('fc1') else 3)  # the released counter restarts in every block
         x, c = torch.randn(5, layer.in_features), constants(t)

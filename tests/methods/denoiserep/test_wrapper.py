@@ -41,7 +41,7 @@ def test_losses_are_the_hosts_plus_the_weighted_noise_loss(phase, weight):
     twin.load_state_dict(model.state_dict())
     twin.backbone.neck.load_state_dict(ToyClassifier().backbone.neck.state_dict())
     generator(twin)
-    expected = twin.model(images(), LABELS, mode='loss')
+    expected = twin.base_model(images(), LABELS, mode='loss')
     noise = noise_loss(twin)
     learns = phase in ('denoise', 'joint')
     assert set(losses) == {'loss_cls'} | ({'loss_denoise'} if learns else set())
@@ -62,7 +62,7 @@ def test_noise_losses_by_layer_are_logged_but_not_added():
         generator(model)
         losses.append(model(images(), LABELS, mode='loss'))
     layers = {key: value for key, value in losses[1].items() if key.startswith('noise/')}
-    assert layers.keys() == {f'noise/{name}' for name in denoise_state(logging.model).layer_names}
+    assert layers.keys() == {f'noise/{name}' for name in denoise_state(logging.base_model).layer_names}
     assert not any('loss' in key or value.requires_grad for key, value in layers.items())
     torch.testing.assert_close(losses[1]['loss_denoise'], logging.loss_weight * sum(layers.values()))
     torch.testing.assert_close(plain.parse_losses(losses[0])[0], logging.parse_losses(losses[1])[0])
@@ -77,8 +77,8 @@ def test_host_builds_no_graph_while_predictors_train():
 
 def test_predict_and_tensor_modes_are_the_hosts():
     model = wrap().eval()
-    assert torch.equal(model(images()), model.model(images()))
-    for ours, hosts in zip(model(images(), mode='predict'), model.model(images(), mode='predict'), strict=True):
+    assert torch.equal(model(images()), model.base_model(images()))
+    for ours, hosts in zip(model(images(), mode='predict'), model.base_model(images(), mode='predict'), strict=True):
         assert torch.equal(ours, hosts)
     assert torch.equal(torch.stack(model.test_step({'inputs': images()})), model(images()).softmax(-1))
 
@@ -108,9 +108,9 @@ def test_train_step_moves_what_the_phase_trains(phase, name, accumulate):
         before, statistics = snapshot(model), model.backbone.neck.running_mean.clone()
         for _ in range(2):
             log = model.train_step(data, wrapper)
-    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n.removeprefix('model.')])}
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     own = {n for n, _ in model.named_parameters() if '.denoiser.' in n}
-    host = {n for n, _ in model.named_parameters()} - own - {'model.backbone.patch_embed.weight'}
+    host = {n for n, _ in model.named_parameters()} - own - {'backbone.patch_embed.weight'}
     assert moved == (own if phase != 'backbone' else set()) | (host if phase != 'denoise' else set())
     assert ('loss_denoise' in log) == (phase != 'backbone')
     assert torch.equal(statistics, model.backbone.neck.running_mean) == (phase == 'denoise')
@@ -144,8 +144,8 @@ def test_state_dict_keys_are_the_hosts_plus_predictors():
     keys = set(model.state_dict())
     assert set(host.state_dict()) < keys
     added = keys - set(host.state_dict())
-    assert {f'model.{key}' for key in added} == model.added_keys
-    assert {key.partition('.denoiser.')[0] for key in added} == set(denoise_layers(model.model))
+    assert added == model.added_keys
+    assert {key.partition('.denoiser.')[0] for key in added} == set(denoise_layers(model.base_model))
     nested = nn.ModuleDict({'student': model, 'other': nn.Linear(2, 2)})
     assert {k for k in nested.state_dict() if k.startswith('student.')} == {f'student.{k}' for k in keys}
     nested.load_state_dict(nested.state_dict())
@@ -198,8 +198,8 @@ def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
     set_phase(model, phase)
     expected = model(x)
     model.switch_to_deploy()
-    assert (is_converted(model), is_fused(model.model)) == (False, True)
-    assert [n for n, p in model.model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
+    assert (is_converted(model), is_fused(model.base_model)) == (False, True)
+    assert [n for n, p in model.base_model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
     folded = snapshot(model)
     model.switch_to_deploy()
     assert_same(snapshot(model), folded)
@@ -220,7 +220,7 @@ def test_attributes_and_preprocessor_are_the_hosts():
     with pytest.raises(AttributeError, match='no_such_thing'):
         _ = model.no_such_thing
     twin = copy.deepcopy(model)
-    assert twin.backbone is twin.model.backbone is not host.backbone
+    assert twin.backbone is twin.base_model.backbone is not host.backbone
     assert torch.equal(twin.eval()(images()), model.eval()(images()))
 
 

@@ -53,7 +53,7 @@ def one_process(name: str) -> dict:
             model(batch, LABELS, mode='loss')['loss_cls'].backward()
         else:
             for rank in range(2):
-                denoise_state(model.model).generator = noise_of(step, rank)
+                denoise_state(model.base_model).generator = noise_of(step, rank)
                 losses = model(batch[rows_of(rank)], LABELS[rows_of(rank)], mode='loss')
                 (sum(losses.values()) / 2).backward()
         optimizer.step()
@@ -100,7 +100,7 @@ def train(rank: int, name: str, autocast: bool = False) -> dict:
     logs = []
     for step, phase in enumerate(PHASES):
         set_phase(model, phase)
-        denoise_state(model.model).generator = noise_of(step, rank)
+        denoise_state(model.base_model).generator = noise_of(step, rank)
         with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
             logs.append(parallel.train_step(data, optimizer))
     return {'state': model.state_dict(), 'logs': logs}

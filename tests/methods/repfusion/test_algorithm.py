@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
@@ -319,3 +320,25 @@ def test_checkpoint_starts_a_plain_backbone(tmp_path):
     backbone.init_weights()
     backbone.eval()  # returns nothing for this network
     assert_close(backbone(images())[0], model.student.eval()(images())[0])
+
+
+def test_layer_wise_rates_of_the_student_are_those_of_its_backbone_alone():
+    import mmpretrain.engine.optimizers  # noqa: F401, registers the constructor
+
+    def rates(model):
+        config = dict(
+            optimizer=dict(type='SGD', lr=1.0, weight_decay=0.1),
+            constructor='LearningRateDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+        )
+        groups = build_optim_wrapper(model, config).optimizer.param_groups
+        return {group['param_name'].removeprefix('student.'): group['lr'] for group in groups}
+
+    backbone = BACKBONE | dict(depth=50)
+    found = rates(distiller(('backbone.layer4.2.relu',), backbone))
+    expected = rates(MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=backbone)))
+    assert len(set(expected.values())) > 3
+    assert {name: found.pop(name) for name in expected} == expected
+    assert found == {'projectors.0.weight': 1.0, 'projectors.0.bias': 1.0}
+    with pytest.raises(UserError, match='InPlaceNet, which has no get_layer_depth'):
+        rates(distiller(('backbone.relu',), dict(type='reprefine.InPlaceNet')))
