@@ -31,7 +31,7 @@ def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dic
     for name, layer in denoise_layers(model).items():
         step, has_constant = layer.denoiser.step, layer.denoiser.bias is not None
         m = moments[name]
-        layer.denoiser.set_predictor(*optimal_predictor(m.second_moment, m.mean, step, has_constant))
+        layer.denoiser.set_predictor(*optimal_predictor(m.covariance, m.mean, step, has_constant))
     after = expected_noise_losses(model, moments)
     return {name: (before[name], after[name]) for name in before}
 
@@ -50,7 +50,7 @@ def expected_noise_losses(model: nn.Module, moments: dict[str, FeatureMoments]) 
     for name, layer in denoise_layers(model).items():
         constant = layer.denoiser.constant()
         losses[name] = expected_l2_loss(
-            moments[name].second_moment,
+            moments[name].covariance,
             moments[name].mean,
             layer.denoiser.weight.double(),
             None if constant is None else constant.double(),

@@ -157,15 +157,16 @@ def merge_output_side(
 
 
 def optimal_predictor(
-    second_moment: Tensor, mean: Tensor, step: Step, with_constant: bool
+    covariance: Tensor, mean: Tensor, step: Step, with_constant: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return the predictor that minimises the L2 noise loss, from the moments of the feature alone.
 
     ``D* = sigma (abar S + sigma^2 I)^-1`` with ``S`` the covariance and constant ``-D* sqrt(abar) mean``, or, without a
-    constant, with ``S`` the raw second moment.
+    constant, with ``S`` the raw second moment. Eigenvalues that rounding has made negative count as zero; otherwise the
+    inverse could be of any size.
 
     Args:
-        second_moment: ``E[x x^T]`` per group, ``[g, n, n]``.
+        covariance: ``E[(x - E[x]) (x - E[x])^T]`` per group, ``[g, n, n]``.
         mean: ``E[x]``, ``[g, n]``.
         step: Constants of the layer's timestep.
         with_constant: Whether the predictor has a constant term.
@@ -173,31 +174,33 @@ def optimal_predictor(
     Returns:
         ``D*`` of shape ``[g * n, n]`` and the constant ``[g * n]`` or None.
     """
-    moment = second_moment - mean[:, :, None] * mean[:, None, :] if with_constant else second_moment
-    eye = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
-    optimum = step.noise * torch.linalg.inv(step.signal**2 * moment + step.noise**2 * eye)
+    moment = covariance if with_constant else covariance + mean[:, :, None] * mean[:, None, :]
+    variances, directions = torch.linalg.eigh(moment)
+    gains = step.noise / (step.signal**2 * variances.clamp(min=0) + step.noise**2)
+    optimum = directions * gains[:, None] @ directions.mT
     constant = -step.signal * (optimum @ mean[..., None]).flatten() if with_constant else None
     return optimum.flatten(0, 1), constant
 
 
 def expected_l2_loss(
-    second_moment: Tensor, mean: Tensor, predictor: Tensor, constant: Tensor | None, step: Step
+    covariance: Tensor, mean: Tensor, predictor: Tensor, constant: Tensor | None, step: Step
 ) -> Tensor:
     """Return the expectation of the L2 noise loss over noise and features, without drawing either.
 
+    A sum of three squares, in which nothing cancels: what is left of the noise, the feature's variation, and its mean.
+
     Args:
-        second_moment: ``E[x x^T]`` per group, ``[g, n, n]``.
+        covariance: ``E[(x - E[x]) (x - E[x])^T]`` per group, ``[g, n, n]``.
         mean: ``E[x]``, ``[g, n]``.
         predictor: ``D``, shape ``[g * n, n]``.
         constant: ``D tau + d``, shape ``[g * n]``, or None.
         step: Constants of the layer's timestep.
     """
-    groups, width, _ = second_moment.shape
+    groups, width, _ = covariance.shape
     blocks = predictor.view(groups, width, width)
     eye = torch.eye(width, dtype=blocks.dtype, device=blocks.device)
-    residual = eye - step.noise * blocks
-    squares = residual.square().sum() + step.signal**2 * torch.einsum('gij,gjk,gik->', blocks, second_moment, blocks)
-    if constant is not None:
-        shifted = step.signal * (blocks @ mean[..., None]).flatten()
-        squares = squares + (constant * (constant + 2 * shifted)).sum()
+    variation = torch.einsum('gij,gjk,gik->', blocks, covariance, blocks)
+    offset = step.signal * (blocks @ mean[..., None]).flatten()
+    offset = offset if constant is None else offset + constant
+    squares = (eye - step.noise * blocks).square().sum() + step.signal**2 * variation + offset.square().sum()
     return squares / (groups * width)

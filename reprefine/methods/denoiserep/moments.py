@@ -19,9 +19,9 @@ BLOCK = 256  # channels multiplied at once; blocks below the diagonal are left o
 class FeatureMoments:
     """First and second moments of a feature.
 
-    Products are formed in the feature's own precision, but at least float32, of the deviations from a fixed point near
-    the mean, ``PIECE`` positions at a time; all sums over the pieces are kept in float64. So float32 features cost
-    float32 products, and the error stays that of a single piece however long the pass.
+    Products are formed in float64, ``PIECE`` positions at a time, of the deviations from a fixed point near the mean.
+    In float32 the rounding of a large feature's strong directions would exceed the variance ``sigma^2`` of the noise,
+    about 1e-4, and with it everything that is known of the weak ones.
 
     Args:
         groups: Number of diagonal blocks ``g``.
@@ -51,12 +51,11 @@ class FeatureMoments:
         if not feature.numel():
             return
         rows = feature.reshape(-1, self.groups, self.width)
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         if self._origin is None:
-            self._origin = rows.mean(0)
+            self._origin = rows.mean(0, dtype=torch.float64)
         self.count += len(rows)
         for piece in rows.split(PIECE):
-            self._add_deviations((piece - self._origin).transpose(0, 1))
+            self._add_deviations((piece.double() - self._origin).transpose(0, 1))
 
     def _add_deviations(self, rows: Tensor) -> None:
         """Add deviations ``[g, K, n]``."""
@@ -67,9 +66,15 @@ class FeatureMoments:
 
     def all_reduce(self) -> None:
         """Sum over all processes; nothing can be added afterwards."""
-        sums, products = self.mean * self.count, self.second_moment * self.count
-        self._origin = torch.zeros_like(sums)
-        self._sums, self._products = sums.nan_to_num(0.0), products.nan_to_num(0.0)
+        total, weighted = self.count.clone(), self.count * self._origin_or_zero
+        for tensor in (total, weighted):
+            all_reduce(tensor, 'sum')
+        origin = (weighted / total).nan_to_num(0.0)  # common to all, and near every mean: products stay small
+        shift = self._origin_or_zero - origin
+        cross = self._sums[:, :, None] * shift[:, None, :]
+        self._products += cross + cross.mT + self.count * shift[:, :, None] * shift[:, None, :]
+        self._sums += self.count * shift
+        self._origin = origin
         for tensor in (self.count, self._sums, self._products):
             all_reduce(tensor, 'sum')
 
@@ -93,7 +98,7 @@ class FeatureMoments:
 
     @property
     def _origin_or_zero(self) -> Tensor:
-        return torch.zeros_like(self._sums) if self._origin is None else self._origin.double()
+        return torch.zeros_like(self._sums) if self._origin is None else self._origin
 
 
 @contextmanager

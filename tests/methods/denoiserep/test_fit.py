@@ -101,7 +101,7 @@ def test_fit_is_the_minimiser_of_every_layer(model, time_embed):
         m, d = moments[name], layer.denoiser
         weight = d.weight.detach().requires_grad_()
         constant = None if d.bias is None else d.constant().detach().requires_grad_()
-        loss = expected_l2_loss(m.second_moment, m.mean, weight, constant, d.step)
+        loss = expected_l2_loss(m.covariance, m.mean, weight, constant, d.step)
         assert loss.item() == pytest.approx(losses[name][1], rel=1e-12)
         assert losses[name][1] < losses[name][0]
         for gradient in torch.autograd.grad(loss, [weight] + [constant] * (constant is not None)):
@@ -207,3 +207,17 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled):
     x = images(4, 9)
     torch.testing.assert_close(fuse(host).eval()(x), model.eval()(x), rtol=1e-5, atol=1e-5)
     assert [row.timestep for row in report(host)] == [4, 3, 2, 1]
+
+
+def test_large_features_of_low_rank_are_fitted_in_float32():
+    """Rank 64 of 256, standard deviation 50, at the smallest noise: the optimum is 64 / 256."""
+    torch.manual_seed(0)
+    host = nn.Sequential(nn.Linear(256, 2))
+    convert(host, 'linear', timestep=1, loss_type='l2')
+    features = 50 * torch.randn(4096, 64) @ torch.randn(64, 256) / 8
+    with collect_moments(host.eval()) as moments, torch.no_grad():
+        host(features)
+    before, after = fit_closed_form(host, moments)['0']
+    host.train()(features)
+    assert (before > 100, after) == (True, pytest.approx(0.25, rel=0.01))
+    assert noise_loss(host).item() == pytest.approx(0.25, rel=0.01)

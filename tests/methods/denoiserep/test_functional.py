@@ -142,16 +142,17 @@ def sample(groups: int, width: int, count: int = 400, seed: int = 1):
     torch.manual_seed(seed)
     x = torch.randn(groups, count, width).double() @ torch.randn(groups, width, width).double() * 0.3
     x = x + torch.randn(groups, 1, width).double() * 0.5
-    return x, x.transpose(1, 2) @ x / count, x.mean(1)
+    deviation = x - x.mean(1, keepdim=True)
+    return x, deviation.mT @ deviation / count, x.mean(1)
 
 
 @pytest.mark.parametrize('with_constant', [True, False])
 @pytest.mark.parametrize(('groups', 'width', 't'), [(1, 6, 26), (3, 2, 1), (1, 4, 999)])
 def test_optimum_solves_the_augmented_least_squares(groups, width, t, with_constant):
     """Rows a X / sqrt(n) with target 0 and rows sigma I with target I have the expected loss as squared error."""
-    x, second_moment, mean = sample(groups, width)
+    x, covariance, mean = sample(groups, width)
     step, c = reverse_step(linear_betas(), t), constants(t)
-    predictor, constant = optimal_predictor(second_moment, mean, step, with_constant)
+    predictor, constant = optimal_predictor(covariance, mean, step, with_constant)
     assert (constant is not None) == with_constant
     for q in range(groups):
         rows, count = x[q].numpy(), x.shape[1]
@@ -170,27 +171,27 @@ def test_optimum_solves_the_augmented_least_squares(groups, width, t, with_const
 @pytest.mark.parametrize('with_constant', [True, False])
 @pytest.mark.parametrize('groups', [1, 3])
 def test_expected_loss_equals_monte_carlo(groups, with_constant):
-    x, second_moment, mean = sample(groups, 6 // groups)
+    x, covariance, mean = sample(groups, 6 // groups)
     step = reverse_step(linear_betas(), 400)
     torch.manual_seed(2)
     predictor, constant = torch.randn(6, 6 // groups).double(), torch.randn(6).double() if with_constant else None
     feature = x.transpose(0, 1).reshape(-1, 6)[:, :, None, None].repeat(500, 1, 1, 1)
     noise = torch.randn(feature.shape).double()
     simulated = noise_prediction_loss(feature, noise, predictor, constant, step, 'l2', channel_dim=1)
-    expected = expected_l2_loss(second_moment, mean, predictor, constant, step)
+    expected = expected_l2_loss(covariance, mean, predictor, constant, step)
     assert simulated.item() == pytest.approx(expected.item(), rel=5e-3)
 
 
 @pytest.mark.parametrize('with_constant', [True, False])
 def test_optimum_is_stationary_and_has_the_minimum_value(with_constant):
-    _, second_moment, mean = sample(1, 6)
+    _, covariance, mean = sample(1, 6)
     step, c = reverse_step(linear_betas(), 26), constants(26)
-    predictor, constant = optimal_predictor(second_moment, mean, step, with_constant)
+    predictor, constant = optimal_predictor(covariance, mean, step, with_constant)
     predictor.requires_grad_()
-    loss = expected_l2_loss(second_moment, mean, predictor, constant, step)
+    loss = expected_l2_loss(covariance, mean, predictor, constant, step)
     (gradient,) = torch.autograd.grad(loss, predictor)
     assert gradient.abs().max() < 1e-10
-    spread = second_moment - mean[..., None] * mean[:, None] if with_constant else second_moment
+    spread = covariance if with_constant else covariance + mean[..., None] * mean[:, None]
     inverse = torch.linalg.inv(c.abar * spread[0] + c.sigma**2 * torch.eye(6).double())
     assert loss.item() == pytest.approx(1 - c.sigma**2 / 6 * inverse.trace().item(), rel=1e-9)
 
