@@ -1,12 +1,52 @@
 """What holds for all tests."""
 
 import gc
+import random
 
+import numpy as np
 import pytest
+import torch
+
+from tests.helpers import draws
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what chooses the moments at which runs are stopped."""
+    group = parser.getgroup('reprefine')
+    group.addoption('--draw-seed', type=int, default=0, help='seed of the moments and signals that tests draw')
+    group.addoption(
+        '--every-moment',
+        choices=['once', 'again'],
+        help='instead of drawing, stop each run at every moment by every signal; again: the resumed runs, too',
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the options to :mod:`tests.helpers.draws`."""
+    draws.set_options(config.getoption('draw_seed'), config.getoption('every_moment'))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Name the seed."""
+    return f'draw seed: {config.getoption("draw_seed")}'
+
+
+def seed_all() -> None:
+    """Seed what a test may draw from without naming a generator."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope='module', autouse=True)
 def what_is_imported_is_not_looked_through_again() -> None:
     """mmengine collects garbage for every data set it builds, among all objects of the host libraries."""
+    seed_all()  # for fixtures of the module
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def draws_are_seeded() -> None:
+    """Let no test depend on what others have drawn, nor on luck."""
+    seed_all()

@@ -142,6 +142,11 @@ class Runner(CheckpointRunner):
             if isinstance(registered, EMAHook):
                 make_hook_average_at_once(registered)
 
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Continue the run that wrote ``filename``."""
+        super().resume(filename, *args, **kwargs)
+        self._stop_hook.after_resume(self, filename)
+
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint; one of training holds what resuming needs."""
         if kwargs.get('save_optimizer', True):

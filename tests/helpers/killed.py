@@ -2,9 +2,9 @@
 
 import multiprocessing
 import os
-import random
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,86 +13,136 @@ import torch
 
 from reprefine.engine.resuming.interrupt import SIGNALS
 from reprefine.engine.runner import Runner
+from tests.helpers import draws
 from tests.helpers.run import assert_equal, run_train
 
 PRELOAD = ['tests.helpers.killed', 'tests.helpers.run', 'mmpretrain.models', 'mmdet.models', 'mmseg.models']
 # What a run knows of itself that stands elsewhere, or may differ.
 NOT_COMPARED = ('cfg', 'experiment_name', 'mmengine_version', 'eta', 'epoch', 'iter')
+# The end of a call of hooks, by its number in the process, or by the name of the hooks and its number among theirs.
+Moment = int | tuple[str, int]
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(PRELOAD)
-_pick = random.SystemRandom()  # other moments in every run: no moment may matter
 
 
-def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, moment: int, number: int, output: str) -> None:
-    """Count the calls of hooks, and send a signal at number ``moment``; the process leaves their number behind."""
+class SignalAt:
+    """Sends the process a signal.
+
+    Args:
+        moment: When; 0: never.
+        number: The signal.
+    """
+
+    def __init__(self, moment: Moment, number: int) -> None:
+        self.name, self.count = moment if isinstance(moment, tuple) else ('any', moment)
+        self.number, self.calls = number, Counter()
+
+    def __call__(self, name: str) -> None:
+        """Count a call of hooks."""
+        self.calls.update(('any', name))
+        if self.name in ('any', name) and self.calls[self.name] == self.count:
+            os.kill(os.getpid(), self.number)
+
+
+def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, after: Callable[[str], None]) -> None:
     call_hook, count = Runner.call_hook, 0
 
     def counted(runner: Runner, name: str, **kwargs: Any) -> None:
         nonlocal count
         call_hook(runner, name, **kwargs)
         count += 1
-        if count == moment:
-            os.kill(os.getpid(), number)
+        after(name)
 
     Runner.call_hook = counted
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(f'{work_dir}.log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
     code = job(work_dir, *arguments)
-    Path(f'{output}.moments').write_text(str(count))
+    Path(f'{work_dir}.moments').write_text(str(count))
     if code:
         raise SystemExit(code)
 
 
-def run(job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: int = 0, number: int = signal.SIGKILL) -> int:
-    """Run ``job(work_dir, *arguments)`` in a process of its own.
+def in_process(job: Callable[..., Any], *arguments: Any, work_dir: Path, after: Callable[[str], None]) -> int:
+    """Run ``job(work_dir, *arguments)`` in a process of its own, which leaves its output and its number of calls.
 
     Args:
         job: Function of a module that trains.
         arguments: Its further arguments.
         work_dir: Its first argument.
-        moment: Number of the call of hooks at which the process gets a signal; 0: never.
+        after: Called in the process after every call of hooks, with their name.
+
+    Returns:
+        The exit code.
+    """
+    process = _context.Process(target=_run, args=(job, arguments, str(work_dir), after))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def run(
+    job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: Moment = 0, number: int = signal.SIGKILL
+) -> int:
+    """Run ``job(work_dir, *arguments)`` in a process of its own.
+
+    Args:
+        job: As in :func:`in_process`.
+        arguments: Its further arguments.
+        work_dir: Its first argument.
+        moment: When the process gets a signal; 0: never.
         number: The signal.
 
     Returns:
         Number of calls of hooks of a run that ended by itself.
     """
-    output = f'{work_dir}.log'
-    process = _context.Process(target=_run, args=(job, arguments, str(work_dir), moment, number, output))
-    process.start()
-    process.join()
+    code = in_process(job, *arguments, work_dir=work_dir, after=SignalAt(moment, number))
     # A run that is told to stop when all is done ends as usual.
     expected = (0,) if not moment else (-number,) if number == signal.SIGKILL else (0, 128 + number)
-    assert process.exitcode in expected, Path(output).read_text()
-    return 0 if moment else int(Path(f'{output}.moments').read_text())
+    assert code in expected, Path(f'{work_dir}.log').read_text()
+    return 0 if moment else int(Path(f'{work_dir}.moments').read_text())
 
 
 def kill_and_resume(
-    job: Callable[..., Any], *arguments: Any, folder: Path, numbers: Sequence[int] = ()
-) -> tuple[Path, Path, str]:
-    """Train once without a stop, and once stopped by signals at random moments and resumed.
+    job: Callable[..., Any],
+    *arguments: Any,
+    folder: Path,
+    numbers: Sequence[int] = (),
+    stops: Sequence[tuple[int, Moment]] = (),
+) -> Iterator[tuple[Path, Path, str]]:
+    """Train once without a stop, and once stopped by signals and resumed; under ``--every-moment`` in all ways.
 
     Args:
-        job: As in :func:`run`.
+        job: As in :func:`in_process`.
         arguments: Its further arguments.
         folder: Where the work directories come to lie.
-        numbers: The signals, default SIGKILL and one that lets the run save, in any order.
+        numbers: The signals that come at drawn moments, default SIGKILL and one that lets the run save, in any order.
+        stops: Instead of them, a signal and its moment for each process.
 
-    Returns:
+    Yields:
         Work directory of either run, and the moments, to be shown when the runs differ.
     """
+    if draws.every_moment() and not stops:
+        from tests.helpers.every_moment import explore  # which needs this module
+
+        yield from explore(job, *arguments, folder=folder, again=draws.every_moment() == 'again')
+        return
     whole, parts = folder / 'whole', folder / 'parts'
     moments = run(job, *arguments, work_dir=whole)
-    numbers = numbers or _pick.sample([signal.SIGKILL, _pick.choice(SIGNALS)], 2)
-    spots = sorted(_pick.sample(range(1, moments), len(numbers)))
-    done = 0
-    for spot, number in zip(spots, numbers, strict=True):
+    by = f'stopped by {list(stops)}'
+    if not stops:
+        pick = draws.draws()
+        numbers = numbers or pick.sample([signal.SIGKILL, pick.choice(SIGNALS)], 2)
+        spots = sorted(pick.sample(range(1, moments), len(numbers)))
         # A resumed run repeats less than a whole one, so count from where the last one died.
-        run(job, *arguments, work_dir=parts, moment=max(spot - done, 1), number=number)
-        done = spot
+        parted = [max(spot - former, 1) for former, spot in zip([0, *spots], spots, strict=False)]
+        stops = list(zip(numbers, parted, strict=True))
+        by = f'stopped by {[int(number) for number in numbers]} at {spots} of {moments}, {draws.drawn_by()}'
+    for number, moment in stops:
+        run(job, *arguments, work_dir=parts, moment=moment, number=number)
     run(job, *arguments, work_dir=parts)
-    return whole, parts, f'stopped by {[int(number) for number in numbers]} at {spots} of {moments}'
+    yield whole, parts, by
 
 
 def train_config(work_dir: str, config: str, *options: str) -> int:

@@ -1,6 +1,5 @@
 """Two processes that are killed, or stopped by a signal to one of them, and resumed end as two that are not."""
 
-import random
 import re
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from reprefine.engine.checkpoints import durable
+from tests.helpers import draws
 from tests.helpers.killed import assert_equal_runs
 from tests.helpers.run import ROOT, read_until, start
 
@@ -60,12 +60,13 @@ def whole(tmp_path_factory):
 
 
 def test_a_killed_process_takes_the_run_down_and_it_goes_on(whole, tmp_path):
-    place = (random.SystemRandom().randrange(2), random.SystemRandom().randint(4, 14))
+    pick = draws.draws()
+    place = (pick.randrange(2), pick.randint(4, 14))
     _, code = train(tmp_path, tmp_path / 'run', SICK_RANK=str(place[0]), SICK_AT=str(place[1]), SICK_OF='9')
     assert code != 0
     error, code = train(tmp_path, tmp_path / 'run')
     assert code == 0, error
-    assert_equal_runs(whole, tmp_path / 'run', f'rank and iteration {place}')
+    assert_equal_runs(whole, tmp_path / 'run', f'rank and iteration {place}, {draws.drawn_by()}')
 
 
 def test_a_signal_to_one_process_stops_both_at_the_same_iteration(whole, tmp_path):

@@ -108,6 +108,15 @@ class StopHook(Hook):
             self._group = dist.new_group(backend='gloo')
         _request.may_wait = True
 
+    def after_resume(self, runner: Runner, checkpoint: str) -> None:
+        """Know of the checkpoint that the run continues from, so that no later state of its iteration replaces it.
+
+        In an uninterrupted run the end of an epoch and a validation follow a checkpoint and do not write it again.
+        """
+        pointer = Path(runner.work_dir, 'last_checkpoint')
+        if pointer.is_file() and Path(pointer.read_text().strip()).resolve() == Path(checkpoint).resolve():
+            self.saved_iteration = runner.iter
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:

@@ -32,7 +32,8 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_killed_and_resumed_equals_uninterrupted(case, tmp_path):
-    assert_equal_runs(*kill_and_resume(train_config, DIGITS, *OPTIONS, *CASES[case], folder=tmp_path))
+    for runs in kill_and_resume(train_config, DIGITS, *OPTIONS, *CASES[case], folder=tmp_path):
+        assert_equal_runs(*runs)
 
 
 def derived(folder, text):
@@ -44,8 +45,8 @@ def derived(folder, text):
 
 def test_an_average_of_the_weights_goes_on(tmp_path):
     config = derived(tmp_path, "custom_hooks = [dict(type='EMAHook', momentum=0.1)]")
-    runs = kill_and_resume(train_config, config, *OPTIONS, *BY_ITER, folder=tmp_path)
-    assert_equal_runs(*runs, 'ema_state_dict')
+    for runs in kill_and_resume(train_config, config, *OPTIONS, *BY_ITER, folder=tmp_path):
+        assert_equal_runs(*runs, 'ema_state_dict')
 
 
 def test_a_loop_over_iterations_passes_over_the_data_several_times(tmp_path):
@@ -56,14 +57,15 @@ log_processor = dict(by_epoch=False)
 """
     options = [option for option in OPTIONS if 'max_epochs' not in option]
     config = derived(tmp_path, text)
-    assert_equal_runs(*kill_and_resume(train_config, config, *options, *BY_ITER, folder=tmp_path))
+    for runs in kill_and_resume(train_config, config, *options, *BY_ITER, folder=tmp_path):
+        assert_equal_runs(*runs)
 
 
 def test_a_run_that_stops_early_stops_there(tmp_path):
     text = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='accuracy/top1', patience=2, min_delta=100)]"
     options = (*OPTIONS, *BY_ITER, 'train_cfg.val_interval=1', 'train_cfg.max_epochs=6')
-    whole, parts, moments = kill_and_resume(train_config, derived(tmp_path, text), *options, folder=tmp_path)
-    assert_equal_runs(whole, parts, moments)
+    for whole, parts, moments in kill_and_resume(train_config, derived(tmp_path, text), *options, folder=tmp_path):
+        assert_equal_runs(whole, parts, moments)
     assert Path((whole / 'last_checkpoint').read_text()).name == 'iter_14.pth'  # of 15, in 3 of 6 epochs
 
 

@@ -1,6 +1,7 @@
 """Runs of each host library, and of hosts under their own tool, that are killed and resumed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,17 @@ from tests.helpers.subjects import write_subject
 @pytest.mark.parametrize('library', ['mmpretrain', 'mmdet', 'mmseg', 'mmpose'])
 def test_killed_and_resumed_equals_uninterrupted(library, tmp_path):
     pytest.importorskip(library)
-    assert_equal_runs(*kill_and_resume(train_config, write_subject(library, tmp_path).config, folder=tmp_path))
+    for runs in kill_and_resume(train_config, write_subject(library, tmp_path).config, folder=tmp_path):
+        assert_equal_runs(*runs)
+
+
+def test_stopped_in_a_validation_after_the_last_checkpoint(tmp_path):
+    pytest.importorskip('mmpretrain')
+    stops = [(signal.SIGKILL, ('after_train_epoch', 3)), (signal.SIGINT, ('after_val_iter', 1))]
+    for runs in kill_and_resume(
+        train_config, write_subject('mmpretrain', tmp_path).config, folder=tmp_path, stops=stops
+    ):
+        assert_equal_runs(*runs)
 
 
 def test_the_tool_of_a_host_gets_it_with_one_line_in_the_config(tmp_path):

@@ -13,4 +13,5 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     options += ['train_dataloader.batch_size=3', 'default_hooks.logger.interval=2']
     arguments = ('--data-root', str(tmp_path / 'features'), '--cfg-options', *options)
     config = str(CONFIGS / 'vit-b-dinov2_denoiser_8xb8-100k_voc10k.py')
-    assert_equal_runs(*kill_and_resume(train_config, config, *arguments, folder=tmp_path))
+    for runs in kill_and_resume(train_config, config, *arguments, folder=tmp_path):
+        assert_equal_runs(*runs)

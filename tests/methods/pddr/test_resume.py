@@ -15,5 +15,5 @@ def test_killed_and_resumed_equals_uninterrupted(variant, tmp_path):
     options += ['default_hooks.checkpoint.by_epoch=False']
     options += ['default_hooks.checkpoint.interval=2']
     config = str(CONFIGS / f'resnet18-w32-{variant}_10e_mnist5k.py')
-    runs = kill_and_resume(train_config, config, '--cfg-options', *options, folder=tmp_path)
-    assert_equal_runs(*runs)
+    for runs in kill_and_resume(train_config, config, '--cfg-options', *options, folder=tmp_path):
+        assert_equal_runs(*runs)

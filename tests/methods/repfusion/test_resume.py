@@ -18,11 +18,11 @@ def train(work_dir, hook):
 
 @pytest.mark.parametrize('hook', [dict(warmup_iters=2), None], ids=['policy', 'uniform'])
 def test_killed_and_resumed_equals_uninterrupted(hook, tmp_path):
-    whole, parts, moments = kill_and_resume(train, hook, folder=tmp_path)
     keys = ('repfusion_selector',) if hook else ()
-    assert_equal_runs(whole, parts, moments, 'repfusion_draws', *keys)
-    if hook:
-        first, second = (np.load(folder / 'timestep_hist.npz') for folder in (whole, parts))
-        assert first['epochs'].tolist() == [1, 2, 3]
-        for key in first.files:
-            np.testing.assert_array_equal(first[key], second[key], err_msg=f'{moments}, {key}')
+    for whole, parts, moments in kill_and_resume(train, hook, folder=tmp_path):
+        assert_equal_runs(whole, parts, moments, 'repfusion_draws', *keys)
+        if hook:
+            first, second = (np.load(folder / 'timestep_hist.npz') for folder in (whole, parts))
+            assert first['epochs'].tolist() == [1, 2, 3]
+            for key in first.files:
+                np.testing.assert_array_equal(first[key], second[key], err_msg=f'{moments}, {key}')
