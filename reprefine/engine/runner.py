@@ -29,6 +29,7 @@ from .resuming.data_loader import end_workers, seekable
 from .resuming.interrupt import StopHook, resumable
 from .resuming.loops import exact
 from .resuming.resume import ResumeHook, settle_resume
+from .resuming.schedule import ScheduleHook
 from .speed.averaging import average_at_once, make_hook_average_at_once
 from .speed.copies import copies_overlap, copy_without_waiting
 from .speed.foreach import speed_up
@@ -87,8 +88,8 @@ class Runner(CheckpointRunner):
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the hooks of the config, and those of every run."""
         super().register_hooks(*args, **kwargs)
-        self._resume_hook, self._stop_hook = ResumeHook(), StopHook()
-        for hook in (self._resume_hook, self._stop_hook):
+        self._resume_hook, self._stop_hook, self._schedule_hook = ResumeHook(), StopHook(), ScheduleHook()
+        for hook in (self._resume_hook, self._stop_hook, self._schedule_hook):
             self.register_hook(hook)
         add_finite_check(self)
 
@@ -143,9 +144,21 @@ class Runner(CheckpointRunner):
                 make_hook_average_at_once(registered)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Continue the run that wrote ``filename``."""
+        """Continue the run that wrote ``filename``.
+
+        Raises:
+            UserError: If it was trained with other optimiser settings or another schedule than the config's.
+        """
+        self._schedule_hook.before_resume(self)
         super().resume(filename, *args, **kwargs)
+        self._schedule_hook.after_resume(self)
         self._stop_hook.after_resume(self, filename)
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load weights; of a run that is resumed, compare the settings before they are restored."""
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        self._schedule_hook.check(self, checkpoint)
+        return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint; one of training holds what resuming needs."""

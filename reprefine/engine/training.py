@@ -25,6 +25,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CKPT', help='continue from CKPT, or from the last checkpoint'
     )
+    parser.add_argument(
+        '--reset-schedule',
+        action='store_true',
+        help='resume with the optimiser settings and the schedule of the config where they are not those of CKPT',
+    )
     add_key_arguments(parser)
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
@@ -103,6 +108,8 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError('--auto-scale-lr: the config names no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
+    if args.reset_schedule:
+        cfg.reset_schedule = True
     on_gpu = torch.cuda.is_available()
     asked = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
     if not on_gpu and (args.amp or asked):

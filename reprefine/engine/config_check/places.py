@@ -191,5 +191,6 @@ RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'checkpoint_key',
     'revise_keys',
     'max_corrupt',
+    'reset_schedule',
 }
 ROOT = Place(extra=RUNNER_KEYS.union(RUNNER_PLACES), children=RUNNER_PLACES)

@@ -68,6 +68,7 @@ RULES = {
     'max_corrupt': COUNT,
     'load_floor': SHARE,
     'resume': FLAG,
+    'reset_schedule': FLAG,
     '*_dataloader.batch_size': SOME,
     '*_dataloader.num_workers': COUNT,
     '*_dataloader.drop_last': FLAG,

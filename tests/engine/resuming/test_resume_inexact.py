@@ -31,9 +31,12 @@ def test_the_same_settings_are_exact(checkpoint, tmp_path, capsys):
 
 
 def test_another_batch_size_goes_on_at_the_same_share_of_the_epoch(checkpoint, tmp_path, capsys):
-    # Eight of ten batches are done: two remain.
-    iterations, said = resumed(checkpoint, tmp_path / 'run', capsys, 'train_dataloader.batch_size=16')
+    # Eight of ten batches are done: two remain. The schedule is one of iterations that follow from epochs.
+    options = ('train_dataloader.batch_size=16', 'reset_schedule=True')
+    iterations, said = resumed(checkpoint, tmp_path / 'run', capsys, *options)
     assert iterations == 4 + 2
+    saved = torch.load((tmp_path / 'run/last_checkpoint').read_text(), weights_only=True)
+    assert [state['last_step'] for state in saved['param_schedulers']] == [10, -1]  # the second begins later
     assert 'not exactly as if the run had not been stopped: an epoch had 5 batches' in said
 
 
