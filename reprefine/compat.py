@@ -8,6 +8,7 @@ The repairs of the readers of configs and YAML files, and the switch to weights-
 import os
 import pickle
 from collections.abc import Callable
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -137,7 +138,15 @@ def handle_configs_once() -> None:
         return
     if hasattr(module, 'FormatCode'):
         module.FormatCode = _format_once(module.FormatCode)
-    module.is_installed, config_utils.load = lru_cache(module.is_installed), lru_cache(config_utils.load)
+    is_installed = module.is_installed
+
+    @lru_cache
+    def is_installed_once(package: str) -> bool:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'pkg_resources is deprecated')  # nothing that a user could change
+            return is_installed(package)
+
+    module.is_installed, config_utils.load = is_installed_once, lru_cache(config_utils.load)
 
 
 def _format_once(format_code: Callable[..., tuple[str, bool]]) -> Callable[..., tuple[str, bool]]:

@@ -83,3 +83,11 @@ def test_a_mmengine_that_imports_the_formatter_elsewhere_is_left_to_it():
         'print(hasattr(config, "FormatCode"), config.is_installed.cache_info().currsize)'
     )
     assert subprocess.check_output([sys.executable, '-c', code], text=True).split() == ['False', '0']
+
+
+def test_inheriting_by_package_says_nothing_of_pkg_resources(tmp_path):
+    (tmp_path / 'a.py').write_text("_base_ = 'mmpretrain::_base_/default_runtime.py'\n")
+    code = "import reprefine; from mmengine.config import Config; Config.fromfile('a.py')"
+    command = [sys.executable, '-W', 'always', '-c', code]
+    result = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path, check=True)
+    assert 'pkg_resources' not in result.stderr

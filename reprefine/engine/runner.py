@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from reprefine.registry import RUNNERS
 
 from .checkpoints.checkpoint_hook import SafeCheckpointHook
+from .checkpoints.durable import refuse_former_run
 from .checkpoints.runner import CheckpointRunner
 from .datasets.class_names import check_class_names, check_same_numbers
 from .datasets.corrupt_hook import build_tolerant_loader
@@ -48,7 +49,13 @@ class Runner(CheckpointRunner):
         return super().from_cfg(cfg)
 
     def train(self) -> nn.Module:
-        """Train, and answer signals; see :func:`.interrupt.resumable`."""
+        """Train, and answer signals; see :func:`.interrupt.resumable`.
+
+        Raises:
+            UserError: If nothing is resumed and the work directory holds checkpoints of a run already.
+        """
+        if not self._resume:
+            refuse_former_run(self.work_dir)
         with resumable(self.work_dir), self._ending_workers():
             return super().train()
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from .checkpoints.checkpoint import require_checkpoint
-from .checkpoints.durable import last_checkpoint
+from .checkpoints.durable import last_checkpoint, refuse_former_run
 from .checkpoints.rename import add_key_arguments, key_options
 from .config_check import require_settings
 from .datasets.faults import check_data_folders, one_line_faults
@@ -67,11 +67,12 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
         cfg.load_from = checkpoint
-    elif any(Path(cfg.work_dir).glob('*.pth')):
-        raise UserError(
-            f'work dir {cfg.work_dir} already holds checkpoints of a run: continue it with --resume, '
-            'give another --work-dir, or remove it'
-        )
+        try:
+            require_checkpoint(checkpoint)
+        except UserError as error:
+            raise UserError(f'{error} (--resume): name another, or none to continue from the last one') from error
+        return
+    refuse_former_run(cfg.work_dir)
     if cfg.get('load_from'):
         _require_start(cfg.load_from)
 

@@ -3,6 +3,8 @@ import re
 import pytest
 import torch
 
+from reprefine.engine.errors import UserError
+from reprefine.engine.launch import build_runner, load_config
 from reprefine.engine.runner import Runner
 from tests.helpers.run import DENOISED, DIGITS, SMALL, run_test, run_train, train_digits
 
@@ -97,3 +99,15 @@ def test_a_collate_function_of_an_inherited_config_gets_no_scope():
         )
     )
     assert [batch[0].tolist() for batch in loader] == [[0, 1], [2, 3]]
+
+
+def test_a_cell_that_trains_is_run_twice(tmp_path):
+    cfg = load_config(DIGITS)
+    cfg.merge_from_dict({'train_cfg.max_epochs': 1, 'work_dir': str(tmp_path), 'experiment_name': tmp_path.name})
+    cfg.merge_from_dict({f'{part}_dataloader.dataset.indices': 32 for part in ('train', 'val', 'test')})
+    cfg.merge_from_dict({'model.backbone.arch.num_layers': 1, 'visualizer.name': tmp_path.name})
+    build_runner(cfg.copy()).train()
+    before = (tmp_path / 'epoch_1.pth').read_bytes()
+    with pytest.raises(UserError, match=rf'{tmp_path} already holds checkpoints of a run: .*resume=True'):
+        build_runner(cfg.copy()).train()
+    assert (tmp_path / 'epoch_1.pth').read_bytes() == before

@@ -36,6 +36,13 @@ def test_second_run_into_the_same_folder_is_refused(trained, capsys):
     assert {path: path.stat().st_mtime_ns for path in trained.rglob('*')} == before
 
 
+def test_a_missing_checkpoint_to_resume_from_is_told_as_such(tmp_path, capsys):
+    assert train_digits(tmp_path, '--resume', 'nothere.pth') == 1
+    error = capsys.readouterr().err
+    assert 'checkpoint nothere.pth does not exist (--resume): name another, or none' in error
+    assert 'load_from' not in error  # which would start another run
+
+
 def test_resume_without_value_continues_from_the_last_checkpoint(tmp_path):
     assert train_digits(tmp_path, '--cfg-options', 'train_cfg.max_epochs=1') == 0
     assert train_digits(tmp_path, '--resume') == 0

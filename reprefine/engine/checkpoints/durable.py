@@ -141,6 +141,19 @@ def last_checkpoint(work_dir: str) -> str | None:
     return None if checkpoint is None else str(checkpoint)
 
 
+def refuse_former_run(work_dir: str | Path) -> None:
+    """Refuse to start a run where another has left checkpoints, which the new one would replace.
+
+    Raises:
+        UserError: If there are any.
+    """
+    if any(Path(work_dir).glob('*.pth')):
+        raise UserError(
+            f'work dir {work_dir} already holds checkpoints of a run: continue it with --resume (resume=True), give '
+            'another --work-dir (work_dir), or remove it'
+        )
+
+
 def _candidates(work_dir: Path) -> Iterator[Path]:
     """Yield what ``last_checkpoint`` names, then all ``epoch_*.pth`` and ``iter_*.pth``, the last written first.
 

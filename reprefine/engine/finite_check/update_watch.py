@@ -1,6 +1,7 @@
 """Looking at the gradient before an optimiser uses it."""
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class UpdateWatch:
         # Not by a hook of the optimiser, which would have it update group by group.
         step, groups = wrapper.step, wrapper.optimizer.param_groups
 
+        @wraps(step)  # with the mark of mmengine's schedulers, which warn of a step that somebody has replaced
         def checked(**kwargs: Any) -> None:
             self._look([p for group in groups for p in group['params'] if p.grad is not None], None)
             step(**kwargs)

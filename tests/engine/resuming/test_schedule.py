@@ -206,6 +206,11 @@ def test_a_checkpoint_without_schedulers_is_not_continued_from_their_start(tmp_p
     assert rest == {i: whole[i] for i in range(4, 8)}
 
 
+def test_nothing_warns_of_the_order_of_steps(tmp_path, recwarn):
+    train(tmp_path)
+    assert not [warning for warning in recwarn if 'optimizer.step()' in str(warning.message)]
+
+
 def test_the_record_is_plain_data():
     groups = [dict(params=[1], lr=torch.tensor(0.5), initial_lr=1.0, betas=(0.9, 0.99), foreach=True), dict(lr=2.0)]
     groups[1] |= dict(initial_lr=2.0, betas=(0.9, 0.99), params=[])
