@@ -1,10 +1,10 @@
-"""A config of every folder of three methods, inherited by name."""
+"""A config of every folder of feature transformation, inherited by name."""
 
 import pytest
 
 from tests.configs.inherited import folder_of, inherit_and_train, one_of_each_folder
 
 
-@pytest.mark.parametrize('path', one_of_each_folder('contrastive_ft', 'denoiserep', 'pddr'), ids=folder_of)
+@pytest.mark.parametrize('path', one_of_each_folder('contrastive_ft'), ids=folder_of)
 def test_trains_and_tests(path, tmp_path, toy_folder):
     inherit_and_train(path, tmp_path, toy_folder)
