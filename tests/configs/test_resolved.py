@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from reprefine.engine.launch import default_work_dir
-from tests.configs.brief import ROOT
+from tests.configs.brief import LOADERS, ROOT
 from tests.configs.walk import CONFIGS
 
 TRAINED = {default_work_dir(str(path)): path for path in CONFIGS}
@@ -125,3 +125,11 @@ def test_rate_is_scaled_from_the_batch_that_it_was_written_for(path):
         gpus = int(named[1]) if named else next((n for pattern, n in GPUS.items() if re.search(pattern, str(path))), 1)
         assert base == gpus * cfg.train_dataloader.batch_size
         assert not named or int(named[2]) == cfg.train_dataloader.batch_size
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_loader_without_workers_says_that_none_persist(path):
+    """The tool of mmpretrain lets them persist otherwise, which fails."""
+    cfg = read(path)
+    loaders = [cfg.get(name) or {} for name in LOADERS] if cfg.get('default_scope') == 'mmpretrain' else []
+    assert not [loader for loader in loaders if loader.get('num_workers') == 0 and loader.get('persistent_workers', 1)]

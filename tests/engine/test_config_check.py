@@ -324,3 +324,19 @@ def test_no_warning_is_logged(caplog):
     with caplog.at_level(logging.WARNING):
         check_config(official(POSE))
     assert not caplog.records
+
+
+def test_types_of_new_style_configs_are_classes():
+    from mmengine.dataset import InfiniteSampler
+    from mmengine.runner import EpochBasedTrainLoop
+    from mmpretrain.datasets import RandAugment
+
+    cfg = official(RANDAUG)
+    augment = next(step for step in cfg.train_dataloader.dataset.pipeline if step['type'] == 'RandAugment')
+    augment['type'] = RandAugment
+    cfg.train_cfg.pop('by_epoch')
+    cfg.train_cfg.type = EpochBasedTrainLoop
+    check_config(cfg)
+    cfg.train_dataloader.sampler.type = InfiniteSampler
+    with pytest.raises(UserError, match='train_dataloader.sampler: InfiniteSampler never ends'):
+        check_config(cfg)

@@ -21,6 +21,7 @@ train_dataloader = dict(
     batch_size=64,
     # The images are in memory: a worker process would cost more than it gives.
     num_workers=0,
+    persistent_workers=False,
     drop_last=True,
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='reprefine.SmallDigits', source='mnist5k', split='train', pipeline=train_pipeline),
@@ -32,6 +33,7 @@ plain_pipeline = [dict(type='Resize', scale=32), dict(type='PackInputs')]
 plain = dict(
     batch_size=250,
     num_workers=0,
+    persistent_workers=False,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )

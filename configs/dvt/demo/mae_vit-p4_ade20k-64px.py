@@ -7,6 +7,7 @@ images = dict(data_root='data/ade/ADEChallengeData2016', data_prefix='images/tra
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,
+    persistent_workers=False,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(type='CustomDataset', pipeline=pipeline, **images),

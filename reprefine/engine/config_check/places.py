@@ -12,6 +12,7 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from ..finite_check.finite import FiniteCheckHook
+from .rules import type_name
 
 
 def _nothing(node: Mapping) -> None:
@@ -38,8 +39,7 @@ class Place:
 
     def child(self, key: str, node: Mapping) -> 'Place':
         """Return the place of the entry ``key`` of ``node``; unless said otherwise the same registries build it."""
-        kind = str(node.get('type')).rpartition('.')[2]
-        for name in (f'{kind}.{key}', key):
+        for name in (f'{type_name(node)}.{key}', key):
             if name in self.children:
                 return self.children[name]
         if not self.registries:

@@ -69,6 +69,12 @@ def _grows(value: Any) -> bool:
     return all(a <= b for a, b in zip(value, value[1:], strict=False))
 
 
+def type_name(node: Mapping) -> str:
+    """Return the name, without a scope, of what ``type`` names or, in configs of the new style, is."""
+    kind = node.get('type')
+    return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).rpartition('.')[2]
+
+
 NOTHING = Rule('None', lambda value: value is None)
 COUNT, SOME, SEED = (
     whole(0),

@@ -28,6 +28,7 @@ from .rules import (
     TEXTS,
     number,
     or_else,
+    type_name,
     whole,
     word,
 )
@@ -111,6 +112,7 @@ RULES = {
 }
 # Samplers that never end, which a loop over epochs would follow.
 ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
+EPOCHS = 'EpochBasedTrainLoop'
 
 
 def check_values(cfg: Config) -> None:
@@ -133,14 +135,12 @@ def check_values(cfg: Config) -> None:
 def _check_ends(cfg: Config) -> None:
     """Refuse data that never end where a loop waits for their end."""
     train_cfg = cfg.get('train_cfg') or {}
-    by_epoch = (
-        train_cfg.get('by_epoch', True) if 'type' not in train_cfg else train_cfg['type'] == 'EpochBasedTrainLoop'
-    )
+    by_epoch = train_cfg.get('by_epoch', True) if 'type' not in train_cfg else type_name(train_cfg) == EPOCHS
     for name in ('train_dataloader',) * bool(by_epoch and train_cfg) + ('val_dataloader', 'test_dataloader'):
         sampler = (cfg.get(name) or {}).get('sampler') or {}
-        if isinstance(sampler, Mapping) and str(sampler.get('type')).rpartition('.')[2] in ENDLESS:
+        if isinstance(sampler, Mapping) and type_name(sampler) in ENDLESS:
             raise UserError(
-                f'{name}.sampler: {sampler["type"]} never ends, so that an epoch over it would not either; take '
+                f'{name}.sampler: {type_name(sampler)} never ends, so that an epoch over it would not either; take '
                 'DefaultSampler, or for training a loop over iterations'
             )
 
