@@ -7,8 +7,8 @@ The repairs of the readers of configs and YAML files, and the switch to weights-
 
 import os
 import pickle
-from collections.abc import Callable
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
