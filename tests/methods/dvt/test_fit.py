@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt.encoding import HashGrid
-from reprefine.methods.dvt.fit import PROFILES, FitConfig, ImageFields, fit_fields
+from reprefine.methods.dvt.fit import PROFILES, FitConfig, ImageFields, _draw, fit_fields
+from reprefine.methods.dvt.functional import distance_loss, head_lr, residual_loss, sparsity_loss
 from reprefine.methods.dvt.synthetic import synthetic_views
 
 SMALL = FitConfig(
@@ -62,6 +63,47 @@ def test_phases(monkeypatch):
     for name in delta:
         assert torch.equal(watch.states[30][name], watch.states[-1][name])
         assert not torch.equal(watch.states[31][name], watch.states[-1][name])
+
+
+@pytest.mark.parametrize(
+    ('changed', 'residual_weight', 'sparsity_weight', 'decay'),
+    [({}, 0.1, 0.02, 1e-5), (dict(residual_weight=0.7, sparsity_weight=0.3, weight_decay=0.1), 0.7, 0.3, 0.1)],
+)
+def test_every_step_is_one_of_adam_on_the_weighted_losses(
+    monkeypatch, changed, residual_weight, sparsity_weight, decay
+):
+    """From the numbers before each step follow those after it, by the written rule in float64."""
+    config, data, watch = replace(SMALL, iterations=6, **changed), views(), Watch(monkeypatch)
+    fit_fields([data.features], [data.coords], [1], config, on_step=watch)
+    monkeypatch.undo()
+    twin = ImageFields(8, (5, 5), [1], config)  # draws the same tokens
+    tokens, points = [data.features.flatten(0, 2)], [data.coords.flatten(0, 2)]
+    moments = {}
+    for step in range(6):
+        twin.load_state_dict(watch.states[step - 1])
+        raw, coords, places = _draw(tokens, points, twin, config.batch_tokens)
+        second = step > 3
+        pattern = twin.artifact(places).detach() if second else twin.artifact(places)
+        explained, delta = twin.semantics(coords) + pattern, twin.residual(raw)
+        loss = distance_loss(explained + second * delta.detach(), raw)
+        if second:
+            loss = (
+                loss + residual_weight * residual_loss(delta, raw, explained) + sparsity_weight * sparsity_loss(delta)
+            )
+        named = dict(twin.named_parameters())
+        slopes = torch.autograd.grad(loss.sum(), list(named.values()), allow_unused=True)
+        rate = head_lr(step, 6)
+        for (name, before), slope in zip(named.items(), slopes, strict=True):
+            after = watch.states[step][name].double()
+            if slope is None:
+                assert torch.equal(after, before.double()), (step, name)
+                continue
+            slope = slope.double() + decay * before.detach().double()
+            count, mean, square = moments.get(name, (0, 0.0, 0.0))
+            count, mean, square = count + 1, 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope**2
+            moments[name] = count, mean, square
+            move = (mean / (1 - 0.9**count)) / ((square / (1 - 0.99**count)).sqrt() + 1e-15)
+            assert (before.detach().double() - rate * move - after).abs().max() < 1e-3 * rate, (step, name)
 
 
 def reference(raw, semantics, artifact, delta):

@@ -91,5 +91,21 @@ def test_strips_see_what_the_kernel_sees():
     assert pd.strip_paddings(3, (1, 1), (1, 1)) == ((1, 0), (0, 1))
     assert pd.strip_paddings(3, (2, 4), (2, 2)) == ((2, 2), (0, 4))
     assert pd.strip_paddings(5, (2, 3), (1, 1)) == ((2, 1), (0, 3))
+    assert pd.strip_paddings(3, (6, 7), (1, 4)) == ((6, 3), (5, 7))
     with pytest.raises(ValueError, match='need cropping'):
         pd.strip_paddings(5, (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize('dilation', [(1, 1), (1, 3), (2, 1)])
+@pytest.mark.parametrize('padding', [(4, 6), (7, 6)])
+def test_strips_are_the_middle_column_and_row_of_the_kernel(padding, dilation):
+    """A square kernel that is zero elsewhere gives what the strip gives, border included."""
+    generator = torch.Generator().manual_seed(0)
+    x, line = torch.randn(1, 1, 9, 11, generator=generator), torch.randn(5, generator=generator)
+    vertical, horizontal = pd.strip_paddings(5, padding, dilation)
+    for shape, strip_padding, place in (((5, 1), vertical, (slice(None), 2)), ((1, 5), horizontal, (2, slice(None)))):
+        kernel = torch.zeros(5, 5)
+        kernel[place] = line
+        whole = torch.nn.functional.conv2d(x, kernel[None, None], padding=padding, dilation=dilation)
+        strip = torch.nn.functional.conv2d(x, line.view(1, 1, *shape), padding=strip_padding, dilation=dilation)
+        torch.testing.assert_close(strip, whole)
