@@ -96,11 +96,15 @@ def test_a_file_that_does_not_fit_is_refused_and_nothing_changes(tmp_path, chang
     assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
 
 
-def test_a_denoiser_of_other_features_is_refused(tmp_path):
+@pytest.mark.parametrize('place', ['metainfo of the data set', 'of older files'])
+def test_a_denoiser_of_other_features_is_refused(tmp_path, place):
     meta = dict(
         model_id='vit_a', stride=14, input_size=[518, 518], mean=[1.5, 2.0, 3.0], std=[1.0, 2.0, 3.0], layer=[-1]
     )
-    checkpoint = published(denoiser().state_dict()) | dict(meta=dict(dvt=meta))
+    own = dict(dvt=meta)
+    checkpoint = published(denoiser().state_dict()) | dict(
+        meta=own if place == 'of older files' else dict(dataset_meta=own)
+    )
     torch.save(checkpoint, tmp_path / 'a.pth')
     fresh = FeatureDenoiser(64, grid=4)
     load_denoiser(fresh, str(tmp_path / 'a.pth'), dict(model_id='vit_a', norm='any'))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt import FeaturePairDataset, FeaturePairs, Stage1, Stage1Config, denoise_image
 from reprefine.methods.dvt import run as runs
+from reprefine.methods.dvt.data import prepare_image
+from reprefine.methods.dvt.functional import view_coords
 from tests.helpers.run_tool import run_tool
 
 
@@ -96,6 +99,58 @@ def test_api_from_a_file(root):
     assert np.allclose(pairs(root).denoised(NAMES[0]), named['F'].numpy(), atol=1e-5)
     with pytest.raises(UserError, match='has no stage1'):
         Stage1Config.from_config(type(_config(root))(dict(backbone={}, native={})))
+
+
+class Watched(torch.nn.Module):
+    """A network of one convolution that notes in which precision it is asked to compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 16, 8)
+        self.types = set()
+
+    def forward(self, x):
+        maps = self.conv(x)
+        self.types.add(maps.dtype)
+        return (maps,)
+
+
+def watched(**changes):
+    torch.manual_seed(0)
+    field = dict(iterations=4, batch_tokens=32, encoding=dict(n_levels=2, max_resolution=20))
+    settings = dict(num_views=6, profile='cpu', field=field) | changes
+    return Stage1(Stage1Config({}, (38, 50), [120.0] * 3, [60.0] * 3, **settings), backbone=Watched())
+
+
+def test_settings_are_those_of_the_views_and_features():
+    image = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    plain, other = watched(), watched(coord_mode='center', resize_interpolation='bilinear', amp=True)
+    for stage1, mode, interpolation in ((plain, 'endpoint', 'bicubic'), (other, 'center', 'bilinear')):
+        views = stage1.views('a')
+        assert torch.equal(views.coords, view_coords(views.boxes, (38, 50), 16, 8, mode))
+        prepared = stage1.prepare(image)
+        assert torch.equal(prepared, prepare_image(image, (38, 50), [120.0] * 3, [60.0] * 3, interpolation))
+        stage1.features(prepared, views)
+    assert (plain.backbone.types, other.backbone.types) == ({torch.float32}, {torch.bfloat16})
+    narrow = watched(feature_dtype='float16')
+    whole, half = (one.features(plain.prepare(image), plain.views('a')) for one in (plain, narrow))
+    assert half.dtype == torch.float16
+    assert torch.equal(whole.half(), half)
+
+
+def test_the_seed_of_the_run_is_that_of_the_closed_form():
+    settings = Stage1Config({}, 32, [0], [1], seed=3)
+    assert settings.closed_form_config.seed == 3
+    assert replace(settings, closed_form=dict(seed=5)).closed_form_config.seed == 5
+
+
+def test_recentering_moves_the_mean_of_the_artifact_to_the_content():
+    image = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    plain, moved = (denoise_image(image, watched(solver='field', recenter=recenter)) for recenter in (False, True))
+    mean = plain['G'].mean((0, 1))
+    assert mean.abs().max() > 1e-3
+    assert torch.allclose(moved['G'], plain['G'] - mean, atol=1e-6)
+    assert torch.allclose(moved['F'], plain['F'] + mean, atol=1e-6)
 
 
 def test_overlapping_patches(root):
