@@ -3,14 +3,13 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmpretrain.models.selfsup import MoCo
 from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp
 from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
-from .queues import SharedQueues, contrast, enqueue
+from .queues import SharedQueues, contrast, enqueue, unit
 
 
 @MODELS.register_module()
@@ -38,7 +37,7 @@ class MoCoFT(SharedQueues, MoCo):
             **kwargs: Not used.
         """
         self.share_queues()
-        q = F.normalize(self.neck(self.backbone(inputs[0]))[0], dim=1)
+        q = unit(self.neck(self.backbone(inputs[0]))[0])
         k = self._keys(inputs[1])
         loss, stats = contrast(self.feature_transform, self.head, q, k, self.queue, self.with_score_stats)
         self._dequeue_and_enqueue(k)
@@ -48,7 +47,7 @@ class MoCoFT(SharedQueues, MoCo):
     def _keys(self, images: Tensor) -> Tensor:
         self.encoder_k.update_parameters(nn.Sequential(self.backbone, self.neck))
         images, order = batch_shuffle_ddp(images)
-        return batch_unshuffle_ddp(F.normalize(self.encoder_k(images)[0], dim=1), order)
+        return batch_unshuffle_ddp(unit(self.encoder_k(images)[0]), order)
 
     def _dequeue_and_enqueue(self, keys: Tensor) -> None:
         enqueue(self.queue, self.queue_ptr, keys)

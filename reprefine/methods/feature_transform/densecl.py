@@ -3,14 +3,13 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmpretrain.models.selfsup import DenseCL
 from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp
 from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
-from .queues import SharedQueues, contrast, enqueue
+from .queues import SharedQueues, contrast, enqueue, unit
 
 
 @MODELS.register_module()
@@ -39,8 +38,8 @@ class DenseCLFT(SharedQueues, DenseCL):
         k_maps, k, k_grid, k_pooled = self._keys(inputs[1])
         matches = matching_keys(maps[0].detach().flatten(2), k_maps, k_grid)
         parts = (self.feature_transform, self.head)
-        single, stats = contrast(*parts, F.normalize(q, dim=1), k, self.queue, self.with_score_stats)
-        dense, _ = contrast(*parts, as_rows(F.normalize(q_grid, dim=1)), as_rows(matches), self.queue2, False)
+        single, stats = contrast(*parts, unit(q), k, self.queue, self.with_score_stats)
+        dense, _ = contrast(*parts, as_rows(unit(q_grid)), as_rows(matches), self.queue2, False)
         enqueue(self.queue, self.queue_ptr, k)
         enqueue(self.queue2, self.queue2_ptr, k_pooled)
         return dict(loss_single=single * (1 - self.loss_lambda), loss_dense=dense * self.loss_lambda, **stats)
@@ -51,12 +50,14 @@ class DenseCLFT(SharedQueues, DenseCL):
         self.encoder_k.update_parameters(nn.Sequential(self.backbone, self.neck))
         images, order = batch_shuffle_ddp(images)
         maps = self.encoder_k.module[0](images)
-        keys = [F.normalize(key, dim=1) for key in self.encoder_k.module[1](maps)]
+        keys = [unit(key) for key in self.encoder_k.module[1](maps)]
         return [batch_unshuffle_ddp(key.contiguous(), order) for key in (maps[0].flatten(2), *keys)]
 
 
 def matching_keys(maps: Tensor, key_maps: Tensor, keys: Tensor) -> Tensor:
     """Return for every place of the query image the dense key of the most similar place of the key image.
+
+    Similarity is the cosine, in float32 at least, also under autocast.
 
     Args:
         maps: Backbone features of the query image ``[B, C, S]``.
@@ -66,7 +67,8 @@ def matching_keys(maps: Tensor, key_maps: Tensor, keys: Tensor) -> Tensor:
     Returns:
         Keys ``[B, D, S]``.
     """
-    similarity = F.normalize(maps, dim=1).transpose(1, 2) @ F.normalize(key_maps, dim=1)
+    with torch.autocast(maps.device.type, enabled=False):
+        similarity = unit(maps).transpose(1, 2) @ unit(key_maps)
     return keys.gather(2, similarity.argmax(dim=2)[:, None].expand(-1, keys.shape[1], -1))
 
 

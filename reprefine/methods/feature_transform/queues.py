@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_gather, broadcast
 from mmengine.registry import MODELS
 from mmpretrain.models.heads import ContrastiveHead
@@ -20,6 +21,11 @@ def build_transform(config: dict | None) -> FeatureTransform:
     """Build the transform of a model; None gives one that does nothing."""
     config = dict(pos=None, neg=None) if config is None else config
     return MODELS.build({'type': 'reprefine.FeatureTransform', **config})
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Return vectors scaled to length 1 along dimension 1, in float32 at least: bfloat16 misses it by up to 0.5 %."""
+    return F.normalize(at_least_single(vectors), dim=1)
 
 
 def contrast(

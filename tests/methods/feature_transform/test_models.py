@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.feature_transform import Draws
+from reprefine.methods.feature_transform.densecl import matching_keys
 from reprefine.methods.feature_transform.score_files import KEYS
 
 from .toys import DENSECL, MOCO, build, moco_ft, unit, views
@@ -209,6 +210,29 @@ def test_autocast_keeps_the_loss_in_single_precision():
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
     assert all(p.grad.isfinite().all() for p in model.backbone.parameters())
     assert model.queue.dtype == torch.float32
+
+
+@HOSTS
+def test_keys_have_unit_length_under_autocast(host):
+    model = refined(host)
+    with torch.autocast('cpu', torch.bfloat16):
+        model.loss(views(), None)
+    for name in ('queue', 'queue2'):
+        if hasattr(model, name):
+            assert_close(getattr(model, name).norm(dim=0), torch.ones(24), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_dense_keys_are_matched_by_the_cosine(dtype):
+    """Whatever the length of the vectors, and with the digits of float32, also under autocast."""
+    generator = torch.Generator().manual_seed(0)
+    maps, key_maps = (torch.randn(3, 6, 64, generator=generator).to(dtype) for _ in range(2))
+    scale = torch.logspace(-2, 2, 64).to(dtype)
+    keys = torch.arange(192.0).view(3, 1, 64).expand(3, 4, 64)  # a key names its place
+    cosine = torch.nn.functional.cosine_similarity(maps.double()[..., None], (key_maps * scale).double()[:, :, None], 1)
+    with torch.autocast('cpu', torch.bfloat16):
+        matched = matching_keys(maps, key_maps * scale, keys)
+    assert torch.equal(matched[:, 0], cosine.argmax(2) + 64.0 * torch.arange(3)[:, None])
 
 
 def test_both_queues_of_densecl_move_on_with_their_own_keys():
