@@ -149,9 +149,9 @@ class PolicyTimesteps(TimestepSource):
         if self.phase != 'frozen':
             with torch.autocast(device.type, enabled=False), torch.enable_grad():
                 objective = self._objective(rollout, stats)
-            if objective.requires_grad:
-                objective.backward()
-                self.waiting += 1
+                if objective.requires_grad:
+                    objective.backward()
+                    self.waiting += 1
             if step:
                 self.step()
         row = torch.stack([stats.get(name, t.new_tensor(float('nan'))).detach().double() for name in STATS])

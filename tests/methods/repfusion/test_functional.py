@@ -21,6 +21,15 @@ def test_forward_noise_is_that_of_diffusers():
     assert_close(f.add_noise(x, t, scheduler.alphas_cumprod, eps), scheduler.add_noise(x, eps, t), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_images_get_their_noise_at_zero_too(dtype):
+    """0.9999 is 1 in half precision: without care the image would come back as it was."""
+    x0, eps = torch.zeros(2, 1, 4, 4, dtype=dtype), torch.ones(2, 1, 4, 4, dtype=dtype)
+    noisy = f.add_noise(x0, torch.tensor([0, 999]), ABAR.float(), eps)
+    assert noisy.dtype == dtype
+    assert_close(noisy[:, 0, 0, 0].double(), (1 - ABAR[[0, 999]]).sqrt(), rtol=5e-3, atol=0)
+
+
 def test_noise_keeps_nearly_all_of_the_image_at_zero_and_its_variance_always():
     x0, zero = torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
     assert_close(f.add_noise(x0, zero, ABAR, torch.zeros_like(x0)), math.sqrt(0.9999) * x0, rtol=1e-12, atol=0)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch.testing import assert_close
@@ -14,7 +14,7 @@ from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import KDClassifier
 from reprefine.methods.repfusion import distances as d
-from reprefine.methods.repfusion.kd import outputs_of
+from reprefine.methods.repfusion.kd import Outputs, outputs_of
 
 
 def classifier(width):
@@ -30,8 +30,6 @@ def classifier(width):
 def checkpoint(tmp_path_factory):
     init_default_scope('mmpretrain')
     torch.manual_seed(1)
-    from mmengine.registry import MODELS
-
     path = tmp_path_factory.mktemp('kd') / 'teacher.pth'
     torch.save(dict(state_dict=MODELS.build(classifier(8)).state_dict()), path)
     return str(path)
@@ -72,6 +70,20 @@ def test_terms_and_the_loss_of_the_labels(checkpoint, kd, expected):
     assert_close(losses['loss'], F.cross_entropy(ours.logits, labels))
     assert ours.map.shape == (6, 32, 1, 1)
     assert theirs.pooled.shape == (6, 64)
+
+
+@pytest.mark.parametrize(('kd', 'expected'), TERMS, ids=lambda value: value['type'] if isinstance(value, dict) else '')
+def test_terms_under_autocast_are_those_in_float64(kd, expected):
+    """Also the linear map of the hint and the softened predictions of logits that differ by hundreds."""
+    torch.manual_seed(0)
+    shapes = ((6, 32, 2, 2), (6, 32), (6, 5)), ((6, 64, 2, 2), (6, 64), (6, 5))
+    student, teacher = (Outputs(*(10 + 20 * torch.randn(shape) for shape in side)) for side in shapes)
+    term = MODELS.build(kd)
+    with torch.autocast('cpu', torch.bfloat16):
+        value = term(student, teacher)
+    assert value.dtype == torch.float32
+    double = [Outputs(*(part.double() for part in side)) for side in (student, teacher)]
+    assert_close(value.double(), expected(*double, term.double()), rtol=1e-4, atol=0)
 
 
 def test_map_of_the_hint_is_learned_unless_it_is_to_stay(checkpoint):

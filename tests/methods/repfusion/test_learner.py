@@ -233,6 +233,22 @@ def test_probabilities_that_underflow_half_precision_stay_finite_under_autocast(
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in made.nets.parameters())
 
 
+@pytest.mark.parametrize('baseline', ['batch_mean', 'value'])
+@pytest.mark.parametrize('phase', ['warmup', 'learn', 'frozen'])
+def test_autocast_changes_nothing(baseline, phase):
+    """Draws, statistics and gradients of all networks are those in float32."""
+    results = []
+    for enabled in (False, True):
+        made = learner(baseline)
+        made.phase, made.entropy_weight = phase, 0.1
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            row = once(made, step=False)
+        grads = [p.grad for p in made.nets.parameters() if p.grad is not None]
+        results.append((made.rollout.timesteps, list(row.values()), grads))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1:], results[1][1:], rtol=0, atol=0, equal_nan=True)
+
+
 def test_state_goes_on_exactly():
     first, second = learner('ema'), learner('ema')
     for _ in range(3):

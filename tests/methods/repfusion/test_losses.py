@@ -62,6 +62,24 @@ def test_half_precision_features_are_compared_in_float32(cls):
     assert_close(value, loss([A.bfloat16().float()], [B.bfloat16().float()]))
 
 
+@pytest.mark.parametrize(
+    'loss', [*(cls() for cls, _ in SINGLE), DenseLoss([['l1', 1.0], ['l2_norm', 1.0], ['cosine', 1.0]])]
+)
+@pytest.mark.parametrize(('mean', 'scale'), [(0.0, 1.0), (3.0, 0.1), (0.0, 300.0)])
+def test_value_and_gradient_under_autocast_are_those_in_float64(loss, mean, scale):
+    """Of features that come in float32; a product in bfloat16 would err by 1e-2."""
+    features, target = mean + scale * A, mean + scale * B
+    results = []
+    for dtype, enabled in ((torch.float64, False), (torch.float32, True)):
+        given = features.to(dtype).requires_grad_()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            value = loss([given], [target]) if enabled else loss.loss_weight * loss.distance(given, target.double())
+        results.append((value.detach().double(), torch.autograd.grad(value, given)[0].double()))
+    (expected, gradient), (value, ours) = results
+    assert_close(value, expected, rtol=1e-4, atol=0)
+    assert ((ours - gradient).norm() / gradient.norm()).item() < 1e-3
+
+
 @pytest.mark.parametrize('cls', [cls for cls, _ in SINGLE])
 def test_a_missing_pair_is_an_error(cls):
     with pytest.raises(ValueError, match='zip'):
