@@ -19,6 +19,7 @@ from reprefine.engine.files import complete_file
 from .convert import FusedModelError, denoise_layers
 from .functional import predict_noise
 from .layers import DenoiseConv2d, _DenoiseLayer
+from .state import DenoiseState
 
 FUSED_META = 'denoiserep_fused'
 TOLERANCE = 1e-6  # of the largest output; compared in float64, so that the type of the weights does not matter
@@ -76,7 +77,7 @@ def fuse_checkpoint(
 @torch.no_grad()
 def fold_difference(layer: _DenoiseLayer) -> float:
     """Return how far a layer's folded output is from its explicitly denoised one, on random features in float64."""
-    layer = copy.deepcopy(layer).double()
+    layer = copy.deepcopy(layer, {id(layer.state): DenoiseState([layer.name])}).double()  # the state knows the model
     shape = (4, layer.weight.shape[1])
     if isinstance(layer, DenoiseConv2d):
         extent = [dilation * (k - 1) + 3 for dilation, k in zip(layer.dilation, layer.kernel_size, strict=True)]

@@ -111,6 +111,7 @@ def convert(
     for candidate, layer in zip(chosen, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(candidate.parent, candidate.attribute, layer)
     state.watch(model)
+    model._denoise_state = state
     return report(model) + [_skipped_row(c) for c in skipped]
 
 
@@ -173,14 +174,27 @@ def denoise_state(model: nn.Module) -> DenoiseState:
     Raises:
         FusedModelError: If there are none.
     """
+    if (state := getattr(model, '_denoise_state', None)) is not None and not state.is_fused:
+        return state  # without a walk over the modules, as every training iteration asks for it
     for layer in denoise_layers(model).values():
         return layer.state
     raise FusedModelError('the model has no denoising layer: convert it first; a folded model cannot be folded again')
 
 
 def noise_loss(model: nn.Module) -> Tensor:
-    """Return the noise loss of the last forward pass, summed over layers, and forget it (zero if there was none)."""
-    return sum_of(denoise_state(model).take())
+    """Return the noise loss of the last forward pass, summed over layers, and forget it (zero if there was none).
+
+    Raises:
+        UserError: If the layers ran outside of the forward pass of the model that was converted.
+    """
+    state = denoise_state(model)
+    losses = state.take()
+    if state.ran_outside and not losses:
+        raise UserError(
+            'the noise loss was computed by a part of the model alone (such as forward_features), and is lost: call '
+            'the model that was converted, or convert that part'
+        )
+    return sum_of(losses)
 
 
 def sum_of(losses: dict[str, Tensor]) -> Tensor:
@@ -231,6 +245,7 @@ def set_phase(model: nn.Module, phase: str) -> None:
             parameter.grad = None
     state.phase = phase
     state.merged.clear()
+    state.forget_modules()
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -247,16 +262,16 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     if not inplace:
         model = copy.deepcopy(model)
         state = denoise_state(model)
-    state.unwatch()
     for parameter in model.parameters():
         parameter.requires_grad_(state.trainable.get(parameter, parameter.requires_grad))
     for name, layer in denoise_layers(model).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
-    model._is_denoise_fused = True
+    state.end()
     return model
 
 
 def is_fused(model: nn.Module) -> bool:
     """Whether :func:`fuse` made this model."""
-    return getattr(model, '_is_denoise_fused', False)
+    state = getattr(model, '_denoise_state', None)
+    return state is not None and state.is_fused

@@ -1,6 +1,7 @@
 """The noise predictor that is attached to one layer."""
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 
 from .functional import Step, blockwise_product, ddim_step, linear_betas, reverse_step, sinusoidal_embedding
+
+SIDES = ('input', 'output')
 
 
 class TimeEmbedding(nn.Module):
@@ -38,7 +41,8 @@ class TimeEmbedding(nn.Module):
 class Denoiser(nn.Module):
     """Linear noise predictor ``eps_hat = D (x + tau) + d`` with the timestep of its layer.
 
-    The timestep is stored in the state, so that loading never depends on counting layers again.
+    The timestep is stored in the state, so that loading never depends on counting layers again; so are the schedule and
+    the side, because the weights mean something else under others: loading refuses them.
 
     Args:
         channels: Number of channels ``C`` of the feature.
@@ -49,6 +53,7 @@ class Denoiser(nn.Module):
         embed_width: Width of its sinusoidal embedding.
         steps: Length of the noise schedule.
         ddim_to: Target of a deterministic DDIM-like step; None for the DDPM reverse step.
+        side: ``'input'`` or ``'output'``, where the layer has the feature.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Denoiser(nn.Module):
         embed_width: int = 2048,
         steps: int = 1000,
         ddim_to: int | None = None,
+        side: str = 'input',
     ) -> None:
         super().__init__()
         self.steps, self.ddim_to = steps, ddim_to
@@ -70,6 +76,8 @@ class Denoiser(nn.Module):
         self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound)) if constant else None
         self.time_embed = TimeEmbedding(channels, embed_width) if time_embed and constant else None
         self.register_buffer('timestep', torch.tensor(timestep))
+        self.register_buffer('schedule', torch.tensor([steps, -1 if ddim_to is None else ddim_to]))
+        self.register_buffer('side', torch.tensor(SIDES.index(side)))
         self.step: Step
         self._set_step(timestep)
 
@@ -93,11 +101,40 @@ class Denoiser(nn.Module):
                 self.bias.add_(constant.to(self.bias) - self.constant())
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        if f'{prefix}weight' in state_dict:
+            self._check_setting(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         timestep = int(self.timestep)
         if timestep != self._timestep:
             self._set_step(timestep)
 
+    def _check_setting(self, state_dict: dict, prefix: str) -> None:
+        """Refuse weights that were trained with another schedule or on another side; older files do not say.
+
+        Raises:
+            UserError: With both settings.
+        """
+        own = {f'{prefix}{name}': getattr(self, name) for name in ('schedule', 'side')}
+        if not own.keys() <= state_dict.keys():
+            warnings.warn(
+                'the checkpoint does not say which schedule and side its noise predictors were trained with: those of '
+                'the model are assumed',
+                stacklevel=2,
+            )
+            state_dict |= own
+        found = [state_dict[name].tolist() for name in own]
+        wanted = [value.tolist() for value in own.values()]
+        if found != wanted:
+            raise UserError(
+                f'{prefix[:-1]} was trained with {_describe(*found)}, but the model has {_describe(*wanted)}: '
+                'set steps, step, to and side as in the run that wrote the checkpoint'
+            )
+
     def extra_repr(self) -> str:
         """Show the timestep and the shape of ``D``."""
         return f'timestep={self._timestep}, predictor={tuple(self.weight.shape)}'
+
+
+def _describe(schedule: list[int], side: int) -> str:
+    steps, to = schedule
+    return f'steps={steps}, {"no DDIM target" if to < 0 else f"to={to}"} and side={SIDES[side]!r}'

@@ -15,6 +15,7 @@ from reprefine.registry import HOOKS
 
 from .checkpoint import FUSED_META, fuse_checkpoint
 from .convert import check_phases, denoise_state, set_phase
+from .wrapper import noise_key
 
 
 def phase_at(counter: int, phases: Sequence[str], phase_length: int, first_index: int = 0) -> str:
@@ -94,7 +95,16 @@ class DenoisePhaseHook(Hook):
         state = denoise_state(model)
         if not state.trainable or phase != state.phase:
             set_phase(model, phase)
+            if not state.learns_noise:
+                _end_log(runner)
             runner.logger.info(f'DenoiseRep enters phase "{phase}" at {self.by} {counter + self.first_index}')
+
+
+def _end_log(runner: Runner) -> None:
+    """Take the noise losses out of what is logged: mmengine would repeat their last values until there are new ones."""
+    scalars = runner.message_hub.log_scalars
+    for key in [key for key in scalars if key.startswith(('train/loss_denoise', f'train/{noise_key("")}'))]:
+        del scalars[key]
 
 
 @HOOKS.register_module()

@@ -138,7 +138,7 @@ def _own_state(name: str, parts: dict[str, Tensor], denoiser: Denoiser, timestep
     if denoiser.bias is None:
         raise UserError(f"{name} has a predictor bias, but no bias of its own: set model.bias_policy='add'")
     weight, bias = sorted(predictor, key=Tensor.dim, reverse=True)
-    state = dict(weight=weight, timestep=torch.tensor(timestep))
+    state = dict(weight=weight, timestep=torch.tensor(timestep), schedule=denoiser.schedule, side=denoiser.side)
     if denoiser.time_embed is not None:
         keys = ('mlp.0.weight', 'mlp.0.bias', 'mlp.2.weight', 'mlp.2.bias')
         state |= {f'time_embed.{key}': value for key, value in zip(keys, time.values(), strict=False)}

@@ -63,7 +63,7 @@ class _DenoiseLayer(nn.Module):
         self.loss_type, self.bias_noise = loss_type, bias_noise
         self.state = state or DenoiseState([name])
         constant = self.bias is not None or bias_policy == 'add'
-        self.denoiser = Denoiser(channels[side], timestep, groups, constant, **predictor).to(self.weight)
+        self.denoiser = Denoiser(channels[side], timestep, groups, constant, side=side, **predictor).to(self.weight)
         self.denoiser.train(self.training)
 
     def _host_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,6 +109,7 @@ class _DenoiseLayer(nn.Module):
         Args:
             mode: True for training, False for evaluation.
         """
+        self.state.forget_modules()
         self.state.merged.forget(self)
         return super().train(mode)
 
@@ -129,7 +130,12 @@ class _DenoiseLayer(nn.Module):
     def _draw_bias_noise(self) -> Tensor | None:
         if not self.bias_noise:
             return None
-        return torch.randn(len(self.denoiser.weight), generator=self.state.generator, device=self.weight.device)
+        return self._randn(len(self.denoiser.weight))
+
+    def _randn(self, *shape: Any, **options: Any) -> Tensor:
+        if self.state.generator is not None:  # torch.compile takes no call with one, not even with None
+            options['generator'] = self.state.generator
+        return torch.randn(*shape, device=self.weight.device, **options)
 
     def _record_noise_loss(self, feature: Tensor) -> None:
         """Record the noise loss of this call; works under ``no_grad``, and in float32 under autocast.
@@ -144,7 +150,7 @@ class _DenoiseLayer(nn.Module):
         ):
             wide = torch.promote_types(feature.dtype, torch.float32)
             feature = feature.detach().to(wide)
-            draw = partial(torch.randn, generator=self.state.generator, dtype=wide, device=feature.device)
+            draw = partial(self._randn, dtype=wide)
             constant = self.denoiser.constant()
             loss = noise_prediction_loss(
                 feature,

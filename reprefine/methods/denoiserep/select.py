@@ -4,7 +4,9 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -81,16 +83,20 @@ def skip_reason(parent: nn.Module, attribute: str, layer: nn.Module) -> str | No
 
 def _reads_weight(parent: type[nn.Module], attribute: str) -> bool:
     """Whether the source of ``parent``'s forward methods reads ``self.<attribute>.weight``."""
-    for cls in parent.__mro__[: parent.__mro__.index(nn.Module)]:
-        for name, member in vars(cls).items():
+    pattern = rf'self\.{re.escape(attribute)}\.weight\b'
+    return any(re.search(pattern, source) for source in forward_sources(parent))
+
+
+@cache
+def forward_sources(cls: type[nn.Module]) -> tuple[str, ...]:
+    """Return the source texts of the methods of a module's class whose names contain ``forward``."""
+    sources = []
+    for owner in cls.__mro__[: cls.__mro__.index(nn.Module)]:
+        for name, member in vars(owner).items():
             if inspect.isfunction(member) and 'forward' in name:
-                try:
-                    source = inspect.getsource(member)
-                except (OSError, TypeError):  # no source to look at, e.g. compiled or typed in
-                    continue
-                if re.search(rf'self\.{re.escape(attribute)}\.weight\b', source):
-                    return True
-    return False
+                with suppress(OSError, TypeError):  # no source to look at, e.g. compiled or typed in
+                    sources.append(inspect.getsource(member))
+    return tuple(sources)
 
 
 def _walk(module: nn.Module, prefix: str = ''):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .frozen import is_stochastic
 from .merged import MergedWeights
 
 PHASES = ('denoise', 'backbone', 'joint', 'eval_only')
@@ -24,7 +25,9 @@ class DenoiseState:
         denoise_eval: Whether evaluation uses the denoised layers (True) or the plain host.
         generator: Generator of the noise, None for torch's global one.
         merged: Merged weights of the layers in evaluation.
-        trainable: ``requires_grad`` of every parameter as the host set it, taken at the first phase change.
+        trainable: ``requires_grad`` of every parameter as the base model set it, taken at the first phase change.
+        is_fused: Whether the layers have become plain ones.
+        ran_outside: Whether a layer has computed a noise loss, since the last forward pass of the root, outside of it.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
@@ -34,9 +37,10 @@ class DenoiseState:
         self.generator: torch.Generator | None = None
         self.merged = MergedWeights()
         self.trainable: dict[nn.Parameter, bool] = {}
-        self._is_open = False
+        self.is_fused = self.ran_outside = self._is_open = False
         self._losses: dict[str, list[Tensor]] = {}
         self._sizes: dict[str, list[int]] = {}
+        self._stochastic: list[nn.Module] | None = None
         self._paused: list[nn.Module] = []
         self._checked = False
         self._handles: list[RemovableHandle] = []
@@ -48,14 +52,20 @@ class DenoiseState:
             root.register_forward_hook(self._end_forward, always_call=True),
         ]
 
-    def unwatch(self) -> None:
-        """Undo :meth:`watch`."""
+    def end(self) -> None:
+        """Undo :meth:`watch` and let go of the model, whose layers are plain from now on."""
         for handle in self._handles:
             handle.remove()
+        self.trainable, self.is_fused = {}, True
+        self.forget_modules()
+
+    def forget_modules(self) -> None:
+        """Let the next forward pass look anew for the modules that a frozen model must have in evaluation mode."""
+        self._stochastic = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave out what belongs to a running pass: graphs, and the generator."""
-        return self.__dict__ | {'_losses': {}, '_sizes': {}, '_paused': [], 'generator': None}
+        return self.__dict__ | {'_losses': {}, '_sizes': {}, '_paused': [], '_stochastic': None, 'generator': None}
 
     @property
     def learns_noise(self) -> bool:
@@ -63,10 +73,12 @@ class DenoiseState:
         return self.phase in ('denoise', 'joint')
 
     def _begin_forward(self, root: nn.Module, _: Any) -> None:
-        """Forward pre-hook of the root: empty the collector; keep norm statistics and dropout out of a frozen host."""
-        self._losses, self._sizes, self._is_open = {}, {}, True
+        """Forward pre-hook of the root: empty the collector; keep norm statistics and dropout out of a frozen model."""
+        self._losses, self._sizes, self._is_open, self.ran_outside = {}, {}, True, False
         if root.training and self.phase == 'denoise':
-            self._paused = [module for module in root.modules() if module.training and _is_stochastic(module)]
+            if self._stochastic is None:
+                self._stochastic = [module for module in root.modules() if is_stochastic(module)]
+            self._paused = [module for module in self._stochastic if module.training]
             for module in self._paused:
                 module.training = False
 
@@ -93,6 +105,8 @@ class DenoiseState:
         if self._is_open:
             self._losses.setdefault(layer_name, []).append(loss)
             self._sizes.setdefault(layer_name, []).append(size)
+        elif torch._C._current_graph_task_id() == -1:  # else a backward pass recomputes the layer
+            self.ran_outside = True
 
     def take(self) -> dict[str, Tensor]:
         """Return the noise loss per layer of the last forward pass and forget it.
@@ -107,9 +121,3 @@ class DenoiseState:
             else terms[0]
             for name, terms in losses.items()
         }
-
-
-def _is_stochastic(module: nn.Module) -> bool:
-    """Whether a module in training mode would move statistics or draw random numbers."""
-    norm_or_dropout = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-    return isinstance(module, norm_or_dropout) or type(module).__name__ in ('DropPath', 'StochasticDepth', 'DropBlock')

@@ -5,10 +5,12 @@ import io
 import pickle
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import (
     DenoiseConv2d,
     DenoiseLinear,
@@ -278,3 +280,50 @@ def test_folded_model_compiles():
     model = converted(TinyViT, 'all', dtype=torch.float32).eval()
     compiled = torch.compile(fuse(model), backend='aot_eager', fullgraph=True)
     torch.testing.assert_close(compiled(images()), model(images()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(steps=500), 'steps=1000, no DDIM target .* has steps=500, no DDIM target'),
+        (dict(step='ddim', to=0), 'no DDIM target .* has steps=1000, to=0'),
+        (dict(side='output'), "side='input', but the model has .* side='output'"),
+    ],
+)
+def test_predictors_of_another_schedule_or_side_are_refused(options, message):
+    """A square layer, whose predictor has the same shape on both sides."""
+    trained, other = nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4))
+    convert(trained, 'linear', timestep=7)
+    convert(other, 'linear', timestep=7, **options)
+    with pytest.raises(UserError, match=rf'0\.denoiser was trained with .*{message}'):
+        other.load_state_dict(trained.state_dict())
+
+
+def test_predictors_of_a_file_that_does_not_tell_load_with_a_warning():
+    trained, other = nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4))
+    for model in (trained, other):
+        convert(model, 'linear', timestep=7)
+    old = {key: value for key, value in trained.state_dict().items() if not key.endswith(('schedule', 'side'))}
+    with pytest.warns(UserWarning, match='does not say which schedule and side'):
+        other.load_state_dict(old)
+    assert torch.equal(other.state_dict()['0.denoiser.weight'], old['0.denoiser.weight'])
+
+
+@pytest.mark.parametrize(('phase', 'backend'), [('denoise', 'eager'), ('joint', 'aot_eager')])
+def test_training_compiles(phase, backend):
+    """An MLP of timm; also with the noise of the bias, another draw."""
+    losses = []
+    for compile_it in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(timm.layers.Mlp(8, 16))
+        convert(model.train(), r'fc', bias_noise=True)
+        set_phase(model, phase)
+        run = torch.compile(model, backend=backend) if compile_it else model
+        torch.manual_seed(1)
+        output = run(torch.ones(2, 8))
+        loss = noise_loss(model) + (output.sum() if phase != 'denoise' else 0)
+        loss.backward()
+        losses.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(losses[0]) == len(losses[1]) > 1
+    for ours, theirs in zip(*losses, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

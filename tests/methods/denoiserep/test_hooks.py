@@ -5,9 +5,11 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_checkpoint
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.runner import Runner as OwnRunner
 from reprefine.methods.denoiserep import (
     DenoiseFuseHook,
     DenoisePhaseHook,
@@ -15,6 +17,7 @@ from reprefine.methods.denoiserep import (
     denoise_layers,
     fuse_checkpoint,
     phase_at,
+    set_phase,
 )
 from reprefine.methods.denoiserep.checkpoint import fold_difference
 from reprefine.methods.denoiserep.convert import denoise_state
@@ -117,6 +120,58 @@ def test_hook_sets_the_phase_of_every_iteration(tmp_path, by, first_index):
         assert ('loss_denoise' in log) == (phase == D)
 
 
+class Logged(Hook):
+    """Writes down the phase, and the noise losses that the line of the log would show."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.lines = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        line, _ = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')
+        shown = {key for key in line if 'denoise' in key or key.startswith('noise/')}
+        self.lines.append((denoise_state(runner.model).phase, shown))
+
+
+@pytest.mark.parametrize('runner_class', [Runner, OwnRunner])
+@pytest.mark.parametrize('by', ['epoch', 'iter'])
+def test_a_phase_without_noise_loss_logs_none(tmp_path, by, runner_class, monkeypatch):
+    monkeypatch.setitem(globals(), 'Runner', runner_class)
+    logged = Logged()
+    hook = dict(type='reprefine.DenoisePhaseHook', phase_length=2, by=by)
+    runner_of(tmp_path, [hook, logged], wrapped(log_layers=True), epochs=4 if by == 'epoch' else 3).train()
+    assert {phase for phase, _ in logged.lines} == {D, B}
+    for phase, shown in logged.lines:
+        assert len(shown) == (5 if phase == D else 0)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(phases=()), r'phases=\(\) names none: use one of denoise'),
+        (dict(phases=('denoise', 'train')), "unknown phase 'train'"),
+        (dict(phases='denoise'), "unknown phase 'd'"),
+        (dict(first_index=2), 'first_index is 2: use 0 or 1'),
+    ],
+)
+def test_values_that_make_no_cycle_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        DenoisePhaseHook(**options)
+
+
+def test_checking_a_fold_copies_one_layer_and_not_the_model(monkeypatch):
+    """The layers share a state, which knows every parameter."""
+    model = wrapped()
+    set_phase(model, D)
+    layer = next(iter(denoise_layers(model).values()))
+    copied = []
+    deepcopy = nn.Parameter.__deepcopy__
+    monkeypatch.setattr(nn.Parameter, '__deepcopy__', lambda self, memo: copied.append(self) or deepcopy(self, memo))
+    fold_difference(layer)
+    assert {id(parameter) for parameter in copied} == {id(parameter) for parameter in layer.parameters()}
+
+
 @pytest.mark.parametrize('first_index', [0, 1])
 @pytest.mark.parametrize('by', ['epoch', 'iter'])
 @pytest.mark.parametrize('stop', [1, 2, 3, 5])
@@ -167,7 +222,7 @@ def test_frozen_host_stays_put_over_a_label_free_run_without_labels(tmp_path):
     runner.train()
     assert recorder.logs == [{'loss', 'loss_denoise'}] * 8
     changed = {k for k, v in snapshot(runner.model).items() if not torch.equal(v, before[k])}
-    assert changed == {k for k in before if '.denoiser.' in k and not k.endswith('timestep')}
+    assert changed == {k for k in before if '.denoiser.' in k and k.endswith(('weight', 'bias'))}
 
 
 def test_label_free_with_a_phase_that_needs_labels_is_refused_at_once(tmp_path):

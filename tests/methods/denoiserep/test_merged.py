@@ -71,7 +71,8 @@ def write_data_and_set_mode(model):
 
 
 def load(model, **options):
-    state_dict = {key: value * 2 if key.startswith(LAYER) else value for key, value in model.state_dict().items()}
+    doubled = tuple(f'{LAYER}.{part}weight' for part in ('', 'denoiser.'))
+    state_dict = {key: value * 2 if key in doubled else value for key, value in model.state_dict().items()}
     model.load_state_dict(state_dict, **options)
 
 

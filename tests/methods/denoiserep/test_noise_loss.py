@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert, denoise_layers, noise_loss, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
 
-from .toys import TinyConvNet, TinyViT, converted, explicit_noise_loss, images
+from .toys import TinyConvNet, TinyViT, build, converted, explicit_noise_loss, images
 
 
 @pytest.mark.parametrize(('factory', 'include'), [(TinyViT, 'all'), (TinyConvNet, 'conv')])
@@ -61,7 +62,7 @@ def test_a_failed_forward_leaves_nothing_behind():
     assert not state._is_open
     assert model.neck.training
     model.blocks[0](torch.randn(1, 4, 8))  # outside the root's forward
-    assert noise_loss(model) == 0
+    assert not state.take()
 
 
 class Shared(nn.Module):
@@ -104,3 +105,17 @@ def test_a_layer_that_never_runs_is_reported_once():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         model(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize('checkpoint', [None, True, False])
+def test_a_pass_through_a_part_of_the_model_is_no_silent_zero(checkpoint):
+    """Recomputation in the backward pass is none."""
+    model = build(TinyViT, checkpoint=checkpoint).train()
+    convert(model, 'mlp')
+    (model(images()).sum() + noise_loss(model)).backward()
+    assert noise_loss(model) == 0
+    model.blocks[0](torch.ones(1, 4, 8))
+    with pytest.raises(UserError, match='a part of the model alone'):
+        noise_loss(model)
+    model(images())
+    assert noise_loss(model) > 0

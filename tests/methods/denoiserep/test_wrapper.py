@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, is_converted, is_fused, noise_loss, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
 from reprefine.registry import MODELS
@@ -116,6 +117,60 @@ def test_train_step_moves_what_the_phase_trains(phase, name, accumulate):
     assert torch.equal(statistics, model.backbone.neck.running_mean) == (phase == 'denoise')
 
 
+@pytest.mark.parametrize('phase', PHASES[:3])
+def test_the_phase_of_the_constructor_is_trained_without_a_hook(phase):
+    model = wrap(phase=phase).train()
+    model.train_step({'inputs': images(), 'labels': LABELS}, OptimWrapper(torch.optim.AdamW(model.parameters(), 0.1)))
+    twin = wrap(phase=phase).train()
+    set_phase(twin, phase)
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in twin.parameters()]
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, twin.get_parameter(n))}
+    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert all(p.requires_grad for p in wrap(phase=phase).parameters())  # an optimiser is yet to be given all of them
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(phase='train'), "unknown phase 'train': use one of denoise, backbone, joint, eval_only"),
+        (
+            dict(phase='backbone', label_free=True),
+            'label_free=True trains predictors only, but the phases are backbone',
+        ),
+    ],
+)
+def test_a_phase_that_cannot_be_trained_is_refused_at_once(options, message):
+    with pytest.raises(UserError, match=message):
+        wrap(**options)
+
+
+def test_the_logged_loss_is_the_sum_that_is_trained():
+    """mmpretrain's classifiers call their own term ``loss``."""
+
+    class Classifier(ToyClassifier):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            return {'loss': output['loss_cls']} if isinstance(output, dict) else output
+
+    for phase in PHASES[:3]:
+        model = DenoiseRep(build(Classifier), include='mlp', loss_weight=2.0, phase=phase).train()
+        losses = model(images(), LABELS, mode='loss')
+        total, log = model.parse_losses(losses)
+        assert torch.equal(log['loss'], total)
+        assert log['loss'] == sum(value for name, value in log.items() if name.startswith('loss_'))
+        assert set(log) - {'loss_denoise'} == {'loss', 'loss_task'}
+
+
+def test_a_training_iteration_does_not_walk_over_the_modules(monkeypatch):
+    model = wrap().train()
+    for phase in PHASES[:3]:
+        set_phase(model, phase)
+        model(images(), LABELS, mode='loss')
+        with monkeypatch.context() as patch:
+            patch.setattr(nn.Module, 'named_modules', lambda *_, **__: pytest.fail('walked'))
+            model(images(), LABELS, mode='loss')
+
+
 @pytest.mark.parametrize('phase', ['denoise', None])
 def test_label_free_training_takes_no_labels_and_computes_no_task_loss(phase, monkeypatch):
     model = wrap(label_free=True, loss_weight=1.0).train()
@@ -135,7 +190,7 @@ def test_label_free_training_takes_no_labels_and_computes_no_task_loss(phase, mo
     for _ in range(2):
         model.train_step({'inputs': images()}, OptimWrapper(optimizer))
     assert {k for k, v in snapshot(model).items() if not torch.equal(v, before[k])} == {
-        k for k in before if '.denoiser.' in k and not k.endswith('timestep')
+        k for k in before if '.denoiser.' in k and k.endswith(('weight', 'bias'))
     }
 
 
