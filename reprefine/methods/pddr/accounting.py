@@ -134,6 +134,8 @@ def _other(module: nn.Module, x: Tensor, output: Tensor) -> int:
         return 2 * x.numel()
     if isinstance(module, POOLS):
         return x.numel()
+    if isinstance(module, Gate):
+        return len(output) * module.fc1.out_features  # its ReLU, a module in the released code
     has_bias = _is_mixture(module) or (isinstance(module, nn.Conv2d) and module.bias is not None)
     return output.numel() if has_bias or isinstance(module, nn.ReLU) else 0
 

@@ -59,19 +59,19 @@ def test_gates_of_fewer_branches(depth):
 
 
 @pytest.mark.parametrize(
-    ('depth', 'macs', 'plain', 'deployed', 'gate_macs'),
+    ('depth', 'macs', 'plain', 'deployed', 'gate_macs', 'gate_relus'),
     [
-        (18, 1_814_073_344, 1_822_176_768, 1_820_671_488, 71_760),
-        (34, 3_663_761_408, 3_675_628_032, 3_672_868_352, 142_832),
-        (50, 4_089_184_256, 4_121_924_096, 4_120_544_256, 79_536),
-        (101, 7_801_405_440, 7_849_499_136, 7_847_266_304, 150_256),
+        (18, 1_814_073_344, 1_822_176_768, 1_820_671_488, 71_760, 212),
+        (34, 3_663_761_408, 3_675_628_032, 3_672_868_352, 142_832, 444),
+        (50, 4_089_184_256, 4_121_924_096, 4_120_544_256, 79_536, 236),
+        (101, 7_801_405_440, 7_849_499_136, 7_847_266_304, 150_256, 508),
     ],
 )
-def test_multiply_adds(depth, macs, plain, deployed, gate_macs, networks):
+def test_multiply_adds(depth, macs, plain, deployed, gate_macs, gate_relus, networks):
     assert count_flops(imagenet_resnet(depth)) == (macs, plain)
     assert count_flops(switch_to_deploy(copy.deepcopy(networks[depth, 'A']))) == (macs, deployed)
     mixture = count_flops(switch_to_deploy(copy.deepcopy(networks[depth, 'B'])))
-    assert mixture == (macs + gate_macs, deployed + gate_macs)
+    assert mixture == (macs + gate_macs, deployed + gate_macs + gate_relus)
 
 
 @pytest.mark.parametrize(('depth', 'published'), [(18, 4.654), (50, 7.245)])
@@ -88,6 +88,7 @@ def test_table():
 
 def test_table_tool(capsys):
     assert run_tool('analysis_tools/pddr_cost_table.py', '--depth', 18, '--branches', 'standard1', 'skeleton') == 0
-    assert '11,726,148' in capsys.readouterr().out.replace('\n', ' ') or True
+    rows = [line.split('│') for line in capsys.readouterr().out.splitlines() if 'ResNet-18 PD-B' in line]
+    assert [cell.strip() for cell in rows[0][3:5]] == ['11,761,092', '22,746,564']
     assert run_tool('analysis_tools/pddr_cost_table.py', '--depth', 18, '--branches', 'group') == 1
     assert 'take standard1' in capsys.readouterr().err

@@ -27,6 +27,8 @@ FLOPS = {
     (18, 'ge'): 1_824_974_464,
     (50, 'se'): 4_129_959_344,
     (50, 'ge'): 4_142_511_872,
+    (18, 'cbam'): 1_823_184_088 + 1_505_280,  # twice the elements of the maps that its two poolings read
+    (50, 'cbam'): 4_128_342_572 + 11_038_720,
 }
 
 
