@@ -8,9 +8,12 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from mmengine.dataset import BaseDataset
 
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
+from reprefine.methods.pddr.analysis import cam
+from reprefine.methods.pddr.analysis.trained import batch_for, spread
 from tests.helpers.run_tool import TOOLS, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -36,6 +39,32 @@ def test_cam_draws_one_row_an_image_and_one_column_a_model(weights, tmp_path):
     assert run_tool('visualizations/vis_cam.py', *models, '--out', out, '--num', 3, *FEW) == 0
     height, width = cv2.imread(str(out)).shape[:2]
     assert width / height == pytest.approx(4 * 1.7 / (3 * 1.9), rel=0.02)
+
+
+def test_cam_reads_the_images_that_it_draws_and_no_others(monkeypatch, tmp_path):
+    cfg = load_config(str(PLAIN))
+    read = []
+    original = BaseDataset.__getitem__
+    monkeypatch.setattr(BaseDataset, '__getitem__', lambda self, index: read.append(index) or original(self, index))
+    batch = batch_for(build_model(cfg), spread(cfg, 3))
+    assert read == [0, 500, 999]  # of 1,000
+    assert batch.images.shape == (3, 3, 28, 28)
+    assert len(batch.pictures) == 3
+    few = load_config(str(PLAIN), {'test_dataloader.dataset.indices': 2})
+    assert len(spread(few, 6)['inputs']) == 2
+
+
+def test_cam_of_two_checkpoints_of_one_config(weights, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(cam, '_show', lambda axes, picture, title: drawn.setdefault(title.rpartition('\n')[0], picture))
+    other = tmp_path / 'other.pth'
+    state = torch.load(weights[PLAIN], weights_only=True)
+    torch.save({key: {k: v + 0.1 for k, v in value.items()} for key, value in state.items()}, other)
+    models = ['--model', PLAIN, weights[PLAIN], '--model', PLAIN, other, '--num', 1]
+    assert run_tool('visualizations/vis_cam.py', *models, '--out', tmp_path / 'cam.png', *FEW) == 0
+    names = [f'{PLAIN.stem}\n{file.stem}' for file in (weights[PLAIN], other)]
+    assert list(drawn) == ['', *names]
+    assert (drawn[names[0]] != drawn[names[1]]).any()
 
 
 def test_branches_are_drawn_and_measured(weights, tmp_path, capsys):

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     model = load_trained(cfg, args.checkpoint, **key_options(args))
     classes = getattr(getattr(model, 'head', None), 'num_classes', 1)
     gates, counts = mean_gates(model, (batch[:2] for batch in batches_of(cfg, model)), classes)
-    branches = next(iter(pd_convs(model).values())).branches
+    branches = next(conv.branches for conv in pd_convs(model).values() if conv.mode == 'B')
     print(gate_table(gates, counts, branches))
     if args.plot:
         plot_gates(gates, branches, [str(index) for index in range(len(counts))], args.plot)

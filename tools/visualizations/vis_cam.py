@@ -44,11 +44,16 @@ def main(args: argparse.Namespace) -> None:
     if args.num < 1 or args.out.suffix != '.png':
         raise UserError('--num must be positive, and --out a .png file')
     configs = [load_config(path, args.cfg_options, args.data_root) for path, _ in args.model]
-    models = {
-        Path(path).stem: load_trained(cfg, checkpoint, **key_options(args))
-        for cfg, (path, checkpoint) in zip(configs, args.model, strict=True)
-    }
-    draw_cams(models, configs[0], args.out, args.num, args.layer, args.true)
+    stems = [Path(path).stem for path, _ in args.model]
+    names = [
+        stem if stems.count(stem) == 1 else f'{stem}\n{Path(checkpoint).stem}'
+        for stem, (_, checkpoint) in zip(stems, args.model, strict=True)
+    ]
+    models = [
+        load_trained(cfg, checkpoint, **key_options(args))
+        for cfg, (_, checkpoint) in zip(configs, args.model, strict=True)
+    ]
+    draw_cams(list(zip(names, models, strict=True)), configs[0], args.out, args.num, args.layer, args.true)
     print(f'{args.out}: {args.num} images, {len(models)} models')
 
 

@@ -1,6 +1,7 @@
 """The disentangled layers of a model, and the plain model that one with PD-A equals."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,17 +42,33 @@ def plain_model(model: nn.Module) -> nn.Module:
     Raises:
         UserError: As :func:`plain_state_dict`.
     """
+    return with_plain_layers(model, _plain_layer)
+
+
+@torch.no_grad()
+def with_plain_layers(model: nn.Module, make: Callable[[str, PDConv | PDLinear], tuple[nn.Module, ...]]) -> nn.Module:
+    """Return a copy of a model with other layers, and norms, in place of its disentangled ones.
+
+    Args:
+        model: The model.
+        make: From name and layer to the layer that replaces it, and the norm behind it if it had one.
+    """
     model = copy.deepcopy(model)
     for name, layer in pd_layers(model).items():
-        if layer.mode == 'B':
-            raise UserError(f'{name} is PD-B: its weights depend on the sample, so that no plain model equals it')
+        plain, *norms = (part.train(layer.training) for part in make(name, layer))
         parent, _, attribute = name.rpartition('.')
-        parts = _plain_linear(layer) if isinstance(layer, PDLinear) else _plain_conv(name, layer)
-        for key, part in zip((attribute, getattr(layer, 'host_norm', None)), parts, strict=False):
-            if not attribute:
-                return part  # the model is the layer
-            setattr(model.get_submodule(parent), key, part.train(layer.training))
+        if not attribute:
+            return plain  # the model is the layer
+        setattr(model.get_submodule(parent), attribute, plain)
+        for norm in norms:
+            setattr(model.get_submodule(parent), layer.host_norm, norm)
     return model
+
+
+def _plain_layer(name: str, layer: PDConv | PDLinear) -> tuple[nn.Module, ...]:
+    if layer.mode == 'B':
+        raise UserError(f'{name} is PD-B: its weights depend on the sample, so that no plain model equals it')
+    return _plain_linear(layer) if isinstance(layer, PDLinear) else _plain_conv(name, layer)
 
 
 def _plain_linear(layer: PDLinear) -> tuple[nn.Module]:
@@ -69,15 +86,29 @@ def _plain_conv(name: str, conv: PDConv) -> tuple[nn.Module, ...]:
         weight, bias = (part.sum(0) for part in conv.folded())
     if not (conv.host_norm or conv.host_bias):
         raise UserError(f'{name} replaces a convolution without norm and bias, which has no place for the folded bias')
+    norm = (folded_norm(conv, bias),) if conv.host_norm else ()
+    return plain_conv(conv, weight, torch.zeros_like(bias) if norm else bias), *norm
+
+
+def plain_conv(conv: PDConv, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """Return a plain convolution of the same geometry.
+
+    Args:
+        conv: The disentangled one.
+        weight: Kernel ``[O, I/g, k, k]``.
+        bias: Bias ``[O]``, used if the convolution that was replaced had one.
+    """
     geometry = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, *geometry, bias=conv.host_bias).to(weight)
     plain.weight.copy_(weight)
-    if not conv.host_norm:
-        plain.bias.copy_(bias)
-        return (plain,)
     if conv.host_bias:
-        plain.bias.zero_()
-    norm = nn.BatchNorm2d(conv.out_channels, eps=conv.norm_cfg.get('eps', 1e-5)).to(weight)
+        plain.bias.copy_(bias)
+    return plain
+
+
+def folded_norm(conv: PDConv, shift: Tensor) -> nn.BatchNorm2d:
+    """Return a norm that in evaluation mode does nothing but add ``shift``, ``[O]``."""
+    norm = nn.BatchNorm2d(conv.out_channels, eps=conv.norm_cfg.get('eps', 1e-5)).to(shift)
     norm.running_var.fill_(1 - norm.eps)
-    norm.bias.copy_(bias)
-    return plain, norm
+    norm.bias.copy_(shift)
+    return norm

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.pddr import PDConv, PDResNet
+from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
 from reprefine.methods.pddr.analysis import (
     branch_responses,
     branch_weights,
@@ -247,3 +247,65 @@ def test_lottery_needs_pd_a_in_training_form(trained):
     for model in (ResNet(18, base_channels=8, stem_channels=8), Classifier('B')):
         with pytest.raises(UserError, match='training form'):
             lottery_state(model)
+
+
+class Twice(nn.Module):
+    """Runs a layer twice, another once on the way to the logits, and a third that the logits do not depend on."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer, self.once, self.aside = layer, nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.tokens, self.unused = nn.Flatten(2), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.once(self.layer(self.layer(x)))
+        self.aside(x)
+        return self.tokens(x).mean(2)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        ('layer', 'the layer Conv2d runs 2 times'),
+        ('unused', 'the layer Conv2d runs 0 times'),
+        ('aside', 'the logits do not depend on the layer Conv2d'),
+        ('tokens', r'the layer Flatten gives shape \[2, 8, 25\].*feature maps'),
+    ],
+)
+def test_grad_cam_needs_a_layer_that_runs_once_on_the_way_to_the_logits(layer, message):
+    model = Twice(nn.Conv2d(8, 8, 3, padding=1)).eval()
+    x = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UserError, match=message):
+        grad_cam(model, model.get_submodule(layer), x)
+    assert grad_cam(model, model.once, x)[0].shape == (2, 5, 5)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@torch.no_grad()
+def test_a_convolution_that_runs_twice_has_no_one_response_and_the_mean_of_its_gates():
+    torch.manual_seed(0)
+    conv = PDConv(8, 8, 3, padding=1, mode='B', group_num=4)
+    model = Twice(conv).eval()
+    x, classes = torch.randn(3, 8, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 1, 1])
+    with pytest.raises(UserError, match='runs 2 times for one image'):
+        branch_responses(lambda: model(x), conv)
+    gates, _ = mean_gates(model, [(x[:2], classes[:2]), (x[2:], classes[2:])], 2)
+    expected = (conv.gate(x) + conv.gate(conv(x))).mean(0) / 2
+    torch.testing.assert_close(gates['layer'][1], expected)
+    with pytest.raises(UserError, match='classes from 1 to 1, and the model 1'):
+        mean_gates(model, [(x, classes)], 1)
+
+
+def test_lottery_start_of_a_convolution_with_bias_loads_strictly():
+    def plain() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+
+    model = plain()
+    convert_to_pd(model, group_num='auto')
+    target = plain()
+    target.load_state_dict(lottery_state(model))  # strict
+    assert target[0].bias.abs().sum() == 0
+    model.append(PDLinear(4, 2))
+    with pytest.raises(UserError, match='the transfer needs PD-A convolutions'):
+        lottery_state(model)

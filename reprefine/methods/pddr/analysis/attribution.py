@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reprefine.engine.errors import UserError
+
 from .functional import grad_cam_maps, to_unit_range
 
 
@@ -24,21 +26,32 @@ def grad_cam(
 
     Returns:
         Maps (N, H, W) in the range from 0 to 1, all zero where nothing speaks for the class, and the classes (N,).
+
+    Raises:
+        UserError: If the layer does not run exactly once, gives no feature maps, or the logits do not depend on it.
     """
     outputs = []
 
     def keep(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
+        if not torch.is_tensor(output) or output.ndim != 4:
+            found = f'shape {list(output.shape)}' if torch.is_tensor(output) else type(output).__name__
+            raise UserError(f'the layer {name} gives {found}: Grad-CAM needs one that gives feature maps [N, K, h, w]')
         outputs.append(output)
         return output.clone()  # which the network may change in place
 
+    name = type(layer).__name__
     handle = layer.register_forward_hook(keep)
     try:
         with torch.enable_grad():
             logits = classify(images.detach().requires_grad_())
     finally:
         handle.remove()
+    if len(outputs) != 1:
+        raise UserError(f'the layer {name} runs {len(outputs)} times for one image: Grad-CAM needs one that runs once')
     classes = logits.argmax(1) if classes is None else classes
-    (gradients,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), outputs)
+    (gradients,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), outputs, allow_unused=True)
+    if gradients is None:
+        raise UserError(f'the logits do not depend on the layer {name}: Grad-CAM needs one before the classifier')
     maps = grad_cam_maps(outputs[0].detach(), gradients)
     enlarged = F.interpolate(maps[:, None], images.shape[2:], mode='bilinear', align_corners=False)
     return to_unit_range(enlarged[:, 0]), classes

@@ -47,6 +47,9 @@ def branch_responses(run: Callable[[], object], conv: PDConv) -> dict[str, Tenso
 
     Returns:
         For each branch (N, O).
+
+    Raises:
+        UserError: If ``run`` does not reach the convolution exactly once.
     """
     inputs = []
     handle = conv.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
@@ -54,4 +57,6 @@ def branch_responses(run: Callable[[], object], conv: PDConv) -> dict[str, Tenso
         run()
     finally:
         handle.remove()
+    if len(inputs) != 1:
+        raise UserError(f'the convolution runs {len(inputs)} times for one image: choose one that runs once')
     return {name: getattr(conv, name)(inputs[0]).mean((2, 3)) for name in conv.branches}

@@ -1,6 +1,6 @@
 """The picture of several classifiers' Grad-CAM maps on the same images."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,23 +8,28 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.visualization.pictures import to_rgb8
 
 from .attribution import grad_cam
 from .plot import overlay, save
-from .trained import batches_of, classify
+from .trained import batch_for, classify, spread
 
 
 def draw_cams(
-    models: Mapping[str, nn.Module], cfg: Config, out: Path, num: int, layer: str | None = None, true: bool = False
+    models: Sequence[tuple[str, nn.Module]],
+    cfg: Config,
+    out: Path,
+    num: int,
+    layer: str | None = None,
+    true: bool = False,
 ) -> None:
     """Draw one row an image and one column a model, the image itself first.
 
     Args:
-        models: Classifiers in evaluation mode by the name of their column.
+        models: Names of the columns and classifiers in evaluation mode, each of which preprocesses the images itself.
         cfg: Config whose test images are taken.
         out: File to write.
         num: Number of images, spread over the test set.
@@ -34,15 +39,17 @@ def draw_cams(
     Raises:
         UserError: If a model has no such layer, or is no classifier.
     """
-    first = next(iter(models.values()))
-    images, classes, pictures = _spread(cfg, first, num)
+    data = spread(cfg, num)
+    first = models[0][1]
+    _, classes, pictures = batch_for(first, data)
     bgr = getattr(first.data_preprocessor, '_channel_conversion', False)
     pictures = [to_rgb8(picture.permute(1, 2, 0).numpy(), is_bgr=bgr) for picture in pictures]
-    figure = Figure(figsize=(1.7 * (len(models) + 1), 1.9 * len(images)), layout='constrained')
-    grid = figure.subplots(len(images), len(models) + 1, squeeze=False)
+    figure = Figure(figsize=(1.7 * (len(models) + 1), 1.9 * len(pictures)), layout='constrained')
+    grid = figure.subplots(len(pictures), len(models) + 1, squeeze=False)
     for row, picture, label in zip(grid, pictures, classes.tolist(), strict=True):
         _show(row[0], picture, f'class {label}')
-    for column, (name, model) in enumerate(models.items(), 1):
+    for column, (name, model) in enumerate(models, 1):
+        images = batch_for(model, data).images
         chosen = classes if true else None
         maps, _ = grad_cam(partial(classify, model), _layer(model, layer), images, chosen)
         with torch.no_grad():
@@ -50,15 +57,6 @@ def draw_cams(
         for row, (picture, heat, answer) in enumerate(zip(pictures, maps, said.tolist(), strict=True)):
             _show(grid[row][column], overlay(picture, heat.numpy()), f'{name}\nsays {answer}')
     save(figure, out)
-
-
-def _spread(cfg: Config, model: nn.Module, num: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return images, classes and pictures of ``num`` test samples at equal distances, or all if there are fewer."""
-    batches = list(batches_of(cfg, model))
-    images, classes = (torch.cat([getattr(batch, name) for batch in batches]) for name in ('images', 'classes'))
-    pictures = [picture for batch in batches for picture in batch.pictures]
-    chosen = np.unique(np.linspace(0, len(images) - 1, num).round().astype(int))
-    return images[chosen], classes[chosen], [pictures[index] for index in chosen]
 
 
 def _layer(model: nn.Module, name: str | None) -> nn.Module:

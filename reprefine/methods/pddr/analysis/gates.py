@@ -25,22 +25,30 @@ def mean_gates(
 
     Returns:
         For each PD-B convolution, in the order of the model, the mean weight of each branch (num_classes, J), not a
-        number for a class without images; and the number of images of each class (num_classes,).
+        number for a class without images; and the number of images of each class (num_classes,). A convolution that
+        runs several times for an image counts with the mean of its gates.
 
     Raises:
-        UserError: If the model has no gate.
+        UserError: If the model has no gate, or a class is none of ``num_classes``.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, PDConv) and m.mode == 'B'}
     if not layers:
         raise UserError('the model has no PD-B convolution, and so no gate')
-    current: dict[str, Tensor] = {}
+    current: dict[str, list[Tensor]] = {}
     handles = [layer.gate.register_forward_hook(_keep(current, name)) for name, layer in layers.items()]
     sums: dict[str, Tensor] = {}
     counts = torch.zeros(num_classes)
     try:
         for images, classes in batches:
+            if len(classes) and not (classes.min() >= 0 and classes.max() < num_classes):
+                raise UserError(
+                    f'images have classes from {classes.min()} to {classes.max()}, and the model {num_classes}: give '
+                    'data with the classes that the model was trained on'
+                )
+            current.clear()
             getattr(model, 'extract_feat', model)(images)
-            for name, gate in current.items():
+            for name, found in current.items():
+                gate = torch.stack(found).mean(0)
                 total = sums.setdefault(name, gate.new_zeros(num_classes, gate.shape[1]))
                 total.index_add_(0, classes.to(gate.device), gate)
             counts += classes.cpu().bincount(minlength=num_classes)
@@ -50,9 +58,9 @@ def mean_gates(
     return {name: sums[name].cpu() / counts[:, None] for name in layers if name in sums}, counts
 
 
-def _keep(current: dict[str, Tensor], name: str) -> Callable:
+def _keep(current: dict[str, list[Tensor]], name: str) -> Callable:
     def hook(_: nn.Module, __: tuple, output: Tensor) -> None:
-        current[name] = output
+        current.setdefault(name, []).append(output)
 
     return hook
 

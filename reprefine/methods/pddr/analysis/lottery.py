@@ -9,6 +9,7 @@ from reprefine.engine.errors import UserError
 from ..conv import PDConv
 from ..functional import expand_groups
 from ..layers import ConvNorm
+from ..plain import pd_layers, plain_conv, with_plain_layers
 from .functional import elementwise_maximum
 
 
@@ -27,17 +28,28 @@ def lottery_state(model: nn.Module, generator: torch.Generator | None = None) ->
     Raises:
         UserError: If there is no such convolution, or one of another kind.
     """
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, PDConv)}
-    if not layers or any(conv.mode != 'A' or conv.deploy or conv.host_norm is None for conv in layers.values()):
+    layers = pd_layers(model).values()
+    if not layers or not all(_is_transferable(layer) for layer in layers):
         raise UserError('the transfer needs PD-A convolutions in training form, each in place of one with a norm')
-    state = dict(model.state_dict())
-    for name, conv in layers.items():
-        state = {key: value for key, value in state.items() if not key.startswith(f'{name}.')}
-        parent = name.rpartition('.')[0]
-        norm = f'{parent}.{conv.host_norm}' if parent else conv.host_norm
-        state[f'{name}.weight'] = merged_kernel(conv) if generator is None else _redrawn(conv, generator)
-        state |= {f'{norm}.{key}': value for key, value in _merged_norm(conv).items()}
-    return state
+    return with_plain_layers(model, lambda _, conv: _merged(conv, generator)).state_dict()
+
+
+def _is_transferable(layer: nn.Module) -> bool:
+    return isinstance(layer, PDConv) and layer.mode == 'A' and not layer.deploy and layer.host_norm is not None
+
+
+def _merged(conv: PDConv, generator: torch.Generator | None) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    kernel = merged_kernel(conv)
+    if generator is not None:
+        drawn = nn.init.kaiming_normal_(
+            torch.empty(kernel.shape), mode='fan_out', nonlinearity='relu', generator=generator
+        )
+        kernel = drawn.to(kernel)
+    norms = [leaf.bn for _, leaf in conv.leaves()]
+    norm = nn.BatchNorm2d(conv.out_channels).to(kernel)
+    norm.weight.copy_(elementwise_maximum([norm.weight for norm in norms]))
+    norm.bias.copy_(elementwise_maximum([norm.bias for norm in norms]))
+    return plain_conv(conv, kernel, torch.zeros_like(norm.bias)), norm
 
 
 def merged_kernel(conv: PDConv) -> Tensor:
@@ -50,20 +62,3 @@ def _full_size(leaf: ConvNorm, conv: PDConv) -> Tensor:
     kernel = expand_groups(leaf.conv.weight, leaf.conv.groups, conv.groups)
     rows, columns = ((full - size) // 2 for full, size in zip(conv.kernel_size, kernel.shape[2:], strict=True))
     return F.pad(kernel, (columns, columns, rows, rows))
-
-
-def _redrawn(conv: PDConv, generator: torch.Generator) -> Tensor:
-    kernel = torch.empty(merged_kernel(conv).shape)
-    return nn.init.kaiming_normal_(kernel, mode='fan_out', nonlinearity='relu', generator=generator)
-
-
-def _merged_norm(conv: PDConv) -> dict[str, Tensor]:
-    norms = [leaf.bn for _, leaf in conv.leaves()]
-    weight, bias = (elementwise_maximum([getattr(norm, key) for norm in norms]).detach() for key in ('weight', 'bias'))
-    return dict(
-        weight=weight,
-        bias=bias,
-        running_mean=torch.zeros_like(bias),
-        running_var=torch.ones_like(bias),
-        num_batches_tracked=torch.zeros((), dtype=torch.long),
-    )

@@ -1,11 +1,14 @@
 """A trained model and its test images, as the analyses need them."""
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from reprefine.engine.datasets.faults import check_data_folders
 from reprefine.engine.errors import UserError
@@ -32,14 +35,39 @@ def batches_of(cfg: Config, model: nn.Module) -> Iterator[Batch]:
     Raises:
         UserError: If the config has no test data, or their files are missing.
     """
+    for data in _test_loader(cfg):
+        yield batch_for(model, data)
+
+
+def spread(cfg: Config, num: int) -> dict:
+    """Return ``num`` test samples of a config at equal distances, or all if there are fewer, as one raw batch.
+
+    Only these are read.
+
+    Args:
+        cfg: Config with test data.
+        num: Number of samples.
+
+    Raises:
+        UserError: If the config has no test data, or their files are missing.
+    """
+    loader = _test_loader(cfg)
+    chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, num).round().astype(int))
+    return loader.collate_fn([loader.dataset[int(index)] for index in chosen])
+
+
+def batch_for(model: nn.Module, data: dict) -> Batch:
+    """Return a raw batch, which stays as it is, as the model takes it."""
+    with torch.no_grad():
+        ready = model.data_preprocessor(copy.deepcopy(data), False)
+    return Batch(ready['inputs'], _classes(ready['data_samples']), list(data['inputs']))
+
+
+def _test_loader(cfg: Config) -> DataLoader:
     if not cfg.get('test_dataloader'):
         raise UserError('the config has no test_dataloader')
     check_data_folders(cfg, ['test_dataloader'])
-    for data in Runner.build_dataloader({**cfg.test_dataloader, 'num_workers': 0, 'persistent_workers': False}):
-        pictures = list(data['inputs'])
-        with torch.no_grad():
-            ready = model.data_preprocessor(data, False)
-        yield Batch(ready['inputs'], _classes(ready['data_samples']), pictures)
+    return Runner.build_dataloader({**cfg.test_dataloader, 'num_workers': 0, 'persistent_workers': False})
 
 
 def _classes(samples: list) -> Tensor:
