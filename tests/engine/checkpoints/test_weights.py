@@ -6,6 +6,7 @@ from torch import nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
+from reprefine.engine.checkpoints.safetensor_files import write_safetensors
 from reprefine.engine.checkpoints.weights import KeyMatch, check_finite, check_match, load_weights
 from reprefine.engine.errors import UserError
 
@@ -65,6 +66,7 @@ def test_names_that_a_load_hook_moves_elsewhere_are_not_loaded(place):
     state = {name: torch.ones_like(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
     match = load_weights(model, state)
     assert (match.share, match.matched, len(match.unexpected)) == (0, 0, 9)
+    assert len(match.missing) == 8  # all but the counter, also the buffers
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
     with pytest.raises(UserError, match=r"0.0% of the model loaded: 0 keys .* --revise-keys '\^(inner\\.)?model\\.="):
         check_match(match, 'a.pth', 0.1, model, state)
@@ -183,3 +185,29 @@ def test_what_modules_keep_beside_their_tensors_reaches_them(tmp_path):
     assert load_weights(nn.ModuleDict(dict(layer=Remembers(10))), renamed).exact
     with pytest.raises(UserError, match='trained with 10 steps, the config has 20'):
         load_weights(nn.Sequential(Remembers(20)), content)
+
+
+class Versioned(nn.Linear):
+    """Halves the weights of files from before its second version."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get('version', 1) < 2:
+            state_dict[f'{prefix}weight'] = state_dict[f'{prefix}weight'] / 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+@pytest.mark.parametrize('kind', ['a.pth', 'a.safetensors', 'entry of a.pth'])
+def test_modules_see_their_version_in_the_file(kind, tmp_path):
+    source, target = nn.Sequential(Versioned(2, 2)), nn.Sequential(Versioned(2, 2))
+    key = 'ema' if kind.startswith('entry') else None
+    file = str(tmp_path / kind.split()[-1])
+    if file.endswith('pth'):
+        torch.save({key or 'state_dict': source.state_dict()}, file)
+    else:
+        write_safetensors(source.state_dict(), {}, file)
+    load_weights(target, select_weights(read_checkpoint(file), file, key))
+    assert torch.equal(target[0].weight, source[0].weight)
+    load_weights(target, dict(source.state_dict()))  # without versions
+    assert torch.equal(target[0].weight, source[0].weight / 2)
