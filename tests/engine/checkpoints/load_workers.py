@@ -53,8 +53,9 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group(
         'gloo', f'file://{folder}/rendezvous', datetime.timedelta(seconds=20), world_size=2, rank=rank
     )
-    messages = {case: outcome(case, rank, Path(folder)) for case in CASES}
-    torch.save(messages, Path(folder) / f'rank{rank}.pth')
+    results = {case: outcome(case, rank, Path(folder)) for case in CASES}
+    results['weights'] = initial_weights(rank, Path(folder))
+    torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()
 
 
@@ -67,8 +68,7 @@ def outcome(case: str, rank: int, folder: Path) -> str:
     start = dict(type='Pretrained', checkpoint='a.pth') if case.startswith('pretrained') else None
     if case == 'pretrained part':
         start['prefix'] = 'part.'
-    cfg = Config(dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
-    runner = Runner(Net(start), str(folder / 'run'), launcher='pytorch', experiment_name=case, cfg=cfg)
+    runner = Runner(Net(start), str(folder / 'run'), launcher='pytorch', experiment_name=case, cfg=config())
     try:
         if start:
             runner._init_model_weights()
@@ -79,6 +79,23 @@ def outcome(case: str, rank: int, folder: Path) -> str:
     except UserError as error:
         return str(error)
     return 'no error'
+
+
+def initial_weights(rank: int, folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a part that starts from a file of other values on each rank."""
+    own = folder / f'values-{rank}'
+    own.mkdir()
+    os.chdir(own)
+    torch.save({name: torch.full_like(value, rank + 1) for name, value in Part().state_dict().items()}, own / 'a.pth')
+    model = Net(dict(type='Pretrained', checkpoint='a.pth'))
+    runner = Runner(model, str(folder / 'run'), launcher='pytorch', experiment_name='values', cfg=config())
+    runner._init_model_weights()
+    return model.state_dict()
+
+
+def config() -> Config:
+    """Return what a Runner of two processes needs."""
+    return Config(dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
 
 
 def write(case: str, file: Path, folder: Path) -> None:

@@ -30,3 +30,9 @@ def test_both_ranks_raise(folder, case):
     assert second.startswith(LINES[case])
     assert first == second
     assert not (folder / 'created').exists()
+
+
+def test_all_ranks_start_from_the_weights_of_the_first(folder):
+    for rank in range(2):
+        weights = torch.load(folder / f'rank{rank}.pth', weights_only=True)['weights']
+        assert all((value == 1).all() for value in weights.values())

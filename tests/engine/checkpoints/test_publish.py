@@ -150,6 +150,20 @@ def test_tied_weights_are_written_once_in_a_pth_and_twice_in_safetensors():
         assert own['turned'].is_contiguous()
 
 
+def test_other_views_of_one_memory_stay_what_they_show():
+    weight = torch.arange(4, dtype=torch.float32).view(2, 2)
+    views = dict(a=weight, turned=weight.t(), bits=weight.view(torch.int32))
+    own = own_memory(views, shared=True)
+    assert all(torch.equal(own[name], view) and own[name].dtype == view.dtype for name, view in views.items())
+
+
+def test_another_entry_is_not_the_average(run, tmp_path):
+    source, _ = run
+    done = publish(source, tmp_path / 'model.pth', checkpoint_key='ema_state_dict', revise_keys=[(r'^module\.', '')])
+    assert not done.averaged
+    assert read_checkpoint(str(done.file))['state_dict'].keys() == {'w'}
+
+
 def test_what_stays_of_meta_is_plain_data():
     strange = dict(
         a=object(), b=[object(), 1], c=collections.OrderedDict(x=np.float32(0.5)), d=None, e='text', f={'/x'}
