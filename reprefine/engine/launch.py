@@ -1,34 +1,44 @@
-"""From a config file and command-line flags to a Runner: what ``tools/train.py`` and ``tools/test.py`` share."""
+"""From a config file and command-line flags to a Runner: what ``tools/train.py`` and ``tools/test.py`` share.
+
+What needs torch is imported where it is used, so that a refusal which does not need it comes at once.
+"""
 
 import argparse
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 
-from .config_check import check_config, merge_options
+from .config_check.keys import check_top_level_keys
 from .datasets.data_root import set_data_root
 from .errors import UserError
 from .processes import set_up_processes
 
+OWNER = '.config'  # names the config that trains in a work directory
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def load_config(path: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
+def load_config(
+    path: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None, parsed: Config | None = None
+) -> Config:
     """Read a config, apply the user's changes and check it before anything is built.
 
     Args:
         path: Config file (``.py`` or ``.json``).
         cfg_options: Dotted keys and their new values, as given to ``--cfg-options``.
         data_root: Folder that replaces the config's own data root.
+        parsed: What :func:`parse_config` has returned, if it was called before.
 
     Raises:
         UserError: If the file is missing or does not parse, or an option or a key of the config names nothing.
     """
-    cfg = _parse(path)
+    cfg = parsed or parse_config(path)
+    from .config_check.check import check_config
+    from .config_check.options import merge_options
+
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     if any(option.startswith('custom_imports') for option in cfg_options or {}):
         raise UserError('--cfg-options custom_imports: imports happen while the config is read; set it in the file')
@@ -39,8 +49,15 @@ def load_config(path: str, cfg_options: dict[str, Any] | None = None, data_root:
     return cfg
 
 
-def _parse(path: str) -> Config:
-    """Run the config file and import its ``custom_imports``."""
+def parse_config(path: str) -> Config:
+    """Run the config file, import its ``custom_imports`` and check its top-level keys.
+
+    Args:
+        path: Config file.
+
+    Raises:
+        UserError: If the file is missing or does not parse, or a top-level key is misspelt.
+    """
     file = Path(path)
     if not file.is_file():
         raise UserError(f'config {path} does not exist{_similar_file(file)}')
@@ -48,9 +65,11 @@ def _parse(path: str) -> Config:
     if file.suffix not in ('.py', '.json'):
         raise UserError(f'config {path} is neither a .py nor a .json file')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is the user's program: whatever it raises is theirs to mend
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+    check_top_level_keys(cfg)
+    return cfg
 
 
 def _similar_file(file: Path) -> str:
@@ -64,11 +83,37 @@ def default_work_dir(config: str) -> str:
     """Return ``work_dirs/<path of the config below its configs folder, without suffix>``.
 
     Configs of equal name in different folders thus never share a folder. A config that lies in no ``configs`` folder
-    gets its base name.
+    gets its base name; see :func:`work_dir_of`.
     """
     parts = Path(config).absolute().with_suffix('').parts
     below = parts[-parts[::-1].index('configs') :] if 'configs' in parts[:-1] else parts[-1:]
     return str(Path('work_dirs', *below))
+
+
+def work_dir_of(args: argparse.Namespace, cfg: Mapping[str, Any]) -> str:
+    """Return the work directory that the flag, the options or the config name, or else the default one.
+
+    Args:
+        args: The arguments of :func:`add_run_arguments`.
+        cfg: The config, with or without the options.
+
+    Raises:
+        UserError: If the default one belongs to a config of the same name in another folder.
+    """
+    given = args.work_dir or (args.cfg_options or {}).get('work_dir') or cfg.get('work_dir')
+    if given:
+        return given
+    work_dir = default_work_dir(args.config)
+    owner, config = Path(work_dir, OWNER), Path(args.config).resolve()
+    former = owner.read_text().strip() if owner.is_file() and 'configs' not in config.parts else str(config)
+    if former != str(config):
+        raise UserError(f'work dir {work_dir} is that of {former}, not of {args.config}: give another --work-dir')
+    return work_dir
+
+
+def note_owner(work_dir: str, config: str) -> None:
+    """Write down in a work directory which config trains there."""
+    Path(work_dir, OWNER).write_text(f'{Path(config).resolve()}\n')
 
 
 class OptionsAction(DictAction):
@@ -106,10 +151,15 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-root', metavar='DIR', help="folder to use instead of the config's own data root")
 
 
-def config_from_args(args: argparse.Namespace) -> Config:
-    """Return the checked config with the flags of :func:`add_run_arguments` applied."""
-    cfg = load_config(args.config, args.cfg_options, args.data_root)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+def config_from_args(args: argparse.Namespace, parsed: Config | None = None) -> Config:
+    """Return the checked config with the flags of :func:`add_run_arguments` applied.
+
+    Args:
+        args: The arguments.
+        parsed: What :func:`parse_config` has returned, if it was called before.
+    """
+    cfg = load_config(args.config, args.cfg_options, args.data_root, parsed)
+    cfg.work_dir = work_dir_of(args, cfg)
     set_loader_defaults(cfg, args.no_pin_memory)
     set_up_processes(cfg, args.launcher, args.local_rank)
     return cfg
@@ -122,6 +172,8 @@ def set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
         cfg: Complete config, changed in place.
         no_pin_memory: Whether to switch ``pin_memory`` off.
     """
+    import torch
+
     for name in DATALOADERS:
         loader = cfg.get(name)
         if not loader:

@@ -23,6 +23,11 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+def is_first_process() -> bool:
+    """Tell whether this is the first process of a run, or its only one, before they have met."""
+    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
+
+
 @contextmanager
 def locked(work_dir: str | Path) -> Iterator[None]:
     """Keep other runs out of a work directory. Of several processes of a run the first one does.
@@ -36,7 +41,7 @@ def locked(work_dir: str | Path) -> Iterator[None]:
     Raises:
         UserError: If another run holds it.
     """
-    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
+    if not is_first_process():
         yield
         return
     path = Path(work_dir, FILE)

@@ -1,12 +1,10 @@
-"""Runs of several processes: how they begin and how they end."""
+"""Runs of several processes: how they begin and how they end. Importing this module does not import torch."""
 
 import atexit
 import gc
 import os
 import sys
 
-import torch
-import torch.distributed as dist
 from mmengine.config import Config
 
 from .errors import UserError
@@ -23,6 +21,8 @@ def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
     Raises:
         UserError: If there is no GPU and the launcher is not torchrun.
     """
+    import torch
+
     cfg.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if launcher == 'none' or torch.cuda.is_available():
@@ -30,8 +30,8 @@ def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
     if launcher != 'pytorch' or 'RANK' not in os.environ:
         raise UserError('several processes without a GPU need torchrun: use tools/dist_train.sh or tools/dist_test.sh')
     # mmengine's launcher calls torch.cuda.set_device; it steps back when a group exists.
-    if not dist.is_initialized():
-        dist.init_process_group('gloo')
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -43,6 +43,8 @@ def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
 
 def leave_group() -> None:
     """End the process group, if there is one, while the interpreter is whole."""
+    import torch.distributed as dist
+
     if not dist.is_initialized():
         return
     gc.collect()  # the wrapper of a model keeps the threads of the group alive, and the Runner is a reference cycle

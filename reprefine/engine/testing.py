@@ -1,4 +1,7 @@
-"""Testing from the command line."""
+"""Testing from the command line.
+
+What needs torch is imported only when all that can be refused without it has been looked at.
+"""
 
 import argparse
 import os
@@ -7,17 +10,14 @@ from inspect import signature
 
 import mmengine
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_main_process
-from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 
-from .checkpoints.checkpoint import require_checkpoint
+from .checkpoints.durable import require_checkpoint
 from .checkpoints.rename import add_key_arguments, key_options
-from .config_check import require_settings
-from .datasets.faults import check_data_folders, one_line_faults
+from .config_check.values import require_settings
 from .errors import UserError
 from .files import complete_file
-from .launch import add_run_arguments, build_runner, config_from_args
+from .launch import add_run_arguments, build_runner, config_from_args, parse_config, work_dir_of
 from .processes import leave_group
 
 PICKLES = ('.pkl', '.pickle')
@@ -58,7 +58,14 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     """
     predictions, metrics_file = _output_files(args)
     require_checkpoint(args.checkpoint)
-    cfg = config_from_args(args)
+    parsed = parse_config(args.config)
+    work_dir_of(args, parsed)
+    from mmengine.dist import is_main_process
+    from mmengine.evaluator import DumpResults
+
+    from .datasets.faults import check_data_folders, one_line_faults
+
+    cfg = config_from_args(args, parsed)
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
     # What the config says of loading belongs to the start of training; a test wants no model that is partly random.

@@ -1,22 +1,29 @@
-"""Training from the command line."""
+"""Training from the command line.
+
+What needs torch is imported only when all that can be refused without it has been looked at.
+"""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-import torch
 from mmengine.config import Config
 
-from .checkpoints.checkpoint import require_checkpoint
-from .checkpoints.durable import last_checkpoint, refuse_former_run
+from .checkpoints.durable import last_checkpoint, refuse_former_run, require_checkpoint
 from .checkpoints.rename import add_key_arguments, key_options
-from .config_check import require_settings
-from .datasets.faults import check_data_folders, one_line_faults
+from .config_check.values import check_values, require_settings
 from .errors import UserError
-from .launch import DATALOADERS, add_run_arguments, build_runner, config_from_args
-from .lock import locked
-from .optim import use_amp
+from .launch import (
+    DATALOADERS,
+    add_run_arguments,
+    build_runner,
+    config_from_args,
+    note_owner,
+    parse_config,
+    work_dir_of,
+)
+from .lock import is_first_process, locked
 from .processes import leave_group
-from .resuming.interrupt import resumable
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,15 +52,33 @@ def train(args: argparse.Namespace) -> None:
     Raises:
         UserError: If config, data, checkpoint or work dir are not fit for it.
     """
-    cfg = config_from_args(args)
+    parsed = parse_config(args.config)
+    start = _start(parsed, args)
+    from .datasets.faults import check_data_folders, one_line_faults
+    from .resuming.interrupt import resumable
+
+    cfg = config_from_args(args, parsed)
     require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
-    _set_resume(cfg, args.resume)
+    cfg.merge_from_dict(start)
     _set_key_options(cfg, args)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])
     with one_line_faults(), locked(cfg.work_dir), resumable(cfg.work_dir):
+        if is_first_process():
+            note_owner(cfg.work_dir, args.config)
         build_runner(cfg).train()
     leave_group()
+
+
+def _start(parsed: Config, args: argparse.Namespace) -> dict[str, Any]:
+    """Return where the run works and what it starts from, as entries of the config."""
+    options = args.cfg_options or {}
+    start = Config({key: options.get(key, parsed.get(key)) for key in ('work_dir', 'load_from')})
+    start.resume = options.get('resume', parsed.get('resume', False))
+    check_values(start)
+    start.work_dir = work_dir_of(args, start)
+    _set_resume(start, args.resume)
+    return start.to_dict()
 
 
 def _set_resume(cfg: Config, resume: str | None) -> None:
@@ -111,6 +136,10 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.reset_schedule:
         cfg.reset_schedule = True
+    import torch
+
+    from .optim import use_amp
+
     on_gpu = torch.cuda.is_available()
     asked = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
     if not on_gpu and (args.amp or asked):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from reprefine.engine.config_check import check_config, merge_options
+from reprefine.engine.config_check.check import check_config
+from reprefine.engine.config_check.options import merge_options
 
 from .test_config_check import RETINANET, official, parsed, refusal
 

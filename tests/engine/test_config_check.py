@@ -1,6 +1,7 @@
 """Strict configs, tried on official configs of the four host libraries."""
 
 import functools
+import inspect
 import logging
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
-from reprefine.engine.config_check import check_config
+from reprefine.engine.config_check.check import check_config
+from reprefine.engine.config_check.keys import RUNNER_KEYS
 from reprefine.engine.config_check.signatures import accepted_arguments
 from reprefine.engine.errors import UserError
 
@@ -340,3 +343,9 @@ def test_types_of_new_style_configs_are_classes():
     cfg.train_dataloader.sampler.type = InfiniteSampler
     with pytest.raises(UserError, match='train_dataloader.sampler: InfiniteSampler never ends'):
         check_config(cfg)
+
+
+def test_the_top_level_keys_are_those_of_the_runner():
+    ours = {'finite_check', 'load_floor', 'checkpoint_key', 'revise_keys', 'max_corrupt', 'reset_schedule'}
+    read = {'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'runner_type', 'custom_imports'}
+    assert set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} == RUNNER_KEYS - ours - read

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reprefine.engine.checkpoints.checkpoint import require_checkpoint
+from reprefine.engine.checkpoints.durable import require_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import natural_key, read_text
 from reprefine.methods.dvt.video import read_frames

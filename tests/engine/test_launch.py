@@ -10,7 +10,7 @@ from reprefine.engine.launch import (
     default_work_dir,
     load_config,
 )
-from tests.helpers.run import DIGITS
+from tests.helpers.run import DIGITS, SMALL, run_test, run_train
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,18 @@ def test_an_option_that_cannot_be_parsed_is_a_usage_error(option, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', option])
     assert capsys.readouterr().err.splitlines()[-1].startswith(f'tool: error: --cfg-options: {option} cannot be read (')
+
+
+def test_configs_of_equal_name_in_different_folders_do_not_meet(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('a', 'b', 'configs'):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / 'x.py', f'_base_ = {DIGITS!r}')
+    assert run_train('a/x.py', *SMALL, 'train_cfg.max_epochs=1') == 0
+    for argv in ((), ('--resume',)):
+        assert run_train('b/x.py', *argv, *SMALL) == 1
+        told = f'work dir work_dirs/x is that of {tmp_path}/a/x.py, not of b/x.py: give another --work-dir'
+        assert told in capsys.readouterr().err
+    assert run_test('b/x.py', 'work_dirs/x/epoch_1.pth', *SMALL) == 1
+    assert run_train(str(tmp_path / 'a/x.py'), '--resume', *SMALL) == 0  # the same config by another path
+    assert run_train('b/x.py', '--work-dir', 'work_dirs/y', *SMALL, 'train_cfg.max_epochs=1') == 0

@@ -1,7 +1,6 @@
 """Reading checkpoints without running what they hold."""
 
 import functools
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,8 +15,7 @@ from mmengine.runner import CheckpointLoader
 from reprefine.compat import allow_mmengine_checkpoints
 
 from ..errors import UserError
-from ..files import natural_key
-from .durable import checksum_file, fault_of
+from .durable import checksum_file, fault_of, require_checkpoint
 from .safetensor_files import is_safetensors, read_safetensors
 
 allow_mmengine_checkpoints()  # here, because some tools read checkpoints without the registries
@@ -40,15 +38,6 @@ def raise_together() -> Iterator[None]:
     for message in messages:
         if message is not None:
             raise UserError(message)
-
-
-def require_checkpoint(filename: str) -> None:
-    """Refuse a local path that names no file."""
-    if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
-        folder = Path(filename).expanduser().parent
-        found = (path for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}'))
-        others = ', '.join(path.name for path in sorted(found, key=natural_key))
-        raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 
 def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import natural_key
 
 SUFFIX = '.sha256'
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -106,6 +107,15 @@ def _fault(checkpoint: Path, expected: str | None, state: tuple[int, ...]) -> st
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
         return f'it is cut short or damaged ({type(error).__name__})'
     return None if damaged is None else f'it is damaged ({damaged})'
+
+
+def require_checkpoint(filename: str) -> None:
+    """Refuse a local path that names no file."""
+    if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
+        folder = Path(filename).expanduser().parent
+        found = (path for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}'))
+        others = ', '.join(path.name for path in sorted(found, key=natural_key))
+        raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 
 def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:

@@ -1,6 +1,5 @@
 """Walk a config and refuse what its builders would not take."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,15 +7,15 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ..errors import UserError
+from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
-from .places import PLAIN, ROOT, RUNNER_KEYS, Place
+from .places import PLAIN, ROOT, Place
 from .signatures import accepted_arguments
 from .values import check_values
 
 BUILDER_KEYS = frozenset({'type', '_scope_'})
-# Common helper variables such as ``val_evaluator_lvis`` are named after the key that they end up in.
-VARIANTS = tuple(f'{key}_' for key in RUNNER_KEYS)
-NEAR = 0.85
+# What mmengine and torch build alone is checked before what a host library has to be imported for.
+BUILT_FIRST = ('train_cfg', 'val_cfg', 'test_cfg', 'randomness', 'auto_scale_lr', 'env_cfg', 'optim_wrapper')
 
 
 def check_config(cfg: Config) -> None:
@@ -30,9 +29,9 @@ def check_config(cfg: Config) -> None:
     Raises:
         UserError: One line with the config path of the first offending key and the nearest valid name.
     """
+    check_top_level_keys(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        for key, value in cfg.items():
-            _check_top_level_key(key)
+        for key, value in sorted(cfg.items(), key=lambda item: item[0] not in BUILT_FIRST):
             _check(value, ROOT.child(key, cfg), key, None)
     check_values(cfg)
 
@@ -92,13 +91,3 @@ def _check_dict(node: Mapping, place: Place, path: str, scope: str | None) -> No
                 raise UserError(f"{path}.{key}: {name} takes no argument '{key}'; {hint}")
     for key, value in node.items():
         _check(value, place.child(key, node), f'{path}.{key}', scope)
-
-
-def _check_top_level_key(key: str) -> None:
-    """Refuse a key that misses one of the runner's by a letter or two; other names are the config's own variables."""
-    if key in ROOT.extra or key.startswith(VARIANTS):
-        return
-    swapped = [name for name in RUNNER_KEYS if sorted(name) == sorted(key)]
-    near = swapped or difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=NEAR)
-    if near:
-        raise UserError(f"{key}: the runner knows no such key; did you mean '{near[0]}'?")

@@ -1,6 +1,5 @@
 """What stands where in a config: the registries that build it, and the keys that the builder itself consumes."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from ..finite_check.finite import FiniteCheckHook
+from .keys import TOP_LEVEL_KEYS
 from .rules import type_name
 
 
@@ -178,19 +178,4 @@ RUNNER_PLACES = {
     'tta_pipeline': TRANSFORM,
 }
 
-# The arguments of the runner, and the keys that it, or ours, reads from the config itself.
-RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
-    'model_wrapper_cfg',
-    'find_unused_parameters',
-    'sync_bn',
-    'compile',
-    'runner_type',
-    'custom_imports',
-    'finite_check',
-    'load_floor',
-    'checkpoint_key',
-    'revise_keys',
-    'max_corrupt',
-    'reset_schedule',
-}
-ROOT = Place(extra=RUNNER_KEYS.union(RUNNER_PLACES), children=RUNNER_PLACES)
+ROOT = Place(extra=TOP_LEVEL_KEYS, children=RUNNER_PLACES)

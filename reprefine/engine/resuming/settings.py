@@ -43,7 +43,7 @@ def settings_of(runner: Runner) -> dict[str, Any]:
     for path, wrapper in wrappers_of(runner).items():
         settings[f'{path}.optimizer.type'] = type(wrapper.optimizer).__name__
         settings[f'{path}.accumulative_counts'] = wrapper._accumulative_counts
-        settings |= group_settings(path, wrapper.param_groups)
+        settings |= group_settings(path, wrapper.optimizer.param_groups)  # without the base rate that is only logged
     configs = by_path('param_scheduler', runner.cfg.get('param_scheduler') or [])
     for path, schedulers in schedulers_of(runner).items():
         names = [accepted_arguments(type(one)) or () for one in schedulers]

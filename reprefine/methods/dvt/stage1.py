@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from reprefine.engine.config_check import check_config
+from reprefine.engine.config_check.check import check_config
 from reprefine.engine.datasets.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS

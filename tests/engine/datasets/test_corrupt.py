@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 
-from reprefine.engine.config_check import check_config
+from reprefine.engine.config_check.check import check_config
 from reprefine.engine.datasets.corrupt import CorruptRecord, replace_unreadable, successors
 from reprefine.engine.datasets.faults import UnreadableSample, name_unreadable_files
 from reprefine.engine.errors import UserError

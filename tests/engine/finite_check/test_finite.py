@@ -10,7 +10,8 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import DataLoader
 
-from reprefine.engine.config_check import check_config, merge_options
+from reprefine.engine.config_check.check import check_config
+from reprefine.engine.config_check.options import merge_options
 from reprefine.engine.errors import UserError
 from reprefine.engine.finite_check.finite import FiniteCheckHook
 from reprefine.engine.finite_check.late_read import FlagReader

@@ -145,8 +145,10 @@ def test_another_optimizer_cannot_be_followed(change, tmp_path):
 def test_groups_that_differ_are_told_by_their_number(tmp_path):
     one, other = (dict(optimizer=SGD, paramwise_cfg=dict(bias_lr_mult=factor)) for factor in (2.0, 3.0))
     train(tmp_path / 'a', optim_wrapper=one)
-    with pytest.raises(UserError, match=r'optim_wrapper.optimizer.lr\[1\] is 0.2 in the checkpoint and 0.3'):
-        train(tmp_path / 'b', optim_wrapper=other, resume=tmp_path / 'a/epoch_1.pth')
+    theirs = without_record(tmp_path / 'a/epoch_1.pth', tmp_path / 'theirs.pth')
+    for checkpoint in (tmp_path / 'a/epoch_1.pth', theirs):
+        with pytest.raises(UserError, match=r'optim_wrapper.optimizer.lr\[1\] is 0.2 in the checkpoint and 0.3'):
+            train(tmp_path / 'b', optim_wrapper=other, resume=checkpoint)
 
 
 def test_schedulers_that_come_go_or_change_are_differences(tmp_path):

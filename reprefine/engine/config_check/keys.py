@@ -1,0 +1,40 @@
+"""The top-level keys of a config. Nothing here needs torch, so that a misspelt one is refused at once."""
+
+import difflib
+
+from mmengine.config import Config
+
+from ..errors import UserError
+
+# The arguments of mmengine's Runner, and the keys that it, or ours, reads from the config itself.
+RUNNER_KEYS = frozenset((
+    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
+    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
+    'visualizer', 'default_scope', 'randomness', 'experiment_name',
+    'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'runner_type', 'custom_imports',
+    'finite_check', 'load_floor', 'checkpoint_key', 'revise_keys', 'max_corrupt', 'reset_schedule',
+))  # fmt: skip
+# Built by the tools for testing.
+TOP_LEVEL_KEYS = RUNNER_KEYS | {'tta_model', 'tta_pipeline'}
+# Common helper variables such as ``val_evaluator_lvis`` are named after the key that they end up in.
+VARIANTS = tuple(f'{key}_' for key in RUNNER_KEYS)
+NEAR = 0.85
+
+
+def check_top_level_keys(cfg: Config) -> None:
+    """Refuse a key that misses one of the runner's by a letter or two; other names are the config's own variables.
+
+    Args:
+        cfg: The parsed config.
+
+    Raises:
+        UserError: With the first such key and the one that was meant.
+    """
+    for key in cfg:
+        if key in TOP_LEVEL_KEYS or key.startswith(VARIANTS):
+            continue
+        swapped = [name for name in RUNNER_KEYS if sorted(name) == sorted(key)]
+        near = swapped or difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=NEAR)
+        if near:
+            raise UserError(f"{key}: the runner knows no such key; did you mean '{near[0]}'?")
