@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -43,16 +44,38 @@ class Rates(Hook):
         self.used = {}
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        group = runner.optim_wrapper.param_groups[0]
+        wrapper = runner.optim_wrapper
+        wrapper = wrapper['other'] if isinstance(wrapper, OptimWrapperDict) else wrapper
+        group = wrapper.param_groups[0]
         self.used[runner.iter] = group['lr'], group.get('momentum')
 
 
-def train(folder, epochs=2, schedule=(COSINE,), optim_wrapper=None, resume=None, hooks=(), **cfg):
+class TwoPartModel(Model):
+    """Two layers, each with an optimiser of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(1, 1)
+
+    def wrappers(self, rate):
+        """Return their optimisers, the second with learning rate ``rate``."""
+        parts = dict(layer=(self.layer, 0.1), other=(self.other, rate))
+        return OptimWrapperDict(
+            **{name: OptimWrapper(torch.optim.SGD(part.parameters(), lr)) for name, (part, lr) in parts.items()}
+        )
+
+    def train_step(self, data, optim_wrapper):
+        for name in ('layer', 'other'):
+            optim_wrapper[name].update_params(getattr(self, name)(data['inputs']).square().mean())
+        return {}
+
+
+def train(folder, epochs=2, schedule=(COSINE,), optim_wrapper=None, resume=None, hooks=(), model=None, **cfg):
     """Four iterations an epoch; return learning rate and momentum of each."""
     data = DataLoader(torch.ones(4, 1), batch_size=1, collate_fn=lambda items: dict(inputs=torch.stack(items)))
     rates = Rates()
     Runner(
-        Model(),
+        model or Model(),
         str(folder),
         train_dataloader=data,
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
@@ -149,6 +172,21 @@ def test_groups_that_differ_are_told_by_their_number(tmp_path):
     for checkpoint in (tmp_path / 'a/epoch_1.pth', theirs):
         with pytest.raises(UserError, match=r'optim_wrapper.optimizer.lr\[1\] is 0.2 in the checkpoint and 0.3'):
             train(tmp_path / 'b', optim_wrapper=other, resume=checkpoint)
+
+
+def test_several_optimizers(tmp_path):
+    def train_parts(folder, rate, **options):
+        model = TwoPartModel()
+        return train(folder, model=model, optim_wrapper=model.wrappers(rate), **options)
+
+    train_parts(tmp_path / 'a', 0.1)
+    whole = train_parts(tmp_path / 'whole', 0.2)
+    theirs = without_record(tmp_path / 'a/epoch_1.pth', tmp_path / 'theirs.pth')
+    for checkpoint in (tmp_path / 'a/epoch_1.pth', theirs):
+        with pytest.raises(UserError, match='optim_wrapper.other.optimizer.lr is 0.1 in the checkpoint and 0.2 in'):
+            train_parts(tmp_path / 'b', 0.2, resume=checkpoint)
+    rest = train_parts(tmp_path / 'c', 0.2, resume=tmp_path / 'a/epoch_1.pth', reset_schedule=True)
+    assert rest == {i: whole[i] for i in range(4, 8)}
 
 
 def test_schedulers_that_come_go_or_change_are_differences(tmp_path):
