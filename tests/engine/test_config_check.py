@@ -21,7 +21,6 @@ PACKAGES = Path(mmengine.__file__).parents[1]
 RETINANET = 'mmdet/retinanet/retinanet_r50_fpn_1x_coco.py'
 MASK_RCNN = 'mmdet/mask_rcnn/mask-rcnn_r50_fpn_ms-poly-3x_coco.py'
 RESNET = 'mmpretrain/resnet/resnet50_8xb32_in1k.py'
-RANDAUG = 'mmpretrain/vision_transformer/vit-base-p16_64xb64_in1k.py'
 BISENET = 'mmseg/bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py'
 SEGFORMER = 'mmseg/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
 POSE = 'mmpose/body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
@@ -334,9 +333,10 @@ def test_types_of_new_style_configs_are_classes():
     from mmengine.runner import EpochBasedTrainLoop
     from mmpretrain.datasets import RandAugment
 
-    cfg = official(RANDAUG)
-    augment = next(step for step in cfg.train_dataloader.dataset.pipeline if step['type'] == 'RandAugment')
-    augment['type'] = RandAugment
+    cfg = official(RESNET)
+    policies = [dict(type='Rotate', magnitude_key='angle', magnitude_range=(0, 30))]
+    augment = dict(type=RandAugment, policies=policies, num_policies=1, magnitude_level=9)
+    cfg.train_dataloader.dataset.pipeline.insert(1, augment)
     cfg.train_cfg.pop('by_epoch')
     cfg.train_cfg.type = EpochBasedTrainLoop
     check_config(cfg)

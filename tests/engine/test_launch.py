@@ -1,6 +1,7 @@
 import argparse
 
 import pytest
+from mmengine.config import Config
 
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import (
@@ -9,6 +10,7 @@ from reprefine.engine.launch import (
     config_from_args,
     default_work_dir,
     load_config,
+    set_loader_defaults,
 )
 from tests.helpers.run import DIGITS, SMALL, run_test, run_train
 
@@ -72,13 +74,19 @@ def parse(*argv):
 
 
 def test_flags_reach_the_config():
-    cfg = config_from_args(parse('--no-pin-memory', '--work-dir', 'w', '--cfg-options', 'val_dataloader.num_workers=2'))
+    cfg = config_from_args(parse('--no-pin-memory', '--work-dir', 'w'))
     assert cfg.work_dir == 'w'
     assert cfg.launcher == 'none'
     assert cfg.train_dataloader.pin_memory is False
-    assert cfg.train_dataloader.persistent_workers is False
-    assert cfg.val_dataloader.persistent_workers is True
     assert cfg.train_dataloader.collate_fn.type == 'default_collate'
+
+
+def test_workers_persist_where_there_are_any_and_the_config_says_nothing():
+    loaders = dict(train_dataloader=dict(num_workers=0), val_dataloader=dict(num_workers=2))
+    cfg = Config(dict(**loaders, test_dataloader=dict(num_workers=2, persistent_workers=False)))
+    set_loader_defaults(cfg, no_pin_memory=False)
+    persist = [cfg[f'{name}_dataloader'].persistent_workers for name in ('train', 'val', 'test')]
+    assert persist == [False, True, False]
 
 
 def test_work_dir_of_the_config_comes_before_the_default():
