@@ -93,7 +93,9 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
     def run(self) -> nn.Module:
         """Train."""
         place = (0, self._iter) if is_endless(self.dataloader) else divmod(self._iter, len(self.dataloader))
-        self.dataloader_iterator = _Batches(self, place, skipped=self._iter)
+        # The fork's loop, which has this option, skips at once or not at all instead of asking for each batch.
+        skipped = 0 if hasattr(self, 'fast_forward_on_resume') else self._iter
+        self.dataloader_iterator = _Batches(self, place, skipped)
         return super().run()
 
     def run_iter(self, data_batch: Any) -> None:
@@ -141,6 +143,9 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Any]:
         return self
+
+    def skip_iter(self, count: int) -> None:
+        """Skip what the loop of mmengine's fork would; the place tells where to begin."""
 
     def __next__(self) -> Any:
         if self.skipped:

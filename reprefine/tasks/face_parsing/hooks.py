@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mmcv
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 
@@ -15,6 +16,9 @@ from reprefine.registry import HOOKS
 @HOOKS.register_module()
 class FaceVisualizationHook(SegVisualizationHook):
     """mmseg's hook, for images that :class:`ResizeToMask` resized: it draws on the image at the label map's size."""
+
+    # That of mmseg's fork draws here, by itself.
+    after_val_iter, after_test_iter = Hook.after_val_iter, Hook.after_test_iter
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Sequence[Any], mode: str = 'val'

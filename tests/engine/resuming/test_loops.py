@@ -1,0 +1,49 @@
+"""The loops that go on exactly, under the base classes of either family of packages."""
+
+import shutil
+
+import pytest
+import torch
+from mmengine.runner import IterBasedTrainLoop
+from torch import nn
+
+from tests.helpers.run import DIGITS, SMALL, run_train
+
+TEXT = f"""
+_base_ = {DIGITS!r}
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=6, val_interval=6)
+param_scheduler = None
+log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4))
+"""
+
+
+def run_of_the_fork(loop: IterBasedTrainLoop) -> nn.Module:
+    """What mmengine's fork does: it skips the batches before ``_iter`` by one call, or not at all."""
+    loop.runner.call_hook('before_train')
+    loop.runner.call_hook('before_train_epoch')
+    if loop._iter and not loop.fast_forward_on_resume:
+        loop.dataloader_iterator.skip_iter(loop._iter)
+    while loop._iter < loop._max_iters:
+        loop.runner.model.train()
+        loop.run_iter(next(loop.dataloader_iterator))
+    loop.runner.call_hook('after_train_epoch')
+    loop.runner.call_hook('after_train')
+    return loop.runner.model
+
+
+@pytest.mark.parametrize('fast_forward', [False, True])
+def test_loop_of_the_fork_goes_on_at_the_same_batch(tmp_path, monkeypatch, fast_forward):
+    (tmp_path / 'config.py').write_text(TEXT)
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    options = [option for option in SMALL if 'max_epochs' not in option]
+    assert run_train(str(tmp_path / 'config.py'), '--work-dir', str(whole), *options) == 0
+    parts.mkdir()
+    for file in whole.glob('iter_4.pth*'):
+        shutil.copy(file, parts)
+    monkeypatch.setattr(IterBasedTrainLoop, 'fast_forward_on_resume', fast_forward, raising=False)
+    monkeypatch.setattr(IterBasedTrainLoop, 'run', run_of_the_fork)
+    assert run_train(str(tmp_path / 'config.py'), '--work-dir', str(parts), '--resume', *options) == 0
+    expected, found = (torch.load(run / 'iter_6.pth', weights_only=True)['state_dict'] for run in (whole, parts))
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
