@@ -1,13 +1,22 @@
 """Errors a user can mend, shown as one line instead of a traceback."""
 
 import argparse
+import io
+import json
 import logging
+import os
+import select
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 
 LONGEST = 400  # characters of a message that is not ours
+STDOUT = 1  # the file, whatever sys.stdout is at the moment
+LAUNCHED = 'REPREFINE_LAUNCHED'  # set by tools/misc/torchrun.py, which tells the error of its processes once
 
 
 class UserError(ValueError):
@@ -26,7 +35,9 @@ def run_cli(
 
     The line of a :class:`UserError` is its message. Any other error, such as one that a host library raises over a
     value it cannot work with, is told with its type and its place; its traceback goes into the log file of the run. A
-    flag ``--traceback`` is added to the parser; with it every error is shown where it arose.
+    flag ``--traceback`` is added to the parser; with it every error is shown where it arose. When whoever reads the
+    output closes it, as ``head`` does, the tool ends without a word. One of several processes leaves its line to the
+    launcher.
 
     Args:
         main: The tool. It receives the parsed arguments.
@@ -34,24 +45,60 @@ def run_cli(
         argv: Arguments, default ``sys.argv[1:]``.
 
     Returns:
-        Exit code: 0, 1 after an error, or 130 when the user interrupts.
+        Exit code: 0, 1 after an error, 130 when the user interrupts, or 141 when the output is closed.
     """
     parser.add_argument('--traceback', action='store_true', help='show where an error arose')
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
     former = _log_files()
     try:
         main(args)
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         if interruption_behind(error):
             print(f'\n{parser.prog}: stopped by the user', file=sys.stderr)
             return 130
+        if _output_closed(error):
+            return 128 + signal.SIGPIPE
         if args.traceback:
             traceback.print_exc()
         line = one_line(error) if isinstance(error, UserError) else _unexpected(error, _log_files() - former)
-        print(f'{parser.prog}: error: {line}', file=sys.stderr)
+        _tell(f'{parser.prog}: error: {line}')
         _release(error)
         return 1
     return 0
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    if LAUNCHED not in os.environ:
+        return parser.parse_args(argv)
+    with redirect_stderr(io.StringIO()) as usage:
+        try:
+            return parser.parse_args(argv)
+        except SystemExit as error:
+            if error.code:
+                _tell(usage.getvalue().rstrip())
+            raise
+
+
+def _tell(text: str) -> None:
+    """Print ``text`` on stderr, or write it where torchrun finds the errors of its processes."""
+    if LAUNCHED not in os.environ:
+        print(text, file=sys.stderr)
+        return
+    content = dict(message=text, extraInfo=dict(py_callstack='', timestamp=str(int(time.time()))))
+    Path(os.environ['TORCHELASTIC_ERROR_FILE']).write_text(json.dumps(dict(message=content)))
+
+
+def _output_closed(error: BaseException) -> bool:
+    """Tell whether ``error`` comes of an output that nobody reads; what is still to be written then goes nowhere."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    output = select.poll()
+    output.register(STDOUT, 0)
+    if not output.poll(0):
+        return False  # another pipe broke, such as one between processes
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+    return True
 
 
 def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:

@@ -1,10 +1,14 @@
 import argparse
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
 
 from reprefine.engine.errors import LONGEST, UserError, essence, run_cli
+from tests.helpers.run import ROOT
 
 
 def run(main, *argv):
@@ -85,3 +89,39 @@ def test_of_a_worker_only_what_it_raised_is_told():
 def test_messages_are_told_in_full_up_to_a_length():
     assert essence(ValueError()) == 'ValueError: without a message'
     assert len(essence(ValueError('a' * 10_000))) == LONGEST + 4
+
+
+def test_a_closed_output_ends_it_quietly():
+    code = (
+        'import argparse, sys\n'
+        'from reprefine.engine.errors import run_cli\n'
+        'def main(args):\n'
+        '    for number in range(100_000):\n'
+        '        print(number)\n'
+        'sys.exit(run_cli(main, argparse.ArgumentParser("tool.py")))\n'
+    )
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout.readline() == b'0\n'
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    assert process.wait() == 141
+
+
+def test_another_broken_pipe_is_told(capsys):
+    assert run(raising(BrokenPipeError('of a worker'))) == 1
+    assert 'BrokenPipeError: of a worker' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('argv', 'code', 'last'), [((), 1, 'tool.py: error: a is wrong'), (('-x',), 2, 'error: unrecognized arguments: -x')]
+)
+def test_one_of_several_processes_leaves_its_line_to_the_launcher(tmp_path, monkeypatch, capsys, argv, code, last):
+    file = tmp_path / 'error.json'
+    monkeypatch.setenv('REPREFINE_LAUNCHED', '1')
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(file))
+    try:
+        assert run(raising(UserError('a is wrong')), *argv) == code
+    except SystemExit as ended:
+        assert ended.code == code
+    assert capsys.readouterr().err == ''
+    assert json.loads(file.read_text())['message']['message'].endswith(last)

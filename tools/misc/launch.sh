@@ -37,8 +37,8 @@ run_distributed() {
         [ "$nodes" = 1 ] || fail 'with NNODES > 1 set PORT (and MASTER_ADDR), the same on every node'
         port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     fi
-    # torchrun hands these signals on to the processes, which save and end, and waits for them.
-    exec "$python" -m torch.distributed.run --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
+    # torchrun, which tells an error once. It hands these signals on to the processes, which save and end, and waits.
+    exec "$python" "$tools/misc/torchrun.py" --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
         --nnodes="$nodes" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$1" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" "$tools/$2" "${@:3}" --launcher pytorch
 }

@@ -1,0 +1,82 @@
+"""The end of a run of several processes: one error, once, as the last line; exit codes."""
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.helpers.run import DIGITS, ROOT, start
+
+SCRIPT = """
+import argparse, os, signal, sys, time
+rank = int(os.environ['RANK'])
+from reprefine.engine.errors import UserError, run_cli
+
+def main(args):
+    if args.way == 'sleep' or rank == 0 and args.way != 'all':
+        print('ready', flush=True)
+        time.sleep(60)
+    if args.way == 'kill':
+        os.kill(os.getpid(), signal.SIGKILL)
+    if args.way == 'exit':
+        os._exit(3)
+    raise UserError('a is wrong')
+
+parser = argparse.ArgumentParser('tool.py')
+parser.add_argument('way')
+parser.add_argument('--launcher')
+sys.exit(run_cli(main, parser))
+"""
+
+
+def launched(tmp_path, way):
+    script = tmp_path / 'tool.py'
+    script.write_text(SCRIPT)
+    torchrun = str(ROOT / 'tools/misc/torchrun.py')
+    signals = '--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
+    return start(torchrun, signals, '--standalone', '--nproc_per_node=2', str(script), way, OMP_NUM_THREADS='1')
+
+
+@pytest.mark.parametrize(
+    ('way', 'line'),
+    [
+        ('all', 'tool.py: error: a is wrong'),
+        ('second', 'tool.py: error: a is wrong'),
+        ('kill', 'tool.py: error: process 1 was ended by SIGKILL, see its output above'),
+        ('exit', 'tool.py: error: process 1 ended with exit code 3, see its output above'),
+    ],
+)
+def test_the_error_is_told_once_and_last(tmp_path, way, line):
+    process = launched(tmp_path, way)
+    error = process.communicate()[1]
+    assert process.returncode == 1
+    assert error.strip().splitlines()[-1] == line
+    assert error.count('a is wrong') == (way in ('all', 'second'))
+    assert 'Traceback' not in error
+
+
+def test_a_signal_is_handed_on(tmp_path):
+    process = launched(tmp_path, 'sleep')
+    for _ in range(2):
+        assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate()[1]
+    assert process.returncode == 1
+    assert 'Traceback' not in error
+
+
+@pytest.mark.parametrize(
+    ('script', 'argv', 'line'),
+    [
+        ('dist_train.sh', (DIGITS, '2', '--work-dir', '{0}', '--cfg-options', 'no.such=1'), 'train.py: error: --cfg'),
+        ('dist_test.sh', (DIGITS, '{0}/a.pth', '2', '--no-such'), 'test.py: error: unrecognized arguments: --no-such'),
+    ],
+)
+def test_the_scripts_end_with_the_line_of_the_tool(tmp_path, script, argv, line):
+    (tmp_path / 'a.pth').write_bytes(b'')
+    command = ['bash', f'tools/{script}', *(word.format(tmp_path) for word in argv)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(line)
+    assert done.stderr.count('error:') == 1
+    assert 'Traceback' not in done.stderr
