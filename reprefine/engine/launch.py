@@ -4,7 +4,9 @@ What needs torch is imported where it is used, so that a refusal which does not 
 """
 
 import argparse
+import ast
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from .errors import UserError
 from .processes import set_up_processes
 
 OWNER = '.config'  # names the config that trains in a work directory
+# A dict, or a list or tuple that begins with one.
+DICTS = re.compile(r'[\[(\s]*(\{|dict\().*[})\]]\s*', re.DOTALL)
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -117,7 +121,18 @@ def note_owner(work_dir: str, config: str) -> None:
 
 
 class OptionsAction(DictAction):
-    """``key=value`` pairs; a word without ``=`` is a usage error instead of a crash."""
+    """``key=value`` pairs; a word without ``=`` is a usage error instead of a crash.
+
+    Unlike mmengine's, it reads dicts, as ``{'a': 1}`` or ``dict(a=1)``, also in lists, and keeps the spaces of a text.
+    """
+
+    @staticmethod
+    def _parse_iterable(val: str) -> Any:
+        if DICTS.fullmatch(val):
+            return _literal(ast.parse(val.strip(), mode='eval').body)
+        if not set(val) & set('[](),'):
+            return DictAction._parse_int_float_bool(val.strip('\'"'))
+        return DictAction._parse_iterable(val)
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Parse the pairs into a dict."""
@@ -130,6 +145,24 @@ class OptionsAction(DictAction):
             parser.error(
                 f'{option_string}: {" ".join(values)} cannot be read ({type(error).__name__}): put it in a config'
             )
+
+
+def _literal(node: ast.expr) -> Any:
+    """Return the value of a Python expression of literals, in which ``dict`` may be called with keywords.
+
+    Raises:
+        ValueError: It is another expression.
+    """
+    if isinstance(node, ast.Call):
+        if ast.unparse(node.func) != 'dict' or node.args or not all(word.arg for word in node.keywords):
+            raise ValueError('only dict(key=value, ...) may be called')
+        return {word.arg: _literal(word.value) for word in node.keywords}
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        keys = map(ast.literal_eval, node.keys)
+        return dict(zip(keys, map(_literal, node.values), strict=True))
+    if isinstance(node, ast.List | ast.Tuple):
+        return [*map(_literal, node.elts)] if isinstance(node, ast.List) else (*map(_literal, node.elts),)
+    return ast.literal_eval(node)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

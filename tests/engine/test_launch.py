@@ -108,7 +108,7 @@ def test_several_processes_without_a_launcher_are_refused(monkeypatch):
         config_from_args(parse('--launcher', 'pytorch'))
 
 
-@pytest.mark.parametrize('option', ['a=[1,(2', 'hooks=[dict(type="A"), dict(type="B", c=0.1)]'])
+@pytest.mark.parametrize('option', ['a=[1,(2', 'hooks=[dict(type="A"), f(1)]'])
 def test_an_option_that_cannot_be_parsed_is_a_usage_error(option, capsys):
     parser = argparse.ArgumentParser('tool')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
@@ -130,3 +130,43 @@ def test_configs_of_equal_name_in_different_folders_do_not_meet(tmp_path, monkey
     assert run_test('b/x.py', 'work_dirs/x/epoch_1.pth', *SMALL) == 1
     assert run_train(str(tmp_path / 'a/x.py'), '--resume', *SMALL) == 0  # the same config by another path
     assert run_train('b/x.py', '--work-dir', 'work_dirs/y', *SMALL, 'train_cfg.max_epochs=1') == 0
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ("{'max_norm': 1.5, 'norm': None}", dict(max_norm=1.5, norm=None)),
+        ('dict(type="EMAHook", momentum=1e-3, a=dict(b=[1]))', dict(type='EMAHook', momentum=1e-3, a=dict(b=[1]))),
+        ("[dict(type='EMAHook'), {'type': 'A'}]", [dict(type='EMAHook'), dict(type='A')]),
+        ("({'a': True},)", (dict(a=True),)),
+        ('{}', {}),
+        ('epoch_{}.pth', 'epoch_{}.pth'),
+        ('two words', 'two words'),
+        ('my dir/epoch 1.pth', 'my dir/epoch 1.pth'),
+        ("'3'", 3),  # as mmengine has it
+        ('1,2', [1, 2]),
+        ('(1, 2)', (1, 2)),
+        ('None', None),
+    ],
+)  # fmt: skip
+def test_values_of_options(text, value):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+    options = parser.parse_args(['--cfg-options', f'key={text}']).cfg_options
+    assert options == dict(key=value)
+
+
+@pytest.mark.parametrize('text', ['{max_norm: 1}', 'dict(1)', 'dict(**{})', '[{}, f()]', "{'a': open('x')}"])
+def test_a_dict_that_cannot_be_read_is_refused(text, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', f'key={text}'])
+    assert f'key={text} cannot be read' in capsys.readouterr().err
+
+
+def test_a_dict_replaces_a_setting_that_is_none():
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    args = parser.parse_args([DIGITS, '--cfg-options', "optim_wrapper.clip_grad={'max_norm': 5}"])
+    assert config_from_args(args).optim_wrapper.clip_grad == dict(max_norm=5)
