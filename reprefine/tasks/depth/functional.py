@@ -12,8 +12,15 @@ LOG_OFFSET = 1e-3
 TINY = 1e-12
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return ``values`` in float32, or as they are if their type is wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def depth_from_bins(logits: Tensor, bins: Tensor) -> Tensor:
     """Return the mean depth under the distribution ``relu(logit) + 0.1``, normalised over the bins.
+
+    Computed in float32 at least, also under autocast.
 
     Args:
         logits: Shape (B, K, H, W).
@@ -22,13 +29,15 @@ def depth_from_bins(logits: Tensor, bins: Tensor) -> Tensor:
     Returns:
         Depth in metres, shape (B, 1, H, W), between the smallest and the largest bin.
     """
-    weights = F.relu(logits) + 0.1
-    depth = torch.einsum('bkhw,k->bhw', weights, bins) / weights.sum(dim=1)
+    with torch.autocast(logits.device.type, enabled=False):
+        weights = F.relu(at_least_float32(logits)) + 0.1
+        depth = torch.einsum('bkhw,k->bhw', weights, bins.to(weights)) / weights.sum(dim=1)
     return depth[:, None].clamp(bins.min(), bins.max())
 
 
 def log_error(depth: Tensor, target: Tensor) -> Tensor:
-    """Return the difference of the logarithms of two depth maps in metres."""
+    """Return the difference of the logarithms of two depth maps in metres, in float32 at least."""
+    depth, target = at_least_float32(depth), at_least_float32(target)
     return torch.log(depth + LOG_OFFSET) - torch.log(target + LOG_OFFSET)
 
 

@@ -60,14 +60,16 @@ class LinearDepthHead(BaseDecodeHead):
         """
         features, cls_token = self._transform_inputs(inputs)
         features = torch.cat((features, cls_token[..., None, None].expand_as(features)), dim=1)
-        # A 1x1 convolution commutes with interpolation and is cheaper on the small map.
-        logits = resize(
-            self.cls_seg(features),
-            scale_factor=self.scale_factor,
-            mode='bilinear',
-            align_corners=self.align_corners,
-        )
-        return depth_from_bins(logits, self.bins)
+        # In bfloat16 the depth would be off by up to 0.8 %.
+        with torch.autocast(features.device.type, enabled=False):
+            # A 1x1 convolution commutes with interpolation and is cheaper on the small map.
+            logits = resize(
+                self.cls_seg(features.to(self.conv_seg.weight.dtype)),
+                scale_factor=self.scale_factor,
+                mode='bilinear',
+                align_corners=self.align_corners,
+            )
+            return depth_from_bins(logits, self.bins)
 
     def loss_by_feat(self, depth: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
         """Return the losses of the depth, enlarged to the size of the true one.

@@ -50,6 +50,17 @@ def test_depth_follows_the_definition():
     assert depth.max() <= 10
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mixed_precision_costs_no_depth(dtype):
+    head, inputs = make_head(), [make_inputs()]
+    expected = head(inputs)
+    with torch.autocast('cpu', dtype):
+        depth = head(inputs)
+        halves = depth_from_bins(torch.randn(1, 32, 2, 2).to(dtype), head.bins)
+    assert depth.dtype == halves.dtype == torch.float32
+    assert torch.equal(depth, expected)
+
+
 def test_losses_are_taken_at_the_size_of_the_target():
     head = make_head(loss_decode=[dict(type='reprefine.SigLoss', warmup=0), dict(type='reprefine.GradientLoss')])
     samples = [sample(seed=0), sample(seed=1)]

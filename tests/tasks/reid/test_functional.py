@@ -5,6 +5,7 @@ import torch
 from reprefine.tasks.reid.functional import (
     Tags,
     blocks_of_distance,
+    centred,
     match_ranks,
     nearest,
     retrieval_metrics,
@@ -85,6 +86,17 @@ def test_blocks_do_not_change_the_result(block):
     assert np.array_equal(np.concatenate(blocks) + q.square().sum(1)[:, None].numpy(), distance)
     expected = references.evaluate(distance, queries, gallery)
     assert retrieval_metrics(match_ranks(blocks, queries, gallery)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_distances_of_features_far_from_the_origin():
+    generator = torch.Generator().manual_seed(0)
+    queries, gallery = (5 + 0.01 * torch.randn(size, 384, generator=generator) for size in (4, 50))
+    exact = torch.cdist(queries.double(), gallery.double()).square()
+    near = squared_distance(centred(queries, gallery.mean(0)), centred(gallery))
+    assert ((near - exact) / exact).abs().max() < 1e-5  # 2 % otherwise
+    (relative,) = blocks_of_distance(queries, gallery)
+    difference = torch.from_numpy(relative) - exact  # one number for each query
+    assert ((difference - difference[:, :1]).abs() / exact).max() < 1e-5
 
 
 def test_squared_distance():
