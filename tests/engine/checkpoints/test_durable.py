@@ -51,6 +51,29 @@ def test_a_failure_at_any_step_leaves_the_former_checkpoint_usable(tmp_path, mon
     assert torch.load(path, weights_only=True)['value'][0] == 1
 
 
+def test_the_former_checksum_never_stands_beside_the_new_file(tmp_path, monkeypatch):
+    path = write(tmp_path, 'a.pth', 1)
+    flush = durable._flush
+
+    def stop(target):
+        if target == tmp_path:  # the new file is in its place, its checksum is not written
+            raise OSError(errno.EIO, 'broken')
+        flush(target)
+
+    monkeypatch.setattr(durable, '_flush', stop)
+    with pytest.raises(OSError, match='broken'):
+        write(tmp_path, 'a.pth', 2)
+    assert durable.fault_of(path) is None
+    assert torch.load(path, weights_only=True)['value'][0] == 2
+
+
+def test_of_copies_of_equal_age_the_last_step_is_the_newest(tmp_path):
+    paths = [write(tmp_path, f'iter_{step}.pth') for step in (900, 1000, 80)]
+    for path in paths:
+        os.utime(path, (1, 1))
+    assert durable.newest_whole(str(tmp_path)) == (paths[1], [])
+
+
 @pytest.mark.parametrize('has_checksum', [True, False])
 @pytest.mark.parametrize('damage', ['cut', 'flip', 'empty'])
 def test_damage_is_found_with_and_without_a_checksum(tmp_path, has_checksum, damage):

@@ -6,6 +6,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from reprefine.engine.resuming import data_loader
 from reprefine.engine.resuming.data_loader import SeededFetch, SeekableDataLoader, is_endless, seekable
 
 
@@ -48,6 +49,15 @@ def same(a, b):
 def test_workers_make_no_difference(workers, persistent):
     for ours, theirs in zip(epochs(make()), epochs(make(workers=workers, persistent=persistent)), strict=True):
         assert same(ours, theirs)
+
+
+def test_processes_draw_other_numbers(monkeypatch):
+    numbers = []
+    for rank in range(2):
+        monkeypatch.setattr(data_loader, 'get_rank', lambda rank=rank: rank)
+        numbers.append(torch.cat(list(make())))
+    assert torch.equal(numbers[0][:, 0], numbers[1][:, 0])
+    assert not (numbers[0][:, 1:] == numbers[1][:, 1:]).any()
 
 
 def test_every_sample_of_every_epoch_draws_another_number():

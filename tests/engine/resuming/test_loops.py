@@ -1,12 +1,14 @@
-"""The loops that go on exactly, under the base classes of either family of packages."""
+"""The loops that continue exactly, under the base classes of either family of packages, and when they validate."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
+from reprefine.engine.resuming.loops import _is_due
 from tests.helpers.run import DIGITS, SMALL, run_train
 
 TEXT = f"""
@@ -47,3 +49,13 @@ def test_loop_of_the_fork_goes_on_at_the_same_batch(tmp_path, monkeypatch, fast_
     expected, found = (torch.load(run / 'iter_6.pth', weights_only=True)['state_dict'] for run in (whole, parts))
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize(
+    ('begin', 'expected'), [(1, [2, 4, 6, 8, 9]), (4, [4, 6, 8, 9]), (5, [6, 8, 9]), (10, [])], ids=str
+)
+def test_a_validation_is_due_as_mmengine_has_it(begin, expected):
+    loop = SimpleNamespace(runner=SimpleNamespace(val_loop=object()), val_begin=begin, val_interval=2)
+    assert [count for count in range(1, 10) if _is_due(loop, count, 9)] == expected
+    loop.runner.val_loop = None
+    assert not any(_is_due(loop, count, 9) for count in range(1, 10))

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import torch
 
+import reprefine.engine.checkpoints.checkpoint  # noqa: F401, lets weights-only loading take numpy's state
 from reprefine.engine.resuming.random_state import mix, random_state, seeded_cpu, set_random_state
 
 
