@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ from mmcv.transforms import LoadImageFromFile
 
 from reprefine.engine.datasets.faults import UnreadableSample
 from reprefine.engine.datasets.images import read_image
+from tests.helpers.run import ROOT
 
 
 def smooth(seed: int) -> np.ndarray:
@@ -47,3 +49,10 @@ def test_other_contents_are_refused(tmp_path, content):
 def test_a_missing_image_is_named(tmp_path: Path, name):
     with pytest.raises(UnreadableSample, match='does not exist'):
         read_image(tmp_path / name)
+
+
+def test_nothing_else_decodes_images_from_files():
+    readers = re.compile(r'\b(cv2|mmcv)\.imread\(')
+    files = [path for folder in ('reprefine', 'tools') for path in (ROOT / folder).rglob('*.py')]
+    found = {path.relative_to(ROOT).as_posix() for path in files if readers.search(path.read_text())}
+    assert found <= {'reprefine/methods/dvt/data.py'}
