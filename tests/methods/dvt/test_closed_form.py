@@ -258,3 +258,16 @@ def test_equations_are_set_up_once_for_views_that_stay(data):
         stage1.solve([data.features], [Views(None, coords)], ['a'])
         equations = stage1._closed_form
     assert equations.coords is data.coords
+
+
+def test_only_tokens_below_the_median_weight_give_way_to_the_fit(data, monkeypatch):
+    seen, choose = [], ClosedForm._choose
+    monkeypatch.setattr(
+        ClosedForm, '_choose', lambda *arguments: seen.append((arguments[1], choose(*arguments))) or seen[-1][1]
+    )
+    ClosedForm(data.coords, ClosedFormConfig(nodes=NODES)).fit(data.features)
+    (first, (_, fitted)), (second, _) = seen
+    weights = token_weights(np.sqrt(((first - fitted) ** 2).mean(1)))
+    share = np.where(weights < np.median(weights), weights / np.median(weights), 1)[:, None]
+    assert 0.4 < (share < 1).mean() < 0.6
+    assert np.allclose(second, share * first + (1 - share) * fitted, atol=1e-12)
