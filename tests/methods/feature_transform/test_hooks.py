@@ -144,6 +144,18 @@ def test_statistics_wait_for_no_device_between_flushes():
     assert len(hook._rows) == 1
 
 
+def test_what_a_failed_training_left_unwritten_is_not_written_by_the_next(tmp_path):
+    """Its iterations are computed again."""
+    hook = ScoreStatsHook()
+    hook._keys, hook._iters, hook._rows = ['pos_mean'], [8, 9], [torch.zeros(1)] * 2
+    made = runner(tmp_path, moco_ft(), train_cfg=dict(by_epoch=True, max_epochs=1))
+    made.register_hook(hook)
+    made.train()
+    run = read_run(tmp_path)
+    assert run.iters.tolist() == [1, 2, 3]
+    assert list(run.values) == list(KEYS)
+
+
 @pytest.mark.parametrize('k', [1, 3, 50])
 def test_votes_are_the_weighted_neighbours(k):
     query, bank = unit(4, 6, seed=1), unit(20, 6, seed=2)

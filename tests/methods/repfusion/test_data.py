@@ -74,6 +74,20 @@ def test_timestep_and_class_belong_to_the_key(tmp_path):
             assert_close(teacher(*given)[0], plain(*given)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_class_does_not_belong_to_the_key_of_an_unconditional_teacher(tmp_path):
+    teacher = cached(tmp_path)
+    passes = count_passes(teacher)
+    for labels in (None, torch.zeros(6, dtype=torch.long), torch.arange(6)):
+        teacher(X, T, labels)
+    assert passes == [6]
+
+
+def test_pooled_and_whole_features_have_stores_of_their_own(tmp_path):
+    for pooled in (False, True):
+        shape = cached(tmp_path, pooled=pooled)(X, T)[0].shape
+        assert (shape[2:] == (1, 1)) is pooled
+
+
 def test_cached_features_of_class_0_are_not_those_of_an_image_without_a_label(tmp_path):
     teacher = cached(tmp_path, source={**UNET, 'num_class_embeds': 3}, label_map='identity')
     teacher(X, T, torch.zeros(len(X), dtype=torch.long))

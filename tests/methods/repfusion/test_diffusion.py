@@ -1,6 +1,7 @@
 """Training of a diffusion teacher: errors, samples, and the files that the teacher reads back."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -153,6 +154,25 @@ def test_samples_of_a_hook_are_the_same_every_time_and_take_the_classes_in_turn(
     m.unet.register_forward_pre_hook(lambda _, args, kwargs: labels.append(kwargs['class_labels']), with_kwargs=True)
     hook.sample(m)
     assert labels[0].tolist() == [0, 1, 0, 1]
+
+
+def test_hook_logs_mean_and_deviation_of_samples_and_of_the_evaluated_images():
+    hook, m, logged = SampleGridHook(num=2, steps=1), model(), {}
+    runner = SimpleNamespace(
+        model=m,
+        iter=0,
+        logger=SimpleNamespace(info=lambda text: None),
+        message_hub=SimpleNamespace(update_scalar=logged.__setitem__),
+        visualizer=SimpleNamespace(add_image=lambda *args, **kwargs: None),
+    )
+    pixels = torch.cat([torch.full((2, 3, 16, 16), 204), torch.full((2, 3, 16, 16), 102)]).byte()
+    for batch in pixels.split(2):
+        hook.after_val_iter(runner, 0, dict(inputs=batch))
+    hook.after_val_epoch(runner)
+    seen, samples = pixels.double() / 127.5 - 1, hook.sample(m)
+    expected = dict(data_mean=seen.mean(), data_std=seen.std(correction=0))
+    expected |= dict(sample_mean=samples.mean(), sample_std=samples.std())
+    assert logged == pytest.approx({f'val/{name}': value.item() for name, value in expected.items()}, abs=1e-5)
 
 
 def test_saved_model_is_read_back_by_the_teacher(tmp_path):

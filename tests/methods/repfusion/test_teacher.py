@@ -199,6 +199,13 @@ def test_fingerprint_tells_weights_and_layers_apart():
     assert len(prints | {teacher.fingerprint()}) == 4
 
 
+def test_fingerprint_tells_noise_schedules_apart_where_they_matter():
+    other = dict(kind='DDPMScheduler', beta_end=0.01)
+    for mode, same in (('none', True), ('forward', False)):
+        prints = {tiny_teacher(noise_mode=mode, scheduler=scheduler).fingerprint() for scheduler in (None, other)}
+        assert (len(prints) == 1) is same
+
+
 def test_hub_id_is_looked_up_locally_and_out_of_reach_says_where_to_put_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path / 'cache'))
