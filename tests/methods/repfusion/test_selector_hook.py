@@ -1,6 +1,7 @@
 """The hook in real runs: what learns when, what a checkpoint holds, and how a run goes on."""
 
 import copy
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -189,6 +190,26 @@ def test_low_entropy_freezes_after_enough_epochs(tmp_path):
     assert watch.phases == ['learn'] * 6 + ['frozen'] * 3
     _, watch = watched(tmp_path / 'never', dict(freeze_entropy=(0.1, 1)))
     assert watch.phases == ['learn'] * 9
+
+
+def test_epochs_of_low_entropy_count_in_a_row_and_across_a_resumed_run(tmp_path):
+    def hook():
+        made = RLTimestepSelectorHook(reward='neg_info_nce', freeze_entropy=(1.0, 2))
+        made.histogram, made.selector = MagicMock(), MagicMock(phase='learn', state_dict=dict)
+        return made
+
+    def epoch(made, entropy):
+        made.histogram.mean.return_value = entropy
+        made.after_train_epoch(MagicMock(epoch=0, work_dir=tmp_path))
+        return made.selector.phase
+
+    whole = hook()
+    assert [epoch(whole, entropy) for entropy in (0.5, 1.5, 0.5, 0.9)] == ['learn', 'learn', 'learn', 'frozen']
+    first, second, checkpoint = hook(), hook(), {}
+    epoch(first, 0.5)
+    first.before_save_checkpoint(None, checkpoint)
+    second.after_load_checkpoint(MagicMock(_resume=True), checkpoint)
+    assert epoch(second, 0.5) == 'frozen'
 
 
 def test_learning_rate_follows_the_schedule_of_the_student(tmp_path):
