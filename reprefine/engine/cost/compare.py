@@ -18,9 +18,12 @@ from .counting import count_cost, count_parameters, forward
 from .inputs import Batch, loader_batch, random_batch
 from .memory import HOW_MEASURED, peak_memory
 from .models import build_untrained, fold, quiet_log
+from .phases import Phase, spreads, training_phases, weighted_sum
 from .timing import Spread, Work, interleave
 
 PARTS = ('train', 'inference', 'memory', 'flops')
+SIDES = ('', "baseline's ")
+NO_PHASE = Phase()
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class CostComparison:
         self.device = _device(settings)
         self.form = 'folded' if settings.deploy else 'as trained'
         self.no_data = ''
+        self.phases = [training_phases(cfg) for cfg in self.configs]
         self.train_batch = self._training_batch()
         self.input_batch = self._input_batch()
 
@@ -111,7 +115,7 @@ class CostComparison:
         if 'inference' in parts:
             figures.append(self._inference_latency(forms))
         if 'train' in parts:
-            figures.append(self._train_time(models))
+            figures += self._train_time(models)
         return figures
 
     def notes(self) -> list[str]:
@@ -125,6 +129,8 @@ class CostComparison:
             'preprocessing',
             'FLOPs: two per multiply-add of matrix products, convolutions and attention; other operators count as zero',
             f'memory: {HOW_MEASURED[self.device.type]}; separate pass, two training steps',
+            'phases: each is measured and compared with the whole schedule of the other side; the time of the whole '
+            'schedule is the sum weighted by their shares, its memory the peak over all phases one after the other',
         ]
 
     def _training_batch(self) -> Batch | None:
@@ -157,45 +163,67 @@ class CostComparison:
     def _memory(self) -> list[Figure]:
         """Measure one model after the other, each alone on the device."""
         inference = self._exact('inference peak memory', 'byte', [self._inference_memory(cfg) for cfg in self.configs])
+        name = 'training peak memory'
         if self.train_batch is None:
-            train = Figure('training peak memory', 'byte', 'as trained', not_measured=self.no_data)
-        else:
-            train = self._exact(
-                'training peak memory',
-                'byte',
-                [self._train_memory(cfg) for cfg in self.configs],
-                self.train_batch,
-                'as trained',
-            )
-        return [inference, train]
+            return [inference, Figure(name, 'byte', 'as trained', not_measured=self.no_data)]
+        whole = [self._train_memory(cfg, phases) for cfg, phases in zip(self.configs, self.phases, strict=True)]
+        rows = []
+        for side, phase in self._named_phases():
+            alone = self._train_memory(self.configs[side], [phase])
+            values = [alone, whole[1]] if side == 0 else [whole[0], alone]
+            rows.append((phase.title(name, SIDES[side]), values))
+        rows.append((self._whole(name), whole))
+        return [inference, *(self._exact(title, 'byte', v, self.train_batch, 'as trained') for title, v in rows)]
+
+    def _named_phases(self) -> list[tuple[int, Phase]]:
+        return [(side, phase) for side, phases in enumerate(self.phases) for phase in phases if phase.name]
+
+    def _whole(self, name: str) -> str:
+        return f'{name}, whole schedule' if self._named_phases() else name
 
     def _inference_memory(self, cfg: Config) -> int:
         gc.collect()
         model = self._inference_form(build_untrained(cfg)).to(self.device)
         return peak_memory(model, self._predict(model)())
 
-    def _train_memory(self, cfg: Config) -> int:
+    def _train_memory(self, cfg: Config, phases: Sequence[Phase]) -> int:
         gc.collect()
         model = build_untrained(cfg, self.device)
         prepare = self._train_step(model, self._optimizer(cfg, model))
-        steps = [prepare(), prepare()]
+        # The first step allocates gradients and optimiser state, the second holds them beside its activations; and
+        # the first phase once more those of the others.
+        rounds = [(phase, [prepare(), prepare()]) for phase in [*phases, *phases[: len(phases) - 1]]]
 
-        # The first step allocates gradients and optimiser state, the second holds them beside its activations.
-        return peak_memory(model, lambda: [step() for step in steps])
+        def run() -> None:
+            for phase, steps in rounds:
+                phase.enter(model)
+                for step in steps:
+                    step()
+
+        return peak_memory(model, run)
 
     def _inference_latency(self, models: Sequence[nn.Module]) -> Figure:
         prepare = tuple(self._predict(model) for model in models)
-        return self._timed('inference latency per batch', prepare, self.input_batch, self.form)
+        times = spreads(*self._seconds(prepare))
+        return Figure('inference latency per batch', 's', self.form, self.input_batch.source, *times)
 
-    def _train_time(self, models: Sequence[nn.Module]) -> Figure:
+    def _train_time(self, models: Sequence[nn.Module]) -> list[Figure]:
         name = 'training step'
         if self.train_batch is None:
-            return Figure(name, 's', 'as trained', not_measured=self.no_data)
-        prepare = tuple(
-            self._train_step(model, self._optimizer(cfg, model))
-            for cfg, model in zip(self.configs, models, strict=True)
-        )
-        return self._timed(name, prepare, self.train_batch, 'as trained')
+            return [Figure(name, 's', 'as trained', not_measured=self.no_data)]
+        optimizers = [self._optimizer(cfg, model) for cfg, model in zip(self.configs, models, strict=True)]
+        sides = [(side, phase) for side, phases in enumerate(self.phases) for phase in phases]
+        prepare = [self._train_step(models[side], optimizers[side], phase) for side, phase in sides]
+        seconds = self._seconds(prepare)
+        first = len(self.phases[0])
+        whole = [weighted_sum(self.phases[0], seconds[:first]), weighted_sum(self.phases[1], seconds[first:])]
+        rows = [
+            (phase.title(name, SIDES[side]), (alone, whole[1]) if side == 0 else (whole[0], alone))
+            for (side, phase), alone in zip(sides, seconds, strict=True)
+            if phase.name
+        ]
+        rows.append((self._whole(name), tuple(whole)))
+        return [Figure(title, 's', 'as trained', self.train_batch.source, *spreads(*pair)) for title, pair in rows]
 
     def _optimizer(self, cfg: Config, model: nn.Module) -> OptimWrapper:
         optim_cfg = copy.deepcopy(cfg.optim_wrapper)
@@ -204,10 +232,11 @@ class CostComparison:
         with quiet_log():
             return build_optim_wrapper(model, optim_cfg)
 
-    def _train_step(self, model: nn.Module, optimizer: OptimWrapper) -> Callable[[], Work]:
+    def _train_step(self, model: nn.Module, optimizer: OptimWrapper, phase: Phase = NO_PHASE) -> Callable[[], Work]:
         """Preprocessing, loss, backward pass and optimiser step: what the runner calls in every iteration."""
 
         def prepare() -> Work:
+            phase.enter(model)
             model.train()
             data = copy.deepcopy(self.train_batch.data)
             return lambda: model.train_step(data, optimizer)
@@ -230,11 +259,9 @@ class CostComparison:
 
         return prepare
 
-    def _timed(self, name: str, prepare: tuple, batch: Batch, form: str) -> Figure:
+    def _seconds(self, prepare: Sequence[Callable[[], Work]]) -> tuple[list[float], ...]:
         wait = (lambda: torch.cuda.synchronize(self.device)) if self.device.type == 'cuda' else (lambda: None)
-        ours, theirs = interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
-        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        return Figure(name, 's', form, batch.source, Spread.of(ours), Spread.of(theirs), Spread.of(ratios))
+        return interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
 
     def _exact(self, name: str, unit: str, values: list[float], batch: Batch | None = None, form: str = '') -> Figure:
         """Make a figure of values that do not vary."""

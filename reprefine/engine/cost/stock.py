@@ -21,7 +21,8 @@ from reprefine.engine.optim import use_amp
 from .compare import Figure, Settings
 from .inputs import Batch
 from .models import without_pretrained
-from .timing import Spread, Work, interleave
+from .phases import Phase, PhasedHook, phases_of, spreads, weighted_sum
+from .timing import Work, interleave
 
 # A round is as long as the usual interval of the logger, so that what is put off until then is paid for.
 ITERATIONS = 10
@@ -47,6 +48,7 @@ class EngineComparison:
         if settings.deploy or settings.input_shape or 'train' not in settings.parts:
             raise UserError('--baseline stock measures training alone: drop --deploy, --input-shape and --only')
         self.settings = settings
+        self.train_cfg = config.train_cfg
         self.names = (str(config.filename), f'the same under the Runner of mmengine {mmengine.__version__}')
         # Held as long as this object: hooks write logs there.
         self._folder = tempfile.TemporaryDirectory()
@@ -64,21 +66,37 @@ class EngineComparison:
         """Measure.
 
         Returns:
-            The times of an iteration and of reading a batch, every value the mean of ten in a row.
+            The times of an iteration, in every phase and over the whole schedule, and of reading a batch, every value
+            the mean of ten in a row.
 
         Raises:
             UserError: If the losses differ.
         """
-        training = self._figure('training iteration', tuple(self._rounds(side) for side in self.sides))
+        name, phases, figures = 'training iteration', self._phases(), []
+        seconds = []
+        for phase in phases:
+            for side in self.sides:
+                side.hold(phase.name)
+            seconds.append(self._seconds(tuple(self._rounds(side) for side in self.sides)))
+            if phase.name:
+                figures.append(self._figure(phase.title(name), *seconds[-1]))
         require_equal(*(side.logged() for side in self.sides))
-        return [training, self._figure('reading of a batch', tuple(self._readings(side) for side in self.sides))]
+        whole = (weighted_sum(phases, values) for values in zip(*seconds, strict=True))
+        figures.append(self._figure(f'{name}, whole schedule' if figures else name, *whole))
+        readings = self._seconds(tuple(self._readings(side) for side in self.sides))
+        return [*figures, self._figure('reading of a batch', *readings)]
 
-    def _figure(self, name: str, prepare: tuple[Callable[[], Work], ...]) -> Figure:
+    def _phases(self) -> list[Phase]:
+        runner = self.sides[0].runner
+        return next((phases_of(hook, self.train_cfg) for hook in _phased(runner)), [Phase()])
+
+    def _seconds(self, prepare: tuple[Callable[[], Work], ...]) -> list[list[float]]:
         wait = torch.cuda.synchronize if self.device.type == 'cuda' else (lambda: None)
         seconds = interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
-        ours, stock = ([value / ITERATIONS for value in side] for side in seconds)
-        ratios = [a / b for a, b in zip(ours, stock, strict=True)]
-        return Figure(name, 's', 'as trained', self.train_batch.source, *map(Spread.of, (ours, stock, ratios)))
+        return [[value / ITERATIONS for value in side] for side in seconds]
+
+    def _figure(self, name: str, ours: list[float], stock: list[float]) -> Figure:
+        return Figure(name, 's', 'as trained', self.train_batch.source, *spreads(ours, stock))
 
     def notes(self) -> list[str]:
         """Say how the figure is to be understood."""
@@ -155,6 +173,12 @@ class _Side:
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
 
+    def hold(self, phase: str) -> None:
+        """Stay in a phase; nothing happens without a hook that trains in phases."""
+        for hook in _phased(self.runner):
+            hook.hold(phase)
+            hook.before_train_epoch(self.runner)
+
     def iterate(self, batches: list[Any]) -> None:
         """Train on batches."""
         loop = self.runner.train_loop
@@ -166,6 +190,10 @@ class _Side:
         """Return all values logged so far but times."""
         scalars = self.runner.message_hub.log_scalars
         return {key: history.data[0] for key, history in scalars.items() if key not in CLOCKS}
+
+
+def _phased(runner: StockRunner) -> list[PhasedHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, PhasedHook)]
 
 
 def require_equal(ours: dict[str, np.ndarray], stock: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Times of two pieces of work, measured in turn, and the statistics shown of them."""
+"""Times of pieces of work, measured in turn, and the statistics shown of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,25 +31,25 @@ class Spread:
 
 
 def interleave(
-    prepare: tuple[Callable[[], Work], Callable[[], Work]],
+    prepare: Sequence[Callable[[], Work]],
     repeats: int,
     warmup: int,
     synchronize: Callable[[], None] = lambda: None,
-) -> tuple[list[float], list[float]]:
-    """Time two pieces of work in turn: A B, B A, A B, …, so that drifts of the machine meet both alike.
+) -> tuple[list[float], ...]:
+    """Time pieces of work in turn: A B, B A, A B, …, so that drifts of the machine meet all alike.
 
     Args:
-        prepare: For A and for B, a function that makes the next piece of work ready, untimed.
+        prepare: For A, for B, …, a function that makes the next piece of work ready, untimed.
         repeats: Timed rounds.
         warmup: Rounds before them that are run but not kept.
         synchronize: Waits for the device; called before the clock starts and before it stops.
 
     Returns:
-        Seconds of A and of B, one value a round.
+        Seconds of A, of B, …, one value a round.
     """
-    seconds: tuple[list[float], list[float]] = ([], [])
+    seconds: tuple[list[float], ...] = tuple([] for _ in prepare)
     for round_index in range(warmup + repeats):
-        for side in (0, 1) if round_index % 2 == 0 else (1, 0):
+        for side in list(range(len(prepare)))[:: 1 if round_index % 2 == 0 else -1]:
             elapsed = _time(prepare[side](), synchronize)
             if round_index >= warmup:
                 seconds[side].append(elapsed)

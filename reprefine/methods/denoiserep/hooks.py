@@ -1,6 +1,7 @@
 """Hooks that alternate the phases and write the folded checkpoint."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
@@ -58,6 +60,27 @@ class DenoisePhaseHook(Hook):
         check_phases(phases)
         self.phase_length, self.by = phase_length, by
         self.phases, self.first_index = tuple(phases), first_index
+
+    def phase_shares(self, train_cfg: dict) -> dict[str, float]:
+        """Return the share of the training that each phase takes, by name.
+
+        Where the length is not given in epochs or iterations as the phases are, it is one cycle.
+
+        Args:
+            train_cfg: Config of the training loop.
+        """
+        length = train_cfg.get('max_epochs' if self.by == 'epoch' else 'max_iters')
+        length = length or len(self.phases) * self.phase_length
+        counts = Counter(phase_at(i, self.phases, self.phase_length, self.first_index) for i in range(length))
+        return {phase: count / length for phase, count in counts.items()}
+
+    def enter(self, model: nn.Module, phase: str) -> None:
+        """Set a model to a phase."""
+        set_phase(unwrap(model), phase)
+
+    def hold(self, phase: str) -> None:
+        """Stay in one phase from the next epoch or iteration on."""
+        self.phases = (phase,)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a folded checkpoint: denoising it again would fold two denoisers into one weight.

@@ -342,3 +342,16 @@ def test_a_fold_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch)
     with pytest.raises(UserError, match='differs by .* nothing is written'):
         fuse_checkpoint(wrapped(), folder / 'epoch_3.pth', tmp_path / 'out.pth')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('options', 'train_cfg', 'shares'),
+    [
+        (dict(phase_length=2), dict(max_epochs=5), {D: 0.6, B: 0.4}),
+        (dict(phase_length=10, first_index=1), dict(max_epochs=20), {D: 0.5, B: 0.5}),
+        (dict(phase_length=3, by='iter'), dict(max_iters=4), {D: 0.75, B: 0.25}),
+        (dict(phase_length=3, by='iter', phases=(D, B, B)), dict(max_epochs=4), {D: 1 / 3, B: 2 / 3}),
+    ],
+)
+def test_shares_of_the_phases_are_those_of_the_schedule(options, train_cfg, shares):
+    assert DenoisePhaseHook(**options).phase_shares(train_cfg) == pytest.approx(shares)
