@@ -1,12 +1,15 @@
 """Folding a checkpoint from the command line."""
 
 import json
+import math
+import re
 
 import pytest
 import torch
 
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
+from reprefine.methods.denoiserep import checkpoint
 from tests.helpers.run import DENOISED, DIGITS, run_test, run_train
 from tests.helpers.run_tool import run_tool
 
@@ -58,6 +61,20 @@ def test_an_existing_file_is_never_overwritten(run, tmp_path, capsys):
     assert run_tool(TOOL, DENOISED, run / 'epoch_2.pth', out) == 1
     assert f'{out} exists' in capsys.readouterr().err
     assert out.read_text() == 'precious'
+
+
+def test_a_layer_that_differs_is_named_and_nothing_is_written(run, tmp_path, capsys):
+    out = tmp_path / 'out.pth'
+    assert run_tool(TOOL, DENOISED, run / 'epoch_2.pth', out, '--tolerance', 1e-20) == 1
+    assert re.search(r'the folded layer backbone\.\S+ differs by .* more than 1e-20', capsys.readouterr().err)
+    assert not out.exists()
+
+
+def test_a_difference_that_is_not_a_number_is_one(run, tmp_path, monkeypatch):
+    differences = iter([0.0, math.nan, *[0.0] * 100])
+    monkeypatch.setattr(checkpoint, 'fold_difference', lambda layer: next(differences))
+    assert run_tool(TOOL, DENOISED, run / 'epoch_2.pth', tmp_path / 'out.pth') == 1
+    assert not (tmp_path / 'out.pth').exists()
 
 
 def test_a_truncated_checkpoint_is_named(run, tmp_path, capsys):

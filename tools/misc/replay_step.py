@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.finite_check.replay import read_replay
 from reprefine.engine.finite_check.rerun import Rerun, rerun
 from reprefine.engine.launch import add_config_arguments, load_config
@@ -28,10 +28,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run the tool."""
+    """Run the tool.
+
+    Raises:
+        UserError: If the step is not reproduced.
+    """
     content = read_replay(args.file)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
-    print(*_lines(rerun(cfg, content), content['terms']), sep='\n')
+    found = rerun(cfg, content)
+    print(*_lines(found, content['terms']), sep='\n')
+    if found.is_finite:
+        raise UserError(
+            f'{args.file}: all values are finite now, so the step is not reproduced: run it where it was written'
+        )
 
 
 def _lines(found: Rerun, recorded: dict[str, float]) -> list[str]:

@@ -21,6 +21,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='its unfolded checkpoint')
     parser.add_argument('out', help='file to write; it must not exist yet')
     add_key_arguments(parser)
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        default=1e-6,
+        help='largest difference of a folded layer from the unfolded one, relative to its output (default: 1e-6)',
+    )
     return parser
 
 
@@ -34,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     model = build_model(load_config(args.config))
     if not isinstance(model, DenoiseRep):
         raise UserError(f'{args.config} is no DenoiseRep config: give the one the checkpoint was trained with')
-    difference = fuse_checkpoint(model, args.checkpoint, args.out, **key_options(args))
+    difference = fuse_checkpoint(model, args.checkpoint, args.out, tolerance=args.tolerance, **key_options(args))
     print(f'{args.out}: plain checkpoint; folded layers equal unfolded ones to {difference:.0e} of their output')
 
 

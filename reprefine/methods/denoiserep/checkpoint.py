@@ -31,6 +31,7 @@ def fuse_checkpoint(
     source: str | Path,
     target: str | Path,
     overwrite: bool = False,
+    tolerance: float = TOLERANCE,
     checkpoint_key: str | None = None,
     revise_keys: Sequence[tuple[str, str]] = (),
 ) -> float:
@@ -41,6 +42,7 @@ def fuse_checkpoint(
         source: Checkpoint of a DenoiseRep run.
         target: File to write; it appears whole or not at all.
         overwrite: Whether an existing target may be replaced.
+        tolerance: Largest relative difference, of any layer, that counts as equal.
         checkpoint_key: Entry of the source that holds the weights.
         revise_keys: Pairs of pattern and replacement for their names.
 
@@ -48,7 +50,7 @@ def fuse_checkpoint(
         Largest relative difference between a folded and an unfolded layer on random features.
 
     Raises:
-        UserError: If the checkpoint is folded already, does not fit the model, or the target exists.
+        UserError: If the checkpoint is folded already or does not fit the model, a layer differs, or the target exists.
     """
     if Path(target).exists() and not overwrite:
         raise UserError(f'{target} exists: give another name, or remove it')
@@ -60,18 +62,20 @@ def fuse_checkpoint(
         match = load_weights(model, checkpoint)
         if not match.exact:
             raise UserError(f'{source} does not fit the config: {match}')
-        difference = max(fold_difference(layer) for layer in denoise_layers(model).values())
+        differences = {name: fold_difference(layer) for name, layer in denoise_layers(model).items()}
         model.switch_to_deploy()
     except (RuntimeError, FusedModelError) as error:
         raise UserError(f'{source} does not fit the config: {error}') from error
-    if difference > TOLERANCE:
-        raise UserError(
-            f'{source}: a folded layer differs by {difference:.1e} from the unfolded one; nothing is written'
-        )
+    for name, difference in differences.items():
+        if not difference <= tolerance:  # NaN is one, too
+            raise UserError(
+                f'{source}: the folded layer {name} differs by {difference:.1e} from the unfolded one, more than '
+                f'{tolerance:.0e}; nothing is written'
+            )
     folded = {'meta': {key: meta[key] for key in _KEPT_META if key in meta} | {FUSED_META: True}}
     with complete_file(target) as partial:
         torch.save(folded | {'state_dict': weights_to_cpu(model.state_dict())}, partial)
-    return difference
+    return max(differences.values())
 
 
 @torch.no_grad()

@@ -111,7 +111,6 @@ def convert(
     for candidate, layer in zip(chosen, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(candidate.parent, candidate.attribute, layer)
     state.watch(model)
-    model._denoise_state = state
     return report(model) + [_skipped_row(c) for c in skipped]
 
 

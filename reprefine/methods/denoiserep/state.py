@@ -46,7 +46,8 @@ class DenoiseState:
         self._handles: list[RemovableHandle] = []
 
     def watch(self, root: nn.Module) -> None:
-        """Open and close the collector with every forward pass of ``root``."""
+        """Open and close the collector with every forward pass of ``root``, and be found there."""
+        root._denoise_state = self
         self._handles = [
             root.register_forward_pre_hook(self._begin_forward),
             root.register_forward_hook(self._end_forward, always_call=True),
