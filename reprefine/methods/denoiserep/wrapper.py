@@ -15,6 +15,8 @@ _SHARED = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
     f'_{kind}_hooks' for kind in ('state_dict', 'state_dict_pre', 'load_state_dict_pre', 'load_state_dict_post')
 )
 
+KEYS_OF_MODEL = ('pretrained', 'train_cfg')  # which init_model of mmseg and mmpose set to None
+
 
 @MODELS.register_module()
 class DenoiseRep(BaseModel):
@@ -53,10 +55,11 @@ class DenoiseRep(BaseModel):
         **convert_options: Any,
     ) -> None:
         check_phases([phase], label_free)
+        for_model = {key: convert_options.pop(key) for key in KEYS_OF_MODEL if key in convert_options}
         if isinstance(model, dict):
             if data_preprocessor is not None:
                 model = {'data_preprocessor': data_preprocessor} | model
-            model = MODELS.build(model)
+            model = MODELS.build(model | for_model)
         super().__init__(model.data_preprocessor, getattr(model, 'init_cfg', None))
         layers = convert(model, **convert_options)
         self.__dict__ |= {name: model.__dict__[name] for name in _SHARED} | {'base_model': model}
