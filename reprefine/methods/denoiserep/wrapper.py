@@ -7,6 +7,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from reprefine.engine.losses import rename_task_loss
 from reprefine.registry import MODELS
 
 from .convert import check_phases, convert, denoise_state, fuse, is_fused, set_phase, sum_of
@@ -112,9 +113,7 @@ class DenoiseRep(BaseModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and (state.phase != 'denoise' and not self.label_free)):
             base_mode = 'tensor' if self.label_free else 'loss'
             outputs = self.base_model(*args, mode=base_mode, **kwargs)
-        losses: dict[str, Tensor] = {}
-        if not self.label_free:
-            losses = {'loss_task' if key == 'loss' else key: value for key, value in outputs.items()}
+        losses: dict[str, Tensor] = {} if self.label_free else rename_task_loss(outputs)
         if state.learns_noise:
             by_layer = state.take()
             losses['loss_denoise'] = self.loss_weight * sum_of(by_layer)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import check_match, load_weights
+from reprefine.engine.losses import rename_task_loss
 from reprefine.registry import MODELS
 
 from .distances import attention_transfer, relational, soft_target
@@ -193,11 +194,12 @@ class KDClassifier(HoldsTeacher, ImageClassifier):
         self.kd = MODELS.build(kd)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Return the loss of the head and ``loss_kd``.
+        """Return the loss of the head, ``loss_task``, and ``loss_kd``.
 
         Args:
             inputs: Images ``[N, 3, H, W]``.
             data_samples: Samples with labels.
         """
         features, ours = outputs_of(self, inputs)
-        return self.head.loss(features, data_samples) | dict(loss_kd=self.kd(ours, self.teacher(inputs)))
+        losses = rename_task_loss(self.head.loss(features, data_samples))
+        return losses | dict(loss_kd=self.kd(ours, self.teacher(inputs)))

@@ -67,7 +67,10 @@ def test_terms_and_the_loss_of_the_labels(checkpoint, kd, expected):
     ours, theirs = outputs_of(model, images())[1], model.teacher(images())
     assert_close(losses['loss_kd'], expected(ours, theirs, model.kd))
     labels = torch.tensor([index % 5 for index in range(6)])
-    assert_close(losses['loss'], F.cross_entropy(ours.logits, labels))
+    assert_close(losses['loss_task'], F.cross_entropy(ours.logits, labels))
+    total, log = model.parse_losses(losses)
+    assert_close(log['loss'], losses['loss_task'] + losses['loss_kd'])
+    assert torch.equal(log['loss'], total)
     assert ours.map.shape == (6, 32, 1, 1)
     assert theirs.pooled.shape == (6, 64)
 
