@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from reprefine.engine.draw import draw
+
 from .denoiser import Denoiser
 from .functional import merge_input_side, merge_output_side
 from .prediction_loss import noise_prediction_loss
@@ -130,12 +132,10 @@ class _DenoiseLayer(nn.Module):
     def _draw_bias_noise(self) -> Tensor | None:
         if not self.bias_noise:
             return None
-        return self._randn(len(self.denoiser.weight))
+        return self._randn((len(self.denoiser.weight),))
 
-    def _randn(self, *shape: Any, **options: Any) -> Tensor:
-        if self.state.generator is not None:  # torch.compile takes no call with one, not even with None
-            options['generator'] = self.state.generator
-        return torch.randn(*shape, device=self.weight.device, **options)
+    def _randn(self, shape: tuple[int, ...], **options: Any) -> Tensor:
+        return draw(torch.randn, shape, self.state.generator, device=self.weight.device, **options)
 
     def _record_noise_loss(self, feature: Tensor) -> None:
         """Record the noise loss of this call; works under ``no_grad``, and in float32 under autocast.

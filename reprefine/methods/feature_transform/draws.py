@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from reprefine.engine.draw import draw
 from reprefine.engine.errors import UserError
 
 DISTRIBUTIONS = ('beta', 'uniform')
@@ -66,7 +67,7 @@ class Coefficient:
         shape = dict(batch=(), sample=(vectors, 1), dim=(1, dims), element=(vectors, dims))[self.granularity]
         place = 'cpu' if self.granularity == 'batch' else device
         if self.dist == 'uniform':
-            return torch.rand(shape, device=place, generator=generator).add_(self.shift)
+            return draw(torch.rand, shape, generator, device=place).add_(self.shift)
         return symmetric_beta(self.alpha, shape, place, generator).add_(self.shift)
 
 
@@ -90,7 +91,7 @@ def symmetric_beta(
     """
     if alpha <= 0.5:
         return torch._sample_dirichlet(torch.full((*shape, 2), float(alpha), device=device), generator)[..., 0].clone()
-    radius = torch.rand(shape, device=device, generator=generator)
+    radius = draw(torch.rand, shape, generator, device=device)
     radius = radius.pow_(2 / (2 * alpha - 1)).neg_().add_(1).sqrt_()
-    angle = torch.rand(shape, device=device, generator=generator).mul_(2 * math.pi)
+    angle = draw(torch.rand, shape, generator, device=device).mul_(2 * math.pi)
     return angle.cos_().mul_(radius).mul_(0.5).add_(0.5)

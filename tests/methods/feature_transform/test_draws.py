@@ -139,3 +139,14 @@ def test_wrong_shapes_are_named(shapes):
     with pytest.raises(UserError, match='wants q and k \\[B, D\\] and a queue \\[D, K\\]') as error:
         FeatureTransform()(*(torch.ones(shape) for shape in shapes))
     assert str(shapes[2]) in str(error.value)
+
+
+@pytest.mark.parametrize('options', [dict(dist='uniform'), dict(alpha=2.0)])
+def test_draws_compile_with_dynamic_shapes(options):
+    """torch.rand with ``generator=None`` does not."""
+    coefficient = Coefficient(granularity='element', **options)
+    compiled = torch.compile(lambda x: x + coefficient.sample(*x.shape, 'cpu'), backend='eager', dynamic=True)
+    torch.manual_seed(0)
+    found = compiled(torch.ones(3, 4))
+    torch.manual_seed(0)
+    assert_close(found, 1 + coefficient.sample(3, 4, 'cpu'))
