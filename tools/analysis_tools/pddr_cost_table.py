@@ -32,15 +32,11 @@ def main(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from reprefine.engine.errors import UserError
     from reprefine.methods.pddr.accounting import COLUMNS, cost_rows
 
     table = Table('network', *COLUMNS, caption='1000 classes; MACs for one image; mixing: per image, at any size')
     for depth in args.depth:
-        try:
-            rows = cost_rows(depth, tuple(args.shape), branches=tuple(args.branches))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        rows = cost_rows(depth, tuple(args.shape), branches=tuple(args.branches))
         for name, values in rows.items():
             table.add_row(f'ResNet-{depth} {name}', *(f'{value:,}' for value in values))
     Console(width=140).print(table)

@@ -6,6 +6,7 @@ import torch
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
+from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .compute import COMPUTES, sum_of_branches
@@ -53,7 +54,7 @@ class PDConv(nn.Module):
             with the kernels folded on the fly.
 
     Raises:
-        ValueError: If an argument makes branches that differ in what they see, or that cannot be folded.
+        UserError: If an argument makes branches that differ in what they see, or that cannot be folded.
     """
 
     transposed = False
@@ -103,19 +104,21 @@ class PDConv(nn.Module):
     def _check(self, branches: Sequence[str]) -> None:
         unknown = set(branches) - set(BRANCHES)
         if unknown or 'standard1' not in branches:
-            raise ValueError(f'branches={tuple(branches)}: take standard1 and any others of {", ".join(BRANCHES)}')
+            raise UserError(f'branches={tuple(branches)}: take standard1 and any others of {", ".join(BRANCHES)}')
         for name, choices in (('mode', ('A', 'B')), ('execution', EXECUTIONS), ('compute', COMPUTES)):
             if getattr(self, name) not in choices:
-                raise ValueError(f'{name}={getattr(self, name)!r}: use one of {", ".join(choices)}')
+                raise UserError(f'{name}={getattr(self, name)!r}: use one of {", ".join(choices)}')
+        if not isinstance(self.reduction, int) or self.reduction < 1:
+            raise UserError(f'reduction={self.reduction!r}: use a positive integer')
         size = self.kernel_size[0]
         if self.kernel_size != (size, size) or size % 2 == 0 or size == 1:
-            raise ValueError(
+            raise UserError(
                 f'kernel_size={self.kernel_size} cannot be disentangled: it must be square, odd and above 1'
             )
         if self.padding_mode != 'zeros':
-            raise ValueError(f'padding_mode={self.padding_mode!r}: branches share zero padding only')
+            raise UserError(f'padding_mode={self.padding_mode!r}: branches share zero padding only')
         if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(f'{self.in_channels} -> {self.out_channels} channels do not make {self.groups} groups')
+            raise UserError(f'{self.in_channels} -> {self.out_channels} channels do not make {self.groups} groups')
 
     def _make_branch(self, name: str) -> ConvNorm | Skeleton:
         def make(kernel: Pair, padding: Pair, groups: int = self.groups) -> ConvNorm:

@@ -124,7 +124,7 @@ def _replacement(site: Site, deploy: bool, pd_cfg: dict) -> PDConv:
     options = pd_cfg | dict(norm_cfg=_norm_cfg(site, pd_cfg.get('norm_cfg')), deploy=deploy)
     try:
         conv = PDConv(host.in_channels, host.out_channels, *geometry, host.bias is not None, **options)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f'{site.name} cannot be disentangled: {error}') from error
     conv.host_norm = site.norm
     return conv.to(host.weight).train(host.training)

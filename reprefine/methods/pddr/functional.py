@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reprefine.engine.errors import UserError
+
 from .scratch import can_reuse, scratch
 
 Pair = tuple[int, int]
@@ -157,17 +159,19 @@ def group_count(group_num: int | str, in_channels: int, out_channels: int, host_
         host_groups: Groups of the host convolution.
 
     Raises:
-        ValueError: If the number does not divide both widths, or is no multiple of the host's groups.
+        UserError: If the number does not divide both widths, or is no multiple of the host's groups.
     """
     if group_num == 'auto':
         return math.gcd(64 * host_groups, in_channels, out_channels)
+    if not isinstance(group_num, int) or group_num < 1:
+        raise UserError(f"group_num={group_num!r}: use a positive integer or 'auto'")
     if in_channels % group_num or out_channels % group_num:
-        raise ValueError(
+        raise UserError(
             f'{in_channels} -> {out_channels} channels cannot be split into {group_num} groups; '
             "use group_num='auto', or leave the group branch out"
         )
     if group_num % host_groups:
-        raise ValueError(f'group_num={group_num} is no multiple of the {host_groups} groups of the host convolution')
+        raise UserError(f'group_num={group_num} is no multiple of the {host_groups} groups of the host convolution')
     return group_num
 
 
@@ -180,11 +184,11 @@ def strip_paddings(kernel_size: int, padding: Pair, dilation: Pair) -> tuple[Pai
         dilation: Its dilation, in pixels.
 
     Raises:
-        ValueError: If a padding is smaller than the reach of the kernel: a strip would have to crop its input.
+        UserError: If a padding is smaller than the reach of the kernel: a strip would have to crop its input.
     """
     reach = tuple(d * (kernel_size // 2) for d in dilation)
     if padding[0] < reach[0] or padding[1] < reach[1]:
-        raise ValueError(
+        raise UserError(
             f'padding {padding} is smaller than the reach {reach} of the kernel, so the strips of the skeleton would '
             'need cropping; pad at least that much, or leave the skeleton out'
         )

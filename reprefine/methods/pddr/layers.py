@@ -8,6 +8,8 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reprefine.engine.errors import UserError
+
 from .functional import Pair, affine_of_norm, expand_groups, expand_strips, fold_norm, gate_weights
 
 BRANCHES = ('standard1', 'standard2', 'skeleton', 'group')  # the order of the gate's outputs
@@ -33,7 +35,7 @@ class ConvNorm(nn.Module):
         norm_cfg: Config of the norm.
 
     Raises:
-        ValueError: If the norm is none that can be folded: a batch norm with tracked statistics.
+        UserError: If the norm is none that can be folded: a batch norm with tracked statistics.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode='fan_out', nonlinearity='relu')
         self.bn = build_norm_layer(norm_cfg, out_channels)[1]
         if not isinstance(self.bn, _BatchNorm) or not self.bn.track_running_stats or not self.bn.affine:
-            raise ValueError(
+            raise UserError(
                 f'norm_cfg={norm_cfg} cannot be folded: branches need an affine batch norm with running statistics, '
                 "such as dict(type='BN') or dict(type='SyncBN')"
             )

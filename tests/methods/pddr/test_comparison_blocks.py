@@ -7,6 +7,7 @@ from timm.layers import SEModule
 from timm.layers.cbam import CbamModule
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.pddr.comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from reprefine.methods.pddr.comparison.functional import axis_means, mean_and_deviation, mean_and_skewness
 
@@ -234,5 +235,5 @@ def test_every_block_keeps_the_shape_and_trains(name):
     ],
 )
 def test_impossible_settings_are_refused(build, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build()

@@ -8,6 +8,7 @@ from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import BRANCHES, ConvNorm, PDConv
 
 from .toys import image, make_conv, randomise
@@ -49,6 +50,7 @@ def test_deployed_equals_trained(mode, stride, dtype):
     [
         dict(dilation=2, padding=2),
         dict(kernel_size=5, padding=2),
+        dict(dilation=(1, 3), padding=(2, 3)),
         dict(kernel_size=5, padding=(5, 4), dilation=2, stride=2),
         dict(padding=3),
         dict(groups=2),
@@ -224,6 +226,9 @@ def test_initial_weights():
         (dict(padding=0), 'smaller than the reach'),
         (dict(dilation=2), 'smaller than the reach'),
         (dict(group_num=3), 'cannot be split into 3 groups'),
+        (dict(group_num=0), "group_num=0: use a positive integer or 'auto'"),
+        (dict(group_num='Auto'), "group_num='Auto': use"),
+        (dict(mode='B', reduction=0), 'reduction=0: use a positive integer'),
         (dict(padding_mode='reflect'), 'zero padding only'),
         (dict(mode='C'), "mode='C': use one of A, B"),
         (dict(branches=('group',)), 'take standard1'),
@@ -235,7 +240,7 @@ def test_initial_weights():
     ],
 )
 def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         make_conv(**options)
 
 

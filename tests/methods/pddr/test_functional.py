@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import functional as pd
 
 from .toys import image
@@ -81,9 +82,9 @@ def test_group_count():
     assert pd.group_count('auto', 96, 48) == 16
     assert pd.group_count('auto', 512, 512) == 64
     assert pd.group_count('auto', 256, 256, host_groups=32) == 256
-    with pytest.raises(ValueError, match="96 -> 128 channels.*group_num='auto'"):
+    with pytest.raises(UserError, match="96 -> 128 channels.*group_num='auto'"):
         pd.group_count(64, 96, 128)
-    with pytest.raises(ValueError, match='no multiple of the 8 groups'):
+    with pytest.raises(UserError, match='no multiple of the 8 groups'):
         pd.group_count(4, 64, 64, host_groups=8)
 
 
@@ -92,7 +93,7 @@ def test_strips_see_what_the_kernel_sees():
     assert pd.strip_paddings(3, (2, 4), (2, 2)) == ((2, 2), (0, 4))
     assert pd.strip_paddings(5, (2, 3), (1, 1)) == ((2, 1), (0, 3))
     assert pd.strip_paddings(3, (6, 7), (1, 4)) == ((6, 3), (5, 7))
-    with pytest.raises(ValueError, match='need cropping'):
+    with pytest.raises(UserError, match='need cropping'):
         pd.strip_paddings(5, (1, 1), (1, 1))
 
 

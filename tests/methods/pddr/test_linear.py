@@ -129,5 +129,5 @@ def test_mlp_activates_between_the_layers_only():
 
 
 def test_another_mode_is_refused():
-    with pytest.raises(ValueError, match="'C'"):
+    with pytest.raises(UserError, match="'C'"):
         PDLinear(6, 4, mode='C')

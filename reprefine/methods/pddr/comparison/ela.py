@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .functional import axis_means, scale_axes
@@ -21,16 +22,16 @@ class ELABlock(nn.Module):
         variant: ``T``, ``B``, ``S`` or ``L``.
 
     Raises:
-        ValueError: If the variant is another, or the channels do not divide into its groups.
+        UserError: If the variant is another, or the channels do not divide into its groups.
     """
 
     def __init__(self, in_channels: int, variant: str = 'B'):
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f'ELA has the variants {", ".join(VARIANTS)}, not {variant!r}')
+            raise UserError(f'ELA has the variants {", ".join(VARIANTS)}, not {variant!r}')
         kernel_size, group_width, norm_groups = VARIANTS[variant]
         if in_channels % norm_groups:
-            raise ValueError(f'ELA-{variant} needs a multiple of {norm_groups} channels, not {in_channels}')
+            raise UserError(f'ELA-{variant} needs a multiple of {norm_groups} channels, not {in_channels}')
         groups = in_channels // group_width
         self.conv = nn.Conv1d(in_channels, in_channels, kernel_size, padding='same', groups=groups, bias=False)
         self.norm = nn.GroupNorm(norm_groups, in_channels)

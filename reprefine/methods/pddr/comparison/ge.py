@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .functional import is_gathered_further
@@ -23,7 +24,7 @@ class GEBlock(nn.Module):
         spatial_size: Height and width of the map, needed for parametric gathering of the whole map.
 
     Raises:
-        ValueError: If the extent is another, or ``spatial_size`` is missing.
+        UserError: If the extent is another, or ``spatial_size`` is missing.
     """
 
     def __init__(
@@ -36,9 +37,9 @@ class GEBlock(nn.Module):
     ):
         super().__init__()
         if extent not in (0, *STEPS):
-            raise ValueError(f'GE gathers an extent of 2, 4, 8 or 0 (the whole map), not {extent}')
+            raise UserError(f'GE gathers an extent of 2, 4, 8 or 0 (the whole map), not {extent}')
         if parametric and extent == 0 and spatial_size is None:
-            raise ValueError('GE that gathers the whole map with a convolution needs spatial_size')
+            raise UserError('GE that gathers the whole map with a convolution needs spatial_size')
         self.extent, self.parametric = extent, parametric
         self.steps = nn.ModuleList(_steps(in_channels, extent, spatial_size) if parametric else [])
         self.mlp = nn.Identity() if reduction is None else _mlp(in_channels, reduction)

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .functional import mean_and_deviation, mean_and_skewness, scale_channels
@@ -19,13 +20,13 @@ class MCABlock(nn.Module):
         variant: ``E`` (mean and standard deviation, 7 parameters) or ``S`` (mean and skewness, 15 parameters).
 
     Raises:
-        ValueError: If the variant is another.
+        UserError: If the variant is another.
     """
 
     def __init__(self, in_channels: int, variant: str = 'E'):
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f'MCA has the variants {", ".join(VARIANTS)}, not {variant!r}')
+            raise UserError(f'MCA has the variants {", ".join(VARIANTS)}, not {variant!r}')
         self.moments, kernel_size = VARIANTS[variant]
         self.conv = nn.Conv1d(2, 1, kernel_size, padding=kernel_size // 2)
 
