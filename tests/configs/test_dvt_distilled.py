@@ -20,7 +20,7 @@ def distillation_of(path):
     return ROOT / f'configs/dvt/distill/{path.stem.partition("-dvt")[0]}_distill_8xb64-5e_in1k.py'
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', configs_below('dvt/distilled/segmentation'), ids=lambda path: path.stem)
 def test_trains_and_tests(path, tmp_path, toy_folder):
     train_and_test(path, tmp_path, toy_folder)
 

@@ -330,10 +330,12 @@ def test_a_position_table_shrinks_only_if_img_size_asks_for_it(name, nest, tmp_p
     assert re.search('the position table of .*vit.pth, 40x40, is resampled to 4x4 of img_size', records[0])
 
 
-def test_a_position_table_of_the_same_size_or_a_smaller_one_is_no_shrinking(tmp_path, records):
-    for img_size in (32, 64):
-        torch.save(tiny(img_size=img_size).vit.state_dict(), tmp_path / 'vit.pth')
-        tiny(img_size=64, checkpoint=str(tmp_path / 'vit.pth')).init_weights()
+@pytest.mark.parametrize('registers', [0, 4])
+def test_a_position_table_of_the_same_size_or_a_smaller_one_is_no_shrinking(registers, tmp_path, records):
+    args = dict(TINY, reg_tokens=registers)  # in this family the table has entries for the registers
+    for img_size in (32, 224):
+        torch.save(tiny(img_size=img_size, model_args=args).vit.state_dict(), tmp_path / 'vit.pth')
+        tiny(img_size=None, model_args=args, checkpoint=str(tmp_path / 'vit.pth')).init_weights()
     assert records == []
 
 
