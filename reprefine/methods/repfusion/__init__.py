@@ -14,7 +14,8 @@ from .policy import AlexNetPolicy, LeNetPolicy, MLPPolicy
 from .sampling import DenoisingError, SampleGridHook, ddim_samples
 from .select import FixedTimesteps, IntervalTimesteps, TimestepSource, UniformTimesteps, ZeroTimesteps
 from .selector_hook import RLTimestepSelectorHook
-from .teacher import DiffusionTeacher, HoldsTeacher
+from .shared import HoldsTeacher
+from .teacher import DiffusionTeacher
 
 __all__ = [
     'AlexNetPolicy',

@@ -12,7 +12,8 @@ from reprefine.registry import MODELS
 
 from .labels import labels_of
 from .probing import find_layer
-from .teacher import DiffusionTeacher, HoldsTeacher
+from .shared import HoldsTeacher
+from .teacher import DiffusionTeacher
 
 
 class Recorder:

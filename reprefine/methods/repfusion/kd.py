@@ -17,7 +17,7 @@ from reprefine.engine.losses import rename_task_loss
 from reprefine.registry import MODELS
 
 from .distances import attention_transfer, relational, soft_target
-from .teacher import HoldsTeacher, SharedInCopies
+from .shared import HoldsTeacher, SharedInCopies
 
 
 class Outputs(NamedTuple):
