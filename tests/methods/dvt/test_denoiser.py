@@ -60,6 +60,15 @@ def test_block_equals_sums_written_out(num_blocks):
     assert_close(model(x).double(), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_features_as_weak_as_the_epsilon_of_the_norms():
+    """Released weights were trained with that of timm's ViTs, 1e-6, not with PyTorch's 1e-5."""
+    model = perturbed(FeatureDenoiser(128, grid=(3, 5), pos_embed=False))
+    x = 1e-3 * maps(128, 3, 5)
+    weights = {name.removeprefix('blocks.0.'): value.double() for name, value in model.state_dict().items()}
+    expected = block_by_hand(x.double().flatten(2).transpose(1, 2), weights, heads=2)
+    assert_close(model(x).double().flatten(2).transpose(1, 2), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_number_of_parameters_of_vit_base():
     model = FeatureDenoiser(768, grid=37)
     assert sum(p.numel() for p in model.parameters()) == 8_139_264

@@ -43,6 +43,13 @@ def test_only_the_chosen_map_changes_and_class_tokens_pass():
     assert_close(model(last), denoised)
 
 
+@pytest.mark.parametrize('frozen', [True, False])
+def test_gradients_end_at_a_frozen_neck(frozen):
+    x = maps(64, 3, 4).requires_grad_()
+    (output,) = neck(frozen=frozen)((x,))
+    assert output.requires_grad is not frozen
+
+
 def test_heads_that_read_several_maps():
     x = maps(64, 2, 3)
     outputs = neck(num_outs=3)((maps(64, 2, 3) + 5, x))
