@@ -103,6 +103,34 @@ def test_memory_of_the_whole_schedule_is_its_peak(monkeypatch):
     assert figures['training peak memory, whole schedule'].baseline.median == small
 
 
+@MODELS.register_module(force=True)
+class AlternatingNet(PhasedNet):
+    """The first phase trains a small layer on large activations, the second a large layer on small ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(4, 1000)
+
+    def forward(self, inputs, mode='tensor'):
+        is_first = self.phase == 'small'
+        self.fc.requires_grad_(is_first)
+        self.other.requires_grad_(not is_first)
+        self.zero_grad(set_to_none=True)
+        layer, inputs = (self.fc, inputs.repeat(40, 1)) if is_first else (self.other, inputs[:1])
+        return {'loss': layer(inputs).square().mean()}
+
+
+def test_memory_of_a_phase_holds_the_optimiser_state_of_those_before_it(monkeypatch):
+    ours, theirs = config(large=0.5), config(large=0.5)
+    ours.model.type = theirs.model.type = 'reprefine.AlternatingNet'
+    figures = compare_all(ours, theirs, monkeypatch, ('memory',))
+    first, second = (figures[f"training peak memory, phase '{n}' (50% of the schedule)"] for n in ('small', 'large'))
+    momentum = 4 * (4 * 1000 + 1000)
+    whole = figures['training peak memory, whole schedule'].config.median
+    assert first.config.median > second.config.median
+    assert whole >= first.config.median + momentum
+
+
 def test_a_training_without_phases_has_one_that_has_no_name():
     assert training_phases(config()) == [Phase()]
     assert weighted_sum([Phase('a', 0.25), Phase('b', 0.75)], [[4, 8], [8, 4]]) == [7, 5]

@@ -1,10 +1,13 @@
 """Moments of features: against float64 sums over all rows, at any origin, in pieces, subsampled."""
 
+import threading
+
 import pytest
 import torch
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import FeatureMoments, collect_moments, convert, denoise_layers
+from reprefine.methods.denoiserep import moments as moments_module
 from reprefine.methods.denoiserep.functional import expected_l2_loss, linear_betas, optimal_predictor, reverse_step
 
 from .toys import TinyConvNet, TinyViT, build, images
@@ -65,6 +68,31 @@ def test_float32_features_of_any_scale_and_rank_reach_the_least_noise_loss(rank,
     deviation = rows.double() - center
     loss = expected_l2_loss((deviation.T @ deviation / len(rows))[None], center[None], *fitted, step).item()
     assert loss == pytest.approx(least_l2_loss(rows, step), rel=0.01)
+
+
+def test_moments_of_several_processes_are_those_of_all_rows(monkeypatch):
+    """Two threads as processes, whose first batches, the fixed points of the products, lie far apart."""
+    barrier, given = threading.Barrier(2, timeout=60), {}
+
+    def all_reduce(tensor, op):
+        given[threading.get_ident()] = tensor.clone()
+        barrier.wait()
+        total = sum(given.values())
+        barrier.wait()
+        tensor.copy_(total)
+
+    monkeypatch.setattr(moments_module, 'all_reduce', all_reduce)
+    rows = correlated(900, 6, mean=10, dtype=torch.float64) + torch.linspace(0, 500, 900)[:, None]
+    parts = FeatureMoments(2, 3), FeatureMoments(2, 3)
+    for index, batch in enumerate(rows.split([100, 150, 300, 350])):
+        parts[index % 2].add(batch, -1)
+    threads = [threading.Thread(target=part.all_reduce) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for part in parts:
+        assert_moments(part, rows, 1e-12)
 
 
 def test_channel_first_and_channel_last_agree():
