@@ -16,8 +16,6 @@ _SHARED = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set')
     f'_{kind}_hooks' for kind in ('state_dict', 'state_dict_pre', 'load_state_dict_pre', 'load_state_dict_post')
 )
 
-KEYS_OF_MODEL = ('pretrained', 'train_cfg')  # which init_model of mmseg and mmpose set to None
-
 
 @MODELS.register_module()
 class DenoiseRep(BaseModel):
@@ -56,7 +54,11 @@ class DenoiseRep(BaseModel):
         **convert_options: Any,
     ) -> None:
         check_phases([phase], label_free)
-        for_model = {key: convert_options.pop(key) for key in KEYS_OF_MODEL if key in convert_options}
+        for_model = {}  # init_model of mmseg and mmpose sets these to None; each by itself, as the strict check reads it
+        if 'pretrained' in convert_options:
+            for_model['pretrained'] = convert_options.pop('pretrained')
+        if 'train_cfg' in convert_options:
+            for_model['train_cfg'] = convert_options.pop('train_cfg')
         if isinstance(model, dict):
             if data_preprocessor is not None:
                 model = {'data_preprocessor': data_preprocessor} | model
