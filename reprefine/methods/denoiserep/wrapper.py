@@ -54,7 +54,7 @@ class DenoiseRep(BaseModel):
         **convert_options: Any,
     ) -> None:
         check_phases([phase], label_free)
-        for_model = {}  # init_model of mmseg and mmpose sets these to None; each by itself, as the strict check reads it
+        for_model = {}  # init_model of mmseg and mmpose sets them to None; one by one, as the strict check reads keys
         if 'pretrained' in convert_options:
             for_model['pretrained'] = convert_options.pop('pretrained')
         if 'train_cfg' in convert_options:
