@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from reprefine.engine.datasets.data_check import check_classes
 from reprefine.engine.datasets.data_root import set_data_root
 from reprefine.engine.datasets.faults import check_data_folders
-from reprefine.engine.launch import DATALOADERS, load_config, set_loader_defaults
+from reprefine.engine.launch import DATALOADERS, set_loader_defaults
 from reprefine.engine.runner import Runner
 from tests.configs.brief import data_roots
 from tests.configs.walk import CONFIGS
@@ -19,17 +19,17 @@ from tests.configs.walk import CONFIGS
 FOLDERS = sorted({path.parent.name for path in CONFIGS})
 # Read what an earlier stage writes.
 PAIRS = 'reprefine.FeaturePairDataset'
+SEEN: set[str] = set()
 
 
 def distinct_loaders(folder: str) -> Iterator[tuple[Config, str]]:
     """Yield config and name of each data loader in the folders of this name that no earlier config has."""
-    seen = set()
     for path in (path for path in CONFIGS if path.parent.name == folder):
-        cfg = load_config(str(path))
+        cfg = Config.fromfile(path)
         for name in DATALOADERS:
             key = json.dumps(cfg.get(name), sort_keys=True, default=str)
-            if cfg.get(name) and cfg[name].dataset.type != PAIRS and key not in seen:
-                seen.add(key)
+            if cfg.get(name) and cfg[name].dataset.type != PAIRS and key not in SEEN:
+                SEEN.add(key)
                 yield cfg, name
 
 
