@@ -68,6 +68,18 @@ def test_other_errors_pass_unchanged(image):
         named([dict(img_path=image, crash=True)])[0]
 
 
+class LoadTooMuch:
+    def __call__(self, data):
+        raise MemoryError
+
+
+def test_running_out_of_memory_is_not_the_fault_of_a_file(image):
+    dataset = Images([dict(img_path=image)], LoadTooMuch())
+    name_unreadable_files(dataset)
+    with pytest.raises(MemoryError):
+        dataset[0]
+
+
 @pytest.mark.parametrize('wrap', [lambda inner: ConcatDataset([inner]), lambda inner: RepeatDataset(inner, 2)])
 def test_wrapped_data_sets_are_reached(tmp_path, wrap):
     inner = Images([dict(img_path=f'{tmp_path}/gone.png')], decode)

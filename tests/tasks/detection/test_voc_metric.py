@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from mmdet.evaluation.functional.mean_ap import eval_map
 
-from reprefine.tasks.detection.voc_metric import VOCAveragePrecision
+from reprefine.tasks.detection.voc_metric import VOCAveragePrecision, class_average_precision
 
 THRESHOLDS = [0.5, 0.55, 0.75, 0.95]
 CLASSES = ('a', 'b', 'c')
@@ -63,3 +63,11 @@ def test_no_detection_at_all_is_zero():
     annotation, _ = random_results(np.random.default_rng(0))[0]
     none = np.zeros((0, 5), np.float32)
     assert compute([(annotation, [none] * 3)])['mAP'] == 0
+
+
+@pytest.mark.parametrize(('last_row', 'expected'), [(4, 1.0), (3, 0.0)])
+def test_boxes_hold_the_pixels_of_both_ends(last_row, expected):
+    """Of 10 x 10 pixels a box that ends at row 4 holds one half; by the differences of its corners it would be 4/9."""
+    true, found = np.float32([[0, 0, 9, 9]]), np.float32([[0, 0, 9, last_row, 1]])
+    values = class_average_precision([found], [true], [np.zeros((0, 4), np.float32)], [0.5], 'area')
+    assert values.tolist() == [expected]

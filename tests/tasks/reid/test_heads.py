@@ -87,6 +87,12 @@ def test_features_for_retrieval(place):
     assert torch.equal(head.predict(feats)[2].feature, head(feats)[2])
 
 
+def test_a_kept_feature_does_not_hold_its_batch():
+    feats, samples = make_batch()
+    feature = make_head().predict(feats, samples)[0].feature
+    assert feature.untyped_storage().nbytes() == 8 * feature.element_size()
+
+
 def test_unknown_feature_is_refused():
     with pytest.raises(UserError, match="unknown feature 'neck'; choose from before, after"):
         make_head(feature='neck')
