@@ -144,6 +144,22 @@ def test_residual_branches_may_start_at_zero(host, depth, mode):
     assert all((m.weight == 1).all() for m in net.modules() if isinstance(m, nn.BatchNorm2d))
 
 
+def test_frozen_stages_are_frozen_before_the_first_call_of_train():
+    net = PDResNet(18, pd_cfg=pd('B'), host='mmdet', frozen_stages=2, **SMALL)  # an optimiser may be built now
+    frozen = ('layer1.', 'layer2.', 'conv1.', 'bn1.')
+    assert all(parameter.requires_grad != name.startswith(frozen) for name, parameter in net.named_parameters())
+
+
+def test_residual_branches_start_at_zero_whatever_the_norms_are_initialised_with():
+    init_cfg = dict(type='Constant', layer='BatchNorm2d', val=1, bias=0.3)
+    net = build(depth=18, pd_cfg=pd('A'), zero_init_residual=True, init_cfg=init_cfg, **SMALL)
+    net.init_weights()
+    block = net.layer1[1].eval()
+    x = image(2, 8, 6, 6, dtype=torch.float32)
+    assert (block.conv1.standard1.bn.bias == 0.3).all()
+    assert torch.equal(block(x), x.relu())
+
+
 @pytest.mark.parametrize('mode', ['A', 'B'])
 def test_frozen_stages_and_norms(mode):
     options = SMALL | dict(norm_eval=True, frozen_stages=2)

@@ -12,9 +12,11 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.deploy import switch_to_deploy
+from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
-from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.accounting import model_parameters
+from reprefine.methods.pddr.plain import pd_convs, plain_model, plain_state_dict
 from reprefine.registry import MODELS
 
 from .toys import image, randomise
@@ -162,3 +164,44 @@ def test_parts_of_a_detector_by_config():
     plain.load_state_dict(plain_state_dict(fpn))
     for ours, theirs in zip(plain(maps), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_norms_of_the_branches_behave_as_the_one_they_replace(kind):
+    norm = kind(8, eps=1e-3, momentum=0.02)
+    norm.requires_grad_(False)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm).double()
+    net[0].eval()
+    convert_to_pd(net, group_num='auto')
+    norms = [leaf.bn for _, leaf in net[0].leaves()]
+    assert all(isinstance(bn, kind) for bn in norms)
+    assert {(bn.eps, bn.momentum, bn.weight.requires_grad) for bn in norms} == {(1e-3, 0.02, False)}
+    assert {bn.running_var.dtype for bn in norms} == {torch.float64}
+    assert not any(module.training for module in net[0].modules())
+    assert net.training
+
+
+def test_a_kernel_that_is_computed_is_no_candidate():
+    conv = nn.utils.spectral_norm(nn.Conv2d(8, 8, 3, padding=1))
+    net = nn.Sequential(conv, nn.BatchNorm2d(8))
+    with pytest.raises(UserError, match='candidates of the model: none'):
+        convert_to_pd(net, group_num='auto')
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_plain_model_keeps_mode_and_resolution_of_the_norms(training):
+    net = small_net().train(training)
+    convert_to_pd(net, group_num='auto')
+    plain = plain_model(net)
+    assert all(module.training == training for module in plain.modules())
+    assert (plain[1].bn.eps, plain[3].eps) == (1e-3, 1e-5)
+    assert plain[1].conv.weight.dtype == torch.float64
+    assert all(conv.deploy is False for conv in pd_convs(net).values())
+
+
+def test_parameters_of_the_plain_network_are_counted_with_its_biases():
+    plain = small_net()
+    net = copy.deepcopy(plain)
+    convert_to_pd(net, r'\d', mode='B', **OPTIONS)
+    assert any(conv.host_bias for conv in pd_convs(net).values())
+    assert model_parameters(net).plain == count_parameters(plain)

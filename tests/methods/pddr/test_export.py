@@ -66,10 +66,11 @@ def test_an_output_that_is_not_finite_is_not_blamed_on_onnxruntime(tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore:.*torch.jit.trace:DeprecationWarning')
+@pytest.mark.parametrize('size', [(9, 12), (24, 40)])  # of which eager execution mixes outputs, and kernels
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_torchscript(mode):
+def test_torchscript(mode, size):
     net = deployed_net(mode)
-    traced = torch.jit.trace(net, image(2, 3, 9, 12, dtype=torch.float32), check_trace=False)
-    x = image(5, 3, 9, 12, dtype=torch.float32, seed=3)
+    traced = torch.jit.trace(net, image(2, 3, *size, dtype=torch.float32), check_trace=False)
+    x = image(5, 3, *size, dtype=torch.float32, seed=3)
     torch.testing.assert_close(traced(x), net(x), rtol=1e-4, atol=1e-4)
     assert str(traced.inlined_graph).count('aten::_convolution') == 2

@@ -48,7 +48,7 @@ def test_fixed_statistics_fold_on_the_fly(mode):
     assert_same(step(conv, 'auto', x, training=False), step(conv, 'branches', x, training=False), 1e-10)
 
 
-@pytest.mark.parametrize('compute', ['fused', 'lean'])
+@pytest.mark.parametrize('compute', ['auto', 'fused', 'lean'])
 def test_partly_fixed_statistics(compute):
     conv = make_conv().train()
     conv.compute = compute
