@@ -117,3 +117,9 @@ def test_other_image_sizes_are_taken_as_they_come():
     model.eval()
     (feature,) = model(torch.randn(2, 3, 384, 128))
     assert feature.shape == (2, 8)
+
+
+def test_overlapping_patches_keep_their_size_behind_the_stem():
+    model = ConvStemViT(**TINY, patch_cfg=dict(stride=8))
+    proj = model.patch_embed.projection.proj
+    assert (proj.kernel_size, proj.stride) == ((8, 8), (4, 4))
