@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.files import read_text
 
 from .functional import map_labels
 
@@ -78,4 +79,4 @@ def imagenet_indices(wnids: str | Path) -> list[int]:
     path = Path(wnids)
     if not path.is_file():
         raise UserError(f'label_map: {wnids} is no file of WordNet ids; give one, a list of classes, or identity')
-    return map_labels(path.read_text().split(), ImageNetInfo().label_names())
+    return map_labels(read_text(path).split(), ImageNetInfo().label_names())
