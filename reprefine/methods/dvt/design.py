@@ -16,7 +16,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 VIEWS_AT_ONCE = 64
-PLACES_AT_ONCE = 256
+BLOCK = 256
 
 
 def bilinear_rows(coords: np.ndarray, nodes: tuple[int, int]) -> sp.csr_array:
@@ -168,9 +168,9 @@ class Factor:
 
     def _cross(self, first: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield places, from ``first`` on, and their rows of the matrix of places and nodes, some at a time."""
-        for start in range(first, self.places, PLACES_AT_ONCE):
-            rows = self.normal[self.num_nodes + start : self.num_nodes + start + PLACES_AT_ONCE]
-            yield slice(start, start + PLACES_AT_ONCE), rows.toarray()[:, : self.num_nodes]
+        for start in range(first, self.places, BLOCK):
+            rows = self.normal[self.num_nodes + start : self.num_nodes + start + BLOCK]
+            yield slice(start, start + BLOCK), rows.toarray()[:, : self.num_nodes]
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Solve for columns ``[M + K, C]``."""

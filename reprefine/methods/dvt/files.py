@@ -27,7 +27,7 @@ def read_list(file: str | Path, is_there: Callable[[str], bool]) -> list[str]:
     Args:
         file: One name a line. Lines without text, and those that begin with ``#``, are none.
         is_there: Tells whether something goes by a name. Where nothing does, the prefix ``data/VOCdevkit/`` of the
-            published list is taken off.
+            published list is removed.
 
     Raises:
         UserError: If the file cannot be read, or names nothing.

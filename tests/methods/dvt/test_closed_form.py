@@ -69,7 +69,7 @@ def test_rows_name_the_place_of_each_token(data):
 @pytest.mark.parametrize('places', [7, 256])
 @pytest.mark.parametrize('weighted', [False, True])
 def test_factor_solves_the_normal_equations(data, weighted, places, keep, monkeypatch):
-    monkeypatch.setattr('reprefine.methods.dvt.design.PLACES_AT_ONCE', places)
+    monkeypatch.setattr('reprefine.methods.dvt.design.BLOCK', places)
     design = Design(data.coords, NODES)
     weights = np.random.default_rng(1).random(design.tokens) if weighted else None
     x, normal = dense(design, 0.7, weights)
