@@ -36,7 +36,7 @@ def own_lr_follows(optim_wrapper: BaseOptimWrapper) -> Iterator[None]:
 
     It is what a group has that names no rate; schedules take shares of it, and the log shows it as ``base_lr``.
     """
-    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    wrappers = list(optim_wrapper.values()) if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
     before = [_summed_lr(wrapper) for wrapper in wrappers]
     yield
     for wrapper, lr in zip(wrappers, before, strict=True):

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 import reprefine
+from reprefine.engine.optim import own_lr_follows
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 
@@ -47,3 +49,15 @@ def test_gradients_are_near_those_of_float32():
         assert (ours.grad - parameter.grad).norm() < 0.03 * parameter.grad.norm()
         assert not torch.equal(ours.grad, parameter.grad)
     assert 'loss_scaler' not in wrapper.state_dict()
+
+
+def test_own_rates_of_several_optimisers_follow_those_of_their_groups():
+    layers = (nn.Linear(2, 2), nn.Linear(2, 2))
+    wrappers = [
+        OptimWrapper(torch.optim.SGD([{'params': layer.parameters(), 'lr': lr}], lr=2 * lr))
+        for layer, lr in zip(layers, (0.1, 0.3), strict=True)
+    ]
+    with own_lr_follows(OptimWrapperDict(a=wrappers[0], b=wrappers[1])):
+        for wrapper, ratio in zip(wrappers, (2, 0.5), strict=True):
+            wrapper.optimizer.param_groups[0]['lr'] *= ratio
+    assert [wrapper.optimizer.defaults['lr'] for wrapper in wrappers] == pytest.approx([0.4, 0.3])
