@@ -73,7 +73,7 @@ def brief_options(cfg: Config) -> list[str]:
             options |= {f'{path}.warmup_epochs': 0, f'{path}.warmup_iters': 1}
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
             options |= {f'{path}.num': 2, f'{path}.steps': 2}
-        if reid and path.startswith((*LOADERS, 'model.backbone')):
+        if reid and path.startswith((*LOADERS, 'model.backbone', 'model.model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
         # Depth is tested on whole images in one window; small ones would be many.
