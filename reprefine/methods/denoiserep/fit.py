@@ -85,6 +85,11 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, max_epochs=1, val_begin=val_begin, val_interval=val_interval)
         self.token_fraction = token_fraction
 
+    def run(self) -> nn.Module:
+        """Fit; no schedule goes with it, because the optimiser takes no step."""
+        self.runner.param_schedulers = []
+        return super().run()
+
     def run_epoch(self) -> None:
         """Collect the moments over one epoch, reduce them over processes and fit."""
         self.runner.call_hook('before_train_epoch')

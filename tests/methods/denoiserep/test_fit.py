@@ -184,7 +184,7 @@ class Collating(nn.Module):
 
 
 @pytest.mark.parametrize('labelled', [True, False])
-def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled):
+def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled, recwarn):
     host = build(ToyClassifier)
     host.data_preprocessor = Collating()
     model = DenoiseRep(host, include='mlp')
@@ -194,8 +194,10 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled):
     convert(expected, 'mlp')
     losses = fit_closed_form(expected, moments_of(expected.eval(), data.split(4)))
     samples = [(x, 0) for x in data] if labelled else list(data)
-    runner = fit_runner(tmp_path, model, samples, experiment_name=f'fit_{labelled}')
+    schedule = dict(type='LinearLR', end=2, start_factor=0.5)
+    runner = fit_runner(tmp_path, model, samples, experiment_name=f'fit_{labelled}', param_scheduler=schedule)
     runner.train()
+    assert not [warning for warning in recwarn if 'optimizer.step()' in str(warning.message)]
     assert (runner.epoch, runner.iter) == (1, 3)
     for name, layer in denoise_layers(model.base_model).items():
         other = denoise_layers(expected)[name].denoiser
