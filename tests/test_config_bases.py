@@ -103,6 +103,7 @@ def test_trains_under_both_runners(tmp_path, text):
     cfg.merge_from_dict({key: int(value) for key, value in (option.split('=') for option in SMALL[1:])})
     cfg.merge_from_dict({'train_cfg.max_epochs': 1, 'work_dir': str(tmp_path / 'theirs')})
     assert load_config(str(tmp_path / 'ours/config.py')).model == cfg.model  # what a run has written is one, too
+    cfg.experiment_name = str(tmp_path)  # which the visualiser is kept by
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert 'accuracy/top1' in runner.test()

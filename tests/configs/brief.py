@@ -27,7 +27,8 @@ def brief_options(cfg: Config) -> list[str]:
     Re-identification keeps its batches, and all images of the test.
     """
     options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
-    reid = (cfg.get('val_evaluator') or {}).get('type') == 'reprefine.ReIDMetric'
+    evaluator = cfg.get('val_evaluator')
+    reid = isinstance(evaluator, Mapping) and evaluator.get('type') == 'reprefine.ReIDMetric'
     for name in LOADERS:
         if cfg.get(name):
             options |= _without_workers(name, cfg[name]) | (_few_batches if reid else _few_samples)(name, cfg[name])

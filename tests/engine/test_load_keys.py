@@ -69,7 +69,8 @@ def test_training_starts_from_it_by_flags_or_by_keys_of_the_config(trained, fore
     # What the config says of its start is not for the run's own checkpoints, in testing and resuming.
     own = str(tmp_path / 'b' / 'epoch_1.pth')
     assert run_test(str(config), own, '--work-dir', str(tmp_path / 'c'), *SMALL) == 0
-    assert run_train(str(config), '--work-dir', str(tmp_path / 'd'), *SMALL, '--resume', own) == 0
+    argv = (*SMALL, start[-1], '--resume', own)
+    assert run_train(str(config), '--work-dir', str(tmp_path / 'd'), *argv) == 0
 
 
 def test_a_test_asks_for_the_whole_model_whatever_the_floor_of_training(trained, tmp_path, capsys):

@@ -32,8 +32,8 @@ def test_difference_is_relative_to_each_tensor():
     before = [torch.tensor([1.0, -4.0]), torch.tensor([100.0])]
     assert difference(before, [torch.tensor([1.0, -3.0]), torch.tensor([101.0])]) == 0.25
     assert difference(before, before[:1]) == math.inf
-    assert math.isnan(difference(before, [before[0], torch.tensor([math.nan])]))
-    assert math.isnan(difference(before, [torch.tensor([math.nan, 1.0]), before[1]]))
+    assert difference(before, [before[0], torch.tensor([math.nan])]) == math.inf
+    assert difference(before, [torch.tensor([math.nan, 1.0]), before[1]]) == math.inf
 
 
 def test_a_difference_beyond_the_tolerance_is_an_error(capsys):

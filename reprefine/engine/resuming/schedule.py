@@ -61,6 +61,8 @@ class ScheduleHook(Hook):
 
     def before_resume(self, runner: Runner) -> None:
         """Build what the config asks for, and remember it."""
+        if runner.optim_wrapper is None:
+            return
         _ = runner.train_loop  # whose length the schedulers take
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         if runner.param_schedulers is not None:
