@@ -14,7 +14,7 @@ from reprefine.engine.errors import UserError, run_cli
 
 def main(args):
     if args.way == 'sleep' or rank == 0 and args.way != 'all':
-        print('ready', flush=True)
+        os.write(1, b'ready\\n')  # at once, so that two processes do not share a line
         time.sleep(60)
     if args.way == 'kill':
         os.kill(os.getpid(), signal.SIGKILL)
@@ -68,7 +68,11 @@ def test_a_signal_is_handed_on(tmp_path):
 @pytest.mark.parametrize(
     ('script', 'argv', 'line'),
     [
-        ('dist_train.sh', (DIGITS, '2', '--work-dir', '{0}', '--cfg-options', 'no.such=1'), 'train.py: error: --cfg'),
+        (
+            'dist_train.sh',
+            (DIGITS, '2', '--work-dir', '{0}/run', '--cfg-options', 'no.such=1'),
+            'train.py: error: --cfg',
+        ),
         ('dist_test.sh', (DIGITS, '{0}/a.pth', '2', '--no-such'), 'test.py: error: unrecognized arguments: --no-such'),
     ],
 )
