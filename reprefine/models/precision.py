@@ -6,7 +6,7 @@ from torch import nn
 
 
 class KeepsPrecision(nn.Module):
-    """Mixin of a module with tables that half precision would spoil, such as a noise schedule close to 1.
+    """Mixin of a module with tables that are too coarse in half precision, such as a noise schedule close to 1.
 
     Attributes:
         full_precision: Names of the buffers that keep their data type under ``half()``, ``bfloat16()`` and

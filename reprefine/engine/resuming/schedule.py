@@ -1,6 +1,6 @@
 """Resuming with other optimiser settings or another schedule than the checkpoint was trained with.
 
-mmengine goes on with those of the checkpoint, whatever the config says.
+mmengine continues with those of the checkpoint, whatever the config says.
 """
 
 import warnings
