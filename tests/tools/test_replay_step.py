@@ -1,13 +1,12 @@
 """tools/train.py stops at a broken step, and tools/misc/replay_step.py runs it again."""
 
 import re
-import subprocess
 
 import pytest
 import torch
 
 from tests.helpers.poison import derived, written
-from tests.helpers.run import DIGITS, ROOT, SMALL, run_train, start
+from tests.helpers.run import DIGITS, ROOT, SMALL, run_train, train_twice
 from tests.helpers.run_tool import run_tool
 
 
@@ -64,18 +63,10 @@ def test_another_file_is_refused(tmp_path, capsys, content):
 def test_both_processes_stop_when_one_has_a_loss_that_is_not_finite(tmp_path):
     # The gradient stays finite, so that the other process cannot know by itself.
     config, run = derived(tmp_path, DIGITS, iteration=2, rank=1, loss=True), tmp_path / 'run'
-    argv = ('tools/train.py', config, '--work-dir', str(run), '--launcher', 'pytorch', *SMALL)
-    argv += ('train_dataloader.dataset.indices=128', 'finite_check.replay=True')
-    process = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *argv, PYTHONPATH=str(ROOT))
-    try:
-        error = process.communicate(timeout=120)[1]
-    except subprocess.TimeoutExpired:
-        process.terminate()  # which ends both
-        process.communicate()
-        raise
-    assert process.returncode != 0
-    lines = [line for line in error.splitlines() if 'train.py: error: ' in line]
-    assert len(lines) == 2
+    options = ('train_dataloader.dataset.indices=128', 'finite_check.replay=True')
+    ends = train_twice(config, '--work-dir', str(run), *SMALL, *options, PYTHONPATH=str(ROOT))
+    assert [code for code, _ in ends] == [1, 1], ends
+    lines = [error.strip().splitlines()[-1] for _, error in ends]
     assert lines[0] == lines[1]
     assert 'loss is not finite at iteration 2 (epoch 1): rank 1: loss = nan; samples: sample_idx ' in lines[0]
     assert 'rank 0' not in lines[0]

@@ -332,9 +332,8 @@ def test_a_new_run_forgets_the_record_of_a_failed_one(root):
 
 def test_two_processes_share_the_count(root):
     files = damage(root, 'c0/00.png', 'c0/02.png', 'c1/11.png')
-    port = 20000 + multiprocessing.current_process().pid % 20000
     command = [
-        *(sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={port}'),
+        *(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'),
         *(str(ROOT / 'tools/train.py'), str(root / 'tiny.py'), '--work-dir', str(root / 'run')),
         *('--launcher', 'pytorch', '--cfg-options', 'max_corrupt=3'),
     ]
