@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from reprefine.engine.speed import message_hub
-from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, defer, read_numbers
+from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, read_numbers
 
 VALUES = [
     0.1, torch.tensor(1 / 3), torch.tensor([[2.5]], dtype=torch.float64), torch.tensor(0.1, dtype=torch.bfloat16),
@@ -20,7 +20,7 @@ VALUES = [
 
 def hubs():
     """mmengine's hub and ours, not known by any name."""
-    return MessageHub('stock'), defer(MessageHub('ours'))
+    return MessageHub('stock'), DeferredMessageHub('ours')
 
 
 def feed(hub):
@@ -104,7 +104,7 @@ def test_state_holds_plain_histories_and_goes_both_ways():
     stock, ours = hubs()
     feed(stock)
     feed(ours)
-    for source, target in ((ours, MessageHub('a')), (stock, defer(MessageHub('b')))):
+    for source, target in ((ours, MessageHub('a')), (stock, DeferredMessageHub('b'))):
         state = source.state_dict()
         assert {type(history) for history in state['log_scalars'].values()} == {HistoryBuffer}
         assert not any(key.startswith('val/') for key in state['log_scalars'])
@@ -141,7 +141,7 @@ def test_numbers_of_any_type_wait_and_force_no_reading():
 def test_resumed_hub_defers_again():
     _, ours = hubs()
     feed(ours)
-    resumed = defer(MessageHub('r'))
+    resumed = DeferredMessageHub('r')
     resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
     resumed.update_scalar('train/0', torch.tensor(5.0))
     assert resumed._log_scalars['train/0']._waiting
