@@ -25,6 +25,10 @@ def set_up(loaders: bool = True) -> None:
     """
     os.environ[MARK] = '1'
     force_weights_only_loading()
+    try:
+        import mmengine.config  # noqa: F401
+    except ModuleNotFoundError:  # reprefine.check_env must still be able to say so
+        return
     read_yaml_safely()
     handle_configs_once()
     if loaders:

@@ -106,6 +106,17 @@ def test_processes_inherit_it(folder):
     assert output.split() == ['UserError', '1'] * 2
 
 
+def test_without_mmengine_a_tool_still_runs():
+    """The environment check is one."""
+    code = """
+import argparse, sys
+sys.modules['mmengine'] = None
+from reprefine.engine.errors import run_cli
+run_cli(lambda args: print('said'), argparse.ArgumentParser(), [])
+"""
+    assert run_fresh(code) == 'said'
+
+
 def test_our_own_reader_needs_no_set_up(tmp_path):
     """Neither for files nor for URLs, whose loaders are mmengine's; and it leaves the environment as it was."""
     write_hostile(tmp_path / 'a.pth', dict(payload=system(tmp_path / 'created')))

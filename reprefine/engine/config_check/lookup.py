@@ -75,14 +75,16 @@ def _nearest(name: str, registries: list[Registry]) -> str:
     scope, _, bare = name.rpartition('.')
     trees = [registry for start in registries for registry in _tree(start.root)]
     for registry in trees:
-        if bare in _names(registry):
+        if bare in _names(registry) and name != f'{registry.scope}.{bare}':  # else a host that it needs is missing
             return f"did you mean '{registry.scope}.{bare}'?"
     meant = [registry for registry in trees if registry.scope == scope] or trees
     names = {known: f'{registry.scope}.{known}' for registry in meant for known in _names(registry)}
     if not scope:
         names |= {known: known for start in registries for registry in _ancestors(start) for known in _names(registry)}
     close = difflib.get_close_matches(bare, names, n=1)
-    return f"did you mean '{names[close[0]]}'?" if close else 'is what registers it imported, and installed?'
+    if not close or names[close[0]] == name:
+        return 'is what registers it imported, and installed?'
+    return f"did you mean '{names[close[0]]}'?"
 
 
 def _names(registry: Registry) -> Set[str]:

@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from reprefine.engine.speed import message_hub
-from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, read_numbers
+from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, deferred_hub, read_numbers
 
 VALUES = [
     0.1, torch.tensor(1 / 3), torch.tensor([[2.5]], dtype=torch.float64), torch.tensor(0.1, dtype=torch.bfloat16),
@@ -136,6 +136,16 @@ def test_numbers_of_any_type_wait_and_force_no_reading():
         for name, value in enumerate((1, 0.5, np.float32(2), np.array([3]), torch.tensor(4))):
             hub.update_scalar(f'{name}', value)
     assert [len(history._waiting) for history in hub._log_scalars.values()] == [1] * 5
+
+
+def test_hosts_find_it_by_its_name():
+    hub = deferred_hub('a hub that is asked for')
+    assert type(hub) is DeferredMessageHub
+    assert MessageHub.get_instance('a hub that is asked for') is hub is MessageHub.get_current_instance()
+    assert deferred_hub('a hub that is asked for') is hub
+    stock = MessageHub.get_instance('a hub of other code')
+    assert deferred_hub('a hub of other code') is stock
+    assert type(stock) is MessageHub
 
 
 def test_resumed_hub_defers_again():
