@@ -43,9 +43,10 @@ class LazyRegistry(Registry):
 
         What builds on a host library that is not installed is not found.
         """
-        source = registered('reprefine').get((self.variable, key.removeprefix('reprefine.')))
+        name = key.removeprefix('reprefine.')
+        source = registered('reprefine').get((self.variable, name))
         try:
-            if source is not None:
+            if source is not None and name not in self.module_dict:
                 importlib.import_module(source.module)
         except ModuleNotFoundError as error:
             if (error.name or '').partition('.')[0] not in HOSTS:

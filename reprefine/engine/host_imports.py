@@ -21,5 +21,5 @@ def import_mmpretrain_alone() -> None:
         importlib.import_module('mmpretrain.models')
     finally:
         del sys.modules['mmdet']
-    del sys.modules[LAYER_OF_MMDET]
-    importlib.import_module('mmdet.registry').MODELS._locations.append(LAYER_OF_MMDET)
+    if sys.modules.pop(LAYER_OF_MMDET, None):
+        importlib.import_module('mmdet.registry').MODELS._locations.append(LAYER_OF_MMDET)

@@ -17,6 +17,7 @@ from .places import PLAIN, ROOT, Place
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
+KeysOf = Callable[[Mapping, Place, str, str | None], frozenset[str] | None]
 BUILDER_KEYS = frozenset({'type', '_scope_'})
 # What mmengine and torch build alone is checked before what a host library has to be imported for.
 BUILT_FIRST = ('train_cfg', 'val_cfg', 'test_cfg', 'randomness', 'auto_scale_lr', 'env_cfg', 'optim_wrapper')
@@ -34,17 +35,15 @@ def check_config(cfg: Config) -> None:
         UserError: One line with the config path of the first offending key and the nearest valid name.
     """
     check_top_level_keys(cfg)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        for keys_of in (keys_in_source, accepted_keys):
-            for key, value in sorted(cfg.items(), key=lambda item: item[0] not in BUILT_FIRST):
-                _check(value, ROOT.child(key, cfg), key, None, keys_of)
+    _check_keys(cfg, keys_in_source)
     check_values(cfg)
+    _check_keys(cfg, accepted_keys)
 
 
 def keys_in_source(node: Mapping, place: Place, path: str, scope: str | None) -> frozenset[str] | None:
-    """Return the keys that may stand in ``node`` if the source of its class says so, else None.
+    """Return the keys that may stand in ``node`` if the source of its class says so, else ``None``.
 
-    Args and the rest are those of :func:`accepted_keys`.
+    Arguments and errors are those of :func:`accepted_keys`.
     """
     kind, current = node.get('type'), DefaultScope.get_current_instance()
     if kind is None:
@@ -95,7 +94,10 @@ def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callab
     return kind if callable(kind) else None
 
 
-KeysOf = Callable[[Mapping, Place, str, str | None], frozenset[str] | None]
+def _check_keys(cfg: Config, keys_of: KeysOf) -> None:
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        for key, value in sorted(cfg.items(), key=lambda item: item[0] not in BUILT_FIRST):
+            _check(value, ROOT.child(key, cfg), key, None, keys_of)
 
 
 def _check(node: Any, place: Place, path: str, scope: str | None, keys_of: KeysOf) -> None:
