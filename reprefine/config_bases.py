@@ -1,6 +1,7 @@
 """Lets a config inherit those of this package: ``_base_ = 'reprefine::…'``, or ``read_base()`` in new-style configs."""
 
 import ast
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,22 @@ CONFIGS = Path(__file__).parent / '.mim' / 'configs'
 MODULES = 'reprefine.configs.'  # there are no such modules: dashes in file names are underscores in these
 
 
+def enable() -> None:
+    """Make configs of this package inheritable; those that inherit from others are read as without it."""
+    register_packages()
+    inherit_without_scope()
+    read_bases_of_text_style()
+
+
 def register_packages() -> None:
     """Make ``reprefine::`` and, with the forked packages, ``mmseg::`` work in ``_base_`` of a config."""
     # Module names on purpose: mmengine then finds the folder by import. By the name of the distribution it would look
     # into site-packages, where an editable install has no folder, and where mmseg's fork goes by another name.
     config_utils.MODULE2PACKAGE['reprefine'] = 'reprefine.version'
-    config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+    try:
+        metadata.distribution(config_utils.MODULE2PACKAGE['mmseg'])
+    except metadata.PackageNotFoundError:
+        config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
 def inherit_without_scope() -> None:

@@ -2,7 +2,8 @@
 
 ``custom_imports = dict(imports=['reprefine.everywhere'])``: whatever builds mmengine's ``Runner`` from a config, such
 as ``tools/train.py`` of mmdet or mmpretrain, then builds :class:`reprefine.engine.runner.Runner`, and a work directory
-belongs to one run at a time. Nothing else in the config changes.
+belongs to one run at a time. Nothing else in the config changes. From the import on, files are read safely in the whole
+process (:mod:`reprefine.set_up`).
 """
 
 import atexit
@@ -13,7 +14,9 @@ from mmengine.runner.runner import ConfigType
 
 from reprefine.engine.lock import locked
 from reprefine.engine.runner import Runner
+from reprefine.set_up import set_up
 
+set_up()
 _locks = ExitStack()
 _from_cfg = MMEngineRunner.from_cfg.__func__
 

@@ -1,56 +1,71 @@
 """Child registries of every mmengine root, under the scope ``reprefine``.
 
-A config addresses what is registered here as ``type='reprefine.X'``. The locations are imported on the first look-up,
-so that ``import reprefine`` itself stays light.
+A config addresses what is registered here as ``type='reprefine.X'``. The first look-up of X imports the module that
+registers it, and no other: a run pays for the methods, tasks and host libraries that its config names.
 """
 
 import importlib
-import pkgutil
+from collections.abc import Set
+from typing import Any
 
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
-from .compat import repair_adjust_hue, repair_checkpoint_loader
+from .compat import allow_mmengine_checkpoints, fix_adjust_hue
+from .registered import registered
 
-repair_checkpoint_loader()
-repair_adjust_hue()
-
+allow_mmengine_checkpoints()
+fix_adjust_hue()
 
 HOSTS = {'mmpretrain', 'mmdet', 'mmseg', 'mmpose'}
 
 
-def import_submodules(package: str) -> None:
-    """Import every direct sub-module of ``package``, so that adding a folder is all it takes to register its parts.
-
-    What builds on a host library that is not installed is left out.
+class LazyRegistry(Registry):
+    """A child registry that imports what registers a name on the first look-up of it.
 
     Args:
-        package: Dotted name of an imported package.
+        variable: Name of the root in ``mmengine.registry``, and of the child here.
     """
-    paths = importlib.import_module(package).__path__
-    for module in pkgutil.iter_modules(paths):
+
+    def __init__(self, variable: str) -> None:
+        root = getattr(roots, variable)
+        super().__init__(root.name, parent=root, scope='reprefine')
+        self.variable = variable
+
+    def names(self) -> Set[str]:
+        """Return what can be looked up, imported or not."""
+        return self.module_dict.keys() | {
+            name for registry, name in registered('reprefine') if registry == self.variable
+        }
+
+    def get(self, key: str) -> Any:
+        """Return what is registered as ``key``, as mmengine's registries do.
+
+        What builds on a host library that is not installed is not found.
+        """
+        source = registered('reprefine').get((self.variable, key.removeprefix('reprefine.')))
         try:
-            importlib.import_module(f'{package}.{module.name}')
+            if source is not None:
+                importlib.import_module(source.module)
         except ModuleNotFoundError as error:
             if (error.name or '').partition('.')[0] not in HOSTS:
                 raise
+        return super().get(key)
+
+    def import_from_location(self) -> None:
+        """Import nothing: :meth:`get` has done so."""
 
 
-def _child(root: Registry, *locations: str) -> Registry:
-    """Declare the child of ``root`` whose modules live in the sub-packages ``locations``."""
-    return Registry(root.name, parent=root, scope='reprefine', locations=[f'reprefine.{place}' for place in locations])
-
-
-MODELS = _child(roots.MODELS, 'methods', 'models', 'tasks')
-DATASETS = _child(roots.DATASETS, 'methods', 'tasks')
-DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'tasks')
-TRANSFORMS = _child(roots.TRANSFORMS, 'tasks')
-METRICS = _child(roots.METRICS, 'methods', 'tasks')
-TASK_UTILS = _child(roots.TASK_UTILS, 'methods', 'tasks')
-HOOKS = _child(roots.HOOKS, 'engine.hooks', 'engine.finite_check.finite', 'methods', 'tasks', 'visualization')
-PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'methods', 'tasks')
-LOOPS = _child(roots.LOOPS, 'engine.resuming.loops', 'methods', 'tasks')
-RUNNERS = _child(roots.RUNNERS, 'engine.runner')
-OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'engine.optim', 'methods')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'methods')
-VISUALIZERS = _child(roots.VISUALIZERS, 'visualization')
+MODELS = LazyRegistry('MODELS')
+DATASETS = LazyRegistry('DATASETS')
+DATA_SAMPLERS = LazyRegistry('DATA_SAMPLERS')
+TRANSFORMS = LazyRegistry('TRANSFORMS')
+METRICS = LazyRegistry('METRICS')
+TASK_UTILS = LazyRegistry('TASK_UTILS')
+HOOKS = LazyRegistry('HOOKS')
+PARAM_SCHEDULERS = LazyRegistry('PARAM_SCHEDULERS')
+LOOPS = LazyRegistry('LOOPS')
+RUNNERS = LazyRegistry('RUNNERS')
+OPTIM_WRAPPERS = LazyRegistry('OPTIM_WRAPPERS')
+OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry('OPTIM_WRAPPER_CONSTRUCTORS')
+VISUALIZERS = LazyRegistry('VISUALIZERS')

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from reprefine.set_up import set_up
 from tests.helpers import draws
+
+set_up()  # as every tool does, so that no test depends on what another one has run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,94 +1,71 @@
-"""The repairs of the host libraries."""
+"""The fixes of calls that fail without them."""
 
 import colorsys
-import os
-import subprocess
-import sys
+import inspect
 
+import mmcv
 import numpy as np
 import pytest
+import torch
+from mmengine.logging import HistoryBuffer
 
 import reprefine.registry  # noqa: F401, applies them
+from reprefine.compat import fix_adjust_hue
+from tests.helpers.fresh import run_fresh
+
+BACKENDS = pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 
 
-@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+@BACKENDS
 @pytest.mark.parametrize('factor', [-0.5, -0.2, -0.004, 0.0, 0.3])
 def test_hues_turn_both_ways(backend, factor):
-    import mmcv
-
-    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    turned = mmcv.adjust_hue(image, factor, backend=backend)
-    for before, after in zip(image.reshape(-1, 3), turned.reshape(-1, 3), strict=True):
+    turned = mmcv.adjust_hue(image(), factor, backend=backend)
+    for before, after in zip(image().reshape(-1, 3), turned.reshape(-1, 3), strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*before[::-1] / 255)
         expected = 255 * np.array(colorsys.hsv_to_rgb((hue + factor) % 1, saturation, value))[::-1]
         np.testing.assert_allclose(after, expected, atol=14)  # a step of 256 hues is six levels
 
 
-def test_one_line_of_a_host_config_makes_loading_safe(tmp_path):
-    """Before anything of the package but its import is used, and against the environment."""
-    (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['reprefine'])\n")
-    (tmp_path / 'a.yaml').write_text(f'!!python/object/apply:os.mkdir [{tmp_path / "created"}]')
-    code = (
-        'import torch, mmengine\n'
-        'from mmengine.config import Config\n'
-        'Config.fromfile("config.py")\n'
-        'torch.save(dict(a=torch.nn.Linear(1, 1)), "a.pth")\n'
-        'for read in (lambda: torch.load("a.pth", weights_only=False), lambda: mmengine.load("a.yaml")):\n'
-        '    try:\n'
-        '        read()\n'
-        '    except Exception as error:\n'
-        '        print(type(error).__name__)\n'
-    )
-    environment = os.environ | {'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}
-    environment.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
-    output = subprocess.check_output([sys.executable, '-c', code], text=True, cwd=tmp_path, env=environment)
-    assert output.split() == ['UnpicklingError', 'UserError']
-    assert not (tmp_path / 'created').exists()
+@BACKENDS
+def test_turns_that_mmcv_makes_itself_are_its_own(backend):
+    stock = inspect.getclosurevars(mmcv.adjust_hue).nonlocals['turn']
+    assert stock.__module__ == 'mmcv.image.photometric'
+    worked = 0
+    for factor in np.linspace(-0.5, 0.5, 41):
+        try:
+            expected = stock(image(), factor, backend)
+        except OverflowError:
+            continue
+        worked += 1
+        np.testing.assert_array_equal(mmcv.adjust_hue(image(), factor, backend), expected)
+    assert worked >= 20
+    with pytest.raises(ValueError, match='hue_factor'):
+        mmcv.adjust_hue(image(), 0.6, backend)
 
 
-def test_the_repair_is_applied_once():
-    import mmcv
-
-    from reprefine.compat import repair_adjust_hue
-
+def test_the_fix_is_applied_once():
     before = mmcv.adjust_hue
-    repair_adjust_hue()
+    fix_adjust_hue()
     assert mmcv.adjust_hue is before is mmcv.image.adjust_hue
 
 
-def test_the_text_of_a_config_is_formatted_once_and_as_mmengine_does():
-    from mmengine.config import Config, config
-    from yapf.yapflib.yapf_api import FormatCode
-
-    cfg = Config(dict(model=dict(type='A', widths=list(range(40))), name='a' * 90))
-    style = dict(
-        based_on_style='pep8',
-        blank_line_before_nested_class_or_def=True,
-        split_before_expression_after_opening_paren=True,
-    )
-    assert cfg.pretty_text == FormatCode(cfg.pretty_text, style_config=style)[0]
-    assert len(cfg.pretty_text.splitlines()) > 3
-    # The fork's module has no formatter of its own that could be kept from working twice.
-    assert (cfg.pretty_text is cfg.pretty_text) == hasattr(config, 'FormatCode')
-    former = cfg.pretty_text
-    cfg.model.widths[0] = 7
-    assert cfg.pretty_text == former.replace('0,', '7,', 1)
-
-
-def test_a_mmengine_that_imports_the_formatter_elsewhere_is_left_to_it():
-    """As the fork's does."""
-    code = (
-        'from mmengine.config import config\n'
-        'vars(config).pop("FormatCode", None)\n'
-        'import reprefine\n'
-        'print(hasattr(config, "FormatCode"), config.is_installed.cache_info().currsize)'
-    )
-    assert subprocess.check_output([sys.executable, '-c', code], text=True).split() == ['False', '0']
-
-
-def test_inheriting_by_package_says_nothing_of_pkg_resources(tmp_path):
-    (tmp_path / 'a.py').write_text("_base_ = 'mmpretrain::_base_/default_runtime.py'\n")
-    code = "import reprefine; from mmengine.config import Config; Config.fromfile('a.py')"
-    command = [sys.executable, '-W', 'always', '-c', code]
-    result = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path, check=True)
-    assert 'pkg_resources' not in result.stderr
+def test_checkpoints_of_mmengine_are_read_weights_only(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    torch.save(dict(history=history, value=np.float64(3), array=np.arange(3)), tmp_path / 'a.pth')
+    code = """
+import torch
+from mmengine.logging import HistoryBuffer
+def read():
+    try:
+        return str(torch.load('a.pth', weights_only=True)['history'].current())
+    except Exception as error:
+        return type(error).__name__
+print(read())
+import reprefine.registry
+print(read())
+"""
+    assert run_fresh(code, tmp_path).split() == ['UnpicklingError', '2.0']

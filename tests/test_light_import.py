@@ -3,19 +3,17 @@
 import subprocess
 import sys
 
+from tests.helpers.fresh import fresh_environment, run_fresh
+
 HEAVY = ('torch', 'torchvision', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'diffusers', 'timm', 'matplotlib')
 
 
-def run(code: str) -> str:
-    return subprocess.check_output([sys.executable, '-c', code], text=True).strip()
-
-
 def test_nothing_heavy_is_imported():
-    assert run(f'import sys, reprefine; print([name for name in {HEAVY} if name in sys.modules])') == '[]'
+    assert run_fresh(f'import sys, reprefine; print([name for name in {HEAVY} if name in sys.modules])') == '[]'
 
 
 def test_under_a_second_beyond_mmengine():
-    spent = run(
+    spent = run_fresh(
         'import time, mmengine; start = time.perf_counter(); import reprefine; print(time.perf_counter() - start)'
     )
     assert float(spent) < 1
@@ -54,7 +52,8 @@ for name, command in {refused}.items():
         assert run_cli(getattr(globals()[name + 'ing'], name), parser, argv) == 1, argv
 print([name for name in {HEAVY} if name in sys.modules])
 """
-    result = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, cwd=tmp_path)
+    env = fresh_environment()
+    result = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, cwd=tmp_path, env=env)
     assert result.stdout.strip() == '[]', result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == sum(map(len, refused.values()))

@@ -1,15 +1,25 @@
-"""Getting at a model: built from a config on its own, or taken out of its distributed wrapper."""
+"""What a config builds: the class that a type names, and models on their own or out of a distributed wrapper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, Registry
 from torch import nn
 
 from .checkpoints.checkpoint import read_checkpoint
 from .checkpoints.entries import select_weights
 from .checkpoints.weights import check_match, load_weights
+
+
+def class_of(registry: Registry, cfg: Mapping[str, Any]) -> Any:
+    """Return what the ``type`` of ``cfg`` names or is, as ``registry.build`` would find it; None if it has no type."""
+    kind = cfg.get('type')
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(cfg.get('_scope_')) as active:
+        return active.get(kind)
 
 
 def build_model(cfg: Config) -> nn.Module:

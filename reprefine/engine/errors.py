@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 
+from ..set_up import set_up
+
 LONGEST = 400  # characters of a message that is not ours
 STDOUT = 1  # the file, whatever sys.stdout is at the moment
 LAUNCHED = 'REPREFINE_LAUNCHED'  # set by tools/misc/torchrun.py, which tells the error of its processes once
@@ -49,6 +51,7 @@ def run_cli(
     """
     parser.add_argument('--traceback', action='store_true', help='show where an error arose')
     args = _parse(parser, argv)
+    set_up(loaders=False)  # which load_config and the Runner complete, when they import torch
     former = _log_files()
     try:
         main(args)

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 
+from ..set_up import set_up
 from .config_check.keys import check_top_level_keys
 from .datasets.data_root import set_data_root
 from .errors import UserError
@@ -29,6 +30,8 @@ def load_config(
     path: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None, parsed: Config | None = None
 ) -> Config:
     """Read a config, apply the user's changes and check it before anything is built.
+
+    The process is then set up for a run (:func:`reprefine.set_up.set_up`).
 
     Args:
         path: Config file (``.py`` or ``.json``).
@@ -50,6 +53,7 @@ def load_config(
     if data_root is not None:
         set_data_root(cfg, data_root)
     check_config(cfg)
+    set_up()
     return cfg
 
 
@@ -65,9 +69,9 @@ def parse_config(path: str) -> Config:
     file = Path(path)
     if not file.is_file():
         raise UserError(f'config {path} does not exist{_similar_file(file)}')
-    # mmengine reads YAML with the loader that may build any object.
     if file.suffix not in ('.py', '.json'):
         raise UserError(f'config {path} is neither a .py nor a .json file')
+    set_up(loaders=False)
     try:
         cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is the user's program: whatever it raises is theirs to mend

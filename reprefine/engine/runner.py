@@ -1,5 +1,6 @@
 """The Runner of all tools."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
+from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.runner import ConfigType
@@ -16,7 +18,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from reprefine.registry import RUNNERS
+from reprefine.set_up import set_up
 
+from .build import class_of
 from .checkpoints.checkpoint_hook import SafeCheckpointHook
 from .checkpoints.durable import refuse_former_run
 from .checkpoints.runner import CheckpointRunner
@@ -34,12 +38,20 @@ from .resuming.schedule import ScheduleHook
 from .speed.averaging import average_at_once, make_hook_average_at_once
 from .speed.copies import copies_overlap, copy_without_waiting
 from .speed.foreach import speed_up
-from .speed.message_hub import defer
+from .speed.message_hub import deferred_hub
 
 
 @RUNNERS.register_module()
 class Runner(CheckpointRunner):
-    """mmengine's Runner with what :mod:`reprefine.engine` adds: its loops, loaders, hooks and checkpoints."""
+    """mmengine's Runner with what :mod:`reprefine.engine` adds: its loops, loaders, hooks and checkpoints.
+
+    Building one sets the process up (:func:`reprefine.set_up.set_up`).
+    """
+
+    @functools.wraps(MMEngineRunner.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        set_up()
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def from_cfg(cls, cfg: ConfigType) -> 'Runner':
@@ -81,9 +93,8 @@ class Runner(CheckpointRunner):
         if self._train_dataloader is not None:
             build_tolerant_loader(self)
             check_classes(self.cfg.get('model'), self._train_dataloader.dataset)
-        built = exact(super().build_train_loop(loop))
-        seekable(built.dataloader, self.seed)  # the loader may have been given, not built
-        return built
+            self._train_dataloader = seekable(self._train_dataloader, self.seed)  # one that was given, not built
+        return super().build_train_loop(exact(loop))
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; its classes must have the numbers that they have in training."""
@@ -102,7 +113,9 @@ class Runner(CheckpointRunner):
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Build the message hub as mmengine does; it reads values from the device when they are looked at."""
-        return defer(super().build_message_hub(message_hub))
+        if message_hub is None:
+            deferred_hub(self._experiment_name)
+        return super().build_message_hub(message_hub)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
         """Build the optimiser as mmengine does; equal parameter groups are updated together."""
@@ -135,7 +148,7 @@ class Runner(CheckpointRunner):
         return seekable(loader, seed)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
-        """Register a hook; mmengine's ``CheckpointHook`` becomes :class:`.checkpoint_hook.SafeCheckpointHook`.
+        """Register a hook; the config of a ``CheckpointHook`` builds :class:`.checkpoint_hook.SafeCheckpointHook`.
 
         Averages of weights are updated by few calls instead of one for each parameter.
 
@@ -143,10 +156,10 @@ class Runner(CheckpointRunner):
             hook: The hook or its config.
             priority: As mmengine's.
         """
+        if isinstance(hook, dict) and class_of(HOOKS, hook) is CheckpointHook:
+            hook = {**hook, 'type': SafeCheckpointHook}
         super().register_hook(hook, priority)
         for registered in self._hooks:
-            if type(registered) is CheckpointHook:
-                registered.__class__ = SafeCheckpointHook
             if isinstance(registered, EMAHook):
                 make_hook_average_at_once(registered)
 

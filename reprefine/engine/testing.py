@@ -60,12 +60,12 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     require_checkpoint(args.checkpoint)
     parsed = parse_config(args.config)
     work_dir_of(args, parsed)
+    cfg = config_from_args(args, parsed)
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
 
     from .datasets.faults import check_data_folders, one_line_faults
 
-    cfg = config_from_args(args, parsed)
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
     # What the config says of loading belongs to the start of training; a test wants no model that is partly random.

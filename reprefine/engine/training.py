@@ -54,10 +54,10 @@ def train(args: argparse.Namespace) -> None:
     """
     parsed = parse_config(args.config)
     start = _start(parsed, args)
+    cfg = config_from_args(args, parsed)
     from .datasets.faults import check_data_folders, one_line_faults
     from .resuming.interrupt import resumable
 
-    cfg = config_from_args(args, parsed)
     require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     cfg.merge_from_dict(start)
     _set_key_options(cfg, args)

@@ -1,7 +1,9 @@
 """Reading checkpoints without running what they hold."""
 
 import functools
+import os
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,7 +58,8 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
         return read_safetensors(filename, map_location)
     try:
         if '://' in filename:
-            checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
+            with _weights_only():
+                checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
         else:
             path = Path(filename).expanduser()
             in_parts = zipfile.is_zipfile(path)
@@ -78,6 +81,24 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
     if reason := _no_weights(checkpoint.get('state_dict', checkpoint)):
         raise UserError(f'checkpoint {filename} {reason}')
     return checkpoint
+
+
+# mmengine's loaders of URLs call torch.load themselves, and take no word of how.
+_SWITCHES = ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+_switching = threading.RLock()
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Make ``torch.load`` weights-only meanwhile, whatever the environment of the process says."""
+    with _switching:
+        former = {name: os.environ.pop(name) for name in _SWITCHES if name in os.environ}
+        os.environ[_SWITCHES[0]] = '1'
+        try:
+            yield
+        finally:
+            del os.environ[_SWITCHES[0]]
+            os.environ.update(former)
 
 
 def _no_weights(weights: Any) -> str | None:

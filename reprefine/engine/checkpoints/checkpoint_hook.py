@@ -33,7 +33,7 @@ class LateRemovals(LocalBackend):
 
 
 class SafeCheckpointHook(CheckpointHook):
-    """What :class:`reprefine.engine.runner.Runner` turns mmengine's hook into.
+    """The hook that :class:`reprefine.engine.runner.Runner` builds where a config asks for mmengine's.
 
     mmengine deletes the checkpoints beyond ``max_keep_ckpts``, and the former best one, before it writes the next: a
     full disk or a kill at that moment would leave none. Here they go afterwards.

@@ -1,6 +1,10 @@
-"""Walk a config and refuse what its builders would not take."""
+"""Walk a config and refuse what its builders would not take.
+
+It is walked twice: what can be refused by the source of the classes alone is, before any of them is imported.
+"""
 
 from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from mmengine.config import Config
@@ -10,7 +14,7 @@ from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, Place
-from .signatures import accepted_arguments
+from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
 BUILDER_KEYS = frozenset({'type', '_scope_'})
@@ -31,13 +35,33 @@ def check_config(cfg: Config) -> None:
     """
     check_top_level_keys(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        for key, value in sorted(cfg.items(), key=lambda item: item[0] not in BUILT_FIRST):
-            _check(value, ROOT.child(key, cfg), key, None)
+        for keys_of in (keys_in_source, accepted_keys):
+            for key, value in sorted(cfg.items(), key=lambda item: item[0] not in BUILT_FIRST):
+                _check(value, ROOT.child(key, cfg), key, None, keys_of)
     check_values(cfg)
 
 
+def keys_in_source(node: Mapping, place: Place, path: str, scope: str | None) -> frozenset[str] | None:
+    """Return the keys that may stand in ``node`` if the source of its class says so, else None.
+
+    Args and the rest are those of :func:`accepted_keys`.
+    """
+    kind, current = node.get('type'), DefaultScope.get_current_instance()
+    if kind is None:
+        default = place.default(node)
+        if default is None:
+            return accepted_keys(node, place, path, scope)
+        arguments = arguments_of_default(default)
+    elif isinstance(kind, str) and place.registries:
+        scope = scope or (current.scope_name if current else 'mmengine')
+        arguments = arguments_in_source(kind, place.registries, scope)
+    else:
+        return None
+    return None if arguments is None else arguments | place.extra | BUILDER_KEYS
+
+
 def accepted_keys(node: Mapping, place: Place, path: str, scope: str | None) -> frozenset[str] | None:
-    """Return the keys that may stand in ``node``.
+    """Return the keys that may stand in ``node``; its class is imported.
 
     Args:
         node: A dict of the config.
@@ -54,6 +78,8 @@ def accepted_keys(node: Mapping, place: Place, path: str, scope: str | None) -> 
     target = _target(node, place, path, scope)
     if target is None:
         return frozenset(node) | place.extra | (BUILDER_KEYS if place.registries else frozenset())
+    from .signatures import accepted_arguments
+
     arguments = accepted_arguments(target)
     return None if arguments is None else arguments | place.extra | BUILDER_KEYS
 
@@ -62,26 +88,30 @@ def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callab
     """Return the class or function that is called with the entries of ``node``."""
     kind = node.get('type')
     if kind is None:
-        return place.default(node)
+        default = place.default(node)
+        return None if default is None else resolve_name(default)
     if isinstance(kind, str):
         return find_type(kind, place.registries, scope, f'{path}.type') if place.registries else None
     return kind if callable(kind) else None
 
 
-def _check(node: Any, place: Place, path: str, scope: str | None) -> None:
+KeysOf = Callable[[Mapping, Place, str, str | None], frozenset[str] | None]
+
+
+def _check(node: Any, place: Place, path: str, scope: str | None, keys_of: KeysOf) -> None:
     if place is PLAIN:
         return
     if isinstance(node, list | tuple):
         for index, item in enumerate(node):
-            _check(item, place, f'{path}.{index}', scope)
-    elif isinstance(node, str) and place.by_name:
+            _check(item, place, f'{path}.{index}', scope, keys_of)
+    elif isinstance(node, str) and place.by_name and keys_of is accepted_keys:
         find_type(node, place.registries, scope, path)
     elif isinstance(node, Mapping):
-        _check_dict(node, place, path, node.get('_scope_', scope))
+        _check_dict(node, place, path, node.get('_scope_', scope), keys_of)
 
 
-def _check_dict(node: Mapping, place: Place, path: str, scope: str | None) -> None:
-    accepted = accepted_keys(node, place, path, scope)
+def _check_dict(node: Mapping, place: Place, path: str, scope: str | None, keys_of: KeysOf) -> None:
+    accepted = keys_of(node, place, path, scope)
     if accepted is not None:
         for key in node:
             if key not in accepted:
@@ -90,4 +120,4 @@ def _check_dict(node: Mapping, place: Place, path: str, scope: str | None) -> No
                 hint = suggestion(key, accepted - BUILDER_KEYS)
                 raise UserError(f"{path}.{key}: {name} takes no argument '{key}'; {hint}")
     for key, value in node.items():
-        _check(value, place.child(key, node), f'{path}.{key}', scope)
+        _check(value, place.child(key, node), f'{path}.{key}', scope, keys_of)

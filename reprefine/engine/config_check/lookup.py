@@ -2,13 +2,14 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 
 import mmengine.registry
 from mmengine.registry import DefaultScope, Registry
 
-from ... import registry as ours
+from ...set_up import set_up
 from ..errors import UserError
+from ..host_imports import import_mmpretrain_alone
 
 LISTED = 12  # more names than this help nobody
 
@@ -25,7 +26,7 @@ def suggestion(word: str, valid: Iterable[str], prefix: str = '') -> str:
 
 
 def find_type(name: str, registries: Iterable[str], scope: str | None, path: str) -> Callable:
-    """Return what is registered as ``name``.
+    """Return what is registered as ``name``, in a process that is set up for a run.
 
     Args:
         name: Value of a ``type`` key, with or without a scope prefix.
@@ -36,6 +37,7 @@ def find_type(name: str, registries: Iterable[str], scope: str | None, path: str
     Raises:
         UserError: None of the registries knows the name.
     """
+    set_up()  # it registers more than mmengine does: a `Pretrained` of more arguments
     with DefaultScope.overwrite_default_scope(scope):
         found = list(_active(registries))
         for registry in found:
@@ -48,6 +50,8 @@ def find_type(name: str, registries: Iterable[str], scope: str | None, path: str
 def _active(registries: Iterable[str]) -> Iterator[Registry]:
     """Yield the registries as the default scope sees them."""
     current = DefaultScope.get_current_instance()
+    if current and current.scope_name == 'mmpretrain':
+        import_mmpretrain_alone()
     host = importlib.import_module(f'{current.scope_name}.registry') if current else None
     for name in registries:
         root = getattr(mmengine.registry, name, None)
@@ -71,18 +75,20 @@ def _nearest(name: str, registries: list[Registry]) -> str:
     scope, _, bare = name.rpartition('.')
     trees = [registry for start in registries for registry in _tree(start.root)]
     for registry in trees:
-        if registry.scope == ours.MODELS.scope:  # its modules are imported on the first look-up with that prefix
-            registry.import_from_location()
-        if bare in registry.module_dict:
+        if bare in _names(registry) and name != f'{registry.scope}.{bare}':  # else a host that it needs is missing
             return f"did you mean '{registry.scope}.{bare}'?"
     meant = [registry for registry in trees if registry.scope == scope] or trees
-    names = {known: f'{registry.scope}.{known}' for registry in meant for known in registry.module_dict}
+    names = {known: f'{registry.scope}.{known}' for registry in meant for known in _names(registry)}
     if not scope:
-        names |= {
-            known: known for start in registries for registry in _ancestors(start) for known in registry.module_dict
-        }
+        names |= {known: known for start in registries for registry in _ancestors(start) for known in _names(registry)}
     close = difflib.get_close_matches(bare, names, n=1)
-    return f"did you mean '{names[close[0]]}'?" if close else 'is what registers it imported, and installed?'
+    if not close or names[close[0]] == name:
+        return 'is what registers it imported, and installed?'
+    return f"did you mean '{names[close[0]]}'?"
+
+
+def _names(registry: Registry) -> Set[str]:
+    return registry.names() if hasattr(registry, 'names') else registry.module_dict.keys()
 
 
 def _tree(registry: Registry) -> Iterator[Registry]:

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 from ..errors import UserError
-from .check import accepted_keys
+from .check import accepted_keys, keys_in_source
 from .lookup import suggestion
 from .places import PLAIN, ROOT, Place
 
@@ -60,7 +60,7 @@ def _check_option(node: Any, place: Place, keys: Sequence[str], value: Any, path
 
 
 def _refuse_unknown(node: Mapping, keys: Sequence[str], place: Place, path: str, scope: str | None) -> None:
-    accepted = accepted_keys(node, place, path, scope)
+    accepted = keys_in_source(node, place, path, scope) or accepted_keys(node, place, path, scope)
     if accepted is None or keys[0] in accepted:
         return
     prefix = f'{path}.' if path else ''

@@ -1,16 +1,11 @@
-"""What stands where in a config: the registries that build it, and the keys that the builder itself consumes."""
+"""What stands where in a config: the registries that build it, and the keys that the builder itself consumes.
+
+Nothing is imported for it: what is built by default stands here by name.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mmengine.evaluator import Evaluator
-from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
-from mmengine.visualization import Visualizer
-from torch.utils.data import DataLoader
-
-from ..finite_check.finite import FiniteCheckHook
 from .keys import TOP_LEVEL_KEYS
 from .rules import type_name
 
@@ -25,14 +20,14 @@ class Place:
 
     Attributes:
         registries: Names of the registries that may build what stands here, as in ``mmengine.registry``.
-        default: Chooses what is built when no ``type`` is given; ``None`` leaves the keys unjudged.
+        default: Chooses what is built when no ``type`` is given, as ``module:name``; ``None`` leaves the keys unjudged.
         extra: Keys that the builder consumes beside the arguments of the class.
         children: The place of a key, or of the argument ``Type.key``, where it differs from this one.
         by_name: Whether a bare string here is the name of a class.
     """
 
     registries: tuple[str, ...] = ()
-    default: Callable[[Mapping], Callable | None] = _nothing
+    default: Callable[[Mapping], str | None] = _nothing
     extra: frozenset[str] = frozenset()
     children: Mapping[str, 'Place'] = field(default_factory=dict)
     by_name: bool = False
@@ -48,17 +43,21 @@ class Place:
         return self if container else replace(self, default=_nothing, extra=frozenset())
 
 
-def _always(target: Callable) -> Callable[[Mapping], Callable]:
+EVALUATOR_CLASS = 'mmengine.evaluator.evaluator:Evaluator'
+OPTIM_WRAPPER_CLASS = 'mmengine.optim.optimizer.optimizer_wrapper:OptimWrapper'
+
+
+def _always(target: str) -> Callable[[Mapping], str]:
     return lambda node: target
 
 
-def _train_loop(node: Mapping) -> Callable:
-    return EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop
+def _train_loop(node: Mapping) -> str:
+    return f'mmengine.runner.loops:{"EpochBased" if node.get("by_epoch", True) else "IterBased"}TrainLoop'
 
 
-def _optim_wrapper(node: Mapping) -> Callable | None:
+def _optim_wrapper(node: Mapping) -> str | None:
     # Without an optimizer it is a dict of wrappers, one for each part of the model.
-    return OptimWrapper if 'optimizer' in node else None
+    return OPTIM_WRAPPER_CLASS if 'optimizer' in node else None
 
 
 PLAIN = Place()
@@ -77,7 +76,7 @@ DATASET = Place(('DATASETS',), children={'pipeline': TRANSFORM, 'transforms': TR
 DATA_SAMPLER = Place(('DATA_SAMPLERS',))
 FUNCTION = Place(('FUNCTIONS',))
 DATALOADER = Place(
-    default=_always(DataLoader),
+    default=_always('torch.utils.data.dataloader:DataLoader'),
     extra=frozenset({'num_batch_per_epoch', 'disable_subprocess_warning'}),
     children={
         'dataset': DATASET,
@@ -131,7 +130,7 @@ HOOK = Place(
 METRIC = Place(('METRICS',), children={'postprocess_tracklet_cfg': Place(('TASK_UTILS',))})
 EVALUATOR = Place(
     ('METRICS', 'EVALUATOR'),
-    default=lambda node: Evaluator if 'metrics' in node else None,
+    default=lambda node: EVALUATOR_CLASS if 'metrics' in node else None,
     children={**METRIC.children, 'metrics': METRIC, 'datasets': DATASET},
 )
 OPTIM_WRAPPER = Place(
@@ -157,8 +156,8 @@ RUNNER_PLACES = {
     'val_dataloader': DATALOADER,
     'test_dataloader': DATALOADER,
     'train_cfg': Place(LOOPS, default=_train_loop, extra=frozenset({'by_epoch'})),
-    'val_cfg': Place(LOOPS, default=_always(ValLoop)),
-    'test_cfg': Place(LOOPS, default=_always(TestLoop)),
+    'val_cfg': Place(LOOPS, default=_always('mmengine.runner.loops:ValLoop')),
+    'test_cfg': Place(LOOPS, default=_always('mmengine.runner.loops:TestLoop')),
     'val_evaluator': EVALUATOR,
     'test_evaluator': EVALUATOR,
     'optim_wrapper': OPTIM_WRAPPER,
@@ -166,14 +165,18 @@ RUNNER_PLACES = {
     'default_hooks': replace(HOOK, extra=HOOK.extra | DEFAULT_HOOKS),
     'custom_hooks': HOOK,
     'visualizer': Place(
-        ('VISUALIZERS',), default=_always(Visualizer), children={'vis_backends': Place(('VISBACKENDS',))}
+        ('VISUALIZERS',),
+        default=_always('mmengine.visualization.visualizer:Visualizer'),
+        children={'vis_backends': Place(('VISBACKENDS',))},
     ),
-    'log_processor': Place(('LOG_PROCESSORS',), default=_always(LogProcessor)),
-    'randomness': Place(default=_always(Runner.set_randomness)),
+    'log_processor': Place(('LOG_PROCESSORS',), default=_always('mmengine.runner.log_processor:LogProcessor')),
+    'randomness': Place(default=_always('mmengine.runner.runner:Runner.set_randomness')),
     'auto_scale_lr': Place(extra=frozenset({'enable', 'base_batch_size'})),
     'env_cfg': Place(extra=frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})),
-    'model_wrapper_cfg': Place(('MODEL_WRAPPERS',), default=_always(MMDistributedDataParallel)),
-    'finite_check': Place(default=_always(FiniteCheckHook)),
+    'model_wrapper_cfg': Place(
+        ('MODEL_WRAPPERS',), default=_always('mmengine.model.wrappers.distributed:MMDistributedDataParallel')
+    ),
+    'finite_check': Place(default=_always('reprefine.engine.finite_check.finite:FiniteCheckHook')),
     'tta_model': MODEL,
     'tta_pipeline': TRANSFORM,
 }

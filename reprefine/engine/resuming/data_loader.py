@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import signature
 from itertools import islice
 from typing import Any
 
@@ -84,7 +85,7 @@ class _SeededBatches:
 
 
 class SeekableDataLoader(DataLoader):
-    """What :func:`seekable` turns a loader into.
+    """A loader whose next iterator may begin with any batch of any pass.
 
     Attributes:
         place: Where the next iterator begins.
@@ -107,7 +108,9 @@ class SeekableDataLoader(DataLoader):
 
 
 def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
-    """Turn a loader, in place, into a :class:`SeekableDataLoader`; one without batches or indices stays as it is.
+    """Return a :class:`SeekableDataLoader` over the same batches; what it cannot be made of is returned as it is.
+
+    That is a loader without batches or indices, and one of another class than torch's.
 
     Args:
         loader: The loader, not iterated over yet.
@@ -115,13 +118,20 @@ def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
     """
     if seed is None or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         return loader
-    if not isinstance(loader, SeekableDataLoader):
-        loader.__class__ = SeekableDataLoader
+    if type(loader) is DataLoader:
+        loader = SeekableDataLoader(**_arguments(loader))
         loader.place = Place(seed=mix(seed, get_rank()))
     if not isinstance(getattr(loader.dataset, '__getitems__', None), SeededFetch):
         with suppress(AttributeError):  # a list takes no attributes, and draws nothing
             loader.dataset.__getitems__ = SeededFetch(loader.dataset)
     return loader
+
+
+def _arguments(loader: DataLoader) -> dict[str, Any]:
+    """Return the arguments that make a loader, all of which it keeps under their names."""
+    # Of batches of its own kind, the class alone makes a sampler; and it shuffles by the sampler.
+    given = {'shuffle', *(('sampler', 'batch_size', 'drop_last') if loader.batch_size is None else ('batch_sampler',))}
+    return {name: getattr(loader, name) for name in signature(DataLoader).parameters if name not in given}
 
 
 def is_endless(loader: DataLoader) -> bool:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
+from ..build import class_of
 from .data_loader import SeekableDataLoader, is_endless
 from .random_state import random_state, set_random_state
 
@@ -112,10 +114,19 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
 EXACT = {EpochBasedTrainLoop: ExactEpochLoop, IterBasedTrainLoop: ExactIterLoop}
 
 
-def exact(loop: BaseLoop) -> BaseLoop:
-    """Turn mmengine's own loops, in place, into those above; a loop of another class stays as it is."""
-    loop.__class__ = EXACT.get(type(loop), type(loop))
-    return loop
+def exact(loop: BaseLoop | dict[str, Any]) -> BaseLoop | dict[str, Any]:
+    """Return the config of a training loop in which mmengine's own loops are replaced by those above.
+
+    Args:
+        loop: Config of the loop as mmengine's Runner takes it; a loop that is built already stays as it is.
+    """
+    if not isinstance(loop, dict) or ('type' in loop) == ('by_epoch' in loop):
+        return loop
+    by_epoch = EpochBasedTrainLoop if loop.get('by_epoch') else IterBasedTrainLoop
+    kind = EXACT.get(class_of(LOOPS, loop) if 'type' in loop else by_epoch)
+    if kind is None:
+        return loop
+    return {'type': kind} | {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
 
 
 class _Batches:

@@ -10,6 +10,8 @@ from mmengine.model import BaseAveragedModel
 from mmengine.registry import MODELS
 from torch import nn
 
+from ..build import class_of
+
 # Their formulas use the operations of _Tensors alone, which tests/engine/speed/test_averaging.py compares bit by bit.
 PROVEN_EQUAL = frozenset(
     (
@@ -88,7 +90,10 @@ def _apply(function: Any, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> Non
 
 
 @lru_cache
-def _class_at_once(kind: type[BaseAveragedModel]) -> type[BaseAveragedModel]:
+def _class_at_once(kind: type) -> type:
+    """Return the class whose update is the same in a few calls; of a class not known to allow that, itself."""
+    if f'{kind.__module__}.{kind.__qualname__}' not in PROVEN_EQUAL or _AtOnce in kind.__mro__:
+        return kind
     return type(kind.__name__, (_AtOnce, kind), {'__module__': kind.__module__})
 
 
@@ -102,9 +107,9 @@ def average_at_once(module: nn.Module) -> nn.Module:
         The same object.
     """
     for part in module.modules():
-        kind = type(part)
-        if f'{kind.__module__}.{kind.__qualname__}' in PROVEN_EQUAL and _AtOnce not in kind.__mro__:
-            part.__class__ = _class_at_once(kind)
+        if isinstance(part, BaseAveragedModel):
+            # Constructors of models make their averages themselves: no config or registry has a say in the class.
+            part.__class__ = _class_at_once(type(part))
     return module
 
 
@@ -120,4 +125,5 @@ def make_hook_average_at_once(hook: EMAHook) -> None:
 
 
 def _build_average(kind: str | type, **settings: Any) -> nn.Module:
-    return average_at_once(MODELS.build(dict(type=kind), default_args=settings))
+    average = class_of(MODELS, dict(type=kind))
+    return MODELS.build(dict(type=_class_at_once(average)), default_args=settings)

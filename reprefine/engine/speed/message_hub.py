@@ -94,7 +94,7 @@ class DeferredHistory(HistoryBuffer):
 
 
 class DeferredMessageHub(MessageHub):
-    """What :class:`reprefine.engine.runner.Runner` turns mmengine's hub into.
+    """The hub of :class:`reprefine.engine.runner.Runner`.
 
     mmengine reads every loss from the device in every iteration, which makes the CPU wait for the GPU, and copies the
     whole history of each to add one number. Here values wait until a history is looked at (by the logger at its
@@ -159,20 +159,14 @@ class DeferredMessageHub(MessageHub):
             self._log_scalars[key] = DeferredHistory(history, self)
 
 
-def defer(hub: MessageHub) -> MessageHub:
-    """Turn mmengine's own hub into :class:`DeferredMessageHub`, in place; a hub of another class stays as it is.
+def deferred_hub(name: str) -> MessageHub:
+    """Make the hub of a name that :meth:`mmengine.logging.MessageHub.get_instance` returns from now on.
 
     Args:
-        hub: The hub.
-
-    Returns:
-        The same object.
+        name: The name; if there is a hub of it already, that one is returned.
     """
-    if type(hub) is MessageHub:
-        hub.__class__ = DeferredMessageHub
-        for key in hub._log_scalars:
-            hub._defer(key)
-    return hub
+    # Hosts ask the base class, which keeps a table of its own instances.
+    return MessageHub._instance_dict.setdefault(name, DeferredMessageHub(name))
 
 
 def read_numbers(values: Iterable[float | torch.Tensor]) -> list[float]:

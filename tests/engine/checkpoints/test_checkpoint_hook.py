@@ -6,12 +6,26 @@ from pathlib import Path
 import mmengine.runner.runner
 import pytest
 import torch
+from mmengine.hooks import CheckpointHook
 
 from reprefine.engine.checkpoints import durable
+from reprefine.engine.checkpoints.checkpoint_hook import SafeCheckpointHook
 from reprefine.engine.runner import Runner
 from tests.helpers.run import train_digits
 
 EPOCHS = ('train_cfg.max_epochs=3', 'default_hooks.checkpoint.max_keep_ckpts=1')
+
+
+def test_configs_of_mmengines_hook_build_it(tmp_path):
+    """A hook that is given stays of its class, and the config what it is."""
+    given, cfg = CheckpointHook(), dict(type='CheckpointHook', interval=3, priority='LOW')
+    runner = Runner(torch.nn.Linear(1, 1), str(tmp_path), experiment_name='hooks', custom_hooks=[given])
+    runner.register_hook(cfg)
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    assert [type(hook) for hook in hooks] == [SafeCheckpointHook, SafeCheckpointHook, CheckpointHook]
+    assert (hooks[0].interval, hooks[0].priority) == (3, 'LOW')
+    assert type(given) is CheckpointHook
+    assert cfg['type'] == 'CheckpointHook'
 
 
 def names(folder):

@@ -15,9 +15,9 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
-import reprefine.registry  # noqa: F401, repairs the host libraries
 from reprefine.engine.checkpoints.checkpoint import load_from_local, read_checkpoint, without_config
 from reprefine.engine.errors import UserError
+from reprefine.set_up import force_weights_only_loading
 from tests.helpers.hostile import CONTENTS, FORMS, Calls, config_text, system, write_hostile
 
 
@@ -121,8 +121,6 @@ def test_an_explicit_loader_of_yaml_is_overruled(tmp_path, created):
 
 
 def test_the_switch_against_weights_only_loading_is_taken_back(tmp_path, created, monkeypatch):
-    from reprefine.compat import force_weights_only_loading
-
     file = write_hostile(tmp_path / 'a.pth', dict(payload=Calls(system, created)))
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     force_weights_only_loading()

@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
-import reprefine.registry  # noqa: F401, repairs the host libraries
+import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
 from reprefine.engine.checkpoints.pretrained import demand_floor
 from reprefine.engine.errors import UserError
 

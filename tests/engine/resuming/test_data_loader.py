@@ -1,10 +1,12 @@
 """A loader that begins anywhere gives there what it would have given, with any number of workers."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from reprefine.engine.resuming import data_loader
 from reprefine.engine.resuming.data_loader import SeededFetch, SeekableDataLoader, is_endless, seekable
@@ -117,6 +119,38 @@ def test_a_data_set_that_reads_batches_itself_still_does():
     assert own.__getitems__.own is not own.__getitems__
     seekable(DataLoader(own, 4), 3)
     assert not isinstance(own.__getitems__.own, SeededFetch)  # not wrapped twice
+
+
+def test_all_else_of_a_loader_stays():
+    dataset, generator = Draws(), torch.Generator()
+    common = dict(num_workers=2, collate_fn=list, timeout=3, prefetch_factor=5, persistent_workers=True)
+    common |= dict(pin_memory=True, worker_init_fn=print, in_order=False)
+    common |= dict(multiprocessing_context='spawn', generator=generator)
+    sampler = DefaultSampler(dataset, seed=1)
+    batches = BatchSampler(sampler, 3, drop_last=True)
+    for own in (dict(batch_size=4, sampler=sampler, drop_last=True), dict(batch_sampler=batches), dict(shuffle=True)):
+        loader = DataLoader(dataset, **own, **common)
+        made = seekable(loader, 1)
+        assert type(loader) is DataLoader
+        assert type(made) is SeekableDataLoader
+        names = set(inspect.signature(DataLoader).parameters) - {'shuffle', 'sampler', 'batch_sampler'}
+        for name in names:
+            assert getattr(made, name) == getattr(loader, name), name
+        if 'batch_sampler' in own:
+            assert made.batch_sampler is batches
+        else:
+            assert made.sampler is loader.sampler
+            assert type(made.batch_sampler) is type(loader.batch_sampler)
+        assert len(made) == len(loader)
+
+
+def test_a_loader_of_another_class_stays():
+    class Own(DataLoader):
+        pass
+
+    loader = Own(Draws(), 4)
+    assert seekable(loader, 1) is loader
+    assert isinstance(loader.dataset.__getitems__, SeededFetch)
 
 
 def test_loaders_without_indices_or_seed_stay_as_they_are():

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 
-from reprefine.engine.resuming.loops import _is_due
+from reprefine.engine.resuming.loops import ExactEpochLoop, ExactIterLoop, _is_due, exact
 from tests.helpers.run import DIGITS, SMALL, run_train
 
 TEXT = f"""
@@ -49,6 +49,34 @@ def test_loop_of_the_fork_goes_on_at_the_same_batch(tmp_path, monkeypatch, fast_
     expected, found = (torch.load(run / 'iter_6.pth', weights_only=True)['state_dict'] for run in (whole, parts))
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'kind'),
+    [
+        (dict(by_epoch=True), ExactEpochLoop),
+        (dict(by_epoch=False), ExactIterLoop),
+        (dict(type='EpochBasedTrainLoop'), ExactEpochLoop),
+        (dict(type='IterBasedTrainLoop', _scope_='mmengine'), ExactIterLoop),
+        (dict(type=IterBasedTrainLoop), ExactIterLoop),
+    ],
+)
+def test_configs_of_mmengines_loops_build_ours(cfg, kind):
+    before = dict(cfg)
+    made = exact(cfg | dict(max_iters=3))
+    assert made == {'type': kind, 'max_iters': 3} | {key: cfg[key] for key in cfg.keys() & {'_scope_'}}
+    assert cfg == before
+
+
+def test_other_loops_stay_as_they_are():
+    class Own(EpochBasedTrainLoop):
+        pass
+
+    loop = object.__new__(EpochBasedTrainLoop)
+    # The last two are for mmengine to refuse.
+    for given in (dict(type=Own), loop, dict(type='EpochBasedTrainLoop', by_epoch=True), dict(max_epochs=1)):
+        assert exact(given) is given
+    assert type(loop) is EpochBasedTrainLoop
 
 
 @pytest.mark.parametrize(

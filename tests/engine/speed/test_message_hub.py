@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from reprefine.engine.speed import message_hub
-from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, defer, read_numbers
+from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, deferred_hub, read_numbers
 
 VALUES = [
     0.1, torch.tensor(1 / 3), torch.tensor([[2.5]], dtype=torch.float64), torch.tensor(0.1, dtype=torch.bfloat16),
@@ -20,7 +20,7 @@ VALUES = [
 
 def hubs():
     """mmengine's hub and ours, not known by any name."""
-    return MessageHub('stock'), defer(MessageHub('ours'))
+    return MessageHub('stock'), DeferredMessageHub('ours')
 
 
 def feed(hub):
@@ -104,7 +104,7 @@ def test_state_holds_plain_histories_and_goes_both_ways():
     stock, ours = hubs()
     feed(stock)
     feed(ours)
-    for source, target in ((ours, MessageHub('a')), (stock, defer(MessageHub('b')))):
+    for source, target in ((ours, MessageHub('a')), (stock, DeferredMessageHub('b'))):
         state = source.state_dict()
         assert {type(history) for history in state['log_scalars'].values()} == {HistoryBuffer}
         assert not any(key.startswith('val/') for key in state['log_scalars'])
@@ -138,10 +138,20 @@ def test_numbers_of_any_type_wait_and_force_no_reading():
     assert [len(history._waiting) for history in hub._log_scalars.values()] == [1] * 5
 
 
+def test_hosts_find_it_by_its_name():
+    hub = deferred_hub('a hub that is asked for')
+    assert type(hub) is DeferredMessageHub
+    assert MessageHub.get_instance('a hub that is asked for') is hub is MessageHub.get_current_instance()
+    assert deferred_hub('a hub that is asked for') is hub
+    stock = MessageHub.get_instance('a hub of other code')
+    assert deferred_hub('a hub of other code') is stock
+    assert type(stock) is MessageHub
+
+
 def test_resumed_hub_defers_again():
     _, ours = hubs()
     feed(ours)
-    resumed = defer(MessageHub('r'))
+    resumed = DeferredMessageHub('r')
     resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
     resumed.update_scalar('train/0', torch.tensor(5.0))
     assert resumed._log_scalars['train/0']._waiting

@@ -1,0 +1,135 @@
+"""What is read from the source of classes is what they take."""
+
+import importlib
+import subprocess
+import sys
+from pkgutil import resolve_name
+
+import mmengine.registry
+import pytest
+
+from reprefine import registry as ours
+from reprefine.engine.config_check import sources
+from reprefine.engine.config_check.lookup import find_type
+from reprefine.engine.config_check.places import MODEL_REGISTRIES, RUNNER_PLACES, Place
+from reprefine.engine.config_check.signatures import accepted_arguments
+from reprefine.engine.config_check.sources import arguments_in_source, arguments_of_default
+from reprefine.registered import registered
+from tests.helpers.fresh import fresh_environment
+from tests.helpers.run import DIGITS
+
+ROOTS = [key for key, value in vars(mmengine.registry).items() if isinstance(value, mmengine.registry.Registry)]
+SCOPES = ['mmengine', 'mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'reprefine']
+
+
+@pytest.fixture
+def nothing_imported(monkeypatch):
+    """Answers are those of a process in which no registry is filled."""
+    monkeypatch.setattr(sources, '_may_be_filled', lambda scope: False)
+    monkeypatch.setattr(sources, 'roots', None)
+
+
+def names_in(scope: str, registries: tuple[str, ...]) -> list[str]:
+    """Return all that is registered in a scope or found from there."""
+    own = [key for package in {scope, *sources.BASES} for key in registered(package)]
+    return sorted({name for registry, name in own if registry in registries})
+
+
+@pytest.mark.parametrize('scope', SCOPES)
+def test_arguments_are_those_of_the_imported_class(scope, nothing_imported):
+    pytest.importorskip(scope)
+    known = 0
+    for registries in (MODEL_REGISTRIES, *((name,) for name in ROOTS)):
+        for name in names_in(scope, registries):
+            told = arguments_in_source(name, registries, scope)
+            if told is None:
+                continue
+            try:
+                target = find_type(name, registries, scope, name)
+            except ValueError:  # such as a class of the package's tests, or for another device
+                continue
+            if getattr(target, '__name__', '') == 'ask_install':  # mmpretrain's stand-in for what needs another package
+                continue
+            assert told == accepted_arguments(target), (scope, registries, name)
+            known += 1
+    assert known > 40
+
+
+def places(place: Place, seen: set[int]) -> list[Place]:
+    if id(place) in seen:
+        return []
+    seen.add(id(place))
+    return [place, *(other for child in place.children.values() for other in places(child, seen))]
+
+
+def test_defaults_are_there():
+    nodes = ({}, dict(by_epoch=False), dict(optimizer={}), dict(metrics=[]))
+    found = [place for start in RUNNER_PLACES.values() for place in places(start, set())]
+    defaults = {place.default(node) for place in found for node in nodes} - {None}
+    assert len(defaults) == 12
+    told = {path: arguments_of_default(path) for path in defaults}
+    for path, arguments in told.items():
+        assert arguments is None or arguments == accepted_arguments(resolve_name(path)), path
+    assert sum(arguments is not None for arguments in told.values()) >= 6
+
+
+def test_all_of_ours_is_found_and_is_what_the_look_up_imports():
+    for (registry, name), source in registered('reprefine').items():
+        target = getattr(ours, registry).get(name)
+        assert target is getattr(importlib.import_module(source.module), source.name)
+    # nothing is registered in another way
+    for registry in vars(ours).values():
+        if isinstance(registry, ours.LazyRegistry):
+            assert registry.module_dict.keys() <= {
+                name for key, name in registered('reprefine') if key == registry.variable
+            }
+
+
+def test_what_may_have_been_replaced_is_not_told_by_source():
+    importlib.import_module('mmpretrain.registry')
+    assert arguments_in_source('ResNet', ['MODELS'], 'mmpretrain') is None
+
+
+def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported(tmp_path):
+    (tmp_path / 'a.py').write_text(f'_base_ = {DIGITS!r}\nmodel = dict(backbone=dict(img_sise=8))\n')
+    code = """
+import argparse, sys
+from reprefine.engine import training
+from reprefine.engine.errors import run_cli
+for argv in (['a.py'], ['a.py', '--cfg-options', 'train_cfg.max_epoch=3'], ['a.py', '--cfg-options', 'model.nek=3']):
+    parser = argparse.ArgumentParser('train')
+    training.add_train_arguments(parser)
+    assert run_cli(training.train, parser, argv) == 1
+print([name for name in ('torch', 'mmcv', 'mmpretrain', 'reprefine.registry') if name in sys.modules])
+"""
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path, env=fresh_environment())
+    assert result.stdout.strip() == '[]', result.stderr
+    lines = result.stderr.splitlines()
+    assert (
+        "model.backbone.img_sise: VisionTransformer takes no argument 'img_sise'; did you mean 'img_size'?" in lines[0]
+    )
+    assert "'train_cfg.max_epoch' is neither in the config nor an argument there; did you mean" in lines[1]
+    assert "'model.nek' is neither in the config nor an argument there; did you mean 'model.neck'?" in lines[2]
+
+
+def test_a_classification_imports_no_other_host(tmp_path):
+    """Nor do what it takes of ours import other methods and tasks."""
+    pytest.importorskip('mmpretrain')
+    pytest.importorskip('mmdet')
+    code = f"""
+import sys
+from mmengine.registry import DefaultScope, MODELS
+from reprefine.engine.launch import build_runner, load_config
+cfg = load_config({DIGITS!r})
+cfg.work_dir = 'run'
+build_runner(cfg)
+print([name for name in ('mmdet.models', 'mmseg', 'mmpose', 'diffusers', 'sklearn') if name in sys.modules])
+parts = ('reprefine.methods.', 'reprefine.tasks.')
+print(sorted(name for name in sys.modules if name.startswith(parts) and name.count('.') == 2))
+with DefaultScope.overwrite_default_scope('mmdet'):
+    MODELS.build(dict(type='ResLayerExtraNorm', depth=50, norm_cfg=dict(type='BN')))
+"""
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path, env=fresh_environment(), check=True)
+    assert result.stdout.splitlines()[-2:] == ['[]', "['reprefine.tasks.classification']"]
