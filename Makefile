@@ -2,15 +2,28 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
+FORKS := .venv-forks
+FORKS_STAMP := $(FORKS)/.installed
 
-.PHONY: help demo test install lint clean
+# What depends on the package family: engine and methods, one training, test, resume and fold for each method and host
+# library, and what stands for the walk of all configs. Left out: long runs of bandits, and recovery by pure algebra.
+FORK_TESTS := tests/configs/forks.py tests/engine tests/methods tests/deploy tests/guarantees/test_bad_checkpoints.py \
+	tests/test_check_env.py tests/test_compat.py tests/test_config_bases.py tests/test_host_internals.py \
+	tests/tools/test_hosts.py tests/tools/test_train_test.py tests/tools/test_fuse_denoiserep.py \
+	tests/tools/test_reparameterize_model.py
+FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/test_bandit.py repfusion/test_bandit_more.py \
+	repfusion/test_bandit_small.py dvt/test_recovery.py)
+
+.PHONY: help demo test test-forks install install-forks lint clean
 
 help:
-	@echo 'make demo     set up what the demo needs, run the main job on real images and show the result'
-	@echo 'make test     set everything up, then run the tests'
-	@echo 'make install  set everything up in $(VENV) (make -B install repeats it)'
-	@echo 'make lint     check code style'
-	@echo 'make clean    remove build products, caches and what the demo wrote; $(VENV) stays'
+	@echo 'make demo           set up what the demo needs, run the main job on real images and show the result'
+	@echo 'make test           set everything up, then run the tests'
+	@echo 'make test-forks     set up the maintained forks of OpenMMLab, then run the tests that depend on the family'
+	@echo 'make install        set everything up in $(VENV) (make -B install repeats it)'
+	@echo 'make install-forks  the same with the forks, in $(FORKS)'
+	@echo 'make lint           check code style'
+	@echo 'make clean          remove build products, caches and what the demo wrote; $(VENV) and $(FORKS) stay'
 
 # Set up again only when what is to be installed has changed.
 $(STAMP): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
@@ -22,8 +35,15 @@ $(DEMO_STAMP): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
 	@bash tools/misc/install.sh --demo $(VENV)
 	@touch $@
 
+$(FORKS_STAMP): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
+	@bash tools/misc/install.sh --forks $(FORKS)
+	@touch $@
+
 install: $(STAMP)
 	@echo '$(VENV) is ready'
+
+install-forks: $(FORKS_STAMP)
+	@echo '$(FORKS) is ready'
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 	@PYTHONWARNINGS='ignore:Fail to import' $(PY) tools/demo/run.py # of compiled ops, which it does without
@@ -31,10 +51,15 @@ demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 test: $(STAMP)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
+# The environment is activated, because the launch scripts of the tools would take $(VENV) otherwise.
+test-forks: $(FORKS_STAMP)
+	@export VIRTUAL_ENV='$(CURDIR)/$(FORKS)' PATH='$(CURDIR)/$(FORKS)/bin':"$$PATH" && \
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m pytest -n auto --maxprocesses 8 --dist loadfile $(FORK_TESTS)
+
 lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache work_dirs/demo
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@ Everything here follows from plain dictionaries of versions and import errors; `
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
@@ -30,19 +30,19 @@ TASKS = {
 }
 MODULES = tuple(dict.fromkeys(module for modules in TASKS.values() for module in modules))
 
-_OFFICIAL_SET = 'pip install -r requirements/mminstall.txt'
+_OPENMMLAB_SET = 'pip install -r {requirements}'
 _OPTIONAL_SET = 'pip install -r requirements/optional.txt'
-# What installs a module that is missing.
+# What installs a module that is missing. The words in braces are those of the package family.
 REMEDIES = {
-    'mmengine': _OFFICIAL_SET,
+    'mmengine': _OPENMMLAB_SET,
     'pkg_resources': 'pip install setuptools==80.10.2',
-    'mmcv': 'make -B install',
-    'mmcv.ops': 'pip uninstall -y mmcv, then make -B install; by hand: MMCV_WITH_OPS=1 pip install '
-    '--no-build-isolation --no-binary mmcv mmcv==2.1.0',
-    'mmpretrain.models': _OFFICIAL_SET,
-    'mmpretrain.evaluation': _OFFICIAL_SET,
-    'mmdet.models': _OFFICIAL_SET,
-    'mmseg.models': _OFFICIAL_SET,
+    'mmcv': '{install}',
+    'mmcv.ops': 'pip uninstall -y {mmcv}, then {install}; by hand: MMCV_WITH_OPS=1 pip install '
+    '--no-build-isolation --no-binary {mmcv} {mmcv}=={mmcv_version}',
+    'mmpretrain.models': _OPENMMLAB_SET,
+    'mmpretrain.evaluation': _OPENMMLAB_SET,
+    'mmdet.models': _OPENMMLAB_SET,
+    'mmseg.models': _OPENMMLAB_SET,
     'xtcocotools._mask': 'pip install --force-reinstall --no-deps --no-binary xtcocotools xtcocotools==1.14.3',
     'mmpose.models': 'pip install --no-deps -r requirements/mmpose.txt',
     'sklearn': 'pip install -r requirements/runtime.txt',
@@ -55,6 +55,16 @@ REMEDIES = {
 
 OFFICIAL = {'mmcv', 'mmcv-lite', 'mmcv-full', 'mmengine', 'mmengine-lite', 'mmpretrain', 'mmdet', 'mmsegmentation'}
 FORKS = {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection', 'onedl-mmsegmentation'}
+FORKS_LACK = "they lack mmpose, of which the official package works beside them, and mmdet's Corrupt"
+OFFICIAL_WORDS = dict(
+    requirements='requirements/mminstall.txt', install='make -B install', mmcv='mmcv', mmcv_version='2.1.0'
+)
+FORK_WORDS = dict(
+    requirements='requirements/mminstall-onedl.txt',
+    install='make -B install-forks',
+    mmcv='onedl-mmcv',
+    mmcv_version='2.3.6',
+)
 SAME_FOLDER = ({'mmcv', 'mmcv-lite', 'mmcv-full'}, {'mmengine', 'mmengine-lite'})
 # The official packages assert mmcv below a bound at import; the forks dropped this.
 MMCV_BOUNDS = {'mmpretrain': '2.4.0', 'mmdet': '2.2.0', 'mmsegmentation': '2.2.0'}
@@ -119,8 +129,8 @@ def _mixture(versions: Versions, imports: Imports) -> Iterator[Finding]:
         yield Finding(
             _HOST,
             f'both package families are installed and overwrite each other: {", ".join([*official, *forks])}',
-            f'pip uninstall -y {" ".join([*official, *forks])}, then install one family: make -B install, '
-            'or pip install -r requirements/mminstall-onedl.txt',
+            f'pip uninstall -y {" ".join([*official, *forks])}, then install one family: '
+            f'{OFFICIAL_WORDS["install"]}, or pip install -r {FORK_WORDS["requirements"]}',
         )
     for twins in SAME_FOLDER:
         if len(installed := sorted(twins & set(versions))) > 1:
@@ -131,9 +141,7 @@ def _mixture(versions: Versions, imports: Imports) -> Iterator[Finding]:
 def _torch_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
     if _at_least(versions, 'torch', '2.13') and imports.get('mmcv.ops'):
         problem = f'torch {versions["torch"]} is too new: mmcv does not compile against its headers'
-        yield Finding(
-            ('mmcv', 'mmcv.ops'), problem, 'pip install torch==2.12.1 torchvision==0.27.1, then make -B install'
-        )
+        yield Finding(('mmcv', 'mmcv.ops'), problem, 'pip install torch==2.12.1 torchvision==0.27.1, then {install}')
 
 
 def _no_pkg_resources(versions: Versions, imports: Imports) -> Iterator[Finding]:
@@ -202,7 +210,13 @@ def judge(versions: Versions, imports: Imports) -> list[Finding]:
         versions: Version by canonical distribution name.
         imports: By module name: None when it imports, the error otherwise.
     """
-    return [finding for rule in RULES for finding in rule(versions, imports)]
+    found = [finding for rule in RULES for finding in rule(versions, imports)]
+    return [replace(finding, remedy=_for_family(finding.remedy, versions)) for finding in found]
+
+
+def _for_family(remedy: str, versions: Versions) -> str:
+    """Let a remedy install packages of the family that is there; of the official one if there is none."""
+    return remedy.format(**(FORK_WORDS if FORKS & set(versions) else OFFICIAL_WORDS))
 
 
 def _task_row(task: str, findings: Iterable[Finding], imports: Imports) -> Row:
@@ -220,9 +234,19 @@ def _gpu_row(devices: Devices, imports: Imports) -> Row:
         return Row('GPU', False, 'none visible, the CPU is used', 'install a driver and a CUDA build of torch')
     names = ', '.join(devices.gpus)
     if imports.get('mmcv.ops', '') is None and not devices.ops_cuda:
-        remedy = 'pip uninstall -y mmcv, then make -B install with nvcc in PATH or with MMCV_WHEEL=FILE'
+        remedy = 'pip uninstall -y {mmcv}, then {install} with nvcc in PATH or with MMCV_WHEEL=FILE'
         return Row('GPU', False, f'{names}, but the ops of mmcv are compiled for the CPU only', remedy)
     return Row('GPU', True, names)
+
+
+def _family_row(versions: Versions, imports: Imports) -> Row:
+    for mixture in _mixture(versions, imports):
+        return Row('package family', False, mixture.problem, mixture.remedy)
+    if forks := sorted(FORKS & set(versions)):
+        return Row('package family', True, f'the maintained forks ({", ".join(forks)}); {FORKS_LACK}')
+    if official := sorted(OFFICIAL & set(versions)):
+        return Row('package family', True, f'the official packages ({", ".join(official)})')
+    return Row('package family', False, 'none is installed', 'make install')
 
 
 def tabulate(versions: Versions, imports: Imports, devices: Devices) -> list[Row]:
@@ -234,7 +258,7 @@ def tabulate(versions: Versions, imports: Imports, devices: Devices) -> list[Row
         devices: Hardware, and what was built for it.
 
     Returns:
-        One row per task in the order of ``TASKS``, then the GPU and distributed training.
+        One row per task in the order of ``TASKS``, then the package family, the GPU and distributed training.
     """
     findings = judge(versions, imports)
     rows = [_task_row(task, findings, imports) for task in TASKS]
@@ -242,4 +266,5 @@ def tabulate(versions: Versions, imports: Imports, devices: Devices) -> list[Row
         distributed = Row('distributed', True, ', '.join(devices.backends))
     else:
         distributed = Row('distributed', False, 'no back end of torch.distributed', 'pip install torch==2.12.1')
-    return [*rows, _gpu_row(devices, imports), distributed]
+    rows = [*rows, _family_row(versions, imports), _gpu_row(devices, imports), distributed]
+    return [replace(row, remedy=_for_family(row.remedy, versions)) for row in rows]

@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from reprefine import check_env
-from reprefine.environment import MODULES, Devices, judge, tabulate
+from reprefine.environment import FORK_WORDS, FORKS_LACK, MODULES, OFFICIAL_WORDS, Devices, judge, tabulate
+
+ROOT = Path(__file__).parents[1]
 
 SOUND = {
     'torch': '2.12.1',
@@ -57,7 +60,7 @@ def test_sound_sets_have_no_finding(versions):
 @pytest.mark.parametrize('intruder', ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection', 'mmcv-lite'])
 def test_mixture_takes_everything_although_all_imports_succeed(intruder):
     rows = failing(SOUND | {intruder: '2.0.0'}, imports())
-    assert set(rows) == OPS | MMPRETRAIN
+    assert set(rows) == OPS | MMPRETRAIN | {'package family'}
     assert intruder in rows['classification'].note
     assert intruder in rows['classification'].remedy
     assert rows['classification'].remedy.startswith('pip uninstall -y')
@@ -66,6 +69,48 @@ def test_mixture_takes_everything_although_all_imports_succeed(intruder):
 def test_mmpose_may_stand_beside_the_forks():
     assert 'mmpose' in FORKS
     assert judge(FORKS, imports()) == []
+
+
+@pytest.mark.parametrize(
+    ('versions', 'note'),
+    [
+        (SOUND, 'the official packages (mmcv, '),
+        (FORKS, 'the maintained forks (onedl-mmcv, '),
+        ({}, 'none is installed'),
+    ],
+)
+def test_family_row(versions, note):
+    row = {row.task: row for row in tabulate(versions, imports(), CPU)}['package family']
+    assert row.works is bool(versions)
+    assert row.note.startswith(note)
+    assert (FORKS_LACK in row.note) is (versions is FORKS)
+
+
+def test_remedies_install_packages_of_the_family_that_is_there():
+    errors = dict.fromkeys(MODULES, 'gone')
+    for versions, words, other in ((SOUND, OFFICIAL_WORDS, FORK_WORDS), (FORKS, FORK_WORDS, OFFICIAL_WORDS)):
+        remedies = [*tabulate(versions, errors, CPU)]
+        remedies += tabulate(versions | {'torch': '2.14.0'}, errors, Devices(('A100',)))
+        remedies += tabulate(versions, imports(mmcv__ops='gone', mmdet__models='gone'), Devices(('A100',)))
+        texts = ' '.join(row.remedy for row in remedies)
+        assert '{' not in texts
+        assert f'{words["mmcv"]}=={words["mmcv_version"]}' in texts
+        assert f'{other["mmcv"]}=={other["mmcv_version"]}' not in texts.replace(f'onedl-{other["mmcv"]}', '')
+        assert words['requirements'] in texts
+        assert other['requirements'] not in texts
+
+
+@pytest.mark.parametrize('words', [OFFICIAL_WORDS, FORK_WORDS], ids=['official', 'forks'])
+def test_remedies_name_the_version_that_is_required(words):
+    requirements = (ROOT / words['requirements']).read_text().splitlines()
+    assert f'{words["mmcv"]}=={words["mmcv_version"]}' in requirements
+
+
+def test_what_the_forks_lack_is_what_they_lack():
+    from mmdet.datasets.transforms import transforms
+
+    assert FORKS_LACK.endswith(' Corrupt')
+    assert hasattr(transforms, 'Corrupt') is ('mmdet' in check_env.installed_versions())
 
 
 def test_environment_of_the_demo_runs_classification_and_says_what_completes_it():

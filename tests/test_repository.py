@@ -19,7 +19,7 @@ def files(*patterns: str) -> list[Path]:
     command = ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', *patterns]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:  # an unpacked archive
-        skip = {'.venv', 'work_dirs', '.git', '.mim'}
+        skip = {'.venv', '.venv-forks', 'work_dirs', '.git', '.mim'}
         found = [path for pattern in patterns for path in ROOT.rglob(pattern) if not skip & set(path.parts)]
     else:
         found = [ROOT / name for name in listed.stdout.split('\0') if name]

@@ -96,6 +96,7 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
+TARGETS = ('demo', 'test', 'test-forks', 'install', 'install-forks', 'lint', 'clean')
 NINJA = ''.join(
     f'  [{index}/3] c++ -MMD -c roi_align.cpp -o build/temp/roi_align.o -I[1/2]\n  warning: [9/9]\n'
     for index in (1, 2, 3)
@@ -297,7 +298,7 @@ def test_half_installed_package_does_not_count(checkout):
 def test_make_alone_prints_help(checkout):
     done = checkout.run('make')
     assert done.returncode == 0
-    assert all(f'make {target} ' in done.stdout for target in ('demo', 'test', 'install', 'lint', 'clean'))
+    assert all(f'make {target} ' in done.stdout for target in TARGETS)
     assert not checkout.calls
 
 
@@ -314,7 +315,7 @@ def test_second_make_sets_up_nothing_until_a_requirement_changes(checkout):
     assert len(checkout.calls) > count
 
 
-@pytest.mark.parametrize('target', ['test', 'demo', 'lint'])
+@pytest.mark.parametrize('target', ['test', 'test-forks', 'demo', 'lint'])
 def test_target_sets_up_and_fails_with_its_command(checkout, target):
     failing = FAKE_PYTHON.replace(
         'case "$1 $2" in', 'case "$1 $2" in\n"-m pytest"|"-m ruff"|tools/demo/run.py*) exit 5 ;;'
@@ -370,17 +371,65 @@ def test_demo_in_a_complete_environment_installs_nothing(checkout):
     assert not set_up_steps(checkout, 'demo')
 
 
-def test_failed_set_up_is_not_taken_for_done(checkout):
+@pytest.mark.parametrize(('target', 'folder'), [('install', '.venv'), ('install-forks', '.venv-forks')])
+def test_failed_set_up_is_not_taken_for_done(checkout, target, folder):
     checkout.switch('fails', 'mmpose.txt')
-    assert checkout.run('make', 'install').returncode == 2
-    assert not (checkout.root / '.venv' / '.installed').exists()
+    assert checkout.run('make', target).returncode == 2
+    assert not (checkout.root / folder / '.installed').exists()
+    (checkout.state / 'fails').unlink()
+    calls = set_up_steps(checkout, target)
+    assert calls
+    assert not [call for call in calls if '--no-binary mmcv' in call or '--no-binary onedl-mmcv' in call]
+    assert not set_up_steps(checkout, target)
 
 
-def test_clean_keeps_the_environment(checkout):
+def test_forks_are_installed_beside_the_official_packages(checkout):
+    calls = set_up_steps(checkout, 'install-forks')
+    assert not (checkout.root / '.venv').exists()
+    assert 'onedl-mmcv==2.3.6' in checkout.call('--no-binary onedl-mmcv')
+    listed = [word for word in checkout.call('listed:').split() if '==' in word]
+    names = ['onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection', 'onedl-mmsegmentation']
+    assert [word.split('==')[0] for word in listed] == names
+    assert '--no-deps' in checkout.call('-r requirements/mmpose.txt')
+    assert all('-c requirements/mminstall-onedl.txt' in call for call in calls if ' install ' in call)
+    assert not [call for call in calls if ' mmcv==' in call or 'mminstall.txt ' in call]
+
+
+def test_a_fitting_wheel_of_the_fork_is_used_and_a_named_one_of_the_other_family_is_not(checkout, tmp_path):
+    checkout.switch('wheel-fits')
+    done = checkout.run('make', 'install-forks', REPREFINE_WHEELS=str(tmp_path), MMCV_WHEEL='/no/mmcv-2.1.0.whl')
+    assert done.returncode == 0, done.stderr
+    assert f'--find-links {tmp_path}' in checkout.call('--only-binary onedl-mmcv')
+    assert not [call for call in checkout.calls if 'mmcv-2.1.0.whl' in call]
+
+
+def test_tests_with_the_forks_run_in_their_environment(checkout):
+    checkout.program(
+        'python3.11',
+        FAKE_PYTHON.replace('case "$1 $2" in', 'case "$1 $2" in\n"-m pytest") echo "$VIRTUAL_ENV: $0 $*" ;;', 1),
+    )
+    done = checkout.run('make', 'test-forks')
+    assert done.returncode == 0, done.stderr
+    folder = checkout.root / '.venv-forks'
+    assert f'{folder}: {folder}/bin/python -m pytest' in done.stdout
+
+
+def test_what_is_run_with_the_forks_exists(checkout):
+    listed = checkout.run('make', '-n', 'test-forks').stdout.split('loadfile')[1].split()
+    assert len(listed) > 10
+    for path in listed:
+        assert (ROOT / path.removeprefix('--ignore=')).exists(), path
+
+
+def test_clean_keeps_the_environments(checkout):
     checkout.run('make', 'install')
-    for name in ('reprefine/__pycache__', 'build', 'work_dirs/demo', 'work_dirs/mine'):
+    checkout.run('make', 'install-forks')
+    (checkout.root / '.venv-forks/lib/__pycache__').mkdir()
+    for name in ('reprefine/__pycache__', 'build', 'work_dirs/demo', 'work_dirs/mine', '.venv/lib/__pycache__'):
         (checkout.root / name).mkdir(parents=True)
     assert checkout.run('make', 'clean').returncode == 0
     left = {path.name for path in checkout.root.rglob('*') if path.is_dir()}
-    assert {'.venv', 'mine', 'reprefine'} <= left
-    assert not {'__pycache__', 'build', 'demo'} & left
+    assert {'.venv', '.venv-forks', 'mine', 'reprefine'} <= left
+    assert not {'build', 'demo'} & left
+    kept = [path.relative_to(checkout.root).parts[0] for path in checkout.root.rglob('__pycache__')]
+    assert sorted(kept) == ['.venv', '.venv-forks']

@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Sets up .venv in the checkout: `make install`, or `tools/misc/install.sh [--demo] [VENV]`. May be interrupted and
-# repeated. --demo, as called by `make demo`, installs only what classification on a CPU needs: nothing is compiled.
+# Sets up .venv in the checkout: `make install`, or `tools/misc/install.sh [--demo | --forks] [VENV]`. May be interrupted
+# and repeated. --demo, as called by `make demo`, installs only what classification on a CPU needs: nothing is compiled.
+# --forks, as called by `make install-forks`, takes the maintained forks and not the official OpenMMLab packages.
 # Environment: PYTHON            interpreter to build the environment from (default python3.11, else python3)
 #              REPREFINE_WHEELS  folder of prebuilt wheels, to skip compiling mmcv
-#              MMCV_WHEEL        one mmcv wheel file to install as it is (e.g. with CUDA ops)
+#              MMCV_WHEEL        one mmcv wheel file to install as it is (e.g. with CUDA ops); not with --forks
 #              MAX_JOBS=1        compile one file at a time, to save memory
 #              FORCE_CUDA=1      compile the CUDA ops also where no GPU is visible
 #              CPPFLAGS=-g       keep the debug symbols of the ops
 set -euo pipefail
-demo=
-if [ "${1:-}" = --demo ]; then
-    demo=yes
+demo='' family=official mmcv=mmcv openmmlab=requirements/mminstall.txt again='make -B install'
+case ${1:-} in
+--demo) demo=yes && shift ;;
+--forks)
+    family=forks mmcv=onedl-mmcv openmmlab=requirements/mminstall-onedl.txt again='make -B install-forks'
+    unset MMCV_WHEEL # that is the official one
     shift
-fi
+    ;;
+esac
 venv=$(realpath -ms "${1:-$(dirname "${BASH_SOURCE[0]}")/../../.venv}")
 wheels=${REPREFINE_WHEELS:+$(realpath -m "$REPREFINE_WHEELS")}
 mmcv_wheel=${MMCV_WHEEL:+$(realpath -m "$MMCV_WHEEL")}
@@ -108,8 +113,11 @@ create_venv() {
         "remove $venv and check that '$python -m venv' works" "$python" -m venv "$venv"
 }
 
-# build.txt doubles as the constraint of every step, so that no later package moves numpy or torch.
-pip_install() { "$venv/bin/python" -m pip --disable-pip-version-check install -c requirements/build.txt "$@"; }
+# build.txt doubles as the constraint of every step, so that no later package moves numpy or torch; so does the list of
+# OpenMMLab's packages, so that none takes another version of its siblings.
+pip_install() {
+    "$venv/bin/python" -m pip --disable-pip-version-check install -c requirements/build.txt -c "$openmmlab" "$@"
+}
 
 # The OpenCV wheel needs libGL and glib, which a server may lack; the headless build goes over it.
 check_opencv() {
@@ -128,7 +136,7 @@ select_build_device() {
     else
         export CUDA_VISIBLE_DEVICES= # mmcv would try the CUDA ops wherever it sees a GPU
         echo "    GPU found, but no nvcc of CUDA $cuda: CPU ops are built. For CUDA ops install that toolkit, or name a" \
-            'wheel: MMCV_WHEEL=FILE make -B install'
+            "wheel: MMCV_WHEEL=FILE $again"
     fi
 }
 
@@ -144,33 +152,33 @@ compile_mmcv() {
     CPPFLAGS+=" -include \"$headers/torch.h\" -Winvalid-pch"
     # Not from pip's cache: a wheel built there may belong to another torch, or lack the ops.
     MMCV_WITH_OPS=1 step 'compile mmcv with its ops' 'MAX_JOBS=1 helps when memory ran out' \
-        pip_install -v --no-cache-dir --no-build-isolation --no-binary mmcv "$1"
+        pip_install -v --no-cache-dir --no-build-isolation --no-binary "$mmcv" "$1"
 }
 
 mmcv_ready() { "$venv/bin/python" -c "import mmcv, mmcv.ops, sys; sys.exit(mmcv.__version__ != '$1')" 2>/dev/null; }
 
 install_mmcv() {
     local requirement
-    requirement=$(grep '^mmcv==' requirements/mminstall.txt)
+    requirement=$(grep "^$mmcv==" "$openmmlab")
     if [ -n "$mmcv_wheel" ]; then
         step "install mmcv from $mmcv_wheel" 'check that the wheel fits this Python' \
             pip_install --force-reinstall --no-deps "$mmcv_wheel"
         step 'install what mmcv needs' "$network" pip_install "$mmcv_wheel"
-    elif ! mmcv_ready "${requirement#mmcv==}"; then
+    elif ! mmcv_ready "${requirement#*==}"; then
         # A copy whose ops do not import must not count as installed; that of the demo has none.
-        "$venv/bin/python" -m pip uninstall -y mmcv mmcv-lite >>"$log" 2>&1
+        "$venv/bin/python" -m pip uninstall -y "$mmcv" mmcv-lite >>"$log" 2>&1
         if [ -n "$wheels" ] && pip_install --dry-run --no-index --no-deps --find-links "$wheels" "$requirement" >>"$log" 2>&1
         then
             step "install mmcv from a wheel in $wheels" "$network" \
-                pip_install --only-binary mmcv --find-links "$wheels" "$requirement"
+                pip_install --only-binary "$mmcv" --find-links "$wheels" "$requirement"
         else
             echo '    no prebuilt mmcv is at hand: compiling takes about 3 minutes on 2 cores'
             select_build_device
             compile_mmcv "$requirement"
         fi
     fi
-    step 'import the compiled ops of mmcv' 'a wheel built for another torch does not fit: name another, or unset
-          MMCV_WHEEL and REPREFINE_WHEELS and run make -B install to compile' "$venv/bin/python" -c 'import mmcv.ops'
+    step 'import the compiled ops of mmcv' "a wheel built for another torch does not fit: name another, or unset
+          MMCV_WHEEL and REPREFINE_WHEELS and run $again to compile" "$venv/bin/python" -c 'import mmcv.ops'
 }
 
 install_reprefine() {
@@ -189,7 +197,7 @@ install_for_demo() {
 
 install_everything() {
     install_mmcv
-    step 'install the OpenMMLab packages' "$network" pip_install -r <(grep -v '^mmcv==' requirements/mminstall.txt)
+    step "install the OpenMMLab packages ($family)" "$network" pip_install -r <(grep -v "^$mmcv==" "$openmmlab")
     step 'install runtime, optional and test requirements' "$network" pip_install --no-binary xtcocotools \
         -r requirements/runtime.txt -r requirements/optional.txt -r requirements/tests.txt
     step 'install mmpose without its unused dependencies' "$network" pip_install --no-deps -r requirements/mmpose.txt
