@@ -10,10 +10,15 @@ from typing import Any
 
 from mmengine.config import Config
 
+from tests.configs.small_networks import few
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Sizes of images and crops; those above LARGE are divided by SHRINK.
 SIZES = ('scale', 'scales', 'crop_size', 'size', 'stride')
 LARGE, SHRINK = 320, 8
+# Networks without embeddings of positions see smaller images still.
+LARGE_FOR_CONVS, SHRINK_FOR_CONVS = 128, 4
+CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
 # Batches of identities stay as they are: their number is what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
@@ -29,6 +34,7 @@ def brief_options(cfg: Config) -> list[str]:
     options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
     evaluator = cfg.get('val_evaluator')
     reid = isinstance(evaluator, Mapping) and evaluator.get('type') == 'reprefine.ReIDMetric'
+    convolutional = _backbone(cfg).get('type') in CONVOLUTIONAL
     for name in LOADERS:
         if cfg.get(name):
             options |= _without_workers(name, cfg[name]) | (_few_batches if reid else _few_samples)(name, cfg[name])
@@ -62,8 +68,7 @@ def brief_options(cfg: Config) -> list[str]:
                 options |= _tiny_teacher(path, node)
             if 'block_out_channels' in node:
                 options |= _tiny_unet(path, node)
-            if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
-                options[f'{path}.num_layers'] = 1
+            options |= _few_layers(path, node)
         if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
@@ -79,8 +84,29 @@ def brief_options(cfg: Config) -> list[str]:
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
         # Depth is tested on whole images in one window; small ones would be many.
         if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
-            options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
+            factors = {key: _shrink_of(node[key], convolutional) for key in SIZES if key in node}
+            options |= {f'{path}.{key}': _small(node[key], factor) for key, factor in factors.items() if factor > 1}
     return [f'{key}={value}' for key, value in options.items()]
+
+
+def _backbone(cfg: Config) -> Mapping:
+    model = cfg.model.get('model') or cfg.model.get('student') or cfg.model
+    return model.get('backbone') or {}
+
+
+def _few_layers(path: str, node: Mapping) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
+        options['num_layers'] = 1
+    elif node.get('type') == 'MixVisionTransformer':
+        options['num_layers'] = few(node['num_layers'])
+    elif node.get('type') == 'SwinTransformer':
+        options['depths'] = few(node['depths'])
+    elif node.get('type') == 'reprefine.WideResNetCIFAR':
+        options['depth'] = 10
+    elif {'num_modules', 'num_blocks'} <= node.keys():  # a stage of HRNet
+        options |= dict(num_modules=1, num_blocks=[1 for _ in node['num_blocks']])
+    return {f'{path}.{key}': value for key, value in options.items()}
 
 
 def _without_workers(name: str, loader: Mapping) -> dict[str, Any]:
@@ -159,9 +185,11 @@ def nodes(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
             yield from nodes(value, f'{path}.{index}')
 
 
-def _is_large(value: Any) -> bool:
-    flat = _numbers(value)
-    return bool(flat) and max(flat) > LARGE
+def _shrink_of(size: Any, convolutional: bool) -> int:
+    largest = max(_numbers(size), default=0)
+    if largest > LARGE:
+        return SHRINK
+    return SHRINK_FOR_CONVS if convolutional and largest > LARGE_FOR_CONVS else 1
 
 
 def _numbers(value: Any) -> list[float]:
@@ -170,7 +198,7 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def _small(value: Any, factor: int = SHRINK) -> Any:
+def _small(value: Any, factor: int) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_small(item, factor) for item in value)
     return max(1, int(value) // factor)
