@@ -22,7 +22,7 @@ CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
 # Batches of identities stay as they are: their number is what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
-DETECTOR = dict(score_thr=0.0, max_per_img=20, nms_pre=100)
+DETECTOR = dict(score_thr=0.0, max_per_img=6, nms_pre=50)
 ROOT = Path(__file__).parents[2]
 
 
@@ -72,7 +72,7 @@ def brief_options(cfg: Config) -> list[str]:
         if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
-                options[f'{path}.num'] = 16
+                options[f'{path}.num'] = 6
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.DenoisePhaseHook':
             options |= {f'{path}.by': 'iter', f'{path}.phase_length': 1}  # one iteration of each phase
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.RLTimestepSelectorHook':
