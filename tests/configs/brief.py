@@ -19,7 +19,7 @@ LARGE, SHRINK = 320, 8
 # Networks without embeddings of positions see smaller images still.
 LARGE_FOR_CONVS, SHRINK_FOR_CONVS = 128, 4
 CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
-# Batches of identities stay as they are: their number is what the data must have. Their images are a quarter as large.
+# Batches of identities stay as they are: that many are what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
 DETECTOR = dict(score_thr=0.0, max_per_img=6, nms_pre=50)
@@ -98,6 +98,8 @@ def _few_layers(path: str, node: Mapping) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
         options['num_layers'] = 1
+        if 'feedforward_channels' in node:
+            options['feedforward_channels'] = node['embed_dims']
     elif node.get('type') == 'MixVisionTransformer':
         options['num_layers'] = few(node['num_layers'])
     elif node.get('type') == 'SwinTransformer':
@@ -117,9 +119,11 @@ def _without_workers(name: str, loader: Mapping) -> dict[str, Any]:
 
 
 def _few_batches(name: str, loader: Mapping) -> dict[str, Any]:
-    if name != 'train_dataloader' or ('batch_sampler' in loader and loader.batch_size > 64):
+    if name != 'train_dataloader':
         return {}
-    return {f'{name}.dataset.indices': (3 if 'batch_sampler' in loader else 2) * loader.batch_size}
+    if loader.get('batch_sampler'):
+        return {f'{name}.dataset.indices': 3 * loader.batch_size}
+    return {f'{name}.batch_size': 4, f'{name}.dataset.indices': 8}
 
 
 def _few_samples(name: str, loader: Mapping) -> dict[str, Any]:
