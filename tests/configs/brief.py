@@ -27,17 +27,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def brief_options(cfg: Config) -> list[str]:
-    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, two test batches.
+    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, few batches to test.
 
     Re-identification keeps its batches, and all images of the test.
     """
     options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
     evaluator = cfg.get('val_evaluator')
     reid = isinstance(evaluator, Mapping) and evaluator.get('type') == 'reprefine.ReIDMetric'
+    whole = cfg.model.get('test_cfg', {}).get('mode') == 'slide_flip'
     convolutional = _backbone(cfg).get('type') in CONVOLUTIONAL
     for name in LOADERS:
         if cfg.get(name):
-            options |= _without_workers(name, cfg[name]) | (_few_batches if reid else _few_samples)(name, cfg[name])
+            options |= _without_workers(name, cfg[name])
+            options |= _few_batches(name, cfg[name]) if reid else _few_samples(name, cfg[name], 1 if whole else 2)
     if cfg.train_cfg.get('max_iters'):
         options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
     else:
@@ -82,7 +84,7 @@ def brief_options(cfg: Config) -> list[str]:
         if reid and path.startswith((*LOADERS, 'model.backbone', 'model.model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
-        # Depth is tested on whole images in one window; small ones would be many.
+        # Depth is tested on whole images in one window; small windows would be many.
         if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
             factors = {key: _shrink_of(node[key], convolutional) for key in SIZES if key in node}
             options |= {f'{path}.{key}': _small(node[key], factor) for key, factor in factors.items() if factor > 1}
@@ -126,14 +128,15 @@ def _few_batches(name: str, loader: Mapping) -> dict[str, Any]:
     return {f'{name}.batch_size': 4, f'{name}.dataset.indices': 8}
 
 
-def _few_samples(name: str, loader: Mapping) -> dict[str, Any]:
+def _few_samples(name: str, loader: Mapping, tested: int) -> dict[str, Any]:
     # Some hosts test images of different sizes, one by one.
     batch = min(2, loader.get('batch_size', 2))
     options = {f'{name}.batch_size': batch}
+    batches = dict(train_dataloader=2, val_dataloader=1, test_dataloader=tested)[name]
     for path, node in nodes(loader['dataset'], f'{name}.dataset'):
         plain = not ({'dataset', 'datasets', 'transforms'} & node.keys())
         if plain and ({'data_root', 'source'} & node.keys()):
-            options[f'{path}.indices'] = 2 * batch
+            options[f'{path}.indices'] = batches * batch
     return options
 
 

@@ -29,7 +29,9 @@ def small_networks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for host in filter(find_spec, HOSTS):
             resnet = importlib.import_module(f'{host}.models.backbones.resnet').ResNet
-            patch.setattr(resnet, 'arch_settings', {d: (block, few(n)) for d, (block, n) in resnet.arch_settings.items()})
+            patch.setattr(
+                resnet, 'arch_settings', {d: (block, few(n)) for d, (block, n) in resnet.arch_settings.items()}
+            )
         for network in (VisionTransformer, SwinTransformerV2):
             patch.setattr(network, 'arch_zoo', {name: _shallow(arch) for name, arch in network.arch_zoo.items()})
         # They are made from the host's once.
