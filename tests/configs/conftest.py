@@ -2,20 +2,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from reprefine.toy_data import SETS, make_toy_data
 
 
 @pytest.fixture(scope='session')
-def toy_folder(tmp_path_factory) -> Callable[[list[str]], Path]:
-    """Give the toy counterpart of data roots such as ``data/coco``; each set is made when first asked for."""
-    out = tmp_path_factory.mktemp('toy')
+def toy_folder(tmp_path_factory, worker_id) -> Callable[[list[str]], Path]:
+    """Give the toy counterpart of data roots such as ``data/coco``; each set is made when first asked for, once."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base if worker_id == 'master' else base.parent) / 'toy'
+    lock = FileLock(f'{out}.lock')
 
     def folder(data_roots: list[str]) -> Path:
+        with lock:
+            return made(data_roots)
+
+    def made(data_roots: list[str]) -> Path:
         # Any folder of pictures will do where a config names none of its own.
         relative = [Path(root).relative_to('data') for root in data_roots if root != 'data/images']
         if not relative:
-            return folder(['data/celebamask-hq']) / 'CelebA-HQ-img'
+            return made(['data/celebamask-hq']) / 'CelebA-HQ-img'
         make_toy_data(
             out, only=[name for name, toy in SETS.items() if any(path.is_relative_to(toy.folder) for path in relative)]
         )

@@ -12,6 +12,7 @@ from torch import nn
 
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
+from tests.configs.small_networks import small_networks
 from tests.configs.walk import brief_arguments
 from tests.helpers.run import run_test
 from tests.helpers.run_tool import run_tool
@@ -30,6 +31,11 @@ def training_form(path: Path) -> Path:
 
 def assert_converts(path: Path, folder: Path, toy_folder: Callable[[list[str]], Path]) -> None:
     """Convert random weights of the training form, and require the predictions of both forms to agree."""
+    with small_networks():
+        _assert_converts(path, folder, toy_folder)
+
+
+def _assert_converts(path: Path, folder: Path, toy_folder: Callable[[list[str]], Path]) -> None:
     train, trained, converted = training_form(path), folder / 'trained.pth', folder / 'converted.pth'
     torch.manual_seed(0)
     torch.save(dict(state_dict=randomised(build_model(load_config(str(train)))).state_dict()), trained)

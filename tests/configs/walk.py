@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -13,6 +13,7 @@ from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
 from reprefine.methods.denoiserep import ConvertedLayer, report
 from tests.configs.brief import ROOT, brief_options, data_roots
+from tests.configs.small_networks import small_networks
 from tests.helpers.run import run_test, run_train
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
@@ -28,7 +29,12 @@ def train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]],
 
     Of a DenoiseRep run, the folded checkpoint must test as well, with the config of the unrefined twin.
     """
-    cfg = load_config(str(path))
+    with small_networks():
+        _train_and_test(path, work_dir, toy_folder)
+
+
+def _train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
+    cfg = loaded(path)
     assert run_train(str(path), '--work-dir', str(work_dir), *brief_arguments(path, toy_folder)) == 0
     if not cfg.get('test_dataloader'):
         return
@@ -40,10 +46,16 @@ def train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]],
         assert_tests(twin_of(path), folded, work_dir, toy_folder)
 
 
+@lru_cache(4)
+def loaded(path: Path) -> Config:
+    """Return a config, which is not to be changed."""
+    return load_config(str(path))
+
+
 @cache
 def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> tuple[str, ...]:
     """Return the arguments of a brief run of a config, for training as for testing."""
-    cfg = load_config(str(path))
+    cfg = loaded(path)
     roots = data_roots(cfg)
     where = ['--data-root', str(toy_folder(roots))] if roots else []
     return (*where, '--cfg-options', *brief_options(cfg))

