@@ -19,6 +19,7 @@ PRIVATE = {
     'mmengine.logging.HistoryBuffer._count_history': 'values that wait on the device are added when they are looked at',
     'mmengine.logging.HistoryBuffer._log_history': 'values that wait on the device are added when they are looked at',
     'mmengine.logging.MMLogger._instance_dict': 'the log files that an error message names',
+    'mmengine.logging.MessageHub._instance_dict': 'the hub of a run is put there before mmengine makes it',
     'mmengine.logging.MessageHub._log_scalars': 'histories are exchanged for those that wait',
     'mmengine.logging.MessageHub._set_resumed_keys': 'update_scalar marks what a checkpoint keeps',
     'mmengine.model.BaseDataPreprocessor._non_blocking': 'copies from pinned memory do not wait; no setter exists',
