@@ -149,11 +149,12 @@ def own_names(folder: Path) -> set[str]:
     return names
 
 
-@cache
-def target(path: str) -> Any:
-    """Return the object of a dotted path; of what only instances have, its owner and its name."""
-    owner, name = owner_and_name(path)
-    return getattr(owner, name, (owner, name))
+def is_same(one: str, other: str) -> bool:
+    """Tell whether two dotted paths lead to the same object, or to the same name of the same owner."""
+    (owner, name), (other_owner, other_name) = owner_and_name(one), owner_and_name(other)
+    if owner is other_owner:
+        return name == other_name
+    return hasattr(owner, name) and getattr(owner, name) is getattr(other_owner, other_name, None)
 
 
 def matches(reach: Reach, listed: dict[str, str]) -> bool:
@@ -162,7 +163,7 @@ def matches(reach: Reach, listed: dict[str, str]) -> bool:
         return any(reach.name in path.split('.') for path in listed)
     same_name = (path for path in listed if path.endswith(f'.{reach.name}'))
     return any(path.startswith(f'{reach.path}.') for path in listed) or any(
-        target(path) == target(reach.path) for path in same_name
+        is_same(path, reach.path) for path in same_name
     )
 
 
