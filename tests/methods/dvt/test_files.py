@@ -90,6 +90,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path):
     assert exit_code(write_half, tmp_path) == -signal.SIGKILL
     assert [file.read_bytes() for file in tmp_path.rglob('*.npy')] == [b'half']
     pairs = FeaturePairs(tmp_path, 'vit')
+    assert not pairs.path(RAW, 'b.jpg').exists()
     assert pairs.names == []
     assert not pairs.is_complete('b.jpg')
 
