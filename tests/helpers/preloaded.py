@@ -14,7 +14,12 @@ from reprefine.registry import DATASETS
 
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 PARTS = ('engine', 'methods', 'models', 'tasks', 'visualization')
-OTHERS = ('matplotlib.backends.backend_agg', 'torch.utils.serialization.config')
+OTHERS = (
+    'diffusers.models.unets.unet_2d',
+    'diffusers.schedulers.scheduling_ddpm',
+    'matplotlib.backends.backend_agg',
+    'torch.utils.serialization.config',
+)
 
 
 def preload() -> None:
