@@ -1,6 +1,5 @@
 """Runs that get a signal at any moment and are resumed, each in a process forked from one that has all imported."""
 
-import multiprocessing
 import os
 import signal
 from collections import Counter
@@ -13,16 +12,13 @@ import torch
 
 from reprefine.engine.resuming.interrupt import SIGNALS
 from reprefine.engine.runner import Runner
-from tests.helpers import draws
+from tests.helpers import draws, forked
 from tests.helpers.run import assert_equal, run_train
 
-PRELOAD = ['tests.helpers.killed', 'tests.helpers.run', 'mmpretrain.models', 'mmdet.models', 'mmseg.models']
 # What a run knows of itself that stands elsewhere, or may differ.
 NOT_COMPARED = ('cfg', 'experiment_name', 'mmengine_version', 'eta', 'epoch', 'iter')
 # The end of a call of hooks, by its number in the process, or by the name of the hooks and its number among theirs.
 Moment = int | tuple[str, int]
-_context = multiprocessing.get_context('forkserver')
-_context.set_forkserver_preload(PRELOAD)
 
 
 class SignalAt:
@@ -54,9 +50,7 @@ def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, after: Callab
         after(name)
 
     Runner.call_hook = counted
-    file = os.open(f'{work_dir}.log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    forked.write_output_to(f'{work_dir}.log')
     torch.set_num_threads(1)
     code = job(work_dir, *arguments)
     Path(f'{work_dir}.moments').write_text(str(count))
@@ -76,10 +70,7 @@ def in_process(job: Callable[..., Any], *arguments: Any, work_dir: Path, after: 
     Returns:
         The exit code.
     """
-    process = _context.Process(target=_run, args=(job, arguments, str(work_dir), after))
-    process.start()
-    process.join()
-    return process.exitcode
+    return forked.exit_code(_run, job, arguments, str(work_dir), after)
 
 
 def run(

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from reprefine.engine.errors import run_cli
 from reprefine.engine.testing import add_test_arguments, test
 from reprefine.engine.training import add_train_arguments, train
+from tests.helpers import forked
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / 'configs/baselines/classification/vit-tiny_digits.py')
@@ -62,22 +64,30 @@ def start(*argv: str, **environment: str) -> subprocess.Popen:
 
 
 def train_twice(*argv: str, **environment: str) -> list[tuple[int, str]]:
-    """Train with two processes that nothing watches over; return exit code and errors of each.
+    """Train with two processes that nothing watches over; return exit code and output of each.
 
     torchrun ends the other process as soon as one fails, so that what the other says would depend on the moment.
     """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = str(free.getsockname()[1])
-    environment |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2'}
-    command = ('tools/train.py', *argv, '--launcher', 'pytorch')
-    processes = [start(*command, **environment, RANK=rank, LOCAL_RANK=rank) for rank in '01']
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+    shared = {**os.environ, **environment, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2'}
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, rank) for rank in '01']
+        command = (str(ROOT / 'tools/train.py'), (*argv, '--launcher', 'pytorch'))
+        processes = [
+            forked.start(
+                forked.run_script, *command, {**shared, 'RANK': output.name, 'LOCAL_RANK': output.name}, output
+            )
+            for output in outputs
+        ]
+        try:
+            for process in processes:
+                process.join(timeout=120)
+        finally:
+            for process in processes:
+                process.kill()
+        return [(process.exitcode, output.read_text()) for process, output in zip(processes, outputs, strict=True)]
 
 
 def read_until(process: subprocess.Popen, text: str) -> None:

@@ -103,7 +103,9 @@ def write_subject(name: str, folder: Path, more: str = '') -> Subject:
         text = _derived('dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k', DENOISER)
     elif name in METHODS:
         config, text, random = METHODS[name]
-        text = _derived(config, text.replace('{teacher}', tiny_teacher_folder()) + random + IMAGES)
+        if '{teacher}' in text:
+            text = text.replace('{teacher}', tiny_teacher_folder())
+        text = _derived(config, text + random + IMAGES)
     else:
         text = _host_text(name) + 'custom_hooks = []\n'
     return Subject(write_config(folder, text + SAVE + more), ('--no-validate',), files)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from tests.engine.checkpoints import load_workers
+from tests.helpers.forked import run_ranks
 
 LINES = {
     'missing': 'checkpoint a.pth does not exist',
@@ -20,7 +20,7 @@ LINES = {
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    mp.spawn(load_workers.work, (str(folder),), nprocs=2)
+    run_ranks(load_workers.work, str(folder))
     return folder
 
 

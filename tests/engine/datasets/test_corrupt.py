@@ -1,8 +1,6 @@
 """Corrupt training samples, from the record alone to runs of tools/train.py."""
 
 import multiprocessing
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from reprefine.engine.config_check.check import check_config
 from reprefine.engine.datasets.corrupt import CorruptRecord, replace_unreadable, successors
 from reprefine.engine.datasets.faults import UnreadableSample, name_unreadable_files
 from reprefine.engine.errors import UserError
-from tests.helpers.run import ROOT, assert_equal, run_test, run_train
+from tests.helpers.run import assert_equal, run_test, run_train, train_twice
 from tests.helpers.tiny_hosts import write_config
 
 CONFIG = """
@@ -332,12 +330,8 @@ def test_a_new_run_forgets_the_record_of_a_failed_one(root):
 
 def test_two_processes_share_the_count(root):
     files = damage(root, 'c0/00.png', 'c0/02.png', 'c1/11.png')
-    command = [
-        *(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'),
-        *(str(ROOT / 'tools/train.py'), str(root / 'tiny.py'), '--work-dir', str(root / 'run')),
-        *('--launcher', 'pytorch', '--cfg-options', 'max_corrupt=3'),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    options = ('--cfg-options', 'max_corrupt=3')
+    ends = train_twice(str(root / 'tiny.py'), '--work-dir', str(root / 'run'), *options)
+    assert [code for code, _ in ends] == [0, 0], ends
     assert sorted(recorded(root)) == files
     assert '3 training samples could not be read and were replaced' in log(root)

@@ -1,14 +1,13 @@
 """Runs of each host library, and of hosts under their own tool, that are killed and resumed."""
 
-import os
+import runpy
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.killed import assert_equal_runs, kill_and_resume, train_config
+from tests.helpers.killed import assert_equal_runs, kill_and_resume, run, train_config
 from tests.helpers.run import DIGITS, SMALL, read_until, start
 from tests.helpers.subjects import write_subject
 
@@ -29,21 +28,28 @@ def test_stopped_in_a_validation_after_the_last_checkpoint(tmp_path):
         assert_equal_runs(*runs)
 
 
+def their_train(work_dir, tool, config, *options):
+    """Resume with the training tool of a host library, in this process."""
+    sys.argv = [tool, config, '--work-dir', work_dir, '--no-persistent-workers', *options, '--resume']
+    runpy.run_path(tool, run_name='__main__')
+
+
 def test_the_tool_of_a_host_gets_it_with_one_line_in_the_config(tmp_path):
     mmpretrain = pytest.importorskip('mmpretrain')
     tool = str(Path(mmpretrain.__file__).parent / '.mim/tools/train.py')
-    line = "custom_imports = dict(imports=['reprefine.everywhere'])"
-    for name, head in (('ours.py', ''), ('theirs.py', line)):
-        (tmp_path / name).write_text(f'_base_ = {DIGITS!r}\n{head}\n')
+    ours, theirs = (str(tmp_path / name) for name in ('ours.py', 'theirs.py'))
+    for path, head in ((ours, ''), (theirs, "custom_imports = dict(imports=['reprefine.everywhere'])")):
+        Path(path).write_text(f'_base_ = {DIGITS!r}\n{head}\n')
     options = (*SMALL, 'train_cfg.max_epochs=4', 'default_hooks.checkpoint.interval=4')
-    assert train_config(str(tmp_path / 'whole'), str(tmp_path / 'ours.py'), *options) == 0
+    assert train_config(str(tmp_path / 'whole'), ours, *options) == 0
 
-    argv = (tool, str(tmp_path / 'theirs.py'), '--work-dir', str(tmp_path / 'parts'), '--no-persistent-workers')
-    process = start(*argv, *options, 'default_hooks.logger.interval=1')
+    parts = tmp_path / 'parts'
+    # A process that has imported nothing of ours before it reads the config.
+    process = start(tool, theirs, '--work-dir', str(parts), *options, 'default_hooks.logger.interval=1')
     read_until(process, 'Epoch(train) [1][1/2]')
     process.terminate()
     error = process.communicate()[1].strip().splitlines()[-1]
     assert process.returncode == 143
-    assert error.startswith(f'stopped by SIGTERM; continue from {tmp_path}/parts/iter_')
-    subprocess.run([sys.executable, *argv, *options, '--resume'], check=True, env=dict(os.environ))
-    assert_equal_runs(tmp_path / 'whole', tmp_path / 'parts', error)
+    assert error.startswith(f'stopped by SIGTERM; continue from {parts}/iter_')
+    run(their_train, tool, theirs, *options, work_dir=parts)
+    assert_equal_runs(tmp_path / 'whole', parts, error)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from reprefine.methods.denoiserep import collect_moments, fit_closed_form
+from tests.helpers.forked import run_ranks
 
 from . import workers
 from .toys import assert_same, images
@@ -13,7 +13,7 @@ from .toys import assert_same, images
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    mp.spawn(workers.work, (str(folder),), nprocs=2)
+    run_ranks(workers.work, str(folder))
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 

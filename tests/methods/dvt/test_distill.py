@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.testing import assert_close
 
 from reprefine.engine.launch import load_config
 from reprefine.methods.dvt import FeatureLoss
+from tests.helpers.forked import run_ranks
 from tests.helpers.run import ROOT
 from tests.helpers.schedules import schedule
 
@@ -16,7 +16,7 @@ from . import workers
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    mp.spawn(workers.work, (str(folder),), nprocs=2)
+    run_ranks(workers.work, str(folder))
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 

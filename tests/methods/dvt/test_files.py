@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt.files import DENOISED, RAW, FeaturePairs, model_folder
+from tests.helpers.forked import exit_code
 
 NAMES = ['VOC2012/JPEGImages/a.v1.jpg', 'VOC2012/JPEGImages/b.jpg']
 
@@ -74,21 +73,24 @@ def test_cut_files_are_stored_but_not_complete(tmp_path):
     assert FeaturePairs(tmp_path, 'vit').names == NAMES[:1]  # training tells, rather than leaving it out
 
 
+def write_half(folder):
+    """Write a pair, and be killed while numpy writes the first array."""
+
+    def cut(file, array, **kwargs):
+        file.write(b'half')
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    np.lib.format.write_array = np.lib._npyio_impl.format.write_array = cut
+    FeaturePairs(folder, 'vit', ['b.jpg']).write('b.jpg', *maps())
+
+
 def test_a_killed_writer_leaves_no_half_file(tmp_path):
-    """The process is killed while numpy writes; the name it writes to is none that a reader takes for a feature."""
-    code = f"""
-import os, signal, numpy as np
-from reprefine.methods.dvt.files import FeaturePairs
-whole = np.lib.format.write_array
-def cut(file, array, **kwargs):
-    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)
-np.lib.format.write_array = np.lib._npyio_impl.format.write_array = cut
-FeaturePairs({str(tmp_path)!r}, 'vit', ['b.jpg']).write('b.jpg', np.zeros((2, 2, 1)), np.ones((2, 2, 1)))
-"""
-    run = subprocess.run([sys.executable, '-c', code], env=os.environ, check=False)
-    assert run.returncode == -signal.SIGKILL
+    """The name that numpy writes to is none that a reader takes for a feature."""
+    assert exit_code(write_half, tmp_path) == -signal.SIGKILL
     assert [file.read_bytes() for file in tmp_path.rglob('*.npy')] == [b'half']
     pairs = FeaturePairs(tmp_path, 'vit')
+    assert not pairs.path(RAW, 'b.jpg').exists()
     assert pairs.names == []
     assert not pairs.is_complete('b.jpg')
 

@@ -150,7 +150,7 @@ def test_a_fixed_pattern_is_learned_away():
     assert start['loss_mse'] == pytest.approx(1, abs=0.1)
     assert 1 - start['loss_cosine'] == pytest.approx(0.66, abs=0.08)
     for _ in range(300):
-        target = smooth_targets(32, generator)
+        target = smooth_targets(16, generator)
         optimizer.zero_grad()
         sum(loss(model(target + pattern), target).values()).backward()
         optimizer.step()

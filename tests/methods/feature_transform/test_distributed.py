@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.testing import assert_close
 
 from reprefine.methods.feature_transform import read_run
 from reprefine.methods.feature_transform.knn import extract, nearest
+from tests.helpers.forked import run_ranks
 
 from . import workers
 from .toys import loader, moco_ft
@@ -16,7 +16,7 @@ from .toys import loader, moco_ft
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('gloo')
-    mp.spawn(workers.work, (str(path),), nprocs=2)
+    run_ranks(workers.work, str(path))
     return path
 
 

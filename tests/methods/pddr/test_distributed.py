@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+
+from tests.helpers.forked import run_ranks
 
 from . import workers
 
@@ -10,7 +11,7 @@ from . import workers
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    mp.spawn(workers.work, (str(folder),), nprocs=2)
+    run_ranks(workers.work, str(folder))
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 

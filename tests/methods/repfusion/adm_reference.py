@@ -110,10 +110,10 @@ def train(model: ADM, abar: Tensor, size: int, steps: int) -> None:
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     for _ in range(steps):
-        coarse = torch.rand(16, 3, 2, 2, generator=generator) * 2 - 1
+        coarse = torch.rand(8, 3, 2, 2, generator=generator) * 2 - 1
         images = F.interpolate(coarse, size, mode='bilinear')
         noise = torch.randn(images.shape, generator=generator)
-        t = torch.randint(0, len(abar), (16,), generator=generator)
+        t = torch.randint(0, len(abar), (8,), generator=generator)
         a = abar[t, None, None, None]
         loss = F.mse_loss(model(a.sqrt() * images + (1 - a).sqrt() * noise, t)[:, :3], noise)
         optimizer.zero_grad()

@@ -1,5 +1,7 @@
 """Policies that learn from rewards which depend on the timestep alone, or on the class of the image."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -41,13 +43,22 @@ def bump(logits: Tensor | None, feats: Tensor, labels: Tensor | None) -> Tensor:
     return -2.5 + 0.8 * torch.exp(-(((feats[:, 0] - 60) / 40) ** 2))
 
 
-def expected_reward_of_bump(baseline: str, seed: int, iterations: int = 500) -> tuple[float, int]:
-    """Train on the bump over 1000 timesteps; return expected reward and most probable timestep."""
+def expected_reward_of_bump(baseline: str, seed: int, enough: float = math.inf) -> tuple[float, int]:
+    """Train on the bump over 1000 timesteps for 500 iterations, or until the expected reward is above ``enough``.
+
+    Returns:
+        Expected reward and most probable timestep.
+    """
     learner = make_learner(bump, 1000, baseline, seed)
     generator = torch.Generator().manual_seed(seed)
-    for i in range(iterations):
-        learner.entropy_weight = linear_decay(i, 0.1, 0.0, iterations // 2)
-        play(learner, torch.randn(64, 3, 32, 32, generator=generator))
-    probs = probabilities(learner, torch.randn(256, 3, 32, 32, generator=generator))
+    held_out = torch.randn(256, 3, 32, 32, generator=torch.Generator().manual_seed(seed + 100))
     rewards = bump(None, torch.arange(1000.0)[:, None], None)
-    return (probs * rewards).sum().item(), int(probs.argmax())
+    for i in range(500):
+        learner.entropy_weight = linear_decay(i, 0.1, 0.0, 250)
+        play(learner, torch.randn(64, 3, 32, 32, generator=generator))
+        if i % 50 == 49:
+            probs = probabilities(learner, held_out)
+            reward = (probs * rewards).sum().item()
+            if reward > enough:
+                break
+    return reward, int(probs.argmax())

@@ -33,7 +33,10 @@ def test_policy_finds_the_best_of_twenty(baseline, seed):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_classes_get_their_own_timesteps(seed):
-    """Without momentum: with it the policy may settle on one timestep before it tells the classes apart."""
+    """Without momentum: with it the policy may settle on one timestep before it tells the classes apart.
+
+    The first seed is trained to the end, the others until both are found.
+    """
     learner = make_learner(two_best, 12, 'ema', seed, momentum=0.0)
     generator = torch.Generator().manual_seed(seed)
     classes = torch.arange(64) % 2
@@ -42,6 +45,10 @@ def test_classes_get_their_own_timesteps(seed):
         learner.entropy_weight = linear_decay(iteration, 0.1, 0.0, 150)
         images = 0.3 * torch.randn(64, 3, 32, 32, generator=generator) + (2 * classes - 1)[:, None, None, None]
         play(learner, images, best)
-    probs = [probabilities(learner, images[classes == c]) for c in range(2)]
+        if iteration % 25 == 24:
+            probs = [probabilities(learner, images[classes == c]) for c in range(2)]
+            is_found = min(probs[0][2], probs[1][9]) > 0.9
+            if is_found and seed:
+                break
     assert [int(p.argmax()) for p in probs] == [2, 9]
-    assert min(probs[0][2], probs[1][9]) > 0.9
+    assert is_found
