@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,25 +58,6 @@ def start(*argv: str, **environment: str) -> subprocess.Popen:
     """Start a Python script of the repository as a process, with additions to the environment."""
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen([sys.executable, *argv], cwd=ROOT, env={**os.environ, **environment}, **pipes)
-
-
-def train_twice(*argv: str, **environment: str) -> list[tuple[int, str]]:
-    """Train with two processes that nothing watches over; return exit code and errors of each.
-
-    torchrun ends the other process as soon as one fails, so that what the other says would depend on the moment.
-    """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    environment |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2'}
-    command = ('tools/train.py', *argv, '--launcher', 'pytorch')
-    processes = [start(*command, **environment, RANK=rank, LOCAL_RANK=rank) for rank in '01']
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
 def read_until(process: subprocess.Popen, text: str) -> None:
