@@ -6,7 +6,7 @@ from pathlib import Path
 from reprefine.engine.hooks import EpochSeedHook
 from reprefine.engine.runner import Runner
 from tests.helpers.killed import SignalAt, in_process, train_config
-from tests.helpers.run import DIGITS
+from tests.helpers.run import DIGITS, SMALL
 
 
 def interrupted_while_it_is_built(work_dir):
@@ -18,7 +18,7 @@ def interrupted_while_it_is_built(work_dir):
         signal.raise_signal(signal.SIGINT)
 
     Runner._log_env = interrupted
-    return train_config(work_dir, DIGITS)
+    return train_config(work_dir, DIGITS, *SMALL)
 
 
 def stopped_twice_in_an_iteration(work_dir):
@@ -30,7 +30,7 @@ def stopped_twice_in_an_iteration(work_dir):
         signal.raise_signal(signal.SIGTERM)
 
     EpochSeedHook.before_train_iter = before_train_iter
-    return train_config(work_dir, DIGITS)
+    return train_config(work_dir, DIGITS, *SMALL)
 
 
 def end_of(job, work_dir):
