@@ -2,8 +2,6 @@
 
 import gc
 import random
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +9,9 @@ import torch
 
 from reprefine.set_up import set_up
 from tests.helpers import draws
+from tests.helpers.layout import leave_out_layout
 
+leave_out_layout()
 set_up()  # as every tool does, so that no test depends on what another one has run
 
 
@@ -41,21 +41,6 @@ def seed_all() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope='session', autouse=True)
-def configs_are_written_as_they_are() -> Iterator[None]:
-    """Leave out yapf, which would spend a tenth of every run on the layout of its config."""
-    from mmengine.config import config
-    from yapf.yapflib import yapf_api
-
-    def as_it_is(text: str, **kwargs: Any) -> tuple[str, bool]:
-        return text, True
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (yapf_api, config):  # of which the forks' uses the former
-            patch.setattr(module, 'FormatCode', as_it_is, raising=module is yapf_api)
-        yield
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from tests.fuzz.command_line import CONFIGS, TESTING, TRAINING
 from tests.fuzz.harness import SECONDS, Case, judge, parametrize
 from tests.helpers.run import DIGITS, ROOT, SMALL, run_test, run_train
@@ -33,17 +31,9 @@ def test_testing(case, sound, tmp_path, capsys):
     judged(case, run_test, (DIGITS, str(sound), '--work-dir', str(tmp_path), *SMALL), tmp_path, capsys)
 
 
-@pytest.mark.parametrize(
-    ('words', 'ending'),
-    [
-        (('tools/train.py', DIGITS, '--cfg-options', 'train_dataloader.batch_size=0'), 'batch_size: must be a whole'),
-        (('tools/train.py', DIGITS, '--cfg-options', 'model.backbone.patch_size=0'), 'ZeroDivisionError'),
-        (('tools/test.py', DIGITS, 'README.md'), 'README.md cannot be read'),
-    ],
-)
-def test_as_processes(words, ending, tmp_path):
-    command = [sys.executable, *words, '--work-dir', str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+def test_as_a_process(tmp_path):
+    words = ('tools/train.py', DIGITS, '--cfg-options', 'model.backbone.patch_size=0', '--work-dir', str(tmp_path))
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
-    assert ending in done.stderr.strip().splitlines()[-1]
+    assert 'ZeroDivisionError' in done.stderr.strip().splitlines()[-1]

@@ -4,13 +4,11 @@ import contextlib
 import gc
 import importlib
 import pkgutil
-from typing import Any
 
-from mmengine.config import config
 from mmengine.utils.dl_utils import collect_env
-from yapf.yapflib import yapf_api
 
 from reprefine.registry import DATASETS
+from tests.helpers.layout import leave_out_layout
 
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 PARTS = ('engine', 'methods', 'models', 'tasks', 'visualization')
@@ -43,10 +41,5 @@ def preload() -> None:
     gc.freeze()
 
 
-def _as_it_is(text: str, **kwargs: Any) -> tuple[str, bool]:
-    """Stand in for yapf, which would spend a fourth of a short run on the layout of its config."""
-    return text, True
-
-
-yapf_api.FormatCode = config.FormatCode = _as_it_is  # the forks' use the former
+leave_out_layout()
 preload()

@@ -3,10 +3,8 @@
 import argparse
 import itertools
 import os
-import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import torch
 from reprefine.engine.errors import run_cli
 from reprefine.engine.testing import add_test_arguments, test
 from reprefine.engine.training import add_train_arguments, train
-from tests.helpers import forked
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / 'configs/baselines/classification/vit-tiny_digits.py')
@@ -61,33 +58,6 @@ def start(*argv: str, **environment: str) -> subprocess.Popen:
     """Start a Python script of the repository as a process, with additions to the environment."""
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen([sys.executable, *argv], cwd=ROOT, env={**os.environ, **environment}, **pipes)
-
-
-def train_twice(*argv: str, **environment: str) -> list[tuple[int, str]]:
-    """Train with two processes that nothing watches over; return exit code and output of each.
-
-    torchrun ends the other process as soon as one fails, so that what the other says would depend on the moment.
-    """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    shared = {**os.environ, **environment, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2'}
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder, rank) for rank in '01']
-        command = (str(ROOT / 'tools/train.py'), (*argv, '--launcher', 'pytorch'))
-        processes = [
-            forked.start(
-                forked.run_script, *command, {**shared, 'RANK': output.name, 'LOCAL_RANK': output.name}, output
-            )
-            for output in outputs
-        ]
-        try:
-            for process in processes:
-                process.join(timeout=120)
-        finally:
-            for process in processes:
-                process.kill()
-        return [(process.exitcode, output.read_text()) for process, output in zip(processes, outputs, strict=True)]
 
 
 def read_until(process: subprocess.Popen, text: str) -> None:

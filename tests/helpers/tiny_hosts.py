@@ -46,7 +46,10 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisB
 DETECTOR = """
 _base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
-model = dict(bbox_head=dict(num_classes=2))
+model = dict(
+    backbone=dict(base_channels=16, stem_channels=16), neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
+    bbox_head=dict(num_classes=2, in_channels=32, feat_channels=32, stacked_convs=1),
+)
 metainfo = dict(classes=('square', 'disc'), palette=[(220, 20, 60), (0, 120, 255)])
 pipeline = [
     dict(type='LoadImageFromFile'),
@@ -66,7 +69,17 @@ train_dataloader = dict(
 SEGMENTOR = """
 _base_ = 'mmseg::bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py'
 custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
-model = dict(data_preprocessor=dict(size=(64, 64)))
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(
+        context_channels=(32, 64, 128), spatial_channels=(16, 16, 16, 32), out_channels=64,
+        backbone_cfg=dict(base_channels=16, stem_channels=16),
+    ),
+    decode_head=dict(in_channels=64, channels=64),
+    auxiliary_head=[dict(
+        type='FCNHead', in_channels=32, channels=16, num_convs=1, num_classes=19, in_index=index, concat_input=False,
+    ) for index in (1, 2)],
+)
 metainfo = dict(classes=('background', 'square', 'disc'), palette=[[0, 0, 0], [220, 20, 60], [0, 120, 255]])
 pipeline = [
     dict(type='LoadImageFromFile'),
@@ -85,7 +98,10 @@ train_dataloader = dict(
 POSE = """
 _base_ = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
 custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
-model = dict(backbone=dict(depth=18), head=dict(in_channels=512))
+model = dict(
+    backbone=dict(depth=18, base_channels=16, stem_channels=16),
+    head=dict(in_channels=128, deconv_out_channels=(16, 16, 16)),
+)
 train_dataloader = dict(
     batch_size=2,
     dataset=dict(data_root='{root}', ann_file='pose.json', data_prefix=dict(img='images/')),

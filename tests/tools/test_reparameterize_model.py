@@ -17,9 +17,9 @@ from tests.helpers.tiny_hosts import CONFIGS, write_config
 
 TREE = Path(__file__).parents[2] / 'configs'
 TOOL = 'model_converters/reparameterize_model.py'
-BACKBONE = "dict(type='reprefine.PDResNet', pd_cfg=dict(mode='{mode}', group_num='auto'), deploy={deploy}{more})"
-# A narrow detector that finds something though it is untrained.
-MORE = {'mmdet': ', neck=dict(in_channels=[16, 32, 64, 128]), test_cfg=dict(score_thr=0.0)'}
+BACKBONE = "dict(type='reprefine.PDResNet', pd_cfg=dict(mode='{mode}', group_num='auto'), deploy={deploy})"
+# A detector that finds something though it is untrained.
+MORE = {'mmdet': ', test_cfg=dict(score_thr=0.0, nms_pre=50)'}
 
 
 def write_pair(folder, host: str, mode: str) -> tuple[str, str, str]:
@@ -27,7 +27,7 @@ def write_pair(folder, host: str, mode: str) -> tuple[str, str, str]:
     plain = write_config(folder, CONFIGS[host], 'plain.py')
     names = [plain]
     for form, deploy in (('train', False), ('deploy', True)):
-        backbone = BACKBONE.format(mode=mode, deploy=deploy, more=', base_channels=16' if host == 'mmdet' else '')
+        backbone = BACKBONE.format(mode=mode, deploy=deploy)
         if host == 'mmseg':  # its ResNet is a part of the backbone
             backbone = f'dict(backbone_cfg={backbone})'
         text = f"_base_ = './plain.py'\nmodel = dict(backbone={backbone}{MORE.get(host, '')})\n"

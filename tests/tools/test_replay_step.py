@@ -1,12 +1,14 @@
 """tools/train.py stops at a broken step, and tools/misc/replay_step.py runs it again."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.helpers import two_processes
 from tests.helpers.poison import derived, written
-from tests.helpers.run import DIGITS, ROOT, SMALL, run_train, train_twice
+from tests.helpers.run import DIGITS, SMALL, run_train
 from tests.helpers.run_tool import run_tool
 
 
@@ -64,9 +66,9 @@ def test_both_processes_stop_when_one_has_a_loss_that_is_not_finite(tmp_path):
     # The gradient stays finite, so that the other process cannot know by itself.
     config, run = derived(tmp_path, DIGITS, iteration=2, rank=1, loss=True), tmp_path / 'run'
     options = ('train_dataloader.dataset.indices=128', 'finite_check.replay=True')
-    ends = train_twice(config, '--work-dir', str(run), *SMALL, *options, PYTHONPATH=str(ROOT))
-    assert [code for code, _ in ends] == [1, 1], ends
-    lines = [error.strip().splitlines()[-1] for _, error in ends]
+    code, said = two_processes.train(run, config, *SMALL, *options, job=two_processes.unwatched)
+    assert code == 1, said
+    lines = [Path(f'{run}.{rank}.log').read_text().strip().splitlines()[-1] for rank in '01']
     assert lines[0] == lines[1]
     assert 'loss is not finite at iteration 2 (epoch 1): rank 1: loss = nan; samples: sample_idx ' in lines[0]
     assert 'rank 0' not in lines[0]

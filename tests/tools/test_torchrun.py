@@ -1,10 +1,12 @@
 """The end of a run of several processes: one error, once, as the last line; exit codes."""
 
+import runpy
 import signal
 import subprocess
 
 import pytest
 
+from tests.helpers.killed import SignalAt, in_process
 from tests.helpers.run import DIGITS, ROOT, start
 
 SCRIPT = """
@@ -29,12 +31,19 @@ sys.exit(run_cli(main, parser))
 """
 
 
-def launched(tmp_path, way):
+SIGNALS = '--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
+
+
+def written(tmp_path):
     script = tmp_path / 'tool.py'
     script.write_text(SCRIPT)
-    torchrun = str(ROOT / 'tools/misc/torchrun.py')
-    signals = '--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
-    return start(torchrun, signals, '--standalone', '--nproc_per_node=2', str(script), way, OMP_NUM_THREADS='1')
+    return str(script)
+
+
+def launch(work_dir, script, way):
+    """Run the script in two processes."""
+    main = runpy.run_path(str(ROOT / 'tools/misc/torchrun.py'))['main']
+    return main([SIGNALS, '--standalone', '--nproc_per_node=2', script, way])
 
 
 @pytest.mark.parametrize(
@@ -47,16 +56,17 @@ def launched(tmp_path, way):
     ],
 )
 def test_the_error_is_told_once_and_last(tmp_path, way, line):
-    process = launched(tmp_path, way)
-    error = process.communicate()[1]
-    assert process.returncode == 1
+    code = in_process(launch, written(tmp_path), way, work_dir=tmp_path / 'run', after=SignalAt(0, 0))
+    error = (tmp_path / 'run.log').read_text()
+    assert code == 1
     assert error.strip().splitlines()[-1] == line
     assert error.count('a is wrong') == (way in ('all', 'second'))
     assert 'Traceback' not in error
 
 
 def test_a_signal_is_handed_on(tmp_path):
-    process = launched(tmp_path, 'sleep')
+    torchrun = ('tools/misc/torchrun.py', SIGNALS, '--standalone', '--nproc_per_node=2')
+    process = start(*torchrun, written(tmp_path), 'sleep', OMP_NUM_THREADS='1')
     for _ in range(2):
         assert process.stdout.readline() == 'ready\n'
     process.send_signal(signal.SIGTERM)

@@ -4,29 +4,27 @@ import subprocess
 
 import torch
 
-from tests.helpers.run import DENOISED, DIGITS, ROOT, SMALL, assert_equal, start
+from reprefine.engine.hooks import EpochSeedHook
+from tests.helpers import two_processes
+from tests.helpers.run import DENOISED, DIGITS, ROOT, SMALL, assert_equal
+
+
+def keep_weights(work_dir, *argv):
+    """Let each rank write what it holds after training on its half of the data."""
+
+    def after_train(self, runner):
+        torch.save(runner.model.module.state_dict(), f'{work_dir}.{runner.rank}.pth')
+
+    EpochSeedHook.after_train = after_train
+    return two_processes.torchrun(work_dir, *argv)
 
 
 def test_two_processes_hold_identical_weights(tmp_path):
-    """Each rank writes what it holds after training on its half of the data."""
-    script = tmp_path / 'train.py'
-    script.write_text(
-        'import os, torch\n'
-        'from mmengine.hooks import Hook\n'
-        'def after_train(self, runner):\n'
-        f'    torch.save(runner.model.module.state_dict(), {str(tmp_path)!r} + "/" + os.environ["RANK"] + ".pth")\n'
-        'from reprefine.engine.hooks import EpochSeedHook\n'
-        'EpochSeedHook.after_train = after_train\n'
-        'import runpy\n'
-        f'runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name="__main__")\n'
-    )
-    argv = (str(script), DIGITS, '--work-dir', str(tmp_path / 'run'), '--launcher', 'pytorch', *SMALL)
-    process = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *argv)
-    error = process.communicate()[1]
-    assert process.returncode == 0, error
+    code, said = two_processes.train(tmp_path / 'run', DIGITS, *SMALL, job=keep_weights)
+    assert code == 0, said
     first, second, saved = (
         torch.load(path, weights_only=True)
-        for path in (tmp_path / '0.pth', tmp_path / '1.pth', tmp_path / 'run' / 'epoch_2.pth')
+        for path in (tmp_path / 'run.0.pth', tmp_path / 'run.1.pth', tmp_path / 'run' / 'epoch_2.pth')
     )
     assert_equal(dict(first), dict(second))
     assert_equal(dict(first), dict(saved['state_dict']))

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from reprefine.engine.checkpoints import durable
-from tests.helpers import draws
+from tests.helpers import draws, two_processes
 from tests.helpers.killed import assert_equal_runs
-from tests.helpers.run import ROOT, read_until, start
+from tests.helpers.run import ROOT, read_until
+from tests.helpers.two_processes import SignalOn
 
 CONFIG = str(ROOT / 'configs/baselines/classification/resnet14-narrow_5e_mnist5k-32px.py')  # has BatchNorm
 OPTIONS = (
@@ -24,63 +25,41 @@ OPTIONS = (
     'default_hooks.checkpoint.by_epoch=False',
     'default_hooks.checkpoint.interval=3',
 )
-# Sends a signal to itself on one rank, after a number of iterations.
-SCRIPT = f"""
-import os, runpy
-from reprefine.engine.runner import Runner
-call_hook, count = Runner.call_hook, 0
-def counted(runner, name, **kwargs):
-    global count
-    if name == 'after_train_iter':
-        count += 1
-        if [os.environ['RANK'], count] == [os.environ.get('SICK_RANK'), int(os.environ.get('SICK_AT', 0))]:
-            os.kill(os.getpid(), int(os.environ['SICK_OF']))
-    call_hook(runner, name, **kwargs)
-Runner.call_hook = counted
-runpy.run_path({str(ROOT / 'tools/train.py')!r}, run_name='__main__')
-"""
 
 
-def train(folder, work_dir, **environment):
-    """Train with two processes; return the exit code and what was said."""
-    script = folder / 'train.py'
-    script.write_text(SCRIPT)
-    torchrun = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-    argv = (str(script), CONFIG, '--work-dir', str(work_dir), '--launcher', 'pytorch', '--resume', *OPTIONS)
-    process = start(*torchrun, *argv, **environment)
-    return process.communicate()[1], process.returncode
+def train(work_dir, after=two_processes.NEVER):
+    return two_processes.train(work_dir, CONFIG, '--resume', *OPTIONS, after=after)
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('whole')
-    error, code = train(folder, folder / 'run')
-    assert code == 0, error
-    return folder / 'run'
+    work_dir = tmp_path_factory.mktemp('whole') / 'run'
+    code, said = train(work_dir)
+    assert code == 0, said
+    return work_dir
 
 
 def test_a_killed_process_takes_the_run_down_and_it_goes_on(whole, tmp_path):
     pick = draws.draws()
-    place = (pick.randrange(2), pick.randint(4, 14))
-    _, code = train(tmp_path, tmp_path / 'run', SICK_RANK=str(place[0]), SICK_AT=str(place[1]), SICK_OF='9')
-    assert code != 0
-    error, code = train(tmp_path, tmp_path / 'run')
-    assert code == 0, error
-    assert_equal_runs(whole, tmp_path / 'run', f'rank and iteration {place}, {draws.drawn_by()}')
+    moment = (pick.randrange(2), pick.choice(['before_train_iter', 'after_train_iter']), pick.randint(4, 14))
+    assert train(tmp_path / 'run', SignalOn(*moment, signal.SIGKILL))[0] != 0
+    code, said = train(tmp_path / 'run')
+    assert code == 0, said
+    assert_equal_runs(whole, tmp_path / 'run', f'rank, hook and iteration {moment}, {draws.drawn_by()}')
 
 
 def test_a_signal_to_one_process_stops_both_at_the_same_iteration(whole, tmp_path):
-    error, code = train(tmp_path, tmp_path / 'run', SICK_RANK='1', SICK_AT='7', SICK_OF='15')
+    code, said = train(tmp_path / 'run', SignalOn(1, 'before_train_iter', 7, signal.SIGTERM))
     assert code != 0
     # The other process learns of it one iteration later.
-    assert f'stopped by SIGTERM; continue from {tmp_path}/run/iter_8.pth' in error
-    assert 'exitcode  : 143' in error
+    assert f'stopped by SIGTERM; continue from {tmp_path}/run/iter_8.pth' in said
+    assert 'exitcode  : 143' in said
     saved = torch.load(tmp_path / 'run/iter_8.pth', weights_only=True)
     first, second = saved['resume']['ranks']
     assert first['buffers'].keys() == second['buffers'].keys() != set()  # BatchNorm's statistics are each rank's own
     assert all(not torch.equal(first['buffers'][name], second['buffers'][name]) for name in first['buffers'])
-    error, code = train(tmp_path, tmp_path / 'run')
-    assert code == 0, error
+    code, said = train(tmp_path / 'run')
+    assert code == 0, said
     assert_equal_runs(whole, tmp_path / 'run', 'stopped at 8')
 
 

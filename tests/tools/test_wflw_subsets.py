@@ -16,7 +16,14 @@ from tests.helpers.run_tool import run_tool
 
 TOOL = 'analysis_tools/test_wflw_subsets.py'
 CONFIG = f'{ROOT}/configs/baselines/landmarks/r50_60e_wflw-256x256.py'
-OPTIONS = ('model.backbone.depth=18', 'model.head.in_channels=512', 'test_dataloader.num_workers=0')
+NETWORK = {
+    'model.backbone.depth': 18,
+    'model.backbone.base_channels': 8,
+    'model.backbone.stem_channels': 8,
+    'model.head.in_channels': 64,
+    'model.head.deconv_out_channels': (8, 8, 8),
+}
+OPTIONS = (*(f'{key}={value}'.replace(' ', '') for key, value in NETWORK.items()), 'test_dataloader.num_workers=0')
 
 
 def write_faces(root: Path) -> Path:
@@ -47,9 +54,8 @@ def run(tmp_path_factory):
     """Data root and the checkpoint of an untrained model."""
     pytest.importorskip('mmpose')
     folder = tmp_path_factory.mktemp('wflw')
-    options = {'model.backbone.depth': 18, 'model.head.in_channels': 512}
     torch.manual_seed(0)
-    model = build_model(load_config(CONFIG, options))
+    model = build_model(load_config(CONFIG, NETWORK))
     torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'model.pth')
     return write_faces(folder / 'data'), folder / 'model.pth'
 

@@ -186,7 +186,7 @@ def strip(views: Sequence[Mapping[str, np.ndarray | None]], layout: str = 'readm
         layout: ``'readme'`` shows all 14 tiles, ``'paper'`` leaves out the norms of ``G`` and of the true residual.
     """
     shown = LAYOUTS[layout]
-    rows = [[view_tiles(view)[index] for index in shown] for view in views]
+    rows = [[tiles[index] for index in shown] for tiles in map(view_tiles, views)]
     return mosaic(rows, [LABELS[index] for index in shown])
 
 

@@ -15,7 +15,8 @@ from reprefine.engine.config_check.check import check_config
 from reprefine.engine.datasets.corrupt import CorruptRecord, replace_unreadable, successors
 from reprefine.engine.datasets.faults import UnreadableSample, name_unreadable_files
 from reprefine.engine.errors import UserError
-from tests.helpers.run import assert_equal, run_test, run_train, train_twice
+from tests.helpers import two_processes
+from tests.helpers.run import assert_equal, run_test, run_train
 from tests.helpers.tiny_hosts import write_config
 
 CONFIG = """
@@ -330,8 +331,7 @@ def test_a_new_run_forgets_the_record_of_a_failed_one(root):
 
 def test_two_processes_share_the_count(root):
     files = damage(root, 'c0/00.png', 'c0/02.png', 'c1/11.png')
-    options = ('--cfg-options', 'max_corrupt=3')
-    ends = train_twice(str(root / 'tiny.py'), '--work-dir', str(root / 'run'), *options)
-    assert [code for code, _ in ends] == [0, 0], ends
+    code, said = two_processes.train(root / 'run', str(root / 'tiny.py'), '--cfg-options', 'max_corrupt=3')
+    assert code == 0, said
     assert sorted(recorded(root)) == files
     assert '3 training samples could not be read and were replaced' in log(root)

@@ -12,6 +12,7 @@ from reprefine.engine.errors import UserError
 from reprefine.tasks.reid import ReIDMetric, ReIDTTAModel
 from reprefine.tasks.reid.functional import Tags
 from reprefine.tasks.reid.predictions import Predictions
+from tests.helpers.killed import PRELOAD
 
 from . import references, workers
 
@@ -160,8 +161,8 @@ def test_views_are_averaged():
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    # Both are forked from one process that has done the imports.
-    multiprocessing.get_context('forkserver').set_forkserver_preload([workers.__name__])
+    # Both are forked from one process that has done the imports, the one of all tests.
+    multiprocessing.get_context('forkserver').set_forkserver_preload(PRELOAD)
     mp.start_processes(workers.work, (str(folder),), nprocs=2, start_method='forkserver')
     return folder, [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
