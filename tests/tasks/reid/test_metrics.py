@@ -1,9 +1,7 @@
-import multiprocessing
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.registry import METRICS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch import nn
@@ -12,7 +10,7 @@ from reprefine.engine.errors import UserError
 from reprefine.tasks.reid import ReIDMetric, ReIDTTAModel
 from reprefine.tasks.reid.functional import Tags
 from reprefine.tasks.reid.predictions import Predictions
-from tests.helpers.killed import PRELOAD
+from tests.helpers.forked import run_ranks
 
 from . import references, workers
 
@@ -161,9 +159,7 @@ def test_views_are_averaged():
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    # Both are forked from one process that has done the imports, the one of all tests.
-    multiprocessing.get_context('forkserver').set_forkserver_preload(PRELOAD)
-    mp.start_processes(workers.work, (str(folder),), nprocs=2, start_method='forkserver')
+    run_ranks(workers.work, str(folder))
     return folder, [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 
