@@ -7,6 +7,7 @@ process (:mod:`reprefine.set_up`).
 """
 
 import atexit
+import functools
 from contextlib import ExitStack
 
 from mmengine.runner import Runner as MMEngineRunner
@@ -21,6 +22,7 @@ _locks = ExitStack()
 _from_cfg = MMEngineRunner.from_cfg.__func__
 
 
+@functools.wraps(_from_cfg)
 def from_cfg(cls: type[MMEngineRunner], cfg: ConfigType) -> MMEngineRunner:
     """Build the Runner of a config; mmengine's own becomes ours, which holds the work directory until the process ends.
 

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import Runner as StockRunner
 
 from reprefine.engine.cost import stock as stock_module
 from reprefine.engine.cost.compare import Settings
 from reprefine.engine.cost.stock import EngineComparison, require_equal
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config
+from reprefine.engine.runner import Runner
 from reprefine.engine.speed.message_hub import DeferredMessageHub
 from tests.helpers.run import DIGITS
 from tests.helpers.run_tool import run_tool
@@ -49,6 +51,15 @@ def test_every_method_and_host_trains_alike_under_both(name, tmp_path, monkeypat
     # The head of a ViT is 0 at first, so that its first losses are equal.
     assert any(len(set(values)) > 1 for key, values in logged.items() if 'loss' in key)
     assert isinstance(ours.train_loop, IterBasedTrainLoop) is (name in ('mmseg', 'dvt'))
+
+
+def test_the_runner_of_mmengine_is_compared_although_ours_is_everywhere(monkeypatch):
+    monkeypatch.setattr(StockRunner, 'from_cfg', StockRunner.from_cfg)  # is put back
+    from reprefine import everywhere
+
+    monkeypatch.setattr(StockRunner, 'from_cfg', classmethod(everywhere.from_cfg))
+    comparison = EngineComparison(load_config(DIGITS), Settings(repeats=1, warmup=0, batch_size=2))
+    assert [type(side.runner) for side in comparison.sides] == [Runner, StockRunner]
 
 
 def test_different_weights_are_found_out():

@@ -1,6 +1,7 @@
 """Whole training iterations of a config under this project's Runner and under mmengine's own, in turn."""
 
 import copy
+import inspect
 import tempfile
 from collections.abc import Callable
 from itertools import count, islice
@@ -53,7 +54,7 @@ class EngineComparison:
         # Held as long as this object: hooks write logs there.
         self._folder = tempfile.TemporaryDirectory()
         try:
-            self.sides = tuple(_Side(self._own_config(config), build) for build in (build_runner, StockRunner.from_cfg))
+            self.sides = tuple(_Side(self._own_config(config), build) for build in (build_runner, build_stock))
         except (OSError, AssertionError) as error:  # what the host libraries raise for missing files
             raise UserError(f'no training batch: {error}') from error
         ours, stock = (side.runner for side in self.sides)
@@ -156,6 +157,11 @@ class EngineComparison:
         """Return what prepares the readings of ten batches."""
         loader = side.runner.train_dataloader
         return lambda: lambda: [None for _ in islice(loader, ITERATIONS)]
+
+
+def build_stock(cfg: Config) -> StockRunner:
+    """Build mmengine's own Runner, also where :mod:`reprefine.everywhere` has put ours in its place."""
+    return inspect.unwrap(StockRunner.from_cfg.__func__)(StockRunner, cfg)
 
 
 class _Side:

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 import torch
-from mmengine.runner import Runner as StockRunner
 
+from reprefine.engine.cost.stock import build_stock
 from reprefine.engine.launch import build_runner, load_config, set_loader_defaults
 from tests.helpers.run import DIGITS, assert_equal
 
@@ -36,7 +36,7 @@ def config(folder, name, hooks=EMA, **options):
 def checkpoints(tmp_path_factory):
     """The last checkpoint of the run under either runner."""
     folder, loaded = tmp_path_factory.mktemp('runs'), []
-    for name, build in (('stock', StockRunner.from_cfg), ('ours', build_runner)):
+    for name, build in (('stock', build_stock), ('ours', build_runner)):
         build(config(folder / name, name)).train()
         loaded.append(torch.load(folder / name / 'epoch_2.pth', weights_only=True))
     return loaded
@@ -62,9 +62,7 @@ def test_histories_are_equal(checkpoints):
 
 def test_either_continues_the_run_of_the_other(checkpoints, tmp_path):
     results = []
-    for name, build, checkpoint in zip(
-        ('ours', 'stock'), (build_runner, StockRunner.from_cfg), checkpoints, strict=True
-    ):
+    for name, build, checkpoint in zip(('ours', 'stock'), (build_runner, build_stock), checkpoints, strict=True):
         torch.save(checkpoint, tmp_path / f'{name}.pth')
         cfg = config(tmp_path / name, name, **{'train_cfg.max_epochs': 3})
         cfg.load_from, cfg.resume = str(tmp_path / f'{name}.pth'), True
@@ -102,7 +100,7 @@ def test_nothing_is_read_between_logs(tmp_path, monkeypatch, ours):
     cfg = config(tmp_path / name, name, EMA[1:], **options)
     # The check that values are finite reads a flag that lies on the CPU, and on a GPU waits there a step for it.
     cfg.merge_from_dict({**no_val, 'finite_check': False})
-    runner = (build_runner if ours else StockRunner.from_cfg)(cfg)
+    runner = (build_runner if ours else build_stock)(cfg)
     reads = Reads(monkeypatch, runner)
     runner.train()
     between = [count for (iteration, _), count in reads.counts.items() if iteration in (1, 2, 3, 5, 6, 7, 8)]
