@@ -16,8 +16,9 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Sizes of images and crops; those above LARGE are divided by SHRINK.
 SIZES = ('scale', 'scales', 'crop_size', 'size', 'stride')
 LARGE, SHRINK = 320, 8
-# Networks without embeddings of positions see smaller images still.
+# Networks without embeddings of positions see images that are smaller still.
 LARGE_FOR_CONVS, SHRINK_FOR_CONVS = 128, 4
+POSE_SIZES, POSE_SHRINK = ('input_size', 'heatmap_size'), 4
 CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
 # Batches of identities stay as they are: that many are what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
@@ -84,6 +85,8 @@ def brief_options(cfg: Config) -> list[str]:
         if reid and path.startswith((*LOADERS, 'model.backbone', 'model.model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
+        if cfg.model.type == 'TopdownPoseEstimator' and path.startswith((*LOADERS, 'model.')):
+            options |= {f'{path}.{key}': _small(node[key], POSE_SHRINK) for key in POSE_SIZES if key in node}
         # Depth is tested on whole images in one window; small windows would be many.
         if path.startswith((*LOADERS, 'model.')) and node.get('mode') != 'slide_flip':
             factors = {key: _shrink_of(node[key], convolutional) for key in SIZES if key in node}
@@ -195,7 +198,7 @@ def nodes(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
 def _shrink_of(size: Any, convolutional: bool) -> int:
     largest = max(_numbers(size), default=0)
     if largest > LARGE:
-        return SHRINK
+        return 2 * SHRINK if convolutional else SHRINK
     return SHRINK_FOR_CONVS if convolutional and largest > LARGE_FOR_CONVS else 1
 
 

@@ -18,7 +18,8 @@ def test_resuming_passes_over_a_damaged_one_and_what_does_not_fit_is_refused(nam
     last = parts / 'iter_6.pth'
     content = last.read_bytes()
     last.rename(tmp_path / 'iter_6.pth')
-    last.write_bytes(content[: len(content) // 2] + b'!' + content[len(content) // 2 + 1 :])
+    middle = len(content) // 2
+    last.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
     with locked(str(parts)):
         assert run_train(subject.config, '--work-dir', str(parts), *subject.argv, '--resume') == 1
