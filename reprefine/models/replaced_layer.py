@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class ReplacedLayer(Protocol):
     """A layer in the place of an ``nn.Linear`` or ``nn.Conv2d`` that consists of several.
 
-    Other methods treat it as the one layer that it replaces: they see its input and its output, never the layers inside.
+    Other methods treat it as the one layer that it replaces: they see input and output, never the layers inside.
 
     Attributes:
         plain_type: Type of the layer that it replaces, ``nn.Linear`` (channels in the last dimension of the output) or

@@ -18,7 +18,7 @@ from .hooks import DenoiseFuseHook, DenoisePhaseHook, phase_at
 from .import_published import import_published
 from .layers import DenoiseConv2d, DenoiseLinear
 from .moments import FeatureMoments, collect_moments
-from .wrapper import DenoiseRep
+from .model import DenoiseRep
 
 __all__ = [
     'ConvertedLayer',

@@ -18,7 +18,8 @@ from reprefine.engine.files import complete_file
 
 from .convert import FusedModelError, denoise_layers
 from .functional import predict_noise
-from .layers import DenoiseConv2d, _DenoiseLayer
+from .layer import _DenoiseLayer
+from .layers import DenoiseConv2d
 from .state import DenoiseState
 
 FUSED_META = 'denoiserep_fused'
@@ -38,7 +39,7 @@ def fuse_checkpoint(
     """Load an unfolded checkpoint into ``model``, fold it, check the result and write it as a plain checkpoint.
 
     Args:
-        model: Model of the checkpoint's config (a :class:`~.wrapper.DenoiseRep`); folded in place.
+        model: Model of the checkpoint's config (a :class:`~.model.DenoiseRep`); folded in place.
         source: Checkpoint of a DenoiseRep run.
         target: File to write; it appears whole or not at all.
         overwrite: Whether an existing target may be replaced.

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
+from reprefine.models.replaced_layer import ReplacedLayer
 
 from .functional import LOSS_TYPES
-from .layers import DenoiseConv2d, DenoiseLinear, _DenoiseLayer
+from .layer import _DenoiseLayer
+from .layers import DenoiseConv2d, DenoiseLinear
+from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
+from .twins import find_twins
 
 
 @dataclass(frozen=True)
@@ -91,27 +95,36 @@ def convert(
         warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
     state = DenoiseState([c.name for c in chosen])
     timesteps = assign_timesteps(state.layer_names, timestep, steps)
+    options = dict(
+        side=side,
+        state=state,
+        loss_type=loss_type,
+        bias_policy=bias_policy,
+        bias_noise=bias_noise,
+        time_embed=time_embed,
+        embed_width=embed_width,
+        steps=steps,
+        ddim_to=to,
+    )
+    twins = find_twins(model, chosen)
     layers = [
-        (DenoiseLinear if isinstance(candidate.layer, nn.Linear) else DenoiseConv2d).from_host(
-            candidate.layer,
-            timestep=timesteps[candidate.name],
-            side=side,
-            name=candidate.name,
-            state=state,
-            loss_type=loss_type,
-            bias_policy=bias_policy,
-            bias_noise=bias_noise,
-            time_embed=time_embed,
-            embed_width=embed_width,
-            steps=steps,
-            ddim_to=to,
-        )
-        for candidate in chosen
+        _denoise_class(place.layer).from_host(place.layer, timestep=timesteps[source], name=source, **options)
+        for place, source in [*((c, c.name) for c in chosen), *twins]
     ]
-    for candidate, layer in zip(chosen, layers, strict=True):  # only now, so that an error leaves the model as it was
-        setattr(candidate.parent, candidate.attribute, layer)
+    for twin in layers[len(chosen) :]:
+        twin.follows = True
+        twin.denoiser.requires_grad_(False)
+    places = [*chosen, *(twin for twin, _ in twins)]
+    for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
+        setattr(place.parent, place.attribute, layer)
     state.watch(model)
     return report(model) + [_skipped_row(c) for c in skipped]
+
+
+def _denoise_class(layer: nn.Module) -> type[_DenoiseLayer]:
+    if isinstance(layer, ReplacedLayer):
+        return denoise_replaced(type(layer))
+    return DenoiseLinear if isinstance(layer, nn.Linear) else DenoiseConv2d
 
 
 def _check_options(
@@ -147,9 +160,15 @@ def _skipped_row(candidate: Candidate) -> ConvertedLayer:
     return ConvertedLayer(candidate.name, type(candidate.layer).__name__, None, None, None, candidate.skipped)
 
 
-def denoise_layers(model: nn.Module) -> dict[str, _DenoiseLayer]:
-    """Return the denoising layers of a model by qualified name."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, _DenoiseLayer)}
+def denoise_layers(model: nn.Module, with_twins: bool = False) -> dict[str, _DenoiseLayer]:
+    """Return the denoising layers of a model by qualified name.
+
+    Args:
+        model: Converted model.
+        with_twins: Whether to include those of momentum encoders, whose predictors are averages of the others'.
+    """
+    layers = ((name, m) for name, m in model.named_modules() if isinstance(m, _DenoiseLayer))
+    return {name: layer for name, layer in layers if with_twins or not layer.follows}
 
 
 def report(model: nn.Module) -> list[ConvertedLayer]:
@@ -235,7 +254,7 @@ def set_phase(model: nn.Module, phase: str) -> None:
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
+    predictors = {p for layer in denoise_layers(model, with_twins=True).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
         is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
         active = phase in (('denoise', 'joint') if parameter in predictors else ('backbone', 'joint'))
@@ -263,7 +282,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         state = denoise_state(model)
     for parameter in model.parameters():
         parameter.requires_grad_(state.trainable.get(parameter, parameter.requires_grad))
-    for name, layer in denoise_layers(model).items():
+    for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
     state.end()

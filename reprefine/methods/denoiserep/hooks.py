@@ -17,7 +17,7 @@ from reprefine.registry import HOOKS
 
 from .checkpoint import FUSED_META, fuse_checkpoint
 from .convert import check_phases, denoise_state, set_phase
-from .wrapper import noise_key
+from .model import noise_key
 
 
 def phase_at(counter: int, phases: Sequence[str], phase_length: int, first_index: int = 0) -> str:
@@ -100,7 +100,7 @@ class DenoisePhaseHook(Hook):
         Raises:
             UserError: If the model computes no task loss but a phase trains the backbone with it.
         """
-        check_phases(self.phases, getattr(unwrap(runner.model), 'label_free', False))
+        check_phases(self.phases, _is_label_free(unwrap(runner.model)))
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the phase of the epoch."""
@@ -128,6 +128,10 @@ def _end_log(runner: Runner) -> None:
     scalars = runner.message_hub.log_scalars
     for key in [key for key in scalars if key.startswith(('train/loss_denoise', f'train/{noise_key("")}'))]:
         del scalars[key]
+
+
+def _is_label_free(model: nn.Module) -> bool:
+    return getattr(getattr(model, 'denoise', None), 'label_free', False)
 
 
 @HOOKS.register_module()

@@ -30,9 +30,9 @@ from .checkpoint import FUSED_META
 from .convert import denoise_layers
 from .denoiser import Denoiser
 from .functional import linear_betas, sinusoidal_embedding
-from .layers import _DenoiseLayer
+from .layer import _DenoiseLayer
 from .select import reference_timesteps
-from .wrapper import DenoiseRep
+from .model import DenoiseRep
 
 CONTAINERS = ('state_dict', 'model')
 PREDICTOR, TIME_NETWORK = 'dm', 'time_mlp'
@@ -44,7 +44,7 @@ def import_published(
     """Write a checkpoint of the released code anew under the names of ``model``.
 
     Args:
-        model: The :class:`~.wrapper.DenoiseRep` that the file is for, or the plain baseline, which gets the stored
+        model: The :class:`~.model.DenoiseRep` that the file is for, or the plain baseline, which gets the stored
             weights without predictors. A model without time network gets it folded into the predictor's bias.
         source: Checkpoint of the released code.
         target: File to write; it appears whole or not at all.

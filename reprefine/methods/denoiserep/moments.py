@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 
 from .convert import denoise_layers, denoise_state
-from .layers import _DenoiseLayer
+from .layer import _DenoiseLayer
 
 PIECE = 2048  # positions multiplied at once
 BLOCK = 256  # channels multiplied at once; blocks below the diagonal are left out
@@ -127,7 +127,7 @@ def collect_moments(
     handles = []
     for name, layer in layers.items():
         channels, width = layer.denoiser.weight.shape
-        moments[name] = FeatureMoments(channels // width, width, layer.weight.device)
+        moments[name] = FeatureMoments(channels // width, width, layer.denoiser.weight.device)
         handles.append(layer.register_forward_hook(_collector(moments[name], token_fraction, generator)))
     try:
         yield moments

@@ -3,15 +3,17 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
+from mmengine.model import BaseAveragedModel
 from torch import nn
 from torch.nn.utils import parametrize
 
 from reprefine.engine.errors import UserError
+from reprefine.models.replaced_layer import ReplacedLayer
 
 TimestepPolicy = str | int | Sequence[int] | dict[str, int]
 
@@ -46,6 +48,9 @@ def find_layers(
 ) -> list[Candidate]:
     """Return the layers that a selection names, in registration order, those that must be skipped included.
 
+    A layer that another method has replaced counts as the one layer that it replaces. Moving averages of parts of the
+    model, such as MoCo's momentum encoder, are left out: see :mod:`.twins`.
+
     Args:
         model: Any module.
         include: A preset (``'mlp'``, ``'attn'``, ``'linear'``, ``'conv'``, ``'all'``, ``'last'``) or regular
@@ -59,11 +64,11 @@ def find_layers(
         include, preset_exclude = PRESETS[include]
         exclude = [*_as_list(exclude), *_as_list(preset_exclude or ())]
     include, exclude = _as_list(include), _as_list(exclude)
-    owners = Counter(id(p) for _, _, _, module in _walk(model) for p in module.parameters(recurse=False))
+    owners = Counter(id(p) for _, _, _, module in walk(model) for p in module.parameters(recurse=False))
     found = []
-    for name, parent, attribute, layer in _walk(model):
+    for name, parent, attribute, layer in walk_layers(model):
         is_named = any(re.search(p, name) for p in include) and not any(re.search(p, name) for p in exclude)
-        if isinstance(layer, types) and is_named:
+        if issubclass(layer.plain_type if isinstance(layer, ReplacedLayer) else type(layer), types) and is_named:
             is_tied = any(owners[id(p)] > 1 for p in layer.parameters(recurse=False))
             reason = 'its weight is tied to another layer' if is_tied else skip_reason(parent, attribute, layer)
             found.append(Candidate(name, parent, attribute, layer, reason))
@@ -76,7 +81,8 @@ def skip_reason(parent: nn.Module, attribute: str, layer: nn.Module) -> str | No
         return 'its weight is parametrised'
     if isinstance(parent, nn.MultiheadAttention) or _reads_weight(type(parent), attribute):
         return f'{type(parent).__name__} reads its weight instead of calling it'
-    if type(layer) not in (nn.Linear, nn.Conv2d) and type(layer).__module__ != 'mmcv.cnn.bricks.wrappers':
+    known = isinstance(layer, ReplacedLayer) or type(layer) in (nn.Linear, nn.Conv2d)
+    if not known and type(layer).__module__ != 'mmcv.cnn.bricks.wrappers':
         return f'{type(layer).__name__} is a layer of its own'
     return None
 
@@ -99,14 +105,32 @@ def forward_sources(cls: type[nn.Module]) -> tuple[str, ...]:
     return tuple(sources)
 
 
-def _walk(module: nn.Module, prefix: str = ''):
-    """Yield name, parent, attribute and child of every module below ``module``, depth first; shared ones repeatedly."""
+def walk_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
+    """Yield what :func:`walk` does, but nothing inside of replaced layers or moving averages.
+
+    Args:
+        module: Module whose children are walked.
+    """
+    return walk(module, lambda child: not isinstance(child, (ReplacedLayer, BaseAveragedModel)))
+
+
+def walk(
+    module: nn.Module, enters: Callable[[nn.Module], bool] = lambda child: True, prefix: str = ''
+) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
+    """Yield name, parent, attribute and child of every module below ``module``, depth first; shared ones repeatedly.
+
+    Args:
+        module: Module whose children are walked.
+        enters: Whether the modules inside of a child are walked as well.
+        prefix: Name of ``module``, with a final dot.
+    """
     for attribute, child in module._modules.items():
         if child is None:
             continue
         name = f'{prefix}{attribute}'
         yield name, module, attribute, child
-        yield from _walk(child, f'{name}.')
+        if enters(child):
+            yield from walk(child, enters, f'{name}.')
 
 
 def assign_timesteps(names: Sequence[str], policy: TimestepPolicy, steps: int) -> dict[str, int]:

@@ -38,7 +38,7 @@ def feature_spectra(model: nn.Module, run: Callable[[], None]) -> Spectra:
 def _output_moments(model: nn.Module, run: Callable[[], None]) -> dict[str, FeatureMoments]:
     moments, handles = {}, []
     for name, layer in denoise_layers(model).items():
-        moments[name] = FeatureMoments(1, layer.weight.shape[0], layer.weight.device)
+        moments[name] = FeatureMoments(1, layer.output_channels, layer.denoiser.weight.device)
         add = moments[name].add
         handles.append(layer.register_forward_hook(lambda layer, _, output, add=add: add(output, layer.channel_dim)))
     try:

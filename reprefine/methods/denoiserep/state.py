@@ -28,6 +28,7 @@ class DenoiseState:
         trainable: ``requires_grad`` of every parameter as the base model set it, taken at the first phase change.
         is_fused: Whether the layers have become plain ones.
         ran_outside: Whether a layer has computed a noise loss, since the last forward pass of the root, outside of it.
+        root_trains: Whether the root is in training mode, even where a part of it is kept in evaluation mode.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
@@ -37,9 +38,10 @@ class DenoiseState:
         self.generator: torch.Generator | None = None
         self.merged = MergedWeights()
         self.trainable: dict[nn.Parameter, bool] = {}
-        self.is_fused = self.ran_outside = self._is_open = False
+        self.is_fused = self.ran_outside = self.root_trains = self._is_open = False
         self._losses: dict[str, list[Tensor]] = {}
         self._sizes: dict[str, list[int]] = {}
+        self._recorded: set[str] = set()
         self._stochastic: list[nn.Module] | None = None
         self._paused: list[nn.Module] = []
         self._checked = False
@@ -62,11 +64,12 @@ class DenoiseState:
 
     def forget_modules(self) -> None:
         """Let the next forward pass look anew for the modules that a frozen model must have in evaluation mode."""
-        self._stochastic = None
+        self._stochastic, self.root_trains = None, False
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave out what belongs to a running pass: graphs, and the generator."""
-        return self.__dict__ | {'_losses': {}, '_sizes': {}, '_paused': [], '_stochastic': None, 'generator': None}
+        passing = {'_losses': {}, '_sizes': {}, '_recorded': set(), '_paused': [], '_stochastic': None}
+        return self.__dict__ | passing | {'generator': None}
 
     @property
     def learns_noise(self) -> bool:
@@ -75,7 +78,8 @@ class DenoiseState:
 
     def _begin_forward(self, root: nn.Module, _: Any) -> None:
         """Forward pre-hook of the root: empty the collector; keep norm statistics and dropout out of a frozen model."""
-        self._losses, self._sizes, self._is_open, self.ran_outside = {}, {}, True, False
+        self._losses, self._sizes, self._recorded = {}, {}, set()
+        self._is_open, self.ran_outside, self.root_trains = True, False, root.training
         if root.training and self.phase == 'denoise':
             if self._stochastic is None:
                 self._stochastic = [module for module in root.modules() if is_stochastic(module)]
@@ -93,7 +97,7 @@ class DenoiseState:
         self._paused, self._is_open = [], False
         if output is not None and root.training and self.learns_noise and not self._checked:
             self._checked = True
-            silent = [name for name in self.layer_names if name not in self._losses]
+            silent = [name for name in self.layer_names if name not in self._recorded]
             if silent:
                 warnings.warn(
                     f'{len(silent)} converted layers did not run in the forward pass, so their predictors learn '
@@ -104,6 +108,7 @@ class DenoiseState:
     def record(self, layer_name: str, loss: Tensor, size: int) -> None:
         """Add the noise loss of one call of a layer, a mean over ``size`` elements."""
         if self._is_open:
+            self._recorded.add(layer_name)
             self._losses.setdefault(layer_name, []).append(loss)
             self._sizes.setdefault(layer_name, []).append(size)
         elif torch._C._current_graph_task_id() == -1:  # else a backward pass recomputes the layer
