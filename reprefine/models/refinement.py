@@ -121,9 +121,10 @@ def flat_form(name: str, option_key: str, nested: Mapping[str, Any], scope: str 
         nested: The config, in the nested form with the base model under ``model`` or ``module``.
         scope: Scope of the method's type.
     """
-    options = dict(nested.get(option_key) or {}) | {
-        key: value for key, value in nested.items() if key not in ('type', 'model', 'module', option_key, '_scope_')
-    }
+    options = dict(nested.get(option_key) or {})
+    if 'model' in nested or 'module' in nested:
+        others = ('type', 'model', 'module', 'data_preprocessor', option_key, '_scope_')
+        options |= {key: value for key, value in nested.items() if key not in others}
     written = ', '.join(f'{key}={value!r}' for key, value in options.items())
     return (
         f'{name} takes the keys of the base model beside its own: inherit the config of the base model and write '

@@ -1,4 +1,3 @@
 # DenoiseRep on classification: predictors and backbone are trained in turns of 10 epochs.
-denoiserep = dict(type='reprefine.DenoiseRep', loss_weight=0.01)
 alternating = [dict(type='reprefine.DenoisePhaseHook', phase_length=10), dict(type='reprefine.DenoiseFuseHook')]
 find_unused_parameters = True  # each phase trains one half of the parameters

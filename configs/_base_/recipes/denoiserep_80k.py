@@ -1,5 +1,4 @@
 # DenoiseRep over 80k iterations: predictors and backbone are trained in 12 turns.
-denoiserep = dict(type='reprefine.DenoiseRep', loss_weight=0.01)
 custom_hooks = [
     dict(type='reprefine.DenoisePhaseHook', by='iter', phase_length=6667),
     dict(type='reprefine.DenoiseFuseHook'),

@@ -1,5 +1,4 @@
 # DenoiseRep on re-identification: the 24 MLP layers of a ViT; epochs count from 1, so the first turn lasts nine.
-denoiserep = dict(type='reprefine.DenoiseRep', include='mlp', loss_weight=0.1)
 # In place of the doubled rate of biases, also for the predictors' biases.
 denoiser_keys = dict(denoiser=dict(lr_mult=4.0))
 alternating = [

@@ -4,5 +4,7 @@ _base_ = [
     '../../_base_/recipes/denoiserep_10e-turns.py',
 ]
 
-model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}}, include='mlp')
+model = dict(
+    type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='mlp', loss_weight=0.01)
+)
 custom_hooks = _base_.alternating

@@ -1,7 +1,9 @@
 # Label-augmented DenoiseRep: predictors and backbone are trained in turns of 5 epochs.
 _base_ = '../../baselines/classification/vit-tiny_finetune-20e_mnist5k.py'
 
-model = dict(_delete_=True, type='reprefine.DenoiseRep', model={{_base_.model}}, include='mlp', loss_weight=0.01)
+model = dict(
+    type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='mlp', loss_weight=0.01)
+)
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=10, decay_mult=0))))
 custom_hooks = [
     *_base_.custom_hooks,

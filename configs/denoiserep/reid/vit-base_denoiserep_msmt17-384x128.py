@@ -4,6 +4,6 @@ _base_ = [
     '../../_base_/recipes/denoiserep_reid.py',
 ]
 
-model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}})
+model = dict(type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='mlp', loss_weight=0.1))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.denoiser_keys))
 custom_hooks = [*_base_.custom_hooks, *_base_.alternating]

@@ -6,4 +6,8 @@ _base_ = [
 ]
 
 # SGD needs the full weight, which Adam would cancel.
-model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}}, include=r'^backbone\.', loss_weight=1.0)
+model = dict(
+    type='reprefine.DenoiseRep',
+    base_type={{_base_.model.type}},
+    denoise=dict(include=r'^backbone\.', loss_weight=1.0),
+)

@@ -5,4 +5,6 @@ _base_ = [
     '../../_base_/recipes/denoiserep_80k.py',
 ]
 
-model = dict(_base_.denoiserep, _delete_=True, model={{_base_.model}}, include=r'\.ffn\.')
+model = dict(
+    type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include=r'\.ffn\.', loss_weight=0.01)
+)

@@ -14,6 +14,7 @@ from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, Place
+from .refined import base_type_of, options_of, place_of_options
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
@@ -46,6 +47,8 @@ def keys_in_source(node: Mapping, place: Place, path: str, scope: str | None) ->
     Arguments and errors are those of :func:`accepted_keys`.
     """
     kind, current = node.get('type'), DefaultScope.get_current_instance()
+    if 'base_type' in node:
+        return None
     if kind is None:
         default = place.default(node)
         if default is None:
@@ -79,8 +82,15 @@ def accepted_keys(node: Mapping, place: Place, path: str, scope: str | None) -> 
         return frozenset(node) | place.extra | (BUILDER_KEYS if place.registries else frozenset())
     from .signatures import accepted_arguments
 
+    own = options_of(target)
+    if own:
+        target = _base_target(target, node, place, path, scope)
     arguments = accepted_arguments(target)
-    return None if arguments is None else arguments | place.extra | BUILDER_KEYS
+    return (
+        None
+        if arguments is None
+        else arguments | ({'base_type', *own} if own else frozenset()) | place.extra | BUILDER_KEYS
+    )
 
 
 def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callable | None:
@@ -92,6 +102,18 @@ def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callab
     if isinstance(kind, str):
         return find_type(kind, place.registries, scope, f'{path}.type') if place.registries else None
     return kind if callable(kind) else None
+
+
+def _base_target(target: Callable, node: Mapping, place: Place, path: str, scope: str | None) -> Callable:
+    """Return the class that takes the arguments which a method leaves to its base type."""
+    base = base_type_of(target, node, path)
+    return find_type(base, place.registries, scope, f'{path}.base_type') if isinstance(base, str) else base
+
+
+def child_place(place: Place, key: str, node: Mapping, path: str, scope: str | None) -> Place:
+    """Return the place of the entry ``key`` of ``node``, whose ``type`` may add options of its own to a base type."""
+    inner = place.child(key, node)
+    return place_of_options(inner, key, _target(node, place, path, scope)) if 'base_type' in node else inner
 
 
 def _check_keys(cfg: Config, keys_of: KeysOf) -> None:
@@ -122,4 +144,4 @@ def _check_dict(node: Mapping, place: Place, path: str, scope: str | None, keys_
                 hint = suggestion(key, accepted - BUILDER_KEYS)
                 raise UserError(f"{path}.{key}: {name} takes no argument '{key}'; {hint}")
     for key, value in node.items():
-        _check(value, place.child(key, node), f'{path}.{key}', scope, keys_of)
+        _check(value, child_place(place, key, node, path, scope), f'{path}.{key}', scope, keys_of)

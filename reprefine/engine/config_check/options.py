@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 from ..errors import UserError
-from .check import accepted_keys, keys_in_source
+from .check import accepted_keys, child_place, keys_in_source
 from .lookup import suggestion
 from .places import PLAIN, ROOT, Place
 
@@ -53,7 +53,7 @@ def _check_option(node: Any, place: Place, keys: Sequence[str], value: Any, path
         scope = node.get('_scope_', scope)
         if key not in node:
             _refuse_unknown(node, keys, place, path, scope)
-        inner, entry = place.child(key, node), node.get(key)
+        inner, entry = child_place(place, key, node, path, scope), node.get(key)
         if entry is None and place is ROOT and inner is not PLAIN:
             entry = {}
         _check_option(entry, inner, rest, value, here, scope)

@@ -47,7 +47,8 @@ EVALUATOR_CLASS = 'mmengine.evaluator.evaluator:Evaluator'
 OPTIM_WRAPPER_CLASS = 'mmengine.optim.optimizer.optimizer_wrapper:OptimWrapper'
 
 
-def _always(target: str) -> Callable[[Mapping], str]:
+def always(target: str) -> Callable[[Mapping], str]:
+    """Return the default of a place that holds arguments of one class or function only, ``module:name``."""
     return lambda node: target
 
 
@@ -76,7 +77,7 @@ DATASET = Place(('DATASETS',), children={'pipeline': TRANSFORM, 'transforms': TR
 DATA_SAMPLER = Place(('DATA_SAMPLERS',))
 FUNCTION = Place(('FUNCTIONS',))
 DATALOADER = Place(
-    default=_always('torch.utils.data.dataloader:DataLoader'),
+    default=always('torch.utils.data.dataloader:DataLoader'),
     extra=frozenset({'num_batch_per_epoch', 'disable_subprocess_warning'}),
     children={
         'dataset': DATASET,
@@ -156,8 +157,8 @@ RUNNER_PLACES = {
     'val_dataloader': DATALOADER,
     'test_dataloader': DATALOADER,
     'train_cfg': Place(LOOPS, default=_train_loop, extra=frozenset({'by_epoch'})),
-    'val_cfg': Place(LOOPS, default=_always('mmengine.runner.loops:ValLoop')),
-    'test_cfg': Place(LOOPS, default=_always('mmengine.runner.loops:TestLoop')),
+    'val_cfg': Place(LOOPS, default=always('mmengine.runner.loops:ValLoop')),
+    'test_cfg': Place(LOOPS, default=always('mmengine.runner.loops:TestLoop')),
     'val_evaluator': EVALUATOR,
     'test_evaluator': EVALUATOR,
     'optim_wrapper': OPTIM_WRAPPER,
@@ -166,17 +167,17 @@ RUNNER_PLACES = {
     'custom_hooks': HOOK,
     'visualizer': Place(
         ('VISUALIZERS',),
-        default=_always('mmengine.visualization.visualizer:Visualizer'),
+        default=always('mmengine.visualization.visualizer:Visualizer'),
         children={'vis_backends': Place(('VISBACKENDS',))},
     ),
-    'log_processor': Place(('LOG_PROCESSORS',), default=_always('mmengine.runner.log_processor:LogProcessor')),
-    'randomness': Place(default=_always('mmengine.runner.runner:Runner.set_randomness')),
+    'log_processor': Place(('LOG_PROCESSORS',), default=always('mmengine.runner.log_processor:LogProcessor')),
+    'randomness': Place(default=always('mmengine.runner.runner:Runner.set_randomness')),
     'auto_scale_lr': Place(extra=frozenset({'enable', 'base_batch_size'})),
     'env_cfg': Place(extra=frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})),
     'model_wrapper_cfg': Place(
-        ('MODEL_WRAPPERS',), default=_always('mmengine.model.wrappers.distributed:MMDistributedDataParallel')
+        ('MODEL_WRAPPERS',), default=always('mmengine.model.wrappers.distributed:MMDistributedDataParallel')
     ),
-    'finite_check': Place(default=_always('reprefine.engine.finite_check.finite:FiniteCheckHook')),
+    'finite_check': Place(default=always('reprefine.engine.finite_check.finite:FiniteCheckHook')),
     'tta_model': MODEL,
     'tta_pipeline': TRANSFORM,
 }

@@ -34,7 +34,10 @@ def accepted_arguments(target: Callable) -> frozenset[str] | None:
         names, keyword_dict = _parameters(target)
     except (TypeError, ValueError):
         return None
-    return None if keyword_dict else names
+    if keyword_dict is None:
+        return names
+    use = _use_of_kwargs(target, '', keyword_dict)
+    return None if use is None else names | use.read
 
 
 def _parameters(function: Callable) -> tuple[frozenset[str], str | None]:

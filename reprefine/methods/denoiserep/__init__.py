@@ -17,8 +17,8 @@ from .fit import DenoiseFitLoop, expected_noise_losses, fit_closed_form
 from .hooks import DenoiseFuseHook, DenoisePhaseHook, phase_at
 from .import_published import import_published
 from .layers import DenoiseConv2d, DenoiseLinear
-from .moments import FeatureMoments, collect_moments
 from .model import DenoiseRep
+from .moments import FeatureMoments, collect_moments
 
 __all__ = [
     'ConvertedLayer',

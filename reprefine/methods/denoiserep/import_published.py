@@ -31,8 +31,8 @@ from .convert import denoise_layers
 from .denoiser import Denoiser
 from .functional import linear_betas, sinusoidal_embedding
 from .layer import _DenoiseLayer
-from .select import reference_timesteps
 from .model import DenoiseRep
+from .select import reference_timesteps
 
 CONTAINERS = ('state_dict', 'model')
 PREDICTOR, TIME_NETWORK = 'dm', 'time_mlp'
