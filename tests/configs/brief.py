@@ -72,7 +72,7 @@ def brief_options(cfg: Config) -> list[str]:
             if 'block_out_channels' in node:
                 options |= _tiny_unet(path, node)
             options |= _few_layers(path, node)
-        if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
+        if path.startswith(('model.train_cfg', 'model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
                 options[f'{path}.num'] = 6
@@ -82,7 +82,7 @@ def brief_options(cfg: Config) -> list[str]:
             options |= {f'{path}.warmup_epochs': 0, f'{path}.warmup_iters': 1}
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
             options |= {f'{path}.num': 2, f'{path}.steps': 2}
-        if reid and path.startswith((*LOADERS, 'model.backbone', 'model.model.backbone')):
+        if reid and path.startswith((*LOADERS, 'model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
         if cfg.model.type == 'TopdownPoseEstimator' and path.startswith((*LOADERS, 'model.')):
@@ -95,7 +95,7 @@ def brief_options(cfg: Config) -> list[str]:
 
 
 def _backbone(cfg: Config) -> Mapping:
-    model = cfg.model.get('model') or cfg.model.get('student') or cfg.model
+    model = cfg.model.get('student') or cfg.model
     return model.get('backbone') or {}
 
 

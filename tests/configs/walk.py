@@ -75,8 +75,10 @@ def assert_tests(path: Path, checkpoint: Path, work_dir: Path, toy_folder: Calla
 
 def twin_of(path: Path) -> Path:
     """Return a baseline of the same task whose model is the one that a DenoiseRep config refines."""
-    host = model_of(path).model
-    return next(twin for twin in configs_below(f'baselines/{path.parent.name}') if model_of(twin) == host)
+    refined = model_of(path)
+    base = {key: value for key, value in refined.items() if key not in ('base_type', 'denoise')}
+    base['type'] = refined.base_type
+    return next(twin for twin in configs_below(f'baselines/{path.parent.name}') if model_of(twin) == base)
 
 
 @cache
