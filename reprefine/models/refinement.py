@@ -112,14 +112,14 @@ def _base_class(mixin: type[Refinement], base_type: str | type | None, others: M
     return base
 
 
-def flat_form(name: str, option_key: str, nested: Mapping[str, Any], scope: str = 'reprefine') -> str:
+def flat_form(name: str, option_key: str, nested: Mapping[str, Any], path: str = 'model') -> str:
     """Return what to write instead of a config that lacks ``base_type``, such as the former nested form.
 
     Args:
         name: Name of the method's type.
         option_key: Key of its options.
         nested: The config, in the nested form with the base model under ``model`` or ``module``.
-        scope: Scope of the method's type.
+        path: Where in a config it stands.
     """
     options = dict(nested.get(option_key) or {})
     if 'model' in nested or 'module' in nested:
@@ -128,5 +128,5 @@ def flat_form(name: str, option_key: str, nested: Mapping[str, Any], scope: str 
     written = ', '.join(f'{key}={value!r}' for key, value in options.items())
     return (
         f'{name} takes the keys of the base model beside its own: inherit the config of the base model and write '
-        f"dict(type='{scope}.{name}', base_type={{{{_base_.model.type}}}}, {option_key}=dict({written}))"
+        f"dict(type='reprefine.{name}', base_type={{{{_base_.{path}.type}}}}, {option_key}=dict({written}))"
     )

@@ -14,7 +14,7 @@ from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, Place
-from .refined import base_type_of, options_of, place_of_options
+from .refined import base_type_of, name_of_taker, options_of, place_of_options
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
@@ -139,9 +139,9 @@ def _check_dict(node: Mapping, place: Place, path: str, scope: str | None, keys_
     if accepted is not None:
         for key in node:
             if key not in accepted:
-                taker = node.get('type', path)
-                name = taker if isinstance(taker, str) else taker.__name__
                 hint = suggestion(key, accepted - BUILDER_KEYS)
-                raise UserError(f"{path}.{key}: {name} takes no argument '{key}'; {hint}")
+                raise UserError(
+                    f"{path}.{key}: {name_of_taker(node, path, accepted)} takes no argument '{key}'; {hint}"
+                )
     for key, value in node.items():
         _check(value, child_place(place, key, node, path, scope), f'{path}.{key}', scope, keys_of)
