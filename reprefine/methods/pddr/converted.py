@@ -1,17 +1,17 @@
 """Any module of a config with disentangled convolutions: its own config, with another type and one more key."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.model import BaseAveragedModel
 from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
 
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
+from .construction import take_marks, watched_construction
 from .conv import PDConv
 from .convert import Rule, convert_to_pd
 
@@ -31,12 +31,15 @@ def build_converted(base_type: Any = None, pd: Mapping[str, Any] | None = None, 
         **base: Arguments of the module.
 
     Raises:
-        UserError: If there is no type, or the convolutions cannot be disentangled as asked.
+        UserError: If there is no type, the convolutions cannot be disentangled as asked, or the module keeps a moving
+            average of its parts.
     """
     if base_type is None:
         raise UserError(_remedy(base, pd or {}))
-    with _watch_construction() as loaded:
+    with watched_construction():
         module = MODELS.build(dict(base, type=base_type))
+    loaded = take_marks(module)
+    _refuse_averages(module)
     disentangle(module, loaded, **pd or {})
     return module
 
@@ -83,22 +86,14 @@ disentangle.__signature__ = _signature()
 build_converted.config_options = {'pd': disentangle}
 
 
-@contextmanager
-def _watch_construction() -> Iterator[set[nn.Module]]:
-    """Collect the modules that become parts of others and whose weights are then loaded, by any loader of torch's."""
-    loaded: set[nn.Module] = set()
-
-    def collect(module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
-        if f'{prefix}weight' in state_dict:
-            loaded.add(module)
-
-    def watch(_: nn.Module, __: str, part: nn.Module | None) -> None:
-        if part is not None:
-            stack.callback(part.register_load_state_dict_pre_hook(collect).remove)
-
-    with ExitStack() as stack:
-        stack.callback(register_module_module_registration_hook(watch).remove)
-        yield loaded
+def _refuse_averages(module: nn.Module) -> None:
+    """Refuse a model that keeps a moving average of its parts, whose parameters it has listed by their names."""
+    for name, part in module.named_modules():
+        if isinstance(part, BaseAveragedModel):
+            raise UserError(
+                f'{type(module).__name__} cannot be converted as a whole: {name} is a moving average of its parts as '
+                f"they were constructed; convert a part instead, such as backbone=dict(type='{TYPE}', ...)"
+            )
 
 
 def _remedy(given: Mapping[str, Any], pd: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """PDConverted in configs: the module's own config with another type, from which the module itself comes back."""
 
+import copy
 import inspect
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from torch import nn
 from reprefine.engine.build import build_model
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, build_converted
+from reprefine.methods.pddr.loading import move_host_norms
 from reprefine.methods.pddr.plain import pd_convs
 from tests.helpers.tiny_hosts import CLASSIFIER, DETECTOR, SEGMENTOR, write_config, write_images
+from tests.methods.feature_transform.toys import MOCO
+from tests.methods.feature_transform.toys import build as build_moco
 
 from .toys import image, randomise
 
@@ -234,8 +238,32 @@ def test_only_what_was_loaded_keeps_its_weights(tmp_path):
     assert net.random[0].standard2.bn.weight.all()
     warm = build_converted(Mixed, dict(group_num='auto', warm_start=True), checkpoint=str(tmp_path / 'part.pth'))
     assert not warm.random[0].standard2.bn.weight.any()
+
+
+class Copied(Mixed):
+    """The same with a copy of what was loaded."""
+
+    def __init__(self, checkpoint: str):
+        super().__init__(checkpoint)
+        self.random = nn.Sequential(*copy.deepcopy(self.random), nn.Conv2d(8, 3, 1), *copy.deepcopy(self.trained))
+
+
+def test_a_copy_of_what_was_loaded_is_loaded_and_nothing_is_left_behind(tmp_path):
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+    torch.save(plain.state_dict(), tmp_path / 'part.pth')
+    net = build_converted(Copied, dict(group_num='auto'), checkpoint=str(tmp_path / 'part.pth'))
+    warm = {name for name, conv in pd_convs(net).items() if not conv.standard2.bn.weight.any()}
+    assert warm == {'trained.0', 'random.3'}
+    assert len(pd_convs(net)) == 3
     hooks = [hook.hook for module in net.modules() for hook in module._load_state_dict_pre_hooks.values()]
-    assert {getattr(hook, '__name__', '') for hook in hooks} <= {'move_host_norms', '_load_hook', ''}
+    assert hooks == [move_host_norms] * 2
+    assert not any('constructor' in name for module in net.modules() for name in vars(module))
+    assert not nn.Sequential(nn.Conv2d(1, 1, 1))[0]._load_state_dict_pre_hooks
+
+
+def test_a_model_with_a_moving_average_of_its_parts_is_refused_as_a_whole():
+    with pytest.raises(UserError, match='MoCoFT cannot be converted as a whole: encoder_k is a moving average.*part'):
+        build_moco(MOCO, type='reprefine.PDConverted', base_type='reprefine.MoCoFT', pd=dict(rule='backbone'))
 
 
 @torch.no_grad()
