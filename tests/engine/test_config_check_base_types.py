@@ -109,6 +109,19 @@ def test_a_part_of_a_model_is_refined():
     assert refusal(check_config, cfg).startswith('model.backbone.denoise.includ: ')
 
 
+def test_a_converted_part_takes_the_options_of_its_function():
+    cfg = official(RETINANET)
+    neck = cfg.model.neck
+    neck.update(type='reprefine.PDConverted', base_type=neck.type, pd=dict(mode='A', rule='fpn_convs'))
+    check_config(cfg)
+    neck.pd.group_nmu = 2
+    assert refusal(check_config, cfg).endswith("takes no argument 'group_nmu'; did you mean 'group_num'?")
+    del neck.pd['group_nmu'], neck['base_type']
+    message = refusal(check_config, cfg)
+    assert message.startswith('model.neck: PDConverted takes the keys of the base model beside its own: ')
+    assert "base_type={{_base_.model.neck.type}}, pd=dict(mode='A', rule='fpn_convs')" in message
+
+
 def test_scope_of_an_inherited_config_finds_the_base_type():
     cfg = official(RETINANET)
     cfg.model.backbone = dict(

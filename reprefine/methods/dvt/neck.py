@@ -60,6 +60,14 @@ class DVTDenoiser(BaseModule):
         self.requires_grad_(not frozen)
         self.train()
 
+    @staticmethod
+    def baseline_config(cfg: dict) -> dict | None:
+        """Return what a model without the denoiser has in its place, for :mod:`reprefine.engine.cost`: nothing.
+
+        With ``num_outs`` the config itself: heads need the copies.
+        """
+        return cfg if cfg.get('num_outs') else None
+
     def init_weights(self) -> None:
         """Load what ``checkpoint`` or ``init_cfg`` name; with neither, the random weights stay.
 

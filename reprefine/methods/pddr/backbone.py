@@ -112,6 +112,11 @@ class PDResNet(nn.Module):
         """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained`."""
         return 'norm_eval keeps the statistics of its norms as they start' if self.norm_eval else None
 
+    @staticmethod
+    def baseline_config(cfg: dict) -> dict:
+        """Return the config of the plain network in place of a disentangled one, for :mod:`reprefine.engine.cost`."""
+        return cfg if cfg.get('pd_cfg') is None else type(cfg)(cfg, pd_cfg=None)
+
     def __new__(cls, *args: Any, host: str | None = None, **kwargs: Any) -> 'PDResNet':
         """Make an instance of the subclass that extends the host's ResNet."""
         return super().__new__(cls if cls is not PDResNet else _refined(host or _host_library()))
