@@ -17,7 +17,7 @@ from .layers import DenoiseConv2d, DenoiseLinear
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins
+from .twins import find_twins, follow, renew_averages
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,13 @@ def convert(
         _denoise_class(place.layer).from_host(place.layer, timestep=timesteps[source], name=source, **options)
         for place, source in [*((c, c.name) for c in chosen), *twins]
     ]
-    for twin in layers[len(chosen) :]:
-        twin.follows = True
-        twin.denoiser.requires_grad_(False)
+    followed = dict(zip(state.layer_names, layers[: len(chosen)], strict=True))
+    for (_, source), twin in zip(twins, layers[len(chosen) :], strict=True):
+        follow(twin, followed[source])
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
+    renew_averages(model)
     state.watch(model)
     return report(model) + [_skipped_row(c) for c in skipped]
 
@@ -285,6 +286,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
+    renew_averages(model)
     state.end()
     return model
 
