@@ -227,10 +227,25 @@ def first_batch(cell: Cell) -> Any:
 def reached_by_gradients(model: nn.Module, batch: Any) -> set[str]:
     """Return the names of the parameters that the losses of a batch reach with a gradient."""
     model.zero_grad(set_to_none=True)
-    data = model.data_preprocessor(batch, True)
-    losses = model(**data, mode='loss') if isinstance(data, Mapping) else model(*data, mode='loss')
-    model.parse_losses(losses)[0].backward()
+    model.parse_losses(losses_of(model, batch))[0].backward()
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def losses_of(model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    """Return the losses of a batch that a data loader gives."""
+    # The preprocessor may write into it.
+    return model(**model.data_preprocessor(copy.deepcopy(batch), True), mode='loss')
+
+
+def saved(model: nn.Module, file: Path) -> Path:
+    """Write a checkpoint of a model, and return its file."""
+    torch.save(dict(state_dict=model.state_dict(), meta={}), file)
+    return file
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's state dict."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 def assert_every_predictor_counts(model: nn.Module, run: Run) -> None:

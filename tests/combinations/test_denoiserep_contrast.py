@@ -1,12 +1,16 @@
 """DenoiseRep over the contrastive model with transformed features, and over a classifier that starts from it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from reprefine.engine.build import build_model
+from reprefine.deploy import switch_to_deploy
+from reprefine.engine.build import build_model, load_trained
 from reprefine.methods.denoiserep.convert import denoise_layers, set_phase
 from tests.combinations import cells
+from tests.helpers.run import assert_equal
 
 BASE = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
 DOWNSTREAM = 'contrastive_ft/classification/resnet14-narrow-moco-v2-ft-pre_linear-30e_mnist5k'
@@ -94,9 +98,7 @@ def test_keys_and_queue_are_those_of_the_plain_model_while_the_predictors_learn(
 def test_folds_both_encoders_and_the_plain_config_trains_on(refined, plain):
     model = refined.trained()
     folded = cells.assert_folds(model, run)
-    start = refined.work_dir / 'folded.pth'
-    torch.save(dict(state_dict=folded.state_dict(), meta={}), start)
-    network = load_trained(cells.config_of(plain), str(start))
+    network = load_trained(cells.config_of(plain), str(cells.saved(folded, refined.work_dir / 'folded.pth')))
     cells.assert_close(run(network), run(model))
     # Of the folded model itself, too, the key encoder goes on to follow.
     for moco in (folded, network):
@@ -107,19 +109,46 @@ def test_folds_both_encoders_and_the_plain_config_trains_on(refined, plain):
 
 
 @pytest.fixture(scope='module')
-def downstream(refined, tmp_path_factory, toy_folder) -> cells.Cell:
-    """Return a classifier with a frozen backbone from the folded contrastive model, its layers denoised anew."""
-    folded = refined.work_dir / 'start.pth'
-    state = switch_to_deploy(refined.trained()).state_dict()
-    torch.save(dict(state_dict=state, meta={}), folded)
-    init = init_from(folded)
-    cell = cells.denoised(DOWNSTREAM, "include=['layer', 'head']", tmp_path_factory.mktemp('down'), toy_folder, init)
-    return cells.train(cell)
+def start(refined) -> Path:
+    """Return a file of the folded contrastive model."""
+    return cells.saved(switch_to_deploy(refined.trained()), refined.work_dir / 'start.pth')
 
 
 def init_from(checkpoint: Path) -> str:
     return f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='backbone.')"
 
 
-def test_a_classifier_starts_from_the_folded_model_and_is_denoised_itself(downstream, toy_folder, tmp_path):
-    start = torch.load(downstream.start, weights_only=True)
+@pytest.fixture(scope='module')
+def downstream(start, tmp_path_factory, toy_folder) -> cells.Cell:
+    """Return a classifier with a frozen backbone from the folded contrastive model, its layers denoised anew."""
+    folder = tmp_path_factory.mktemp('downstream')
+    return cells.train(cells.denoised(DOWNSTREAM, "include=['layer', 'head']", folder, toy_folder, init_from(start)))
+
+
+def test_a_classifier_starts_from_the_folded_model(downstream, start):
+    weights, trained = torch.load(start, weights_only=True)['state_dict'], downstream.weights(cells.ITERATIONS)
+    backbone = {name: weights[name] for name in weights if name.startswith('backbone.')}
+    assert_equal({name: trained[name] for name in backbone}, backbone)
+
+
+def test_a_classifier_that_starts_from_it_is_denoised_itself(downstream, toy_folder, tmp_path):
+    plain = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
+    model = downstream.trained()
+    # All stages are frozen, and the statistics of their norms fixed.
+    frozen = {name for name in downstream.weights(1) if name.startswith('backbone.')} - model.added_keys
+    cells.assert_phases(downstream, model, fixed=frozen)
+    cells.assert_gradients(downstream, plain)
+    cells.assert_resumes(downstream)
+    images = cells.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    cells.assert_every_predictor_counts(model, images)
+    folded = cells.assert_folds(model, images)
+    cells.assert_tests_alike(downstream, model, plain, folded.state_dict(), images)
+
+
+def test_what_is_not_folded_is_refused_as_a_start(refined, tmp_path, toy_folder, capsys):
+    unfolded = cells.brief(
+        cells.tree_config(DOWNSTREAM), tmp_path / 'run', toy_folder, init_from(refined.checkpoint(cells.ITERATIONS))
+    )
+    with pytest.raises(AssertionError):
+        cells.train(unfolded)
+    assert 'holds layers in a form that the model does not have' in capsys.readouterr().err

@@ -247,19 +247,21 @@ def set_phase(model: nn.Module, phase: str) -> None:
 
     ``'denoise'``: the predictors, by the noise loss, the host staying fixed. ``'backbone'``: the host, by the task
     loss through the merged weights. ``'joint'``: both. ``'eval_only'``: nothing. Parameters that the host itself had
-    frozen stay frozen in every phase; gradients of what is now frozen are dropped, so that neither momentum nor
-    weight decay moves it.
+    frozen stay frozen in every phase, unlike the predictors of its frozen layers; gradients of what is now frozen are
+    dropped, so that neither momentum nor weight decay moves it.
 
     Raises:
         UserError: If the phase is unknown.
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model, with_twins=True).values() for p in layer.denoiser.parameters()}
+    predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
-        is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-        active = phase in (('denoise', 'joint') if parameter in predictors else ('backbone', 'joint'))
-        parameter.requires_grad_(active and is_trainable)
+        if parameter in predictors:
+            parameter.requires_grad_(phase in ('denoise', 'joint'))
+        else:
+            is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
+            parameter.requires_grad_(phase in ('backbone', 'joint') and is_trainable)
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase
