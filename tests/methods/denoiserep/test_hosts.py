@@ -13,8 +13,7 @@ from mmengine.registry import init_default_scope
 from reprefine.methods.denoiserep import convert, denoise_layers, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
 from reprefine.registry import MODELS
-
-from .hosts import FCN, HOSTS, SEGFORMER, build_denoised, distance, predictions, stock_config
+from tests.helpers.small_models import FCN, HOSTS, SEGFORMER, build_denoised, distance, predictions, stock_config
 
 
 @pytest.mark.parametrize('host', HOSTS)

@@ -12,8 +12,8 @@ from torch import nn
 
 from reprefine.methods.denoiserep import DenoiseRep, collect_moments, fit_closed_form, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
+from tests.helpers.small_models import HOSTS, build_denoised
 
-from .hosts import HOSTS, build_denoised
 from .toys import images, refined
 
 LABELS = torch.arange(8) % 5

@@ -135,17 +135,25 @@ def stock_config(library: str, text: str) -> dict:
     return cfg.model
 
 
-def denoised(text: str, include: str, **options: Any) -> str:
-    """The same config with a model that denoises, the way a user writes it over an inherited one."""
-    refinement = f"""
-    type='reprefine.DenoiseRep', base_type={{{{_base_.model.type}}}}, denoise={dict(include=include, **options)},"""
+def refined(text: str, kind: str, **options: Any) -> str:
+    """The same config with a refinement of its model, the way a user writes it over an inherited one.
+
+    Args:
+        text: Config of the base model.
+        kind: Type of the refinement.
+        **options: Its own options under their key.
+    """
+    keys = ', '.join(f'{key}={value!r}' for key, value in options.items())
     assert text.count('\nmodel = dict(') == 1
-    return text.replace('\nmodel = dict(', f'\nmodel = dict({refinement}')
+    return text.replace(
+        '\nmodel = dict(', f"\nmodel = dict(\n    type='{kind}', base_type={{{{_base_.model.type}}}}, {keys},"
+    )
 
 
 def build_denoised(library: str, text: str, include: str, **options: Any) -> nn.Module:
-    """The model of :func:`denoised`."""
-    return MODELS.build(stock_config(library, denoised(text, include, **options)))
+    """The same model with DenoiseRep."""
+    denoise = dict(include=include, **options)
+    return MODELS.build(stock_config(library, refined(text, 'reprefine.DenoiseRep', denoise=denoise)))
 
 
 def predictions(model: nn.Module, batch: dict, read: Any) -> list[Tensor]:
