@@ -115,7 +115,8 @@ def brief(config: Path, work_dir: Path, toy_folder: ToyFolder, *options: str) ->
         if hook['type'] == 'reprefine.DenoisePhaseHook'
     }
     own = [f'{key}={value}' for key, value in phases.items()]
-    return Cell(config, (*where, '--cfg-options', *brief_options(cfg), length, *EVERY_ITERATION, *own, *options), work_dir)
+    arguments = (*where, '--cfg-options', *brief_options(cfg), length, *EVERY_ITERATION, *own, *options)
+    return Cell(config, arguments, work_dir)
 
 
 def config_of(cell: Cell) -> Config:
@@ -279,7 +280,7 @@ def assert_depends_on_predictor(name: str, layer: nn.Module, inputs: Tensor, out
         if parameter is None:
             continue
         kept = parameter.clone()
-        parameter.add_(torch.randn_like(parameter), alpha=10)
+        parameter.add_(torch.randn_like(parameter), alpha=10 + output.abs().max().item())
         assert relative_difference(layer(inputs), output) > 1e-3, name
         parameter.copy_(kept)
 
@@ -306,9 +307,7 @@ def assert_close(found: list[Tensor], expected: list[Tensor], bound: float = 1e-
         assert relative_difference(ours, theirs) <= bound
 
 
-def assert_tests_alike(
-    refined: Cell, model: nn.Module, plain: Cell, weights: Mapping[str, Tensor], run: Run
-) -> None:
+def assert_tests_alike(refined: Cell, model: nn.Module, plain: Cell, weights: Mapping[str, Tensor], run: Run) -> None:
     """Test the plain config with the folded weights: outputs and metrics are those of the refined one before folding.
 
     Args:
@@ -318,9 +317,7 @@ def assert_tests_alike(
         weights: Folded weights, which fill the plain model strictly.
         run: Evaluates it.
     """
-    network = build_model(config_of(plain))
-    network.load_state_dict(dict(weights), strict=True)
-    assert_close(run(network.eval()), run(model))
+    assert_close(run(filled(plain, weights)), run(model))
     folded = refined.work_dir / 'folded.pth'
     torch.save(dict(state_dict=dict(weights), meta={}), folded)
     found = [metrics_of(refined, refined.checkpoint(ITERATIONS)), metrics_of(plain, folded)]
@@ -328,6 +325,13 @@ def assert_tests_alike(
     for name, value in found[0].items():
         assert math.isfinite(value), name
         assert math.isclose(value, found[1][name], rel_tol=1e-3, abs_tol=1e-3), name
+
+
+def filled(cell: Cell, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return the model of a config with weights that fill it strictly, in evaluation mode."""
+    model = build_model(config_of(cell)).eval()
+    model.load_state_dict(dict(weights), strict=True)
+    return model
 
 
 def metrics_of(cell: Cell, checkpoint: Path) -> dict[str, float]:
