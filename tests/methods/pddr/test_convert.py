@@ -186,7 +186,7 @@ def test_norms_of_the_branches_behave_as_the_one_they_replace(kind):
     net[0].eval()
     convert_to_pd(net, group_num='auto')
     norms = [leaf.bn for _, leaf in net[0].leaves()]
-    assert all(type(bn) is type(norm) for bn in norms)
+    assert all(isinstance(bn, type(norm)) for bn in norms)
     assert {getattr(bn, 'num_splits', None) for bn in norms} == {getattr(norm, 'num_splits', None)}
     assert {(bn.eps, bn.momentum, bn.weight.requires_grad) for bn in norms} == {(1e-3, 0.02, False)}
     assert {bn.running_var.dtype for bn in norms} == {torch.float64}
