@@ -8,6 +8,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, fuse
 from tests.combinations import cells
 from tests.methods.pddr.toys import randomise
@@ -34,11 +35,10 @@ def refined(name: str, **denoise: Any) -> nn.Module:
     return randomise(DenoiseRep(base_type='ImageClassifier', denoise=denoise, **config(name))).eval()
 
 
-@pytest.mark.parametrize('policy', ['keep', 'add'])
 @pytest.mark.parametrize('name', BACKBONES)
-def test_predictors_fold_before_the_host_folds(name, policy):
+def test_predictors_fold_before_the_host_folds(name):
     """The host folds by the weights of its layers, which must hold what their predictors do by then."""
-    model, run = refined(name, include='all', bias_policy=policy), cells.on(torch.randn(2, 3, 64, 64))
+    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
     folded = cells.assert_folds(model, run)
     plain = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
@@ -52,3 +52,14 @@ def test_without_the_host_folding_the_model_is_the_plain_one(name):
     plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
     cells.assert_close(run(plain), run(model))
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_biases_that_the_host_would_drop_are_refused(name):
+    with pytest.raises(UserError, match="bias_policy='add' gives backbone.* a bias, which .* leaves out when it is"):
+        refined(name, include='all', bias_policy='add')
+
+
+def test_biases_of_layers_beside_the_folding_ones_are_added():
+    model = refined('RepVGG', include='head', bias_policy='add')
+    cells.assert_folds(model, cells.on(torch.randn(2, 3, 64, 64)))

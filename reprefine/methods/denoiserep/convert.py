@@ -14,6 +14,7 @@ from reprefine.models.replaced_layer import ReplacedLayer
 from .functional import LOSS_TYPES
 from .layer import _DenoiseLayer
 from .layers import DenoiseConv2d, DenoiseLinear
+from .refusals import refuse_lost_biases, refuse_parts
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
@@ -86,11 +87,14 @@ def convert(
     if is_fused(model):
         raise FusedModelError('the model is folded already: converting it again would denoise its features twice')
     _check_options(kernel_size, step, to, side, bias_policy, loss_type)
+    refuse_parts(model, include)
     candidates = find_layers(model, include, exclude, types)
     chosen = [c for c in candidates if c.skipped is None]
     skipped = [c for c in candidates if c.skipped is not None]
     if not chosen:
         raise UserError(_no_match(include, exclude, skipped, model))
+    if bias_policy == 'add':
+        refuse_lost_biases(model, chosen)
     for candidate in skipped:
         warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
     state = DenoiseState([c.name for c in chosen])
