@@ -104,12 +104,24 @@ def _base_class(mixin: type[Refinement], base_type: str | type | None, others: M
     base = class_of(MODELS, dict(type=base_type))
     if base is None:
         raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no registered model: check its spelling")
-    if not (isinstance(base, type) and issubclass(base, nn.Module)) or issubclass(base, Refinement):
-        raise UserError(
-            f"base_type='{base_type}' of {mixin.__name__} has a base_type of its own: apply one of the two methods to "
-            'a part of the model, such as its backbone'
-        )
+    if hasattr(base, 'config_options'):
+        raise UserError(two_methods(mixin.__name__, base_type))
+    if not (isinstance(base, type) and issubclass(base, nn.Module)):
+        raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no model: name the class of one")
     return base
+
+
+def two_methods(name: str, base_type: str | type) -> str:
+    """Return why a method is not applied to what is refined itself, and the remedy.
+
+    Args:
+        name: Name of the method's type.
+        base_type: What it would be applied to.
+    """
+    return (
+        f"base_type='{base_type}' of {name} has a base_type of its own: apply one of the two methods to a part of the "
+        'model, such as its backbone'
+    )
 
 
 def flat_form(name: str, option_key: str, nested: Mapping[str, Any], path: str = 'model') -> str:

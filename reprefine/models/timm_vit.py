@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from reprefine.engine.checkpoints.added import train_refined_layers
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from .timm_weights import create_vit, load_file, warn_of_shrinking
+from .timm_weights import create_vit, fill_vit, load_file, warn_of_shrinking
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -135,14 +136,17 @@ class TimmViT(BaseModule):
             load_file(self.vit, self.checkpoint, self.checkpoint_key, self.revise_keys, may_shrink=given)
         elif self.pretrained:
             trained = create_vit(self.model_name, pretrained=True, **self.model_args)
-            self.vit.load_state_dict(trained.state_dict())
+            fill_vit(self.vit, trained.state_dict(), self.model_name)
             side = self.vit.pretrained_cfg['input_size'][-1] // self.patch_size
             if self.vit.pos_embed is not None and side**2 > prod(self.vit.patch_embed.grid_size):
                 warn_of_shrinking(self.model_name, side, self.vit)
 
     def train(self, mode: bool = True) -> 'TimmViT':
-        """Switch to training, unless frozen."""
-        return super().train(mode and not self.frozen)
+        """Switch to training, unless frozen: then only layers that another method refines take the mode."""
+        super().train(mode and not self.frozen)
+        if self.frozen:
+            train_refined_layers(self, mode)
+        return self
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
         """Return rows and columns of the map of an image of ``height`` x ``width`` pixels."""

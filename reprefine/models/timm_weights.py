@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from reprefine.engine.checkpoints.added import added_names
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import check_match, load_weights
@@ -60,7 +61,7 @@ def load_file(
     Position tables of another grid are resampled, as timm does it. Classifiers in the file are ignored.
 
     Args:
-        vit: Model of :func:`create_vit`.
+        vit: Model of :func:`create_vit`, whose layers another method may have converted.
         filename: Weights, ``.safetensors`` or a checkpoint of torch, which is read weights-only.
         checkpoint_key: Entry of the file that holds the weights.
         revise_keys: Pairs of pattern and replacement for their names.
@@ -85,9 +86,25 @@ def load_file(
             f'{" x ".join(map(str, vit.patch_embed.grid_size))}: set img_size={side * vit.patch_embed.patch_size[0]}, '
             'the size of its training; maps of other sizes are then resampled once instead of twice'
         )
-    check_match(load_weights(vit, convert(source, vit)), filename, 1.0, vit, content)
+    fill_vit(vit, convert(source, vit), filename, content)
     if side:
         warn_of_shrinking(filename, side, vit)
+
+
+def fill_vit(vit: nn.Module, weights: Mapping[str, Any], source: str, content: Any = None) -> None:
+    """Load all weights of ``vit``; what another method has added to its layers is not among them.
+
+    Args:
+        vit: Model of :func:`create_vit`, whose layers another method may have converted.
+        weights: Weights by the names of timm.
+        source: Where they come from, for messages.
+        content: Content of their file, to name the entry that would fit.
+
+    Raises:
+        UserError: If they do not load the whole model.
+    """
+    match = load_weights(vit, weights, may_lack=added_names(vit))
+    check_match(match, source, 1.0, None if content is None else vit, content)
 
 
 def warn_of_shrinking(source: str, side: int, vit: nn.Module) -> None:

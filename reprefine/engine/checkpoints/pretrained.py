@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.logging import print_log
@@ -13,24 +13,19 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
 from ..errors import UserError
+from .added import added_names
 from .checkpoint import read_checkpoint
 from .entries import select_weights, suggest_keys
 from .weights import check_match, load_weights
 
-
-class _Demand(NamedTuple):
-    floor: float = 0.0
-    added: frozenset[int] = frozenset()  # identities of the tensors that do not count
-
-
-_demand: ContextVar[_Demand | None] = ContextVar('demand', default=None)
+_floor: ContextVar[float] = ContextVar('floor', default=0.0)
 
 
 class CheckedPretrainedInit(PretrainedInit):
     """mmengine's ``Pretrained`` that says how much of a part its checkpoint loads.
 
-    It refuses a file that loads less than :func:`demand_floor` asks for. Modules that load and convert their
-    checkpoints themselves do not come here.
+    It refuses a file that loads less than :func:`demand_floor` asks for; what a method has added to the part does not
+    count. Modules that load and convert their checkpoints themselves do not come here.
 
     Args:
         checkpoint: Local path or URL.
@@ -57,18 +52,15 @@ class CheckedPretrainedInit(PretrainedInit):
         Raises:
             UserError: If the file is missing, damaged, unsafe to load, lacks the entry or prefix, or loads too little.
         """
-        demand = _demand.get() or _Demand()
-        named = (*module.named_parameters(), *module.named_buffers())
-        may_lack = {name for name, tensor in named if id(tensor) in demand.added}
         content = read_checkpoint(self.checkpoint, self.map_location)
         checkpoint = select_weights(content, self.checkpoint, self.checkpoint_key, self.revise_keys)
         below = '' if self.prefix is None else f" ('{self.prefix}')"
         weights = checkpoint if self.prefix is None else self._below_prefix(checkpoint, module)
-        match = load_weights(module, weights, may_lack=may_lack)
+        match = load_weights(module, weights, may_lack=added_names(module))
         level = logging.INFO if match.exact else logging.WARNING
         print_log(f'{type(module).__name__} starts from {self.checkpoint}{below}: {match}', 'current', level)
         source = f'{self.checkpoint}{below} (init_cfg of {type(module).__name__})'
-        check_match(match, source, demand.floor, module, content)
+        check_match(match, source, _floor.get(), module, content)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
 
@@ -91,20 +83,17 @@ def register_initializer() -> None:
 
 
 @contextmanager
-def demand_floor(model: nn.Module, floor: float) -> Iterator[None]:
-    """Ask, while the weights of ``model`` are initialised, that checkpoints load the parts that start from them.
+def demand_floor(floor: float) -> Iterator[None]:
+    """Ask, while the weights of a model are initialised, that checkpoints load the parts that start from them.
 
     Args:
-        model: The model; what it names as ``added_keys``, the additions of a refinement, does not count.
         floor: Share of each part.
     """
-    added = getattr(model, 'added_keys', ())
-    named = (*model.named_parameters(), *model.named_buffers())
-    token = _demand.set(_Demand(floor, frozenset(id(tensor) for name, tensor in named if name in added)))
+    token = _floor.set(floor)
     try:
         yield
     finally:
-        _demand.reset(token)
+        _floor.reset(token)
 
 
 def check_same_files(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import UserError
 from . import durable
+from .added import added_names
 from .checkpoint import raise_together, read_checkpoint, without_config
 from .entries import select_weights
 from .pretrained import check_same_files, demand_floor
@@ -36,7 +37,7 @@ class CheckpointRunner(Runner):
         # When a run is resumed, the weights of the run itself follow.
         model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
         check_same_files(model)
-        with raise_together(), demand_floor(model, floor), watch_loading(model) as loaded:
+        with raise_together(), demand_floor(floor), watch_loading(model) as loaded:
             if hasattr(model, 'init_weights'):
                 model.init_weights()
         for tensor in model.state_dict().values():
@@ -119,7 +120,7 @@ class CheckpointRunner(Runner):
         with raise_together():
             model = self._bare_model()
             # A refinement starts from its baseline's checkpoint, which cannot hold what the refinement adds.
-            may_lack = getattr(model, 'added_keys', ()) if floor < 1 else ()
+            may_lack = added_names(model) if floor < 1 else ()
             match = load_weights(model, checkpoint, revise_keys, may_lack)
             check_match(match, filename, max(floor, NOTHING_LOADED), model, content)
             check_finite(model, filename)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .entries import suggest_keys
+from .layer_forms import refuse_other_form
 from .rename import MODULE_PREFIX, revised
 from .trace import LoadTrace, Shapes, is_counter, named_tensors
 
@@ -89,7 +90,7 @@ def load_weights(
         model: The model, without a distributed wrapper.
         checkpoint: A state dict, or a dict that holds one under ``state_dict``.
         revise_keys: Pairs of pattern and replacement for the names in the file.
-        may_lack: Names in the model that do not count, such as those a refinement adds to its baseline.
+        may_lack: Names in the model that do not count, such as those of :func:`.added.added_names`.
     """
     source = checkpoint.get('state_dict', checkpoint)
     state_dict = _without_complex(revised(_entries(source), revise_keys), dict(named_tensors(model)))
@@ -159,7 +160,10 @@ def _with_metadata(state_dict: dict[str, Tensor], source: Any) -> dict[str, Tens
 def check_match(
     match: KeyMatch, filename: str, floor: float, model: nn.Module | None = None, checkpoint: Any = None
 ) -> None:
-    """Refuse a checkpoint that loads less than ``floor`` of the model, or where all is asked for, shrinks a table.
+    """Refuse a checkpoint that does not fit a model.
+
+    That is one with layers in a form of a method that the model has not, one that loads less than ``floor`` of the
+    model, and where all is asked for, one that shrinks a table.
 
     Args:
         match: What :func:`load_weights` found.
@@ -171,6 +175,7 @@ def check_match(
     Raises:
         UserError: With the share and the first names on either side.
     """
+    refuse_other_form(match.unexpected, filename)
     if match.share < floor:
         fitting = '' if model is None else suggest_keys(checkpoint, model, match.share)
         raise UserError(

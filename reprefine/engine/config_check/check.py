@@ -14,7 +14,7 @@ from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, Place
-from .refined import base_type_of, name_of_taker, options_of, place_of_options
+from .refined import base_type_of, check_base, name_of_taker, options_of, place_of_options
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
@@ -107,7 +107,9 @@ def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callab
 def _base_target(target: Callable, node: Mapping, place: Place, path: str, scope: str | None) -> Callable:
     """Return the class that takes the arguments which a method leaves to its base type."""
     base = base_type_of(target, node, path)
-    return find_type(base, place.registries, scope, f'{path}.base_type') if isinstance(base, str) else base
+    found = find_type(base, place.registries, scope, f'{path}.base_type') if isinstance(base, str) else base
+    check_base(node, found, path)
+    return found
 
 
 def child_place(place: Place, key: str, node: Mapping, path: str, scope: str | None) -> Place:

@@ -54,6 +54,23 @@ def name_of_taker(node: Mapping, path: str, accepted: Set[str]) -> str:
     return ' with base_type '.join(kind if isinstance(kind, str) else kind.__name__ for kind in kinds) or path
 
 
+def check_base(node: Mapping, base: Callable, path: str) -> None:
+    """Refuse a method whose base type is a method of this kind itself.
+
+    Args:
+        node: Dict of the config that names the method.
+        base: What its ``base_type`` names.
+        path: Config path of the dict.
+
+    Raises:
+        UserError: If both need a base type.
+    """
+    if options_of(base):
+        from reprefine.models.refinement import two_methods
+
+        raise UserError(f'{path}.base_type: {two_methods(type_name(node), node["base_type"])}')
+
+
 def place_of_options(place: Place, key: str, target: Callable | None) -> Place:
     """Return the place of a dict of a method's own options.
 

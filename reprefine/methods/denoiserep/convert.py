@@ -14,10 +14,11 @@ from reprefine.models.replaced_layer import ReplacedLayer
 from .functional import LOSS_TYPES
 from .layer import _DenoiseLayer
 from .layers import DenoiseConv2d, DenoiseLinear
+from .refusals import refuse_lost_biases, refuse_parts
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins
+from .twins import find_twins, follow, renew_averages
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,14 @@ def convert(
     if is_fused(model):
         raise FusedModelError('the model is folded already: converting it again would denoise its features twice')
     _check_options(kernel_size, step, to, side, bias_policy, loss_type)
+    refuse_parts(model, include)
     candidates = find_layers(model, include, exclude, types)
     chosen = [c for c in candidates if c.skipped is None]
     skipped = [c for c in candidates if c.skipped is not None]
     if not chosen:
         raise UserError(_no_match(include, exclude, skipped, model))
+    if bias_policy == 'add':
+        refuse_lost_biases(model, chosen)
     for candidate in skipped:
         warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
     state = DenoiseState([c.name for c in chosen])
@@ -111,12 +115,13 @@ def convert(
         _denoise_class(place.layer).from_host(place.layer, timestep=timesteps[source], name=source, **options)
         for place, source in [*((c, c.name) for c in chosen), *twins]
     ]
-    for twin in layers[len(chosen) :]:
-        twin.follows = True
-        twin.denoiser.requires_grad_(False)
+    followed = dict(zip(state.layer_names, layers[: len(chosen)], strict=True))
+    for (_, source), twin in zip(twins, layers[len(chosen) :], strict=True):
+        follow(twin, followed[source])
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
+    renew_averages(model)
     state.watch(model)
     return report(model) + [_skipped_row(c) for c in skipped]
 
@@ -246,19 +251,21 @@ def set_phase(model: nn.Module, phase: str) -> None:
 
     ``'denoise'``: the predictors, by the noise loss, the host staying fixed. ``'backbone'``: the host, by the task
     loss through the merged weights. ``'joint'``: both. ``'eval_only'``: nothing. Parameters that the host itself had
-    frozen stay frozen in every phase; gradients of what is now frozen are dropped, so that neither momentum nor
-    weight decay moves it.
+    frozen stay frozen in every phase, unlike the predictors of its frozen layers; gradients of what is now frozen are
+    dropped, so that neither momentum nor weight decay moves it.
 
     Raises:
         UserError: If the phase is unknown.
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model, with_twins=True).values() for p in layer.denoiser.parameters()}
+    predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
-        is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-        active = phase in (('denoise', 'joint') if parameter in predictors else ('backbone', 'joint'))
-        parameter.requires_grad_(active and is_trainable)
+        if parameter in predictors:
+            parameter.requires_grad_(phase in ('denoise', 'joint'))
+        else:
+            is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
+            parameter.requires_grad_(phase in ('backbone', 'joint') and is_trainable)
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase
@@ -285,6 +292,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
+    renew_averages(model)
     state.end()
     return model
 

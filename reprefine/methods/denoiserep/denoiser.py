@@ -12,6 +12,8 @@ from reprefine.engine.errors import UserError
 from .functional import Step, blockwise_product, ddim_step, linear_betas, reverse_step, sinusoidal_embedding
 
 SIDES = ('input', 'output')
+# In a checkpoint, what tells a layer with a noise predictor; read by reprefine.engine.checkpoints.layer_forms.
+FORM_KEYS = r'(^|\.)denoiser\.timestep$'
 
 
 class TimeEmbedding(nn.Module):
@@ -55,6 +57,8 @@ class Denoiser(nn.Module):
         ddim_to: Target of a deterministic DDIM-like step; None for the DDPM reverse step.
         side: ``'input'`` or ``'output'``, where the layer has the feature.
     """
+
+    added_by_refinement = True  # see reprefine.engine.checkpoints.added
 
     def __init__(
         self,

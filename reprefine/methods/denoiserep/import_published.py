@@ -136,7 +136,7 @@ def _own_state(name: str, parts: dict[str, Tensor], denoiser: Denoiser, timestep
         raise UserError(f'{name} has no predictor with a bias and a time network of two layers: {_listing(linear)}')
     _check_schedule(name, {part: value for part, value in parts.items() if part not in linear}, denoiser.steps)
     if denoiser.bias is None:
-        raise UserError(f"{name} has a predictor bias, but no bias of its own: set model.bias_policy='add'")
+        raise UserError(f"{name} has a predictor bias, but no bias of its own: set model.denoise.bias_policy='add'")
     weight, bias = sorted(predictor, key=Tensor.dim, reverse=True)
     state = dict(weight=weight, timestep=torch.tensor(timestep), schedule=denoiser.schedule, side=denoiser.side)
     if denoiser.time_embed is not None:

@@ -180,6 +180,19 @@ class _DenoiseLayer(nn.Module):
         """
         raise NotImplementedError
 
+    @torch.no_grad()
+    def switch_to_deploy(self, *_: Any) -> None:
+        """Become what :meth:`fuse` returns, in place, before a part that holds this layer folds by its weight.
+
+        Args:
+            _: What mmpose hands to every part that it deploys, not needed here.
+        """
+        for parameter in self.parameters():
+            parameter.requires_grad_(self.state.trainable.get(parameter, parameter.requires_grad))
+        plain = self.fuse()
+        self.__class__ = type(plain)
+        self.__dict__ = plain.__dict__
+
 
 def _unchanged(tensor: Tensor) -> Tensor:
     return tensor

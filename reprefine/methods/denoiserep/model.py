@@ -20,6 +20,7 @@ from .convert import (
     set_phase,
     sum_of,
 )
+from .refusals import refuse_followers
 
 
 class Options(NamedTuple):
@@ -73,10 +74,13 @@ class DenoiseRep(Refinement):
             **convert_options: Arguments of :func:`~.convert.convert`: ``include``, ``exclude``, ``timestep`` …
 
         Raises:
-            UserError: If the phase is unknown, or trains the backbone although no task loss is computed.
+            UserError: If the phase is unknown, or trains the backbone although no task loss is computed, or a momentum
+                encoder would need that loss.
         """
         check_phases([phase], label_free)
         layers = convert(self, **convert_options)
+        if label_free:
+            refuse_followers(self, 'label_free=True', "leave it out, and set phases=('denoise',) in DenoisePhaseHook")
         self.denoise = Options(loss_weight, label_free, log_layers)
         state = denoise_state(self)
         state.phase, state.denoise_eval = phase, denoise_eval

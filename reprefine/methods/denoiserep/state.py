@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .denoiser import Denoiser
 from .frozen import is_stochastic
 from .merged import MergedWeights
 
@@ -80,12 +81,19 @@ class DenoiseState:
         """Forward pre-hook of the root: empty the collector; keep norm statistics and dropout out of a frozen model."""
         self._losses, self._sizes, self._recorded = {}, {}, set()
         self._is_open, self.ran_outside, self.root_trains = True, False, root.training
+        if root.training and self._stochastic is None:
+            self._stochastic = [module for module in root.modules() if is_stochastic(module)]
+            self._free_predictors(root)
         if root.training and self.phase == 'denoise':
-            if self._stochastic is None:
-                self._stochastic = [module for module in root.modules() if is_stochastic(module)]
             self._paused = [module for module in self._stochastic if module.training]
             for module in self._paused:
                 module.training = False
+
+    def _free_predictors(self, root: nn.Module) -> None:
+        """Undo what base models do to all parameters of their frozen parts with every call of ``train``."""
+        for layer in root.modules():
+            if isinstance(getattr(layer, 'denoiser', None), Denoiser) and not layer.follows:
+                layer.denoiser.requires_grad_(self.learns_noise)
 
     def _end_forward(self, root: nn.Module, _: Any, output: Any) -> None:
         """Forward hook of the root: close the collector, undo the pause, report layers that never ran.

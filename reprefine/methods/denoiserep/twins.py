@@ -7,13 +7,14 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 
+from .layer import _DenoiseLayer
 from .select import Candidate, walk_layers
 
 
 def find_twins(model: nn.Module, chosen: Sequence[Candidate]) -> list[tuple[Candidate, str]]:
     """Return the layers of moving averages in ``model`` that average the chosen layers, with the names of these.
 
-    Moving averages, such as MoCo's key encoder, pair their parameters with those of their source by order alone. A
+    Moving averages, such as MoCo's key encoder, pair their buffers with those of their source by order alone. A
     predictor on one side only would shift all pairs behind it.
 
     Args:
@@ -28,6 +29,26 @@ def find_twins(model: nn.Module, chosen: Sequence[Candidate]) -> list[tuple[Cand
         if isinstance(averaged, BaseAveragedModel):
             found += _twins_in(f'{name}.module.', averaged.module, chosen)
     return found
+
+
+def follow(twin: _DenoiseLayer, source: _DenoiseLayer) -> None:
+    """Let the predictor of a twin begin as that of its source and learn nothing itself."""
+    twin.follows = True
+    twin.denoiser.load_state_dict(source.denoiser.state_dict())
+    twin.denoiser.requires_grad_(False)
+
+
+def renew_averages(model: nn.Module) -> None:
+    """Let the moving averages in ``model`` average the parameters that they have now.
+
+    They note their parameters when they are made; others would never follow their source.
+    """
+    for averaged in model.modules():
+        if isinstance(averaged, BaseAveragedModel):
+            module = averaged.module
+            now = module.state_dict() if averaged.update_buffers else dict(module.named_parameters())
+            averaged.avg_parameters.clear()
+            averaged.avg_parameters.update(now)
 
 
 def _twins_in(prefix: str, copied: nn.Module, chosen: Sequence[Candidate]) -> Iterator[tuple[Candidate, str]]:

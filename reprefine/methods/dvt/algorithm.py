@@ -6,6 +6,8 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from reprefine.engine.checkpoints.added import added_names, state_without_added
+from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
@@ -129,7 +131,9 @@ class DVTDistiller(BaseModel):
     def init_weights(self) -> None:
         """Load the pre-trained weights and start the student where the teacher stands."""
         super().init_weights()
-        self.backbone.load_state_dict(self.teacher.state_dict())
+        weights = state_without_added(self.teacher)
+        match = load_weights(self.backbone, weights, may_lack=added_names(self.backbone))
+        check_match(match, 'of the teacher', 1.0)
 
     def forward(
         self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reprefine.engine.checkpoints.added import added_names
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.rename import rename, weights_of
+from reprefine.engine.checkpoints.weights import KeyMatch, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
@@ -53,7 +55,10 @@ def _renamed(weights: Mapping[str, Any], renames: Sequence[tuple[str, str]]) -> 
 
 
 def fill_exactly(module: nn.Module, weights: Mapping[str, Tensor], filename: str, hint: str) -> None:
-    """Load weights that must have exactly the names and shapes of the module's.
+    """Load weights that must have exactly the names and shapes of the module's own.
+
+    Another method may have converted layers of the module: what it has added to them is in no file of the module, and
+    layers in the place of others take the weights of those.
 
     Args:
         module: Module to fill.
@@ -64,16 +69,21 @@ def fill_exactly(module: nn.Module, weights: Mapping[str, Tensor], filename: str
     Raises:
         UserError: If a weight is missing, left over, or of another shape; the module is then as it was.
     """
-    own = module.state_dict()
-    if own.keys() != weights.keys():
-        kinds = {'lacks': own.keys() - weights.keys(), 'has in addition': weights.keys() - own.keys()}
-        parts = [f'it {kind} {_listing(sorted(names))}' for kind, names in kinds.items() if names]
-        raise UserError(f'{filename} does not fit: {" and ".join(parts)}')
-    for name, value in weights.items():
-        if own[name].shape != value.shape:
-            ours, theirs = tuple(own[name].shape), tuple(value.shape)
-            raise UserError(f'{filename}: {name} has shape {theirs}, the model needs {ours}; {hint}')
-    module.load_state_dict(weights)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    match = load_weights(module, weights, may_lack=added_names(module))
+    if reason := _misfit(match, hint):
+        module.load_state_dict(before)
+        raise UserError(f'{filename}{reason}')
+
+
+def _misfit(match: KeyMatch, hint: str) -> str | None:
+    """Return how weights do not fit a module exactly, to follow the name of their file; None if they do."""
+    kinds = {'lacks': match.missing, 'has in addition': match.unexpected}
+    if parts := [f'it {kind} {_listing(sorted(names))}' for kind, names in kinds.items() if names]:
+        return f' does not fit: {" and ".join(parts)}'
+    for name, (theirs, ours) in (match.misshaped | match.resized).items():
+        return f': {name} has shape {tuple(theirs)}, the model needs {tuple(ours)}; {hint}'
+    return None
 
 
 def _listing(names: Sequence[str]) -> str:

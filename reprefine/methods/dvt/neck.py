@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from reprefine.engine.checkpoints.added import train_refined_layers
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
@@ -30,8 +31,8 @@ class DVTDenoiser(BaseModule):
         num_outs: Give the denoised map this many times, for heads that read several inputs; None keeps the structure
             of the input.
         frozen: Keep the denoiser in eval mode and train none of its weights.
-        checkpoint: File of a trained denoiser, which must fill this one exactly; read when training begins. Testing
-            takes all weights from its own checkpoint.
+        checkpoint: File of a trained denoiser, which must fill this one exactly, but for what another method has added
+            to its layers; read when training begins. Testing takes all weights from its own checkpoint.
         features: What features it gets, such as ``dict(model_id='vit_base_patch14_dinov2.lvd142m')``; a checkpoint that
             was trained on others is refused.
         init_cfg: Initialisation config of mmengine, instead of ``checkpoint``.
@@ -79,8 +80,11 @@ class DVTDenoiser(BaseModule):
             load_denoiser(self.denoiser, self.checkpoint, self.features)
 
     def train(self, mode: bool = True) -> 'DVTDenoiser':
-        """Switch to training, unless frozen."""
-        return super().train(mode and not self.frozen)
+        """Switch to training, unless frozen: then only layers that another method refines take the mode."""
+        super().train(mode and not self.frozen)
+        if self.frozen:
+            train_refined_layers(self, mode)
+        return self
 
     def forward(self, inputs: Tensor | Sequence[Any]) -> Tensor | tuple[Any, ...]:
         """Denoise the map at ``in_index``.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.layer_forms import refuse_other_form
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
@@ -45,9 +46,13 @@ def convert_checkpoint(source: str | Path, target: str | Path, to: str = 'repref
     try:
         found = format_of(checkpoint)
         state_dict = checkpoint['state_dict'] if found == 'reprefine' else to_reprefine(checkpoint, found)
+        if to != 'reprefine':
+            refuse_other_form(state_dict, Path(source).name)
         written = state_dict if to == 'reprefine' else from_reprefine(state_dict, to)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
+    if to != 'reprefine':
+        refuse_other_form(state_dict, str(source))
     result = dict(meta=dict(source=Path(source).name), state_dict=written) if to == 'reprefine' else written
     with complete_file(target) as partial:
         torch.save(result, partial)

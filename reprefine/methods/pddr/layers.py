@@ -13,6 +13,8 @@ from reprefine.engine.errors import UserError
 from .functional import Pair, affine_of_norm, expand_groups, expand_strips, fold_norm, gate_weights
 
 BRANCHES = ('standard1', 'standard2', 'skeleton', 'group')  # the order of the gate's outputs
+# In a checkpoint, what tells a layer in training or deployed form; read by reprefine.engine.checkpoints.layer_forms.
+FORM_KEYS = r'(^|\.)(standard1\.(conv\.)?weight|reparam\.weight|reparam_weight)$'
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:

@@ -33,7 +33,7 @@ def checkpoint(tmp_path):
 
 
 def initialise(model, floor=0.5):
-    with demand_floor(model, floor):
+    with demand_floor(floor):
         model['inner'].init_weights()
 
 
@@ -122,14 +122,20 @@ def test_a_file_with_other_names_is_refused_instead_of_leaving_random_weights(ch
     alone(checkpoint)['inner'].init_weights()  # outside a Runner it is a warning
 
 
-def test_what_a_refinement_adds_to_a_part_does_not_count(tmp_path):
-    class Refined(nn.ModuleDict):
-        added_keys = frozenset({'inner.added'})
+class Addition(nn.Module):
+    added_by_refinement = True
 
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1000))
+
+
+def test_what_a_refinement_adds_to_a_part_does_not_count(tmp_path):
     torch.save(Part().state_dict(), tmp_path / 'a.pth')
-    model = Refined(alone(tmp_path / 'a.pth').items())
-    model['inner'].added = nn.Parameter(torch.zeros(1000))
+    model = alone(tmp_path / 'a.pth')
+    model['inner'].first.own = Addition()
     initialise(model, 1.0)
-    model['inner'].is_init = False
-    with pytest.raises(UserError, match=r'1 missing \(added\)'):
-        initialise(nn.ModuleDict(model.items()), 0.5)
+    model = alone(tmp_path / 'a.pth')
+    model['inner'].first.own = nn.Linear(1, 1)
+    with pytest.raises(UserError, match=r'2 missing \(first.own.weight, first.own.bias\)'):
+        initialise(model, 1.0)

@@ -13,7 +13,6 @@ from reprefine.engine.runner import Runner as OwnRunner
 from reprefine.methods.denoiserep import (
     DenoiseFuseHook,
     DenoisePhaseHook,
-    DenoiseRep,
     denoise_layers,
     fuse_checkpoint,
     phase_at,
@@ -22,7 +21,7 @@ from reprefine.methods.denoiserep import (
 from reprefine.methods.denoiserep.checkpoint import fold_difference
 from reprefine.methods.denoiserep.convert import denoise_state
 
-from .toys import ToyClassifier, build, images, snapshot
+from .toys import ToyClassifier, images, refined, snapshot
 
 D, B = 'denoise', 'backbone'
 
@@ -81,7 +80,7 @@ class Fixed(BaseMetric):
 
 
 def wrapped(seed=0, **options):
-    return DenoiseRep(build(ToyClassifier, seed), include='mlp', **options)
+    return refined(seed=seed, include='mlp', **options)
 
 
 def runner_of(work_dir, hooks, model=None, epochs=4, validate=False, samples=None, train_cfg=None, **options):
@@ -297,7 +296,7 @@ def test_what_holds_no_denoiser_is_not_folded(trained, name, tmp_path):
 
 def test_checkpoint_of_another_model_is_not_folded(trained, tmp_path):
     folder, _ = trained
-    other = DenoiseRep(build(ToyClassifier), include=r'fc1$')
+    other = refined(include=r'fc1$')
     with pytest.raises(UserError, match='does not fit the config'):
         fuse_checkpoint(other, folder / 'epoch_3.pth', tmp_path / 'out.pth')
     assert not list(tmp_path.iterdir())
@@ -328,7 +327,7 @@ def test_existing_target_is_kept(trained, tmp_path):
 @pytest.mark.parametrize('include', ['all', ['patch', 'fc1']])
 @pytest.mark.parametrize('side', [None, 'input', 'output'])
 def test_fold_check_compares_with_the_explicit_path(include, side, monkeypatch):
-    model = DenoiseRep(build(ToyClassifier), include=include, side=side).double()
+    model = refined(include=include, side=side).double()
     assert all(fold_difference(layer) < 1e-12 for layer in denoise_layers(model).values())
     merge = 'merge_input_side' if side == 'input' else 'merge_output_side'
     layer = model.backbone.patch_embed

@@ -1,4 +1,4 @@
-"""The mmengine wrapper: losses, label-free training, attribute and key names, EMA (checks 9, 12, 15)."""
+"""The base model as DenoiseRep makes it: losses, label-free training, names, EMA (checks 9, 12, 15)."""
 
 import copy
 import io
@@ -12,18 +12,34 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, is_converted, is_fused, noise_loss, set_phase
+from reprefine.methods.denoiserep import (
+    DenoiseRep,
+    convert,
+    denoise_layers,
+    is_converted,
+    is_fused,
+    noise_loss,
+    set_phase,
+)
 from reprefine.methods.denoiserep.convert import denoise_state
 from reprefine.registry import MODELS
 
-from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, snapshot
+from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, refined, snapshot
 
 LABELS = torch.tensor([0, 1, 2, 3])
 PHASES = ('denoise', 'backbone', 'joint', 'eval_only')
 
 
 def wrap(seed=0, include='mlp', drop=0.0, **options) -> DenoiseRep:
-    return DenoiseRep(build(lambda: ToyClassifier(TinyViT(drop=drop)), seed), include=include, **options)
+    return refined(lambda: TinyViT(drop=drop), seed, include=include, **options)
+
+
+def converted_host(state: dict) -> ToyClassifier:
+    """The base model, converted without DenoiseRep, in training mode."""
+    host = build(ToyClassifier)
+    convert(host, 'mlp')
+    host.load_state_dict(state)
+    return host.train()
 
 
 def generator(model, seed=3):
@@ -35,14 +51,12 @@ def generator(model, seed=3):
 def test_losses_are_the_hosts_plus_the_weighted_noise_loss(phase, weight):
     model = wrap(loss_weight=weight).train()
     set_phase(model, phase)
+    twin = converted_host(model.state_dict())
+    set_phase(twin, phase)
     generator(model)
     losses = model(images(), LABELS, mode='loss')
-    twin = wrap().train()
-    set_phase(twin, phase)
-    twin.load_state_dict(model.state_dict())
-    twin.backbone.neck.load_state_dict(ToyClassifier().backbone.neck.state_dict())
     generator(twin)
-    expected = twin.base_model(images(), LABELS, mode='loss')
+    expected = twin(images(), LABELS, mode='loss')
     noise = noise_loss(twin)
     learns = phase in ('denoise', 'joint')
     assert set(losses) == {'loss_cls'} | ({'loss_denoise'} if learns else set())
@@ -63,9 +77,9 @@ def test_noise_losses_by_layer_are_logged_but_not_added():
         generator(model)
         losses.append(model(images(), LABELS, mode='loss'))
     layers = {key: value for key, value in losses[1].items() if key.startswith('noise/')}
-    assert layers.keys() == {f'noise/{name}' for name in denoise_state(logging.base_model).layer_names}
+    assert layers.keys() == {f'noise/{name}' for name in denoise_state(logging).layer_names}
     assert not any('loss' in key or value.requires_grad for key, value in layers.items())
-    torch.testing.assert_close(losses[1]['loss_denoise'], logging.loss_weight * sum(layers.values()))
+    torch.testing.assert_close(losses[1]['loss_denoise'], logging.denoise.loss_weight * sum(layers.values()))
     torch.testing.assert_close(plain.parse_losses(losses[0])[0], logging.parse_losses(losses[1])[0])
 
 
@@ -78,8 +92,9 @@ def test_host_builds_no_graph_while_predictors_train():
 
 def test_predict_and_tensor_modes_are_the_hosts():
     model = wrap().eval()
-    assert torch.equal(model(images()), model.base_model(images()))
-    for ours, hosts in zip(model(images(), mode='predict'), model.base_model(images(), mode='predict'), strict=True):
+    host = converted_host(model.state_dict()).eval()
+    assert torch.equal(model(images()), host(images()))
+    for ours, hosts in zip(model(images(), mode='predict'), host(images(), mode='predict'), strict=True):
         assert torch.equal(ours, hosts)
     assert torch.equal(torch.stack(model.test_step({'inputs': images()})), model(images()).softmax(-1))
 
@@ -153,7 +168,7 @@ def test_the_logged_loss_is_the_sum_that_is_trained():
             return {'loss': output['loss_cls']} if isinstance(output, dict) else output
 
     for phase in PHASES[:3]:
-        model = DenoiseRep(build(Classifier), include='mlp', loss_weight=2.0, phase=phase).train()
+        model = DenoiseRep(base_type=Classifier, denoise=dict(include='mlp', loss_weight=2.0, phase=phase)).train()
         losses = model(images(), LABELS, mode='loss')
         total, log = model.parse_losses(losses)
         assert torch.equal(log['loss'], total)
@@ -200,7 +215,7 @@ def test_state_dict_keys_are_the_hosts_plus_predictors():
     assert set(host.state_dict()) < keys
     added = keys - set(host.state_dict())
     assert added == model.added_keys
-    assert {key.partition('.denoiser.')[0] for key in added} == set(denoise_layers(model.base_model))
+    assert {key.partition('.denoiser.')[0] for key in added} == set(denoise_layers(model))
     nested = nn.ModuleDict({'student': model, 'other': nn.Linear(2, 2)})
     assert {k for k in nested.state_dict() if k.startswith('student.')} == {f'student.{k}' for k in keys}
     nested.load_state_dict(nested.state_dict())
@@ -253,8 +268,8 @@ def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
     set_phase(model, phase)
     expected = model(x)
     model.switch_to_deploy()
-    assert (is_converted(model), is_fused(model.base_model)) == (False, True)
-    assert [n for n, p in model.base_model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
+    assert (is_converted(model), is_fused(model)) == (False, True)
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
     folded = snapshot(model)
     model.switch_to_deploy()
     assert_same(snapshot(model), folded)
@@ -265,23 +280,33 @@ def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
 
 
 def test_attributes_and_preprocessor_are_the_hosts():
-    host = ToyClassifier()
-    host.score_thr = 0.3
-    model = DenoiseRep(host, include='mlp')
-    assert model.score_thr == 0.3
-    assert model.backbone is host.backbone
-    assert model.data_preprocessor is host.data_preprocessor
-    assert sum(p is host.data_preprocessor for p in model.modules()) == 1
+    class Thresholded(ToyClassifier):
+        def __init__(self, *args, score_thr=0.5, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.score_thr = score_thr
+
+        @property
+        def num_classes(self):
+            return self.backbone.head.out_features
+
+    backbone = TinyViT()
+    model = DenoiseRep(backbone, base_type=Thresholded, score_thr=0.3, denoise=dict(include='mlp'))
+    assert (model.score_thr, model.num_classes) == (0.3, 5)
+    assert isinstance(model, Thresholded)
+    assert vars(model).keys() - vars(Thresholded()).keys() == {'denoise', '_denoise_state'}
+    assert model.backbone is backbone
     with pytest.raises(AttributeError, match='no_such_thing'):
         _ = model.no_such_thing
     twin = copy.deepcopy(model)
-    assert twin.backbone is twin.base_model.backbone is not host.backbone
+    assert type(twin) is type(model)
+    assert twin.backbone is not backbone
     assert torch.equal(twin.eval()(images()), model.eval()(images()))
 
 
 def test_building_from_a_config_with_a_preprocessor_beside_it():
-    MODELS.register_module(name='ToyForWrapper', module=ToyClassifier, force=True)
-    config = dict(type='reprefine.DenoiseRep', model=dict(type='reprefine.ToyForWrapper'), include=r'fc1$', timestep=7)
+    MODELS.register_module(name='ToyForDenoiseRep', module=ToyClassifier, force=True)
+    options = dict(include=r'fc1$', timestep=7)
+    config = dict(type='reprefine.DenoiseRep', base_type='reprefine.ToyForDenoiseRep', denoise=options)
     original = copy.deepcopy(config)
     model = MODELS.build(config)
     assert [int(layer.denoiser.timestep) for layer in denoise_layers(model).values()] == [7, 7]
@@ -290,7 +315,7 @@ def test_building_from_a_config_with_a_preprocessor_beside_it():
 
 
 def test_real_host_from_its_config():
-    """mmpretrain's ViT classifier at toy size: wrapper, loss, prediction, folding into the stock model."""
+    """mmpretrain's ViT classifier at toy size: loss, prediction, folding into the stock model."""
     import mmpretrain.models
     from mmpretrain.structures import DataSample
 
@@ -303,9 +328,8 @@ def test_real_host_from_its_config():
     )  # fmt: skip
     assert mmpretrain.models
     preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=5, mean=[0.5] * 3, std=[2.0] * 3)
-    model = MODELS.build(
-        dict(type='reprefine.DenoiseRep', model=copy.deepcopy(host), data_preprocessor=preprocessor, include='all')
-    )
+    refinement = dict(type='reprefine.DenoiseRep', base_type=host['type'], denoise=dict(include='all'))
+    model = MODELS.build(copy.deepcopy(host) | refinement | dict(data_preprocessor=preprocessor))
     model.init_weights()
     batch = {'inputs': list(images()), 'data_samples': [DataSample().set_gt_label(int(i)) for i in LABELS]}
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
@@ -347,11 +371,6 @@ def test_ema_averages_host_and_predictors_and_folds(update_buffers):
 
 def test_ema_state_dict_swaps_with_the_models_key_by_key():
     """mmengine's EMAHook exchanges ``module.<key>`` of the average with ``<key>`` of the model."""
-    model = DenoiseRep(TinyClassifierWithConv(), include='conv')
+    model = refined(TinyConvNet, include='conv')
     keys = set(ExponentialMovingAverage(model).state_dict()) - {'steps'}
     assert keys == {f'module.{key}' for key in model.state_dict()}
-
-
-class TinyClassifierWithConv(ToyClassifier):
-    def __init__(self) -> None:
-        super().__init__(TinyConvNet())

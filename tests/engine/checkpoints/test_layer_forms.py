@@ -1,0 +1,117 @@
+"""A checkpoint with layers in a form of a method is refused by a plain model; other names are left over, as before."""
+
+import re
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
+from reprefine.engine.checkpoints.layer_forms import METHODS, form_keys
+from reprefine.engine.checkpoints.pretrained import register_initializer
+from reprefine.engine.checkpoints.weights import check_match, load_weights
+from reprefine.engine.errors import UserError
+from reprefine.methods.denoiserep import convert
+from reprefine.methods.denoiserep.denoiser import Denoiser
+from reprefine.methods.dvt import DVTDenoiser
+from reprefine.methods.pddr import PDLinear, convert_to_pd
+from tests.helpers.run import DIGITS, SMALL, run_test, train_digits
+
+LINE = 'holds layers in a form that the model does not have .*reparameterize_model.py$'
+
+
+def net():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 40, 1), nn.Linear(5, 2))
+
+
+def denoising():
+    model = net()
+    convert(model, 'all')
+    return model
+
+
+def disentangled(mode, deploy=False):
+    model = net()
+    convert_to_pd(model, '^0$', group_num=2, mode=mode, example=torch.zeros(1, 4, 5, 5))
+    if deploy:
+        model[0].switch_to_deploy()
+    return model
+
+
+def linear(mode, deploy=False):
+    model = net()
+    model[4] = PDLinear(5, 2, mode)
+    if deploy:
+        model[4].switch_to_deploy()
+    return model
+
+
+MAKERS = {
+    'noise predictors': (denoising, '0.denoiser.timestep'),
+    'PD-A': (lambda: disentangled('A'), '0.standard1.conv.weight'),
+    'PD-B': (lambda: disentangled('B'), '0.standard1.conv.weight'),
+    'deployed PD-A': (lambda: disentangled('A', True), '0.reparam.weight'),
+    'deployed PD-B': (lambda: disentangled('B', True), '0.reparam_weight'),
+    'linear PD-A': (lambda: linear('A'), '4.standard1.weight'),
+    'deployed linear PD-B': (lambda: linear('B', True), '4.reparam.weight'),
+}
+
+
+@pytest.mark.parametrize('kind', MAKERS)
+@pytest.mark.parametrize('floor', [0.0, 1.0])
+def test_every_form_of_a_method_is_refused_by_a_plain_model_and_taken_by_its_own(kind, floor):
+    make, name = MAKERS[kind]
+    state = make().state_dict()
+    with pytest.raises(UserError, match=f'checkpoint a.pth {LINE}') as error:
+        check_match(load_weights(net(), state), 'a.pth', floor)
+    assert f'({name}' in str(error.value)
+    check_match(load_weights(make(), state), 'a.pth', 1.0)
+
+
+def test_other_names_that_are_left_over_are_no_form():
+    """Also those of a part that calls itself ``denoiser``, and those of the hosts' own reparameterised layers."""
+    left_over = {
+        f'neck.denoiser.{name}': value for name, value in DVTDenoiser(64, grid=2).denoiser.state_dict().items()
+    }
+    left_over |= {f'head.{name}': torch.zeros(1) for name in ('fc.weight', 'branch_reparam.weight', 'denoiser.weight')}
+    check_match(load_weights(net(), net().state_dict() | left_over), 'a.pth', 1.0)
+
+
+def test_every_method_that_changes_the_form_of_layers_declares_it():
+    """The declarations are read from the source: as many as there are lines that set the name."""
+    lines = [line for file in METHODS.rglob('*.py') for line in file.read_text().splitlines() if 'FORM_KEYS =' in line]
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"FORM_KEYS = r'.+'", line) for line in lines)
+    assert form_keys().pattern.count('(?:') == 2
+
+
+def test_a_backbone_that_starts_from_such_a_checkpoint_is_refused(tmp_path):
+    """Its floor is that of a plain process, 0."""
+    register_initializer()
+    config = dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        trained = MODELS.build(config)
+        convert(trained, 'conv')
+        state = {f'backbone.{name}': value for name, value in trained.state_dict().items()}
+        torch.save(dict(state_dict=state), tmp_path / 'a.pth')
+        start = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='backbone.')
+        plain = MODELS.build(config | dict(init_cfg=start))
+        with pytest.raises(UserError, match=rf"\('backbone.'\) \(init_cfg of ResNet\) {LINE}"):
+            plain.init_weights()
+
+
+def test_neither_training_nor_test_takes_the_checkpoint_of_an_unfolded_run_for_a_plain_model(tmp_path, capsys):
+    assert train_digits(tmp_path / 'plain') == 0
+    state = torch.load(tmp_path / 'plain/epoch_2.pth', weights_only=True)['state_dict']
+    layer = 'backbone.layers.0.ffn.layers.1'
+    predictor = Denoiser(state[f'{layer}.weight'].shape[1], timestep=3)
+    state |= {f'{layer}.denoiser.{name}': value for name, value in predictor.state_dict().items()}
+    torch.save(dict(state_dict=state, meta={}), tmp_path / 'unfolded.pth')
+    capsys.readouterr()
+    assert run_test(DIGITS, str(tmp_path / 'unfolded.pth'), '--work-dir', str(tmp_path / 'test'), *SMALL) == 1
+    assert re.search(LINE, capsys.readouterr().err.strip())
+    assert train_digits(tmp_path / 'run', '--cfg-options', f'load_from={tmp_path}/unfolded.pth') == 1
+    assert re.search(LINE, capsys.readouterr().err.strip())
