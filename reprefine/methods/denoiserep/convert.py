@@ -17,7 +17,7 @@ from .layers import DenoiseConv2d, DenoiseLinear
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins
+from .twins import find_twins, list_anew
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def convert(
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
+    list_anew(model)
     state.watch(model)
     return report(model) + [_skipped_row(c) for c in skipped]
 
@@ -285,6 +286,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
+    list_anew(model)
     state.end()
     return model
 
