@@ -114,6 +114,7 @@ def convert(
     for twin in layers[len(chosen) :]:
         twin.follows = True
         twin.denoiser.requires_grad_(False)
+    state.predictors = {p: not layer.follows for layer in layers for p in layer.denoiser.parameters()}
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
@@ -255,10 +256,11 @@ def set_phase(model: nn.Module, phase: str) -> None:
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model, with_twins=True).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
-        is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-        active = phase in (('denoise', 'joint') if parameter in predictors else ('backbone', 'joint'))
+        is_trainable = state.predictors.get(parameter)
+        active = phase in (('backbone', 'joint') if is_trainable is None else ('denoise', 'joint'))
+        if is_trainable is None:
+            is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
         parameter.requires_grad_(active and is_trainable)
         if not parameter.requires_grad:
             parameter.grad = None
