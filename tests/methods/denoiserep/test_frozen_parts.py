@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
 
@@ -151,3 +152,52 @@ def test_the_frozen_part_is_denoised_while_the_rest_trains(part, phase):
     trained, evaluated, plain = seen
     torch.testing.assert_close(trained, evaluated, rtol=1e-5, atol=1e-5)
     assert (trained - plain).abs().max() > 1e-4
+
+
+def saved(network: nn.Module, file) -> dict:
+    torch.save(network.state_dict(), file)
+    return network.state_dict()
+
+
+def test_a_frozen_part_loads_its_own_checkpoint_when_training_begins(tmp_path):
+    """The file has no predictors, and must fill the part exactly."""
+    from reprefine.models.timm_vit import TimmViT
+
+    torch.manual_seed(3)
+    trained = saved(timm_vit().vit, tmp_path / 'vit.pth')
+    part = TimmViT(**VIT, checkpoint=str(tmp_path / 'vit.pth'))
+    model = DenoiseRep(part, 16, 32, base_type=Frozen, denoise=dict(include='mlp'))
+    layers = denoise_layers(model)
+    predictors = {name: model.get_parameter(name).clone() for name in predictors_of(model)}
+    order = list(model.state_dict())
+    model.init_weights()
+    assert denoise_layers(model) == layers
+    assert list(model.state_dict()) == order
+    state = model.part.vit.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in trained.items())
+    assert all(torch.equal(model.get_parameter(name), value) for name, value in predictors.items())
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_and_the_layers_stay(tmp_path):
+    from reprefine.models.timm_vit import TimmViT
+
+    torch.save({'head.weight': torch.zeros(2)}, tmp_path / 'vit.pth')
+    part = TimmViT(**VIT, checkpoint=str(tmp_path / 'vit.pth'))
+    model = DenoiseRep(part, 16, 32, base_type=Frozen, denoise=dict(include='mlp'))
+    layers = denoise_layers(model)
+    with pytest.raises(UserError, match='belongs to another model'):
+        model.init_weights()
+    assert denoise_layers(model) == layers
+
+
+def test_weights_that_an_initialiser_puts_anew_are_those_of_the_layers():
+    class Renewing(Frozen):
+        def init_weights(self):
+            fc = self.head.fc
+            assert type(fc) is nn.Linear
+            fc.weight = nn.Parameter(torch.ones_like(fc.weight))
+
+    model = DenoiseRep(timm_vit(), 16, 32, base_type=Renewing, denoise=dict(include='head.fc'))
+    model.init_weights()
+    assert torch.equal(model.head.fc.weight, torch.ones(3, 16))
+    assert list(denoise_layers(model)) == ['head.fc']
