@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from .refusals import refuse_lost_biases, refuse_parts
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins, follow, renew_averages
+from .twins import find_twins, follow, list_anew
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,10 @@ def convert(
     if is_fused(model):
         raise FusedModelError('the model is folded already: converting it again would denoise its features twice')
     _check_options(kernel_size, step, to, side, bias_policy, loss_type)
-    refuse_parts(model, include)
-    candidates = find_layers(model, include, exclude, types)
-    chosen = [c for c in candidates if c.skipped is None]
-    skipped = [c for c in candidates if c.skipped is not None]
-    if not chosen:
-        raise UserError(_no_match(include, exclude, skipped, model))
+    chosen, skipped = _choose(model, include, exclude, types)
     if bias_policy == 'add':
         refuse_lost_biases(model, chosen)
-    for candidate in skipped:
-        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
     state = DenoiseState([c.name for c in chosen])
-    timesteps = assign_timesteps(state.layer_names, timestep, steps)
     options = dict(
         side=side,
         state=state,
@@ -110,20 +103,45 @@ def convert(
         steps=steps,
         ddim_to=to,
     )
+    _replace(model, chosen, assign_timesteps(state.layer_names, timestep, steps), options)
+    state.watch(model)
+    return report(model) + [_skipped_row(c) for c in skipped]
+
+
+def _choose(
+    model: nn.Module,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+    types: tuple[type[nn.Module], ...],
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the layers to convert, and those that a selection names but must stay as they are."""
+    refuse_parts(model, include)
+    candidates = find_layers(model, include, exclude, types)
+    chosen = [c for c in candidates if c.skipped is None]
+    skipped = [c for c in candidates if c.skipped is not None]
+    if not chosen:
+        raise UserError(_no_match(include, exclude, skipped, model))
+    for candidate in skipped:
+        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=3)
+    return chosen, skipped
+
+
+def _replace(model: nn.Module, chosen: list[Candidate], timesteps: dict[str, int], options: dict[str, Any]) -> None:
+    """Put denoising layers in the place of the chosen ones, and of their averages in momentum encoders."""
     twins = find_twins(model, chosen)
     layers = [
         _denoise_class(place.layer).from_host(place.layer, timestep=timesteps[source], name=source, **options)
         for place, source in [*((c, c.name) for c in chosen), *twins]
     ]
-    followed = dict(zip(state.layer_names, layers[: len(chosen)], strict=True))
+    followed = {candidate.name: layer for candidate, layer in zip(chosen, layers, strict=False)}
     for (_, source), twin in zip(twins, layers[len(chosen) :], strict=True):
         follow(twin, followed[source])
+    predictors = {p: not layer.follows for layer in layers for p in layer.denoiser.parameters()}
+    options['state'].predictors = predictors
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
-    renew_averages(model)
-    state.watch(model)
-    return report(model) + [_skipped_row(c) for c in skipped]
+    list_anew(model)
 
 
 def _denoise_class(layer: nn.Module) -> type[_DenoiseLayer]:
@@ -259,13 +277,12 @@ def set_phase(model: nn.Module, phase: str) -> None:
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
-        if parameter in predictors:
-            parameter.requires_grad_(phase in ('denoise', 'joint'))
-        else:
+        is_trainable = state.predictors.get(parameter)
+        active = phase in (('backbone', 'joint') if is_trainable is None else ('denoise', 'joint'))
+        if is_trainable is None:
             is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-            parameter.requires_grad_(phase in ('backbone', 'joint') and is_trainable)
+        parameter.requires_grad_(active and is_trainable)
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase
@@ -292,7 +309,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
-    renew_averages(model)
+    list_anew(model)
     state.end()
     return model
 
