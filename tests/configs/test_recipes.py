@@ -20,13 +20,23 @@ RECIPES = {path.stem: yaml.safe_load(path.read_text()) for path in Path(__file__
 
 
 def rows(method: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a method, each with the expectations of the recipe that it names."""
+    """Yield the rows of a method, each with the expectations of the recipe that it names.
+
+    A row with ``each: [a, b]`` stands for one row of ``a`` and one of ``b``, which take the place of ``{each}`` in it.
+    """
     content = RECIPES[method]
-    for row in content['rows']:
+    for row in (filled(row, name) for row in content['rows'] for name in row.get('each', [''])):
         expected: dict[str, Any] = {}
         for recipe in row.get('recipes', ()):
             expected |= content['recipes'][recipe]
         yield row | {'expect': expected | row.get('expect', {})}
+
+
+def filled(value: Any, name: str) -> Any:
+    """Return a row with ``name`` in the place of ``{each}``."""
+    if isinstance(value, dict):
+        return {key: filled(item, name) for key, item in value.items() if key != 'each'}
+    return value.replace('{each}', name) if isinstance(value, str) else value
 
 
 ROWS = [pytest.param(row, id=f'{method}: {row["row"]}') for method in sorted(RECIPES) for row in rows(method)]
