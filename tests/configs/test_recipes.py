@@ -1,7 +1,7 @@
 """Every published row is a config that follows the published recipe.
 
-``recipes/<method>.yml`` states the recipes, from the papers and the released codes; a row names its config and what must
-stand there. A path leads through dicts by key and through lists by index, or by the ``type`` of the item in brackets:
+``recipes/<method>.yml`` states the recipes, from the papers and the released codes; a row names its config and what it
+must say. A path leads through dicts by key and through lists by index, or by the ``type`` of the item in brackets:
 ``train_dataloader.dataset.pipeline[RandomCrop].crop_size``. ``batch`` is that of all GPUs together.
 """
 
@@ -25,7 +25,7 @@ def rows(method: str) -> Iterator[dict[str, Any]]:
     A row with ``each: [a, b]`` stands for one row of ``a`` and one of ``b``, which take the place of ``{each}`` in it.
     """
     content = RECIPES[method]
-    for row in (filled(row, name) for row in content['rows'] for name in row.get('each', [''])):
+    for row in [filled(each, name) for each in content['rows'] for name in each.get('each', [''])]:
         expected: dict[str, Any] = {}
         for recipe in row.get('recipes', ()):
             expected |= content['recipes'][recipe]
