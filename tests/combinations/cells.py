@@ -78,7 +78,9 @@ def tree_config(name: str) -> Path:
     return ROOT / 'configs' / f'{name}.py'
 
 
-def denoised(base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder, *options: str) -> Cell:
+def denoised(
+    base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder, *options: str, more: str = ''
+) -> Cell:
     """Write a config that lays DenoiseRep over another one; it is strictly checked as soon as it is read.
 
     Args:
@@ -87,11 +89,12 @@ def denoised(base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder
         folder: Where config and run come to lie.
         toy_folder: Gives the toy counterpart of data roots.
         options: Further ``--cfg-options``.
+        more: Further lines of the config.
     """
     base = base if isinstance(base, Path) else tree_config(base)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / 'refined.py'
-    config.write_text(REFINED.format(base=base, strong=STRONG, denoise=denoise))
+    config.write_text(REFINED.format(base=base, strong=STRONG, denoise=denoise) + more)
     return brief(config, folder / 'run', toy_folder, *options)
 
 
