@@ -18,7 +18,7 @@ from .refusals import refuse_lost_biases, refuse_parts
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins, follow, renew_averages
+from .twins import find_twins, follow, list_anew
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,11 @@ def convert(
     followed = dict(zip(state.layer_names, layers[: len(chosen)], strict=True))
     for (_, source), twin in zip(twins, layers[len(chosen) :], strict=True):
         follow(twin, followed[source])
+    state.predictors = {p: not layer.follows for layer in layers for p in layer.denoiser.parameters()}
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
-    renew_averages(model)
+    list_anew(model)
     state.watch(model)
     return report(model) + [_skipped_row(c) for c in skipped]
 
@@ -259,13 +260,12 @@ def set_phase(model: nn.Module, phase: str) -> None:
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
-        if parameter in predictors:
-            parameter.requires_grad_(phase in ('denoise', 'joint'))
-        else:
+        is_trainable = state.predictors.get(parameter)
+        active = phase in (('backbone', 'joint') if is_trainable is None else ('denoise', 'joint'))
+        if is_trainable is None:
             is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-            parameter.requires_grad_(phase in ('backbone', 'joint') and is_trainable)
+        parameter.requires_grad_(active and is_trainable)
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase
@@ -292,7 +292,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
-    renew_averages(model)
+    list_anew(model)
     state.end()
     return model
 

@@ -103,7 +103,7 @@ class _DenoiseLayer(nn.Module):
         Args:
             mode: True for training, False for evaluation.
         """
-        self.state.forget_modules()
+        self.state.forget_mode()
         self.state.merged.forget(self)
         return super().train(mode)
 

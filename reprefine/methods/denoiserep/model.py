@@ -20,6 +20,7 @@ from .convert import (
     set_phase,
     sum_of,
 )
+from .plain import plain_layers
 from .refusals import refuse_followers
 
 
@@ -85,6 +86,11 @@ class DenoiseRep(Refinement):
         state = denoise_state(self)
         state.phase, state.denoise_eval = phase, denoise_eval
         _log_report(layers)
+
+    def init_weights(self) -> None:
+        """Initialise the base model; parts that load a checkpoint of their own find the layers that it has."""
+        with plain_layers(self):
+            super().init_weights()
 
     def forward(self, *args: Any, mode: str = 'tensor', **kwargs: Any) -> Any:
         """Run the base model; in training add ``loss_denoise`` to its losses. Folded, it is the base model."""
