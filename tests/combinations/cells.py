@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 
 from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.build import build_model, load_trained
@@ -78,7 +79,9 @@ def tree_config(name: str) -> Path:
     return ROOT / 'configs' / f'{name}.py'
 
 
-def denoised(base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder, *options: str) -> Cell:
+def denoised(
+    base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder, *options: str, more: str = ''
+) -> Cell:
     """Write a config that lays DenoiseRep over another one; it is strictly checked as soon as it is read.
 
     Args:
@@ -87,11 +90,12 @@ def denoised(base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder
         folder: Where config and run come to lie.
         toy_folder: Gives the toy counterpart of data roots.
         options: Further ``--cfg-options``.
+        more: Further lines of the config.
     """
     base = base if isinstance(base, Path) else tree_config(base)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / 'refined.py'
-    config.write_text(REFINED.format(base=base, strong=STRONG, denoise=denoise))
+    config.write_text(REFINED.format(base=base, strong=STRONG, denoise=denoise) + more)
     return brief(config, folder / 'run', toy_folder, *options)
 
 
@@ -107,15 +111,15 @@ def brief(config: Path, work_dir: Path, toy_folder: ToyFolder, *options: str) ->
     cfg = load_config(str(config))
     roots = data_roots(cfg)
     where = ('--data-root', str(toy_folder(roots))) if roots else ()
-    by_iter = cfg.train_cfg.get('max_iters')
-    length = f'train_cfg.max_iters={ITERATIONS}' if by_iter else f'train_cfg.max_epochs={ITERATIONS // 2}'
+    lengths = dict(max_iters=ITERATIONS, max_epochs=ITERATIONS // 2)
+    length = [f'train_cfg.{key}={value}' for key, value in lengths.items() if cfg.train_cfg.get(key)]
     phases = {  # whatever a brief run of a config of the tree does with them
         f'custom_hooks.{index}.phase_length': 2
         for index, hook in enumerate(cfg.get('custom_hooks') or [])
         if hook['type'] == 'reprefine.DenoisePhaseHook'
     }
     own = [f'{key}={value}' for key, value in phases.items()]
-    arguments = (*where, '--cfg-options', *brief_options(cfg), length, *EVERY_ITERATION, *own, *options)
+    arguments = (*where, '--cfg-options', *brief_options(cfg), *length, *EVERY_ITERATION, *own, *options)
     return Cell(config, arguments, work_dir)
 
 
@@ -218,11 +222,16 @@ def is_denoised(module: nn.Module) -> bool:
     return isinstance(module, (_DenoiseLayer, Denoiser))
 
 
-def first_batch(cell: Cell) -> Any:
-    """Return the first batch of a cell's training data, as the data loader gives it."""
+def batches(cell: Cell) -> DataLoader:
+    """Return the loader of a cell's training data."""
     cfg = config_of(cell)
     set_loader_defaults(cfg, no_pin_memory=True)
-    return next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+    return Runner.build_dataloader(cfg.train_dataloader, seed=0)
+
+
+def first_batch(cell: Cell) -> Any:
+    """Return the first batch of a cell's training data, as the data loader gives it."""
+    return next(iter(batches(cell)))
 
 
 def reached_by_gradients(model: nn.Module, batch: Any) -> set[str]:
