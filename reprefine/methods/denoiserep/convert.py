@@ -17,7 +17,7 @@ from .layers import DenoiseConv2d, DenoiseLinear
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins, list_anew
+from .twins import copy_to_twins, find_twins, list_anew
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def convert(
     for twin in layers[len(chosen) :]:
         twin.follows = True
         twin.denoiser.requires_grad_(False)
+    copy_to_twins(layers)
     state.predictors = {p: not layer.follows for layer in layers for p in layer.denoiser.parameters()}
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was

@@ -1,6 +1,6 @@
 """Layers of momentum encoders: moving averages of parts of the model, which must gain what those parts gain."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from mmengine.model import BaseAveragedModel
@@ -8,6 +8,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 
+from .layer import _DenoiseLayer
 from .select import Candidate, walk_layers
 
 
@@ -32,6 +33,18 @@ def find_twins(model: nn.Module, chosen: Sequence[Candidate]) -> list[tuple[Cand
             _refuse_inner_part(name, averaged.module, model, chosen)
         found += twins
     return found
+
+
+def copy_to_twins(layers: Collection[_DenoiseLayer]) -> None:
+    """Give the layers of moving averages the predictors of those that they average, as an average begins as a copy.
+
+    Args:
+        layers: All denoising layers of a model.
+    """
+    sources = {layer.name: layer.denoiser for layer in layers if not layer.follows}
+    for layer in layers:
+        if layer.follows:
+            layer.denoiser.load_state_dict(sources[layer.name].state_dict())
 
 
 def list_anew(model: nn.Module) -> None:
