@@ -12,7 +12,6 @@ from reprefine.registry import LOOPS
 from .convert import denoise_layers
 from .functional import expected_l2_loss, optimal_predictor
 from .moments import FeatureMoments, collect_moments
-from .twins import copy_to_twins
 
 
 def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, tuple[float, float]]:
@@ -33,7 +32,6 @@ def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dic
         step, has_constant = layer.denoiser.step, layer.denoiser.bias is not None
         m = moments[name]
         layer.denoiser.set_predictor(*optimal_predictor(m.covariance, m.mean, step, has_constant))
-    copy_to_twins(denoise_layers(model, with_twins=True).values())
     after = expected_noise_losses(model, moments)
     return {name: (before[name], after[name]) for name in before}
 

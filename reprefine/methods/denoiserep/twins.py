@@ -1,6 +1,6 @@
 """Layers of momentum encoders: moving averages of parts of the model, which must gain what those parts gain."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.model import BaseAveragedModel
@@ -35,16 +35,11 @@ def find_twins(model: nn.Module, chosen: Sequence[Candidate]) -> list[tuple[Cand
     return found
 
 
-def copy_to_twins(layers: Collection[_DenoiseLayer]) -> None:
-    """Give the layers of moving averages the predictors of those that they average, as an average begins as a copy.
-
-    Args:
-        layers: All denoising layers of a model.
-    """
-    sources = {layer.name: layer.denoiser for layer in layers if not layer.follows}
-    for layer in layers:
-        if layer.follows:
-            layer.denoiser.load_state_dict(sources[layer.name].state_dict())
+def follow(twin: _DenoiseLayer, source: _DenoiseLayer) -> None:
+    """Let the predictor of a twin begin as that of its source, and learn nothing itself."""
+    twin.follows = True
+    twin.denoiser.load_state_dict(source.denoiser.state_dict())
+    twin.denoiser.requires_grad_(False)
 
 
 def list_anew(model: nn.Module) -> None:

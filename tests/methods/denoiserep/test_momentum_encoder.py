@@ -12,10 +12,8 @@ from torch import nn
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import (
     DenoiseRep,
-    collect_moments,
     convert,
     denoise_layers,
-    fit_closed_form,
     fuse,
     is_converted,
     noise_loss,
@@ -231,15 +229,3 @@ def test_checkpoints_of_the_base_and_of_the_refined_model_load():
         denoise_state(network).generator = torch.Generator().manual_seed(2)
     losses = [network.train()(**batch(), mode='loss') for network in (refined, again)]
     torch.testing.assert_close(losses[0], losses[1])
-
-
-def test_the_closed_form_fits_both_sides():
-    model = Momentum(lambda model: nn.Sequential(model.net, model.head))
-    convert(model, 'linear')
-    with collect_moments(model.eval()) as moments, torch.no_grad():
-        model(torch.randn(64, 3))
-    fit_closed_form(model, moments)
-    layers = denoise_layers(model, with_twins=True)
-    assert len(layers) == 6
-    for layer in layers.values():
-        assert torch.equal(layer.denoiser.weight, model.get_submodule(layer.name).denoiser.weight)
