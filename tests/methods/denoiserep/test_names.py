@@ -5,13 +5,14 @@ import warnings
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import get_state_dict
 from torch import nn
 
 from reprefine.engine.checkpoints.weights import load_weights
-from reprefine.methods.denoiserep import DenoiseRep, fuse_checkpoint
+from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, fuse_checkpoint
 from reprefine.registry import MODELS
 
 VIT = dict(
@@ -138,3 +139,20 @@ def test_checkpoints_of_a_network_kept_in_model_go_there_and_back(tmp_path):
     fuse_checkpoint(again, tmp_path / 'run.pth', tmp_path / 'plain.pth')
     stock.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
     torch.testing.assert_close(stock.eval()(images), refined(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+@pytest.mark.parametrize('scope', HOSTS)
+def test_the_functions_of_the_hosts_that_build_a_model_from_a_config_do_it(scope):
+    """mmdet's and mmpose's edit ``model.backbone``."""
+    cfg = Config(dict(default_scope=scope, model=denoised(HOSTS[scope], include=LAYERS[scope]), data_preprocessor={}))
+    apis = __import__(f'{scope}.apis', fromlist=['apis'])
+    built = {
+        'mmpretrain': lambda: apis.get_model(cfg, device='cpu'),
+        'mmseg': lambda: apis.init_model(cfg, device='cpu'),
+        'mmdet': lambda: apis.init_detector(cfg, device='cpu', palette='coco'),
+        'mmpose': lambda: apis.init_model(cfg, device='cpu'),
+    }[scope]()
+    assert isinstance(built, DenoiseRep)
+    assert not built.training
+    assert denoise_layers(built)
