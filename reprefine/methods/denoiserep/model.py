@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor
 
+from reprefine.engine.checkpoints.added import added_names
 from reprefine.models.refinement import Refinement
 from reprefine.registry import MODELS
 
@@ -13,7 +14,6 @@ from .convert import (
     ConvertedLayer,
     check_phases,
     convert,
-    denoise_layers,
     denoise_state,
     fuse,
     is_fused,
@@ -124,8 +124,7 @@ class DenoiseRep(Refinement):
     @property
     def added_keys(self) -> set[str]:
         """Names of the parameters and buffers that a baseline checkpoint cannot hold."""
-        parts = denoise_layers(self, with_twins=True).items()
-        return {f'{name}.denoiser.{key}' for name, layer in parts for key in layer.denoiser.state_dict()}
+        return added_names(self)
 
     def switch_to_deploy(self, *_: Any) -> None:
         """Fold every noise predictor into its layer, in place; nothing happens to a folded model.

@@ -7,7 +7,6 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from reprefine.engine.checkpoints.added import train_refined_layers
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
@@ -80,11 +79,8 @@ class DVTDenoiser(BaseModule):
             load_denoiser(self.denoiser, self.checkpoint, self.features)
 
     def train(self, mode: bool = True) -> 'DVTDenoiser':
-        """Switch to training, unless frozen: then only layers that another method refines take the mode."""
-        super().train(mode and not self.frozen)
-        if self.frozen:
-            train_refined_layers(self, mode)
-        return self
+        """Switch to training, unless frozen."""
+        return super().train(mode and not self.frozen)
 
     def forward(self, inputs: Tensor | Sequence[Any]) -> Tensor | tuple[Any, ...]:
         """Denoise the map at ``in_index``.

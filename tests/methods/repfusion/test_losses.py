@@ -93,4 +93,8 @@ def test_a_missing_pair_is_an_error(cls):
 def test_relational_losses_take_any_width():
     assert RelationalLoss()([draw(5, 7, 2, 2)], [B]).isfinite()
     assert AttentionTransferLoss()([draw(5, 7, 2, 2)], [B]).isfinite()
-    assert {cls for cls, _ in SINGLE if getattr(cls, 'func', cls).projects} == {HintLoss, DenseLoss, ContrastiveFeatureLoss}
+    assert {cls for cls, _ in SINGLE if getattr(cls, 'func', cls).projects} == {
+        HintLoss,
+        DenseLoss,
+        ContrastiveFeatureLoss,
+    }
