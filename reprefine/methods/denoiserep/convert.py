@@ -17,7 +17,7 @@ from .layers import DenoiseConv2d, DenoiseLinear
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins, follow, list_anew
+from .twins import find_twins, list_anew
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def convert(
         _denoise_class(place.layer).from_host(place.layer, timestep=timesteps[source], name=source, **options)
         for place, source in [*((c, c.name) for c in chosen), *twins]
     ]
-    followed = dict(zip(state.layer_names, layers[: len(chosen)], strict=True))
-    for (_, source), twin in zip(twins, layers[len(chosen) :], strict=True):
-        follow(twin, followed[source])
+    for twin in layers[len(chosen) :]:
+        twin.follows = True
+        twin.denoiser.requires_grad_(False)
     state.predictors = {p: not layer.follows for layer in layers for p in layer.denoiser.parameters()}
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was

@@ -8,7 +8,6 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 
-from .layer import _DenoiseLayer
 from .select import Candidate, walk_layers
 
 
@@ -33,13 +32,6 @@ def find_twins(model: nn.Module, chosen: Sequence[Candidate]) -> list[tuple[Cand
             _refuse_inner_part(name, averaged.module, model, chosen)
         found += twins
     return found
-
-
-def follow(twin: _DenoiseLayer, source: _DenoiseLayer) -> None:
-    """Let the predictor of a twin begin as that of its source, and learn nothing itself."""
-    twin.follows = True
-    twin.denoiser.load_state_dict(source.denoiser.state_dict())
-    twin.denoiser.requires_grad_(False)
 
 
 def list_anew(model: nn.Module) -> None:
