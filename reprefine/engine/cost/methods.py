@@ -1,8 +1,8 @@
 """The methods in a config, and the config without one of them.
 
 A part of a model stands for a method if its type is defined in ``reprefine.methods`` and tells the part of the
-baseline in its place: by ``config_options``, as types with a ``base_type`` do, or by a function ``baseline_config`` of
-the part's config that returns another one, or None for no part. Methods that are a training of their own do neither.
+baseline in its place: by ``config_options``, as types with a ``base_type`` do, or by a function ``plain_config`` of the
+part's config that returns another one, or ``baseline_config`` where that is not what it folds into; None is no part. Methods that are a training of their own do neither.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS, MODELS, Registry
 
 from reprefine.engine.build import class_of
 from reprefine.engine.config_check.rules import type_name
+from reprefine.engine.errors import UserError
 
 PACKAGE = 'reprefine.methods.'
 
@@ -73,7 +74,11 @@ def _baseline(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
         own = ('base_type', *options)
         kept = {key: value for key, value in node.items() if key not in own}
         return type(node)(kept, type=node['base_type'])
-    return kind.baseline_config(node) if hasattr(kind, 'baseline_config') else node
+    to_baseline = getattr(kind, 'baseline_config', None) or getattr(kind, 'plain_config', None)
+    try:
+        return node if to_baseline is None else to_baseline(node)
+    except UserError:  # it has no plain form
+        return node
 
 
 def _package(registry: Registry, node: Any) -> str:

@@ -14,6 +14,7 @@ from reprefine.registry import HOSTS, MODELS
 
 from .conv import PDConv
 from .convert import convert_to_pd
+from .plain_form import plain_resnet
 
 
 class _RefinedBlock:
@@ -107,15 +108,12 @@ class PDResNet(nn.Module):
         **kwargs: Arguments of the host's ResNet.
     """
 
+    plain_config = staticmethod(plain_resnet)
+
     @property
     def presumes_trained(self) -> str | None:
         """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained`."""
         return 'norm_eval keeps the statistics of its norms as they start' if self.norm_eval else None
-
-    @staticmethod
-    def baseline_config(cfg: dict) -> dict:
-        """Return the config of the plain network in place of a disentangled one, for :mod:`reprefine.engine.cost`."""
-        return cfg if cfg.get('pd_cfg') is None else type(cfg)(cfg, pd_cfg=None)
 
     def __new__(cls, *args: Any, host: str | None = None, **kwargs: Any) -> 'PDResNet':
         """Make an instance of the subclass that extends the host's ResNet."""
