@@ -67,6 +67,42 @@ def test_cam_of_two_checkpoints_of_one_config(weights, tmp_path, monkeypatch):
     assert (drawn[names[0]] != drawn[names[1]]).any()
 
 
+def test_every_method_is_a_column_of_every_model(weights, tmp_path, monkeypatch, capsys):
+    drawn = {}
+    monkeypatch.setattr(cam, '_show', lambda axes, picture, title: drawn.setdefault(title, []).append(picture))
+    methods = ['grad-cam', 'gradient', 'deconvnet', 'guided-backprop', 'guided-grad-cam', 'occlusion']
+    models = [word for config in (PLAIN, PD_B) for word in ('--model', config, weights[config])]
+    arguments = [*models, '--num', 2, '--size', 32, '--patch', 9, '--stride', 12, '--method', *methods]
+    assert run_tool('visualizations/vis_cam.py', *arguments, '--out', tmp_path / 'maps.png', *FEW) == 0
+    assert '2 images, 2 models, grad-cam, gradient' in capsys.readouterr().out
+    columns = [title.partition(': says')[0] for title in drawn if 'says' in title]
+    assert list(dict.fromkeys(columns)) == [f'{path.stem}\n{method}' for path in (PLAIN, PD_B) for method in methods]
+    panels = [panel for column in drawn.values() for panel in column]
+    assert len(panels) == 2 * (1 + 2 * len(methods))
+    assert {(panel.shape, panel.dtype.name) for panel in panels} == {((32, 32, 3), 'uint8')}
+    assert len({panel.tobytes() for panel in panels}) == len(panels)
+
+
+def test_gradients_need_no_feature_maps_and_guided_ones_a_relu(tmp_path, capsys):
+    config = CONFIGS / 'baselines/classification/vit-tiny_mnist5k.py'
+    torch.save(dict(state_dict=build_model(load_config(str(config))).state_dict()), tmp_path / 'vit.pth')
+    model = ['--model', config, tmp_path / 'vit.pth', '--out', tmp_path / 'vit.png', '--num', 1]
+    assert run_tool('visualizations/vis_cam.py', *model, '--method', 'gradient', *FEW) == 0
+    assert cv2.imread(str(tmp_path / 'vit.png')) is not None
+    assert run_tool('visualizations/vis_cam.py', *model, '--method', 'guided-backprop', *FEW) == 1
+    assert 'runs no ReLU' in capsys.readouterr().err
+    assert run_tool('visualizations/vis_cam.py', *model, *FEW) == 1
+    assert 'backbone.layer4: the model has none' in capsys.readouterr().err
+    assert run_tool('visualizations/vis_cam.py', *model, '--size', 0, *FEW) == 1
+    assert '--size 0' in capsys.readouterr().err
+
+
+def test_help_of_the_maps_has_an_example(capsys):
+    with pytest.raises(SystemExit, match='0'):
+        run_tool('visualizations/vis_cam.py', '--help')
+    assert '--method grad-cam guided-grad-cam occlusion' in capsys.readouterr().out
+
+
 def test_branches_are_drawn_and_measured(weights, tmp_path, capsys):
     out = tmp_path / 'branches.png'
     tool = 'visualizations/vis_pd_branches.py'

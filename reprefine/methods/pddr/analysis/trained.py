@@ -14,6 +14,8 @@ from reprefine.engine.datasets.faults import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 
+from .resizing import uncropped
+
 
 class Batch(NamedTuple):
     """Images ready for the model.
@@ -39,18 +41,25 @@ def batches_of(cfg: Config, model: nn.Module) -> Iterator[Batch]:
         yield batch_for(model, data)
 
 
-def spread(cfg: Config, num: int) -> dict:
+def spread(cfg: Config, num: int, side: int | None = None) -> dict:
     """Return ``num`` test samples of a config at equal distances, or all if there are fewer, as one raw batch.
 
-    Only these are read.
+    Only these are read. Images are resized as a whole where the config crops them.
 
     Args:
         cfg: Config with test data.
         num: Number of samples.
+        side: Side of the square that they are resized to, in pixels; default that of the config's crop.
 
     Raises:
-        UserError: If the config has no test data, or their files are missing.
+        UserError: If the config has no test data, their files are missing, or its images cannot be resized.
     """
+    cfg = copy.deepcopy(cfg)
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    if 'pipeline' in dataset:
+        dataset.pipeline = uncropped(dataset.pipeline, side)
+    elif side:
+        raise UserError('the test dataset of the config has no pipeline in which images could be resized')
     loader = _test_loader(cfg)
     chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, num).round().astype(int))
     return loader.collate_fn([loader.dataset[int(index)] for index in chosen])
@@ -83,5 +92,5 @@ def classify(model: nn.Module, images: Tensor) -> Tensor:
     """
     logits = model(images, mode='tensor')
     if not torch.is_tensor(logits) or logits.ndim != 2:
-        raise UserError(f'{type(model).__name__} gives no logits of classes: Grad-CAM needs a classifier')
+        raise UserError(f'{type(model).__name__} gives no logits of classes: a map needs a classifier')
     return logits
