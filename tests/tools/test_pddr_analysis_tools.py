@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
 from reprefine.methods.pddr.analysis import cam
-from reprefine.methods.pddr.analysis.trained import batch_for, spread
+from reprefine.methods.pddr.analysis.trained import batch_for, evaluate, spread, training_images
 from tests.helpers.run_tool import TOOLS, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -131,6 +131,38 @@ def test_lottery_start_fills_the_plain_model(weights, tmp_path):
     assert run_tool(tool, PD_A, weights[PD_A], out) == 0
     build_model(load_config(str(PLAIN))).load_state_dict(torch.load(out)['state_dict'], strict=True)
     assert run_tool(tool, PD_A, weights[PD_A], out) == 1
+
+
+def test_static_gates_give_a_plain_checkpoint_and_the_metrics_of_both_forms(weights, tmp_path, capsys):
+    out, tool = tmp_path / 'static.pth', 'model_converters/static_gates_pddr.py'
+    assert run_tool(tool, PD_B, weights[PD_B], out, '--num', 3, *FEW) == 0
+    printed = capsys.readouterr().out
+    content = torch.load(out)
+    record = content['meta']['pddr_static_gates']
+    cfg = load_config(str(PLAIN), {'test_dataloader.dataset.indices': 40})
+    plain = build_model(cfg).eval()
+    plain.load_state_dict(content['state_dict'], strict=True)
+    assert record['images'] == 3
+    assert record['approximate'] == evaluate(cfg, plain)
+    assert 0 <= record['exact']['accuracy/top1'] <= 100
+    assert 'APPROXIMATE, with the mean of 12 gates over 3 images' in printed
+    top1 = [f'{record[form]["accuracy/top1"]:.4f}' for form in ('exact', 'approximate')]
+    assert f'top1: {top1[0]} with the gates of each sample, {top1[1]} with the fixed ones' in printed
+    assert run_tool(tool, PD_B, weights[PD_B], out, *FEW) == 1
+    assert 'exists' in capsys.readouterr().err
+    assert run_tool(tool, PD_A, weights[PD_A], tmp_path / 'a.pth', '--num', 1, *FEW) == 1
+    assert 'no PD-B convolution' in capsys.readouterr().err
+    assert not (tmp_path / 'a.pth').exists()
+
+
+def test_gates_are_averaged_over_training_images_without_augmentation():
+    cfg = load_config(str(PLAIN))
+    model = build_model(cfg)
+    images = list(training_images(cfg, model, 3))
+    assert [image.shape for image in images] == [(1, 3, 28, 28)] * 3
+    assert all(torch.equal(a, b) for a, b in zip(images, training_images(cfg, model, 3), strict=True))
+    first = batch_for(model, spread(cfg, 1)).images
+    assert not torch.equal(images[0], first)  # of the test set
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from .functional import (
 from .gates import gate_table, mean_gates
 from .lottery import lottery_state
 from .occlusion import occlusion_maps
+from .static import static_model
 
 __all__ = [
     'branch_responses',
@@ -36,6 +37,7 @@ __all__ = [
     'lottery_state',
     'mean_gates',
     'occlusion_maps',
+    'static_model',
     'to_signed_range',
     'to_unit_range',
 ]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -61,8 +62,49 @@ def spread(cfg: Config, num: int, side: int | None = None) -> dict:
     elif side:
         raise UserError('the test dataset of the config has no pipeline in which images could be resized')
     loader = _test_loader(cfg)
-    chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, num).round().astype(int))
-    return loader.collate_fn([loader.dataset[int(index)] for index in chosen])
+    return loader.collate_fn([loader.dataset[index] for index in _equal_distances(len(loader.dataset), num)])
+
+
+def training_images(cfg: Config, model: nn.Module, num: int) -> Iterator[Tensor]:
+    """Yield ``num`` training images of a config at equal distances, as its tests would prepare them, (1, 3, H, W).
+
+    One by one, so that no image is padded to the size of another.
+
+    Raises:
+        UserError: If the config has no training data, their files are missing, or its datasets are wrapped.
+    """
+    if not cfg.get('train_dataloader'):
+        raise UserError('the config has no train_dataloader')
+    check_data_folders(cfg, ['train_dataloader'])
+    cfg = copy.deepcopy(cfg)
+    train, test = (cfg.get(key, {}).get('dataset', {}) for key in ('train_dataloader', 'test_dataloader'))
+    if 'pipeline' not in train or 'pipeline' not in test:
+        raise UserError('the training or the test dataset of the config has no pipeline of its own to prepare images')
+    cfg.test_dataloader.dataset = train | dict(pipeline=test.pipeline)
+    loader = _test_loader(cfg)
+    for index in _equal_distances(len(loader.dataset), num):
+        yield batch_for(model, loader.collate_fn([loader.dataset[index]])).images
+
+
+def _equal_distances(length: int, num: int) -> list[int]:
+    return np.unique(np.linspace(0, length - 1, num).round().astype(int)).tolist()
+
+
+@torch.no_grad()
+def evaluate(cfg: Config, model: nn.Module) -> dict[str, float]:
+    """Return the metrics of the config's test evaluator, those that are numbers, for a model in evaluation mode.
+
+    Raises:
+        UserError: If the config has no test data or evaluator, or files are missing.
+    """
+    if not cfg.get('test_evaluator'):
+        raise UserError('the config has no test_evaluator')
+    loader, evaluator = _test_loader(cfg), Evaluator(copy.deepcopy(cfg.test_evaluator))
+    evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    for data in loader:
+        evaluator.process(model.test_step(data), data)
+    metrics = evaluator.evaluate(len(loader.dataset))
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float, np.number))}
 
 
 def batch_for(model: nn.Module, data: dict) -> Batch:
