@@ -19,6 +19,7 @@ READERS = {
     'analysis_tools/test_wflw_subsets.py': ['C', 'F'],
     'model_converters/export_repfusion.py': ['F', 'O'],
     'model_converters/lottery_transfer_pddr.py': ['C', 'F', 'O'],
+    'model_converters/static_gates_pddr.py': ['C', 'F', 'O'],
     'model_converters/publish_model.py': ['F', 'O'],
     'model_converters/reparameterize_model.py': ['C', 'F', 'O'],
     'visualizations/vis_cam.py': ['--model', 'C', 'F', '--out', 'a.png'],
