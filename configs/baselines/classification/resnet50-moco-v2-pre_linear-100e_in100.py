@@ -1,4 +1,4 @@
-_base_ = './resnet50_linear-100e_in1k.py'
+_base_ = './resnet50-moco-v2-pre_linear-100e_in1k.py'
 
 # The lists are written by tools/dataset_tools/imagenet_subset.py.
 checkpoint = 'work_dirs/baselines/selfsup/moco-v2_resnet50_8xb32-coslr-200e_in100/epoch_200.pth'
