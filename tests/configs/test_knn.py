@@ -1,10 +1,11 @@
 """Configs of segmentation by nearest neighbours: the bank is filled by training and comes with the checkpoint."""
 
+import numpy as np
 import pytest
 import torch
 
 from reprefine.engine.launch import load_config
-from tests.configs.brief import ROOT
+from tests.configs.brief import ROOT, nodes
 from tests.configs.walk import brief_arguments, configs_below
 from tests.helpers.run import run_test, run_train
 
@@ -49,3 +50,25 @@ def test_the_bank_holds_the_classes_of_the_training_images(tmp_path, toy_folder)
     emptied['state_dict']['decode_head.bank._extra_state'] = bank[:0]
     torch.save(emptied, tmp_path / 'empty.pth')
     assert run_test(str(path), str(tmp_path / 'empty.pth'), '--work-dir', str(tmp_path), *brief) == 1
+
+
+@pytest.mark.parametrize('path', configs_below('dvt/stage1_segmentation'), ids=lambda path: path.stem)
+def test_features_of_stage_1_are_read_from_files(path, tmp_path, toy_folder):
+    cfg = load_config(str(path))
+    roots = [
+        f'{place}.root={tmp_path}' for place, node in nodes(cfg._cfg_dict)
+        if place.startswith(('train_', 'val_', 'test_')) and node.get('type') == 'reprefine.LoadFeatureMap'
+    ]  # fmt: skip
+    assert len(roots) == 3
+    stage1 = load_config(str(ROOT / 'configs/dvt/stage1/vit-b-dinov2_denoise-field_768views.py'))
+    folder = f'{stage1.out_dir}/denoised_features/{stage1.backbone.model_name}'
+    assert cfg.load.root == folder
+    brief = [*brief_arguments(path, toy_folder), *roots]
+    voc = toy_folder(['data/VOCdevkit/VOC2012'])
+    rng = np.random.default_rng(0)
+    for image in (voc / 'JPEGImages').glob('*.jpg'):
+        file = tmp_path / 'VOC2012/JPEGImages' / f'{image.name}.npy'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, rng.normal(size=(3, 4, 768)).astype(np.float32))
+    assert run_train(str(path), '--work-dir', str(tmp_path / 'run'), *brief) == 0
+    assert run_test(str(path), str(tmp_path / 'run/epoch_1.pth'), '--work-dir', str(tmp_path / 'run'), *brief) == 0

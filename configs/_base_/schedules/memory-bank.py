@@ -2,7 +2,7 @@
 train_cfg = dict(type='reprefine.MemoryBankLoop')
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0))
+optim_wrapper = dict(constructor='reprefine.NothingToTrain', optimizer=dict(type='SGD', lr=0.0))
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

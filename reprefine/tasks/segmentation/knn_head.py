@@ -1,17 +1,14 @@
-"""Nearest neighbours as a decode head of mmseg, and the training loop that fills its memory bank."""
+"""Nearest neighbours as a decode head of mmseg."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from reprefine.engine.errors import UserError
-from reprefine.registry import LOOPS, MODELS
+from reprefine.registry import MODELS
 
 from .knn import class_centroids, class_shares, labelled_patches, vote
 from .memory_bank import MemoryBank
@@ -88,50 +85,3 @@ class KNNHead(BaseDecodeHead):
             labels = sample.gt_sem_seg.data[0].to(image.device)
             self.bank.add(self.entries_of(image, class_shares(labels, self.num_classes, tuple(image.shape[1:]))))
         return {}
-
-
-@LOOPS.register_module()
-class MemoryBankLoop(EpochBasedTrainLoop):
-    """One pass over the training data that fills the memory bank of a :class:`KNNHead`; no weight is trained.
-
-    Args:
-        runner: The runner.
-        dataloader: Training data loader.
-        val_begin: First epoch (1-based) followed by a validation.
-        val_interval: Epochs between validations.
-    """
-
-    def __init__(self, runner: Any, dataloader: DataLoader | dict, val_begin: int = 1, val_interval: int = 1) -> None:
-        super().__init__(runner, dataloader, max_epochs=1, val_begin=val_begin, val_interval=val_interval)
-
-    @property
-    def model(self) -> nn.Module:
-        """The model without a distributed wrapper."""
-        return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
-
-    def run(self) -> nn.Module:
-        """Fill the bank; no schedule goes with it, because the optimiser takes no step."""
-        self.runner.param_schedulers = []
-        return super().run()
-
-    def run_epoch(self) -> None:
-        """Fill the bank from all training images and join those of all processes."""
-        self.runner.call_hook('before_train_epoch')
-        self.model.eval()
-        bank = self.model.decode_head.bank
-        bank.clear()
-        for index, batch in enumerate(self.dataloader):
-            self.run_iter(index, batch)
-        bank.gather()
-        self.runner.logger.info(f'The memory bank holds {len(bank)} entries')
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
-
-    @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Add the images of a batch."""
-        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
-        data = self.model.data_preprocessor(data_batch, True)
-        self.model(**data, mode='loss')
-        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs={})
-        self._iter += 1
