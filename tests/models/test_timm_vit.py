@@ -10,7 +10,11 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
+from reprefine.engine.checkpoints.added import added_names
 from reprefine.engine.errors import UserError
+from reprefine.methods.denoiserep import convert
+from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.pddr import convert_to_pd
 from reprefine.models.timm_vit import TimmViT, center_padding
 from tests.helpers.run import ROOT
 
@@ -358,3 +362,44 @@ def test_entry_and_names_of_the_file_can_be_chosen(tmp_path):
     model = tiny(checkpoint=str(tmp_path / 'a.pth'), checkpoint_key='ema', revise_keys=[(r'^backbone\.vit\.', '')])
     model.init_weights()
     assert torch.equal(model.vit.pos_embed, source.vit.pos_embed)
+
+
+@pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'deit3_base_patch16_224.fb_in1k', EVA])
+@pytest.mark.parametrize('source', ['file', 'timm'])
+def test_weights_reach_layers_that_another_method_has_converted(name, source, tmp_path, monkeypatch):
+    trained = tiny(name)
+    torch.save(trained.vit.state_dict(), tmp_path / 'vit.pth')
+    model = tiny(name, **{'checkpoint': str(tmp_path / 'vit.pth')} if source == 'file' else {'pretrained': True})
+    convert(model, 'all')
+    predictors = {key: value.clone() for key, value in model.state_dict().items() if key in added_names(model)}
+    monkeypatch.setattr(timm, 'create_model', lambda *_, **__: trained.vit)
+    model.init_weights()
+    state = model.state_dict()
+    assert len(predictors) > 20
+    assert state.keys() - predictors.keys() == trained.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in (trained.state_dict() | predictors).items())
+    x = images(64, 64)
+    denoise_state(model).denoise_eval = False
+    assert torch.equal(model.eval()(x)[0], trained(x)[0])
+
+
+def test_a_converted_model_must_be_filled_too_and_takes_no_file_with_predictors(tmp_path):
+    state = tiny().vit.state_dict()
+    torch.save({key: value for key, value in state.items() if key != 'norm.weight'}, tmp_path / 'lacks.pth')
+    refined = tiny()
+    convert(refined, 'mlp')
+    torch.save(refined.vit.state_dict(), tmp_path / 'unfolded.pth')
+    for file, line in (
+        ('lacks', r'1 missing \(norm\.weight\); at least 100%'),
+        ('unfolded', 'in a form that the model'),
+    ):
+        model = tiny(checkpoint=str(tmp_path / f'{file}.pth'))
+        if file == 'lacks':
+            convert(model, 'mlp')
+        with pytest.raises(UserError, match=rf'{file}\.pth .*{line}'):
+            model.init_weights()
+
+
+def test_its_patch_embedding_is_none_of_the_convolutions_that_can_be_disentangled():
+    with pytest.raises(UserError, match='no convolution can be disentangled'):
+        convert_to_pd(tiny(), 'patch_embed')

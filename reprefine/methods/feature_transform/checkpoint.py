@@ -51,6 +51,8 @@ def convert_checkpoint(source: str | Path, target: str | Path, to: str = 'repref
         written = state_dict if to == 'reprefine' else from_reprefine(state_dict, to)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
+    if to != 'reprefine':
+        refuse_other_form(state_dict, str(source))
     result = dict(meta=dict(source=Path(source).name), state_dict=written) if to == 'reprefine' else written
     with complete_file(target) as partial:
         torch.save(result, partial)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
@@ -20,18 +21,32 @@ class Recorder:
     """Forward hook that keeps a copy of a layer's last output; a deep copy of the model gets its own.
 
     The copy is needed because a later layer may work in place, and the last call counts because a ResNet block runs
-    its activation several times.
+    its activation several times. What runs after :meth:`take`, such as the recomputation of a checkpointed stage during
+    the backward pass, is not recorded.
     """
 
     def __init__(self) -> None:
         self.output: Tensor | None = None
+        self._layer: nn.Module | None = None
+        self._handle: RemovableHandle | None = None
+        self._is_recording = False
+
+    def start(self, layer: nn.Module) -> None:
+        """Record ``layer`` from now on, which may have been replaced since the last time, such as by SyncBN."""
+        if layer is not self._layer:
+            if self._handle is not None:
+                self._handle.remove()
+            self._layer, self._handle = layer, layer.register_forward_hook(self)
+        self._is_recording = True
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Keep the output; of several maps the first."""
-        self.output = (output[0] if isinstance(output, (tuple, list)) else output).clone()
+        if self._is_recording:
+            self.output = (output[0] if isinstance(output, (tuple, list)) else output).clone()
 
     def take(self) -> Tensor | None:
-        """Return the output and let go of it."""
+        """Return the output, let go of it, and record no more."""
+        self._is_recording = False
         output, self.output = self.output, None
         return output
 
@@ -54,25 +69,36 @@ class Student(nn.ModuleDict):
             self['neck'] = MODELS.build(neck)
         self.layers = tuple(layers)
         self.recorders = [Recorder() for _ in self.layers]
-        for layer, recorder in zip(self.layers, self.recorders, strict=True):
-            find_layer(self, layer).register_forward_hook(recorder)
+        for layer in self.layers:
+            find_layer(self, layer)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the recorded maps ``[N, C, H, W]`` of images ``[N, 3, H, W]``.
 
         Raises:
-            UserError: If a layer was not run, or has no map.
+            UserError: If a layer was not run, has no map, or would teach nothing.
         """
-        self._features(images)
+        for layer, recorder in zip(self.layers, self.recorders, strict=True):
+            recorder.start(self.get_submodule(layer))
+        features = self['backbone'](images)
+        if 'neck' in self:
+            self['neck'](features)
         maps = [recorder.take() for recorder in self.recorders]
         for layer, recorded in zip(self.layers, maps, strict=True):
-            if recorded is None or recorded.dim() != 4:
-                raise UserError(f'student layer {layer} yields no map of features')
+            self._check(layer, recorded)
         return maps
 
-    def _features(self, images: Tensor) -> Any:
-        features = self['backbone'](images)
-        return self['neck'](features) if 'neck' in self else features
+    def _check(self, layer: str, recorded: Tensor | None) -> None:
+        if recorded is None or recorded.dim() != 4:
+            raise UserError(f'student layer {layer} yields no map of features')
+        if not torch.is_grad_enabled() or recorded.requires_grad:
+            return
+        if any(parameter.requires_grad for parameter in self.parameters()):  # else nothing is to learn
+            raise UserError(
+                f'student layer {layer} is recorded without its graph, so that no weight would learn from it: it is '
+                'frozen, or within a stage that recomputes its activations; record a later layer, or leave that stage '
+                'out of activation_checkpointing (with_cp=False)'
+            )
 
     @torch.no_grad()
     def widths(self, side: int = 64) -> list[int]:
@@ -180,10 +206,7 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the backbone's maps of images ``[N, 3, H, W]``, as monitors of nearest neighbours ask for them."""
-        features = self.student['backbone'](inputs)
-        for recorder in self.student.recorders:
-            recorder.take()
-        return features
+        return self.student['backbone'](inputs)
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for mmpretrain's layer-wise learning-rate decay.

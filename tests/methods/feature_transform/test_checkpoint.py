@@ -9,6 +9,7 @@ from mmpretrain.models.backbones import ResNet
 from torch import nn
 
 from reprefine.engine.errors import UserError
+from reprefine.methods.denoiserep import convert
 from reprefine.methods.feature_transform.checkpoint import convert_checkpoint
 from tests.helpers.run_tool import run_tool
 
@@ -165,3 +166,17 @@ def test_tool_says_what_it_did_and_overwrites_nothing(tmp_path, capsys):
     with pytest.raises(UserError, match='cannot be read'):
         (tmp_path / 'cut.pth').write_bytes((tmp_path / 'in.pth').read_bytes()[:5000])
         convert_checkpoint(tmp_path / 'cut.pth', tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize('to', ['torchvision', 'facebook', 'pycontrast', 'reprefine'])
+def test_noise_predictors_are_not_written_in_formats_whose_models_would_drop_them(to, tmp_path):
+    model = moco_ft()
+    convert(model, r'^backbone\.layer4')
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'epoch_1.pth')
+    if to == 'reprefine':
+        convert_checkpoint(tmp_path / 'epoch_1.pth', tmp_path / 'out.pth', to)
+        assert_states_equal(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'], model.state_dict())
+        return
+    with pytest.raises(UserError, match=r'epoch_1.pth holds layers in a form .*\(backbone.layer4.0.conv1.denoiser'):
+        convert_checkpoint(tmp_path / 'epoch_1.pth', tmp_path / 'out.pth', to)
+    assert not (tmp_path / 'out.pth').exists()
