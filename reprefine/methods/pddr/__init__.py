@@ -4,7 +4,8 @@ from .backbone import PDResNet
 from .checkpoint import reparameterize
 from .comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from .conv import PDConv
-from .convert import build_converted, convert_to_pd
+from .convert import convert_to_pd
+from .converted import build_converted
 from .export import export_onnx
 from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .linear import PDLinear
