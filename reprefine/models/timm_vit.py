@@ -32,7 +32,7 @@ class TimmViT(BaseModule):
     register tokens are left out of the map. With patches of P pixels every S pixels it has ``(H - P) // S + 1`` rows.
 
     The weights are random until ``init_weights``, which the runner calls before training and which loads what
-    ``checkpoint`` or ``pretrained`` name. Testing takes all weights from its own checkpoint.
+    ``init_cfg``, ``checkpoint`` or ``pretrained`` name. Testing takes all weights from its own checkpoint.
 
     Args:
         model_name: Name of a ``VisionTransformer`` or ``Eva`` of timm.
@@ -54,6 +54,8 @@ class TimmViT(BaseModule):
         norm: Statistics that the model sees. ``'imagenet'`` leaves images as they come, by convention normalised with
             those of ImageNet; ``'native'`` takes such images to the statistics of the model's own training.
         model_args: Further arguments of timm's model, such as ``depth``.
+        init_cfg: Initialisation config of mmengine, for a checkpoint of this class, such as a pre-training's; goes
+            before ``checkpoint`` and ``pretrained``.
 
     Raises:
         UserError: If timm cannot create the model, or it lacks the class token or the final norm that are asked for.
@@ -76,8 +78,9 @@ class TimmViT(BaseModule):
         crop_padding: bool = False,
         norm: str = 'imagenet',
         model_args: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         self.model_name = model_name
         self.model_args = dict(model_args or {}, img_size=img_size)
         self.out_indices = list(out_indices)
@@ -125,12 +128,14 @@ class TimmViT(BaseModule):
         self.register_buffer('_norm_shift', (mean - own_mean) / own_std, persistent=False)
 
     def init_weights(self) -> None:
-        """Load what ``checkpoint`` or ``pretrained`` name; with neither, the random weights stay.
+        """Load what ``init_cfg``, ``checkpoint`` or ``pretrained`` name; with none of them, the random weights stay.
 
         Raises:
             UserError: If the file cannot be read or does not load the whole model, or the download fails.
         """
-        if self.checkpoint:
+        if self.init_cfg:
+            super().init_weights()
+        elif self.checkpoint:
             given = self.model_args['img_size'] is not None
             load_file(self.vit, self.checkpoint, self.checkpoint_key, self.revise_keys, may_shrink=given)
         elif self.pretrained:

@@ -35,7 +35,7 @@ def brief_options(cfg: Config) -> list[str]:
     Re-identification keeps its batches, and all images of the test.
     """
     options: dict[str, Any] = {'randomness.seed': 0}  # a run that fails can be repeated
-    evaluator = cfg.get('val_evaluator')
+    evaluator = cfg.get('test_evaluator')
     reid = isinstance(evaluator, Mapping) and evaluator.get('type') == 'reprefine.ReIDMetric'
     whole = cfg.model.get('test_cfg', {}).get('mode') == 'slide_flip'
     convolutional = _backbone(cfg).get('type') in CONVOLUTIONAL
@@ -149,7 +149,7 @@ def _few_samples(name: str, loader: Mapping, tested: int) -> dict[str, Any]:
 def _small_contrast(cfg: Config) -> dict[str, Any]:
     """Return options for a short queue; a ResNet-50 gets a quarter of its width, and small crops."""
     options = {'model.queue_len': 64}
-    if cfg.model.backbone.depth == 50:
+    if cfg.model.backbone.get('depth') == 50:
         options |= {f'model.backbone.{part}_channels': 16 for part in ('stem', 'base')}
         options |= {'model.neck.in_channels': 512, 'train_dataloader.dataset.pipeline.1.transforms.0.0.scale': 64}
     return options

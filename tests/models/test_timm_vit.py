@@ -181,6 +181,18 @@ def test_weights_come_with_init_weights(tmp_path):
     assert not host.backbone.vit.pos_embed.requires_grad
 
 
+def test_a_checkpoint_of_a_pre_training_starts_it_by_init_cfg(tmp_path):
+    trained = tiny()
+    state = {f'student.backbone.{key}': value for key, value in trained.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'a.pth')
+    start = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='student.backbone.')
+    model = tiny(init_cfg=start, pretrained=True)
+    torch.nn.init.zeros_(model.vit.norm.weight)
+    model.init_weights()
+    for name, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
 def test_random_weights_survive_init_weights():
     host = BaseModule()
     host.backbone = tiny()

@@ -109,5 +109,10 @@ class DVTDenoiser(BaseModule):
         return (self._denoise(features), *rest)
 
     def _denoise(self, features: Tensor) -> Tensor:
+        if features.dim() != 4:
+            raise UserError(
+                f'DVTDenoiser: the backbone gives features of shape {list(features.shape)}, no map [B, C, h, w]: only '
+                "patch features have places to denoise; a mmpretrain ViT gives them with out_type='featmap'"
+            )
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.denoiser(features)

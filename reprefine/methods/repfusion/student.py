@@ -36,9 +36,11 @@ class Recorder:
         self._is_recording = True
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Keep the output; of several maps the first."""
+        """Keep the output; of several maps, or a map and a class token, the first."""
+        while isinstance(output, (tuple, list)):
+            output = output[0]
         if self._is_recording:
-            self.output = (output[0] if isinstance(output, (tuple, list)) else output).clone()
+            self.output = output.clone()
 
     def take(self) -> Tensor | None:
         """Return the output, let go of it, and record no more."""

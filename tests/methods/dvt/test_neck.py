@@ -43,6 +43,12 @@ def test_only_the_chosen_map_changes_and_class_tokens_pass():
     assert_close(model(last), denoised)
 
 
+@pytest.mark.parametrize('outputs', [torch.zeros(2, 64), (torch.zeros(2, 64),), [(torch.zeros(2, 5, 64),)]])
+def test_features_without_places_are_refused(outputs):
+    with pytest.raises(UserError, match=r'features of shape \[2, .*64\], no map'):
+        neck()(outputs)
+
+
 @pytest.mark.parametrize('frozen', [True, False])
 def test_gradients_end_at_a_frozen_neck(frozen):
     x = maps(64, 3, 4).requires_grad_()

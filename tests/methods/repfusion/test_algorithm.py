@@ -312,6 +312,15 @@ def test_autocast_leaves_the_loss_in_float32():
     assert losses['loss_feat'].isfinite()
 
 
+def test_a_map_that_comes_with_a_class_token_is_recorded():
+    vit = dict(type='reprefine.TimmViT', model_name='vit_tiny_patch16_224', with_cls_token=True, frozen=False)
+    model = distiller(('backbone',), vit | dict(model_args=dict(depth=1, embed_dim=48, num_heads=3)))
+    (recorded,) = model.student(images())
+    ((expected, cls_token),) = model.student['backbone'](images())
+    assert cls_token.shape == (4, 48)
+    assert_close(recorded, expected)
+
+
 def test_checkpoint_starts_a_plain_backbone(tmp_path):
     model = distiller()
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')

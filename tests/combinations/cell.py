@@ -1,0 +1,123 @@
+"""Runs a cell of the table: trains what its snippet holds, stage by stage, tests it and folds it."""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from reprefine.deploy import relative_difference, switch_to_deploy
+from reprefine.engine.build import load_trained
+from reprefine.engine.launch import config_from_args, default_work_dir
+from reprefine.engine.testing import add_test_arguments
+from tests.combinations.matrix import Cell, Method
+from tests.configs.brief import ROOT
+from tests.configs.small_networks import small_networks
+from tests.configs.walk import assert_tests, brief_arguments
+from tests.helpers.run import run_train
+
+ToyFolder = Callable[[list[str]], Path]
+# The backbone that another stage starts from keeps its width.
+WIDTHS = ('model.backbone.stem_channels=', 'model.backbone.base_channels=', 'model.neck.in_channels=')
+TOLERANCE = 1e-4
+
+
+class Stages:
+    """The configs of a cell in a folder that is the working directory, each trained by :meth:`train`.
+
+    Args:
+        method: The method.
+        task: The task.
+        folder: Where configs and work directories go.
+        toy_folder: Gives the toy data of a data root.
+    """
+
+    def __init__(self, method: Method, task: str, folder: Path, toy_folder: ToyFolder) -> None:
+        self.method, self.cell, self.task = method, method.cells[task], task
+        self.folder, self.toy_folder = folder, toy_folder
+        self.baseline = baseline_of(self.cell)
+
+    def write(self, name: str, **values: str) -> Path:
+        """Write a config of the snippet with the names of the checkpoints that brief runs leave, and return it."""
+        path = self.folder / name
+        path.write_text(self.method.configs(self.task, checkpoint=self._last, **values)[name])
+        return path
+
+    @property
+    def _last(self) -> str:
+        found = [file.name for file in (self.folder / 'work_dirs').rglob('*.pth')]
+        return found[0] if found else 'missing.pth'
+
+    def arguments(self, path: Path, is_first: bool) -> list[str]:
+        """Return the arguments of a brief run, which starts from nothing unless another stage comes first."""
+        dropped = WIDTHS if is_first else (*WIDTHS, f'{self.method.link}=')
+        return [argument for argument in brief_arguments(path, self.toy_folder) if not argument.startswith(dropped)]
+
+    def train(self, path: Path, is_first: bool = True) -> int:
+        """Train a config for two iterations and return the exit code."""
+        return run_train(str(path), *self.arguments(path, is_first))
+
+    def test(self, path: Path, checkpoint: Path | None = None) -> None:
+        """Test a config, with its own last checkpoint or another, and require finite metrics."""
+        assert_tests(path, checkpoint or self.checkpoint(path), self.folder, self.toy_folder)
+
+    def checkpoint(self, path: Path) -> Path:
+        """Return the checkpoint that the training of a config has left."""
+        work_dir = self.folder / default_work_dir(str(path))
+        (found,) = [file for file in work_dir.glob('*.pth') if file.stem in ('epoch_1', 'iter_2')]
+        return found
+
+    def config(self, path: Path, checkpoint: Path, is_first: bool = True) -> Config:
+        """Return a config as a brief test of a checkpoint has it."""
+        parser = argparse.ArgumentParser()
+        add_test_arguments(parser)
+        return config_from_args(parser.parse_args([str(path), str(checkpoint), *self.arguments(path, is_first)]))
+
+
+def baseline_of(cell: Cell) -> Path:
+    """Return the config of a cell's baseline."""
+    return ROOT / 'configs/baselines' / f'{cell.baseline}.py'
+
+
+@contextmanager
+def stages(method: Method, task: str, folder: Path, toy_folder: ToyFolder) -> Iterator[Stages]:
+    """Make a folder the working directory, and the networks small, while the stages of a cell run."""
+    with small_networks(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield Stages(method, task, folder, toy_folder)
+
+
+def assert_folds(run: Stages, path: Path) -> nn.Module:
+    """Fold a trained model, require the outputs of a batch of the test to stay, and return it."""
+    cfg = run.config(path, run.checkpoint(path))
+    model = load_trained(cfg, str(run.checkpoint(path)))
+    batch = model.data_preprocessor(next(iter(Runner.build_dataloader(cfg.test_dataloader))), False)
+    before = outputs(model, batch)
+    names = set(model.state_dict())
+    switch_to_deploy(model)
+    assert set(model.state_dict()) != names, 'nothing was folded'
+    after = outputs(model, batch)
+    assert len(before) == len(after) > 0
+    for found, expected in zip(after, before, strict=True):
+        assert relative_difference(found, expected) < TOLERANCE
+    return model
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, batch: dict[str, Any]) -> list[Tensor]:
+    """Return all tensors that a model computes of a preprocessed batch."""
+    return list(_tensors(model(**batch, mode='tensor')))
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, Iterable):
+        for item in result.values() if isinstance(result, dict) else result:
+            yield from _tensors(item)

@@ -1,0 +1,47 @@
+"""The page about methods and tasks is what the table of cells says, and the table is complete."""
+
+import ast
+import re
+
+import pytest
+
+from tests.combinations.cell import baseline_of
+from tests.combinations.matrix import MAX_LINES, METHODS, TASKS
+from tests.combinations.page import PAGE, page
+
+
+def test_page_is_what_the_table_says():
+    assert PAGE.read_text() == page(), 'run python -m tests.combinations.page --write'
+
+
+def test_page_links_what_exists():
+    links = re.findall(r'\]\(([\w./-]+)', PAGE.read_text())
+    assert len(links) > 40
+    for link in links:
+        assert (PAGE.parent / link).exists(), link
+
+
+def test_there_are_five_methods_and_seven_tasks():
+    assert len(METHODS) == 5
+    for method in METHODS:
+        assert set(method.cells) == set(TASKS)
+        for task, cell in method.cells.items():
+            assert baseline_of(cell).is_file()
+            assert cell.baseline.startswith(f'{task}/')
+            assert bool(cell.reason) == bool(cell.refusal)
+
+
+@pytest.mark.parametrize('method', METHODS, ids=lambda method: method.title)
+def test_snippets_are_short(method):
+    task = next(task for task in TASKS if not method.cells[task].reason)
+    configs = method.configs(task, checkpoint='epoch_1.pth', denoiser='iter_2.pth')
+    lines = [line for text in configs.values() for line in laid_over(text)]
+    assert 0 < len(lines) <= MAX_LINES
+    assert max(map(len, lines)) <= 120
+
+
+def laid_over(text: str) -> list[str]:
+    """Return the lines of a config except those that name its bases."""
+    (bases,) = [node for node in ast.parse(text).body if ast.unparse(node).startswith('_base_ = ')]
+    lines = text.splitlines()
+    return lines[: bases.lineno - 1] + lines[bases.end_lineno :]

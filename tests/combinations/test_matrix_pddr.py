@@ -1,0 +1,28 @@
+"""PDDR on every task: trained, tested and folded."""
+
+import pytest
+
+from reprefine.methods.pddr import PDConv
+from tests.combinations.cell import assert_folds, stages
+from tests.combinations.matrix import PDDR, TASKS
+from tests.combinations.refused import assert_refused
+
+RUNS = [task for task in TASKS if not PDDR.cells[task].reason]
+
+
+@pytest.mark.parametrize('task', RUNS)
+def test_trains_and_folds(task, tmp_path, toy_folder):
+    with stages(PDDR, task, tmp_path, toy_folder) as run:
+        config = run.write('train.py')
+        assert run.train(config) == 0
+        run.test(config)
+        model = assert_folds(run, config)
+        converted = [module for module in model.backbone.modules() if isinstance(module, PDConv)]
+        assert converted
+        assert all(layer.deploy for layer in converted)
+
+
+@pytest.mark.parametrize('task', [task for task in TASKS if task not in RUNS])
+def test_is_refused(task, tmp_path, toy_folder, capsys):
+    with stages(PDDR, task, tmp_path, toy_folder) as run:
+        assert_refused(run, run.write('train.py'), capsys)

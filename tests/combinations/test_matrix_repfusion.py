@@ -1,0 +1,18 @@
+"""RepFusion on every task: its backbone is distilled, and the task trained from it."""
+
+import pytest
+
+from tests.combinations.cell import stages
+from tests.combinations.matrix import REPFUSION, TASKS
+from tests.combinations.started import assert_starts_from
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_distils_the_backbone_and_starts_from_it(task, tmp_path, toy_folder):
+    with stages(REPFUSION, task, tmp_path, toy_folder) as run:
+        distil = run.write('distill.py')
+        assert run.train(distil) == 0
+        task_config = run.write('finetune.py')
+        assert_starts_from(run, task_config, distil, 'student.backbone.')
+        assert run.train(task_config, is_first=False) == 0
+        run.test(task_config)
