@@ -2,7 +2,8 @@
 
 A part of a model stands for a method if its type is defined in ``reprefine.methods`` and tells the part of the
 baseline in its place: by ``config_options``, as types with a ``base_type`` do, or by a function ``plain_config`` of the
-part's config that returns another one, or ``baseline_config`` where that is not what it folds into; None is no part. Methods that are a training of their own do neither.
+part's config that returns another one, or ``baseline_config`` where that is not what it folds into; None is no part.
+Methods that are a training of their own do neither.
 """
 
 from collections.abc import Iterator, Mapping
