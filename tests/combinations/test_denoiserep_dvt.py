@@ -21,6 +21,11 @@ DEPTH = 'dvt/depth/vit-b-dinov2-dvt_linear_38k_nyu-416x544'
 CASES = {
     'segmentation frozen': (SEGMENTATION, BOTH, ()),
     'segmentation trained': (SEGMENTATION, BOTH, TRAINED),
+    'convolutions of the neck': (
+        SEGMENTATION,
+        r"include=r'^neck\.denoiser\.convs'",
+        ('+model.neck.arch=conv3x3', TRAINED[0]),
+    ),
     'depth frozen': (DEPTH, "include=r'^neck\\.'", ()),
     'depth trained': (DEPTH, "include='mlp', side='narrow'", TRAINED),
 }
@@ -52,7 +57,7 @@ def run() -> cells.Run:
 
 def test_phases_move_what_they_say(refined, plain, case):
     model = refined.trained()
-    parts = ('backbone.', 'neck.') if 'frozen' in case else ()
+    parts = () if case.endswith('trained') else ('backbone.',) if 'conv' in case else ('backbone.', 'neck.')
     frozen = {name for name in refined.weights(1) if name.startswith(parts)} - model.added_keys
     # The loss of depth counts its calls.
     counters = {name for name in refined.weights(1) if name.endswith('.calls')}
@@ -66,7 +71,7 @@ def test_resumed_equals_uninterrupted(refined):
 
 def test_every_predictor_counts_in_evaluation(refined, run):
     model = refined.trained()
-    assert any(name.startswith('neck.denoiser.blocks.0.mlp.') for name in denoise_layers(model))
+    assert any(name.startswith('neck.denoiser.') for name in denoise_layers(model))
     cells.assert_every_predictor_counts(model, run)
 
 
