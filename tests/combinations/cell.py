@@ -46,7 +46,8 @@ class Stages:
     def write(self, name: str, **values: str) -> Path:
         """Write a config of the snippet with the names of the checkpoints that brief runs leave, and return it."""
         path = self.folder / name
-        path.write_text(self.method.configs(self.task, checkpoint=self._last, **values)[name])
+        known = facts_of(self.cell) | dict(checkpoint=self._last) | values
+        path.write_text(self.method.configs(self.task, **known)[name])
         return path
 
     @property
@@ -83,6 +84,18 @@ class Stages:
 def baseline_of(cell: Cell) -> Path:
     """Return the config of a cell's baseline."""
     return ROOT / 'configs/baselines' / f'{cell.baseline}.py'
+
+
+def facts_of(cell: Cell) -> dict[str, str]:
+    """Return what the placeholders of all tasks stand for in a full training.
+
+    The checkpoints that the baseline's schedule and the training of DVT's denoiser end with, and a tenth of the
+    baseline's learning rate.
+    """
+    cfg = Config.fromfile(baseline_of(cell))
+    epochs = cfg.train_cfg.get('max_epochs')
+    checkpoint = f'epoch_{epochs}.pth' if epochs else f'iter_{cfg.train_cfg.max_iters}.pth'
+    return dict(checkpoint=checkpoint, denoiser='iter_100000.pth', lr=f'{cfg.optim_wrapper.optimizer.lr / 10:.3g}')
 
 
 @contextmanager

@@ -81,7 +81,8 @@ DENOISEREP = Method(
     title='DenoiseRep',
     readme='denoiserep',
     about='The trained model of the task denoises the features of the chosen layers. Predictors and backbone learn in '
-    'turns, by the schedule of the baseline, and at the end the predictors fold into their layers.',
+    'turns, by the schedule of the baseline and a tenth of its learning rate, and at the end the predictors fold into '
+    'their layers.',
     files={
         'refine.py': """\
 _base_ = 'reprefine::baselines/$baseline.py'
@@ -91,6 +92,7 @@ model = dict(
 )
 phases = dict(type='reprefine.DenoisePhaseHook', $phases)
 custom_hooks = [*_base_.get('custom_hooks', []), phases, dict(type='reprefine.ReparameterizeHook')]
+optim_wrapper = dict(optimizer=dict(lr=$lr))
 find_unused_parameters = True
 """
     },

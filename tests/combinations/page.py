@@ -4,9 +4,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from mmengine.config import Config
-
-from tests.combinations.cell import baseline_of
+from tests.combinations.cell import facts_of
 from tests.combinations.matrix import METHODS, TASKS, Cell, Method
 from tests.configs.brief import ROOT
 
@@ -71,7 +69,7 @@ def _overview() -> str:
 def _section(method: Method) -> str:
     shown = next(task for task in TASKS if not method.cells[task].reason)
     parts = [f'## {method.title}\n', _wrapped(f'{method.about} [More](../configs/{method.readme}/README.md).')]
-    for name, text in method.configs(shown, **_checkpoints(method.cells[shown])).items():
+    for name, text in method.configs(shown, **facts_of(method.cells[shown])).items():
         parts.append(f'`{name}`, for {_name(shown)}:\n\n```python\n{text}```\n')
     parts.append(_values(method))
     refused = {_name(task): cell.reason for task, cell in method.cells.items() if cell.reason}
@@ -86,7 +84,7 @@ def _wrapped(text: str) -> str:
 def _values(method: Method) -> str:
     """Return the table of what a snippet says for each task."""
     runs = {task: cell for task, cell in method.cells.items() if not cell.reason}
-    known = {task: _checkpoints(cell) | cell.values for task, cell in runs.items()}
+    known = {task: facts_of(cell) | cell.values for task, cell in runs.items()}
     texts = ''.join(method.files.values())
     used = {name for values in known.values() for name in values if f'${name}' in texts}
     varying = [name for name in sorted(used, key=texts.index) if len({values[name] for values in known.values()}) > 1]
@@ -95,14 +93,6 @@ def _values(method: Method) -> str:
         for task, cell in runs.items()
     ]
     return _table(['task', 'baseline', *varying], rows)
-
-
-def _checkpoints(cell: Cell) -> dict[str, str]:
-    """Return the checkpoints that full trainings end with: of the baseline's schedule, and of DVT's denoiser."""
-    train_cfg = Config.fromfile(baseline_of(cell)).train_cfg
-    epochs = train_cfg.get('max_epochs')
-    checkpoint = f'epoch_{epochs}.pth' if epochs else f'iter_{train_cfg.max_iters}.pth'
-    return dict(checkpoint=checkpoint, denoiser='iter_100000.pth')
 
 
 def _grouped(reasons: dict[str, str]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.combinations.cell import baseline_of
+from tests.combinations.cell import baseline_of, facts_of
 from tests.combinations.matrix import MAX_LINES, METHODS, TASKS
 from tests.combinations.page import PAGE, page
 
@@ -34,7 +34,7 @@ def test_there_are_five_methods_and_seven_tasks():
 @pytest.mark.parametrize('method', METHODS, ids=lambda method: method.title)
 def test_snippets_are_short(method):
     task = next(task for task in TASKS if not method.cells[task].reason)
-    configs = method.configs(task, checkpoint='epoch_1.pth', denoiser='iter_2.pth')
+    configs = method.configs(task, **facts_of(method.cells[task]))
     lines = [line for text in configs.values() for line in laid_over(text)]
     assert 0 < len(lines) <= MAX_LINES
     assert max(map(len, lines)) <= 120
