@@ -16,7 +16,7 @@ from tests.configs.walk import CONFIGS
 TRAINED = {default_work_dir(str(path)): path for path in CONFIGS}
 # What hooks write beside the last checkpoint.
 BESIDE = {
-    'reprefine.DenoiseFuseHook': '{}_fused.pth',
+    'reprefine.ReparameterizeHook': '{}_deploy.pth',
     'reprefine.SaveTeacherHook': 'teacher',
     'reprefine.ScoreStatsHook': 'score_stats',
 }

@@ -44,7 +44,7 @@ def _train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]]
     assert_tests(path, checkpoint, work_dir, toy_folder)
     if cfg.model.type == 'reprefine.DenoiseRep':
         assert phases_of(work_dir) == {phase for hook in cfg.custom_hooks for phase in phases_named(hook)}
-        folded = checkpoint.with_name(f'{checkpoint.stem}_fused.pth')
+        folded = checkpoint.with_name(f'{checkpoint.stem}_deploy.pth')
         assert_tests(twin_of(path), folded, work_dir, toy_folder)
 
 

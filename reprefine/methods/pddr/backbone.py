@@ -14,6 +14,7 @@ from reprefine.registry import HOSTS, MODELS
 
 from .conv import PDConv
 from .convert import convert_to_pd
+from .plain_form import plain_resnet
 
 
 class _RefinedBlock:
@@ -106,6 +107,8 @@ class PDResNet(nn.Module):
         host: Host library, default that of the default scope.
         **kwargs: Arguments of the host's ResNet.
     """
+
+    plain_config = staticmethod(plain_resnet)
 
     @property
     def presumes_trained(self) -> str | None:

@@ -14,6 +14,7 @@ from .conv import PDConv
 from .examples import outputs_of
 from .loading import move_host_norms
 from .pairing import observe
+from .plain_form import plain_module
 from .sites import Site, check_sites, find_sites
 
 Rule = str | Sequence[str] | Callable[[str, nn.Conv2d], bool] | None
@@ -166,3 +167,6 @@ def build_converted(
     example = None if input_shape is None else torch.zeros(1, *input_shape)
     convert_to_pd(host, rule, warm_start=False, deploy=deploy, example=example, **pd_cfg)
     return host
+
+
+build_converted.plain_config = plain_module

@@ -7,6 +7,7 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .functional import gate_weights
+from .plain_form import plain_layer, plain_linear
 
 HIDDEN = 64
 
@@ -27,6 +28,8 @@ class PDLinear(nn.Module):
     Raises:
         UserError: If the mode is another.
     """
+
+    plain_config = staticmethod(plain_layer)
 
     def __init__(self, in_features: int, out_features: int, mode: str = 'A', deploy: bool = False):
         super().__init__()
@@ -82,6 +85,10 @@ class PDLinear(nn.Module):
         self.reparam.requires_grad_(self.standard1.weight.requires_grad)
         del self.standard1, self.standard2
         self.deploy = True
+
+    def plain_form(self) -> dict[str, nn.Module]:
+        """See :class:`reprefine.deploy.plain.HasPlainForm`."""
+        return plain_linear(self)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         name = prefix.rstrip('.') or 'the layer'

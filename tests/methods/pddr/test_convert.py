@@ -12,11 +12,12 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.deploy import switch_to_deploy
+from reprefine.deploy.plain import plain_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
 from reprefine.methods.pddr.accounting import model_parameters
-from reprefine.methods.pddr.plain import pd_convs, plain_model, plain_state_dict
+from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
 from reprefine.registry import MODELS
 
 from .toys import image, randomise
@@ -192,7 +193,7 @@ def test_a_kernel_that_is_computed_is_no_candidate():
 def test_plain_model_keeps_mode_and_resolution_of_the_norms(training):
     net = small_net().train(training)
     convert_to_pd(net, group_num='auto')
-    plain = plain_model(net)
+    plain = plain_copy(net)
     assert all(module.training == training for module in plain.modules())
     assert (plain[1].bn.eps, plain[3].eps) == (1e-3, 1e-5)
     assert plain[1].conv.weight.dtype == torch.float64
