@@ -77,7 +77,7 @@ PRIVATE = {
     'torch.nn.Module._apply': 'extended: what follows a move to another device or type',
     'torch.nn.Module._buffers': 'own buffers by name, without those of children',
     'torch.nn.Module._load_from_state_dict': 'extended: other forms of a layer in a state dict',
-    'torch.nn.Module._load_state_dict_pre_hooks': 'whether a converted layer still has those of the layer it replaces',
+    'torch.nn.Module._load_state_dict_pre_hooks': 'whether a module, or a copy of one, has a certain one',
     'torch.nn.Module._metadata': 'versions of modules that come with a state dict',
     'torch.nn.Module._modules': 'children by attribute, shared ones repeatedly',
     'torch.nn.Module._parameters': 'own parameters by name, without those of children',

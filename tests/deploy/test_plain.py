@@ -95,6 +95,9 @@ def test_parts_of_pddr():
     mlp = dict(type='reprefine.MLP', layer_cfg=dict(type='reprefine.PDLinear', mode='A'))
     assert plain_config(mlp) == dict(type='reprefine.MLP', layer_cfg=None)
     assert deploy_config(mlp)['layer_cfg']['deploy'] is True
+    part = dict(type='reprefine.PDConverted', base_type='FPN', num_outs=2, pd=dict(mode='A'))
+    assert plain_config(part) == dict(type='FPN', num_outs=2)
+    assert deploy_config(part) == part | dict(pd=dict(mode='A', deploy=True))
     with pytest.raises(UserError, match='attention=.*does not fold'):
         plain_config(PD | dict(attention=dict(type='reprefine.SE')))
 

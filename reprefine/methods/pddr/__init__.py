@@ -3,7 +3,8 @@
 from .backbone import PDResNet
 from .comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from .conv import PDConv
-from .convert import build_converted, convert_to_pd
+from .convert import convert_to_pd
+from .converted import build_converted
 from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .linear import PDLinear
 from .plain import plain_state_dict

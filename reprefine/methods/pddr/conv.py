@@ -10,7 +10,7 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from .compute import COMPUTES, sum_of_branches
-from .functional import Pair, group_count, mixed_kernels_conv, mixed_outputs_conv, strip_paddings
+from .functional import Pair, compose_map, group_count, mixed_kernels_conv, mixed_outputs_conv, strip_paddings
 from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .loading import fit_state
 from .plain_form import plain_conv_and_norm, plain_layer
@@ -58,6 +58,7 @@ class PDConv(nn.Module):
         UserError: If an argument makes branches that differ in what they see, or that cannot be folded.
     """
 
+    plain_type = nn.Conv2d
     transposed = False
     output_padding = (0, 0)
 
@@ -216,6 +217,28 @@ class PDConv(nn.Module):
     def plain_form(self) -> dict[str, nn.Module]:
         """See :class:`reprefine.deploy.plain.HasPlainForm`."""
         return plain_conv_and_norm(self)
+
+    @torch.no_grad()
+    def map_output(self, weight: Tensor, shift: Tensor) -> None:
+        """Fold a linear map of the output, ``y -> weight y + shift`` at every position, into the deployed form.
+
+        It acts on the kernel of every branch of PD-B; so does the shift on every bias, as the gate sums to one.
+
+        Args:
+            weight: Map ``[O, O/g]``, one block a group as the weight of a 1x1 convolution.
+            shift: ``[O]``.
+
+        Raises:
+            RuntimeError: If the module is in training form.
+        """
+        if not self.deploy:
+            raise RuntimeError('a map of the output folds into the deployed form only: call switch_to_deploy() first')
+        is_sum = self.mode == 'A'
+        kernels = self.reparam.weight if is_sum else self.reparam_weight
+        biases = self.reparam.bias if is_sum else self.reparam_bias
+        mapped, moved = compose_map(kernels.flatten(-3), biases, weight, shift, self.groups)
+        kernels.copy_(mapped.view_as(kernels))
+        biases.copy_(moved)
 
     def training_form(self) -> 'PDConv':
         """Return a new module of the same arguments in training form."""

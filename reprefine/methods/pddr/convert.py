@@ -8,22 +8,21 @@ from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference
 from reprefine.engine.errors import UserError
-from reprefine.registry import MODELS
 
 from .conv import PDConv
 from .examples import outputs_of
 from .loading import move_host_norms
 from .pairing import observe
-from .plain_form import plain_module
 from .sites import Site, check_sites, find_sites
 
-Rule = str | Sequence[str] | Callable[[str, nn.Conv2d], bool] | None
+Choice = Callable[[str, nn.Conv2d], bool]
+Rule = str | Sequence[str] | Choice | None
 
 
 def convert_to_pd(
     model: nn.Module,
     rule: Rule = None,
-    warm_start: bool = True,
+    warm_start: bool | Choice = True,
     deploy: bool = False,
     example: Tensor | tuple | None = None,
     tolerance: float | None = None,
@@ -40,7 +39,8 @@ def convert_to_pd(
             name and convolution. None takes every ungrouped 3x3 convolution with a batch norm behind it. Only
             a rule reaches other sizes, grouped convolutions and those without norm, such as a detector's heads.
         warm_start: Keep the output: the convolution and its norm become the first branch, the others start at zero.
-            The outputs before and after are compared if the model runs on ``example``.
+            A function of name and convolution chooses for which. The outputs before and after are compared if the
+            model runs on ``example`` and all are kept.
         deploy: Build the deployed form, into which a training checkpoint can be loaded.
         example: Input of the model, a tuple for several; None tries random images.
         tolerance: Largest difference of an output that counts as rounding, relative to its largest value; None for
@@ -65,8 +65,9 @@ def convert_to_pd(
         )
     check_sites(model, chosen, seen.failure)
     replacements = [(site, _replacement(site, deploy, pd_cfg)) for site in chosen]
-    before = outputs_of(model, seen.call) if warm_start and seen.call else []
-    former = [(site, _replace(site, conv, warm_start)) for site, conv in replacements]
+    warm = [warm_start(site.name, site.conv) if callable(warm_start) else warm_start for site in chosen]
+    before = outputs_of(model, seen.call) if all(warm) and seen.call else []
+    former = [(site, _replace(site, conv, keep)) for (site, conv), keep in zip(replacements, warm, strict=True)]
     try:
         _check_outputs(before, outputs_of(model, seen.call) if before else [], tolerance)
     except UserError:
@@ -145,28 +146,3 @@ def _plain_state(site: Site) -> dict[str, Tensor]:
     if site.norm is not None:
         state |= {f'norm.{key}': value for key, value in getattr(site.parent, site.norm).state_dict().items()}
     return state
-
-
-@MODELS.register_module(name='PDConverted')
-def build_converted(
-    module: dict, rule: Rule = None, deploy: bool = False, input_shape: Sequence[int] | None = None, **pd_cfg: object
-) -> nn.Module:
-    """Build a module of a config and disentangle its convolutions: a whole model, a backbone, a neck or a head.
-
-    What comes back is the module itself, so names and interface stay. Weights of a plain checkpoint
-    (``init_cfg=dict(type='Pretrained', ...)``) load with unchanged output.
-
-    Args:
-        module: Config of the host module.
-        rule: As in :func:`convert_to_pd`.
-        deploy: Build the deployed form.
-        input_shape: ``(C, H, W)`` of an input on which the module runs, if it does on none of the usual images.
-        **pd_cfg: Arguments of :class:`~.conv.PDConv`.
-    """
-    host = MODELS.build(module)
-    example = None if input_shape is None else torch.zeros(1, *input_shape)
-    convert_to_pd(host, rule, warm_start=False, deploy=deploy, example=example, **pd_cfg)
-    return host
-
-
-build_converted.plain_config = plain_module

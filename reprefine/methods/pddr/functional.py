@@ -73,6 +73,31 @@ def expand_groups(weight: Tensor, groups: int, host_groups: int = 1) -> Tensor:
     return torch.stack(placed, 1).flatten(0, 2)
 
 
+def compose_map(
+    kernels: Tensor, biases: Tensor, weight: Tensor, shift: Tensor, groups: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Fold a linear map of the output, ``y -> weight y + shift`` at every position, into layers of the same output.
+
+    With several layers whose outputs are mixed by weights that sum to one, the map of each is the map of the mixture.
+    Computed in float64, on the CPU as not every device has it.
+
+    Args:
+        kernels: ``[..., O, R]``, where ``R`` is what a unit of output sees: ``I`` or ``I/g k k`` flattened.
+        biases: ``[..., O]``.
+        weight: Map ``[O, O/g]``, one block a group as the weight of a 1x1 convolution.
+        shift: ``[O]``.
+        groups: Groups ``g``.
+
+    Returns:
+        Kernels and biases that do both, of the shapes, types and device of those given.
+    """
+    exact = [tensor.to('cpu', torch.float64) for tensor in (kernels, biases, weight, shift)]
+    blocks = exact[2].unflatten(0, (groups, -1))
+    mapped = blocks @ exact[0].unflatten(-2, (groups, -1))
+    moved = blocks @ exact[1].unflatten(-1, (groups, -1))[..., None]
+    return mapped.flatten(-3, -2).to(kernels), (moved.flatten(-3) + exact[3]).to(biases)
+
+
 def gate_weights(pooled: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
     """Return the weight of each branch for each sample: ``softmax(W2 relu(W1 z + b1) + b2)``.
 

@@ -6,10 +6,13 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from .functional import gate_weights
+from .functional import compose_map, gate_weights
+from .loading import own_part
 from .plain_form import plain_layer, plain_linear
 
 HIDDEN = 64
+# First parts of the names that a state dict may hold of either form, or of a plain layer.
+OWN = frozenset({'standard1', 'standard2', 'reparam', 'fc1', 'fc2', 'weight', 'bias'})
 
 
 @MODELS.register_module()
@@ -30,6 +33,8 @@ class PDLinear(nn.Module):
     """
 
     plain_config = staticmethod(plain_layer)
+    plain_type = nn.Linear
+    groups = 1
 
     def __init__(self, in_features: int, out_features: int, mode: str = 'A', deploy: bool = False):
         super().__init__()
@@ -43,6 +48,11 @@ class PDLinear(nn.Module):
             self.standard2 = nn.Linear(in_features, out_features)
         if mode == 'B':
             self.fc1, self.fc2 = nn.Linear(in_features, HIDDEN), nn.Linear(HIDDEN, 2)
+
+    @property
+    def out_channels(self) -> int:
+        """Outputs of the layer, as other methods ask for them."""
+        return self.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[..., in_features]`` to ``[..., out_features]``."""
@@ -90,6 +100,24 @@ class PDLinear(nn.Module):
         """See :class:`reprefine.deploy.plain.HasPlainForm`."""
         return plain_linear(self)
 
+    @torch.no_grad()
+    def map_output(self, weight: Tensor, shift: Tensor) -> None:
+        """Fold a linear map of the output, ``y -> weight y + shift``, into the deployed form (PD-B: into both layers).
+
+        Args:
+            weight: Map ``[O, O]``.
+            shift: ``[O]``.
+
+        Raises:
+            RuntimeError: If the layer is in training form.
+        """
+        if not self.deploy:
+            raise RuntimeError('a map of the output folds into the deployed form only: call switch_to_deploy() first')
+        halves = (tensor.unflatten(0, (-1, self.out_features)) for tensor in (self.reparam.weight, self.reparam.bias))
+        mapped, moved = compose_map(*halves, weight, shift)
+        self.reparam.weight.copy_(mapped.flatten(0, 1))
+        self.reparam.bias.copy_(moved.flatten())
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         name = prefix.rstrip('.') or 'the layer'
         if self.deploy:
@@ -99,8 +127,8 @@ class PDLinear(nn.Module):
                     state_dict[f'{prefix}reparam.{part}'] = self._fold(*(state_dict.pop(key) for key in names))
         elif f'{prefix}reparam.weight' in state_dict:
             raise UserError(f'{name} is folded in the checkpoint and cannot be unfolded: load it with deploy=True')
-        given = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
-        if wrong := given and given ^ self.state_dict().keys():
+        given = own_part(state_dict, prefix, OWN).keys()
+        if wrong := given and given ^ own_part(self.state_dict(), own=OWN).keys():
             raise UserError(
                 f'{name}: the checkpoint has another layer than the model (PD-{self.mode}); differing: '
                 f'{", ".join(sorted(wrong)[:4])}'

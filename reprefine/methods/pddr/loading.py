@@ -1,5 +1,6 @@
 """State dicts that meet a disentangled convolution: its own form, the other form, or a plain convolution."""
 
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,8 +13,22 @@ from .layers import BRANCHES
 if TYPE_CHECKING:
     from .conv import PDConv
 
-PLAIN = ('weight', 'bias')
 NORM = 'norm.'  # where the norm of a plain host goes on its way into the convolution
+# First parts of the names that a state dict may hold of any form. Others are those of modules that another method
+# has attached, which torch loads, or reports, itself.
+OWN = frozenset({*BRANCHES, 'gate', 'reparam', 'reparam_weight', 'reparam_bias', 'weight', 'bias', 'norm'})
+
+
+def own_part(state_dict: Mapping[str, Tensor], prefix: str = '', own: Set[str] = OWN) -> dict[str, Tensor]:
+    """Return the entries of one layer, named from the layer on, without those of modules that others attached to it.
+
+    Args:
+        state_dict: State dict of the layer or of what holds it.
+        prefix: Name of the layer in it, with a final dot.
+        own: First parts of the names that belong to the layer.
+    """
+    below = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    return {key: value for key, value in below.items() if key.partition('.')[0] in own}
 
 
 def move_host_norms(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -37,7 +52,7 @@ def fit_state(conv: 'PDConv', state_dict: dict[str, Tensor], prefix: str) -> Non
     """Turn the part of a state dict that belongs to ``conv`` into the form that ``conv`` has, or refuse it.
 
     A plain convolution becomes the first branch and the others start at zero output; branches in a deployed module
-    are folded. Deployed weights cannot be unfolded.
+    are folded. Deployed weights cannot be unfolded. What belongs to modules attached by other methods stays as it is.
 
     Args:
         conv: The module that loads.
@@ -47,17 +62,17 @@ def fit_state(conv: 'PDConv', state_dict: dict[str, Tensor], prefix: str) -> Non
     Raises:
         UserError: If loading would leave weights of ``conv`` as they are.
     """
-    state = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    state = own_part(state_dict, prefix)
     if not state:
         return
+    for key in state:
+        del state_dict[prefix + key]
     name = prefix.rstrip('.') or 'the convolution'
     if 'weight' in state:
         state = neutral_state(conv.training_form() if conv.deploy else conv, state, name)
     if conv.deploy and any(key.partition('.')[0] in BRANCHES for key in state):
         state = _folded_state(conv, state, name)
     _check_state(conv, state, name)
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        del state_dict[key]
     state_dict.update({prefix + key: value for key, value in state.items()})
 
 
@@ -74,7 +89,7 @@ def neutral_state(conv: 'PDConv', plain: dict[str, Tensor], name: str) -> dict[s
     Raises:
         UserError: If the norm is missing.
     """
-    state = {key: value.clone() for key, value in conv.state_dict().items()}
+    state = {key: value.clone() for key, value in own_part(conv.state_dict()).items()}
     for key in state:
         if key.endswith(('.bn.weight', '.bn.bias')) or key.startswith('gate.fc2.'):
             state[key].zero_()
@@ -111,7 +126,8 @@ def _folded_state(conv: 'PDConv', state: dict[str, Tensor], name: str) -> dict[s
 
 def _check_state(conv: 'PDConv', state: dict[str, Tensor], name: str) -> None:
     """Refuse a state that does not fill the module exactly; mmengine would go on with what is in it already."""
-    own = {key: value for key, value in conv.state_dict().items() if not key.endswith('num_batches_tracked')}
+    state_dict = own_part(conv.state_dict())
+    own = {key: value for key, value in state_dict.items() if not key.endswith('num_batches_tracked')}
     if not conv.deploy and any(key.startswith('reparam') for key in state):
         raise UserError(f'{name} is folded in the checkpoint and cannot be unfolded: load it with deploy=True')
     wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]

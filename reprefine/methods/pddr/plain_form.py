@@ -95,8 +95,3 @@ def plain_resnet(cfg: dict[str, Any]) -> dict[str, Any]:
 
 def plain_layer(_: dict[str, Any]) -> None:
     """Return nothing, which stands for a plain layer where a config may name another one."""
-
-
-def plain_module(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of the module whose convolutions PDConverted disentangles."""
-    return cfg['module']

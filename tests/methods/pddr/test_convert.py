@@ -154,8 +154,8 @@ def test_parts_of_a_detector_by_config():
     import mmdet.models  # noqa: F401  (registers FPN)
 
     with DefaultScope.overwrite_default_scope('mmdet'):
-        cfg = dict(type='reprefine.PDConverted', module=neck, rule='fpn_convs', mode='A', group_num='auto')
-        fpn = MODELS.build(cfg)
+        pd = dict(rule='fpn_convs', mode='A', group_num='auto')
+        fpn = MODELS.build(neck | dict(type='reprefine.PDConverted', base_type='mmdet.FPN', pd=pd))
         plain = ROOT.build(neck)
     assert sorted(pd_convs(fpn)) == ['fpn_convs.0.conv', 'fpn_convs.1.conv']
     fpn.init_weights()
@@ -165,6 +165,16 @@ def test_parts_of_a_detector_by_config():
     plain.load_state_dict(plain_state_dict(fpn))
     for ours, theirs in zip(plain(maps), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_choice_of_those_that_keep_their_weights():
+    plain = small_net()
+    net = copy.deepcopy(plain)
+    convert_to_pd(net, warm_start=lambda name, conv: name == '2', **OPTIONS)
+    x = image(2, 16, 6, 5)
+    torch.testing.assert_close(net[2](x), plain[3](plain[2](x)), rtol=1e-9, atol=1e-9)
+    assert net[1].conv.standard2.bn.weight.all()  # in which every branch works
 
 
 @pytest.mark.parametrize('kind', [nn.BatchNorm2d, nn.SyncBatchNorm])

@@ -110,3 +110,28 @@ def test_strips_are_the_middle_column_and_row_of_the_kernel(padding, dilation):
         whole = torch.nn.functional.conv2d(x, kernel[None, None], padding=padding, dilation=dilation)
         strip = torch.nn.functional.conv2d(x, line.view(1, 1, *shape), padding=strip_padding, dilation=dilation)
         torch.testing.assert_close(strip, whole)
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize('layers', [(), (3,)])
+def test_a_map_of_the_output_folds_into_the_layers_before_it(layers, groups):
+    kernels, biases = image(*layers, 6, 4 // groups, 3, 3, seed=1), image(*layers, 6, seed=2)
+    weight, shift = image(6, 6 // groups, seed=3), image(6, seed=4)
+    mapped, moved = pd.compose_map(kernels.flatten(-3), biases, weight, shift, groups)
+    assert mapped.shape == kernels.flatten(-3).shape
+    x = image(2, 4, 5, 6)
+    flat = zip(*(tensor.reshape(-1, *tensor.shape[len(layers) :]) for tensor in (kernels, biases)), strict=True)
+    ours = zip(mapped.view_as(kernels).reshape(-1, 6, 4 // groups, 3, 3), moved.reshape(-1, 6), strict=True)
+    for (kernel, bias), (ours_kernel, ours_bias) in zip(flat, ours, strict=True):
+        inner = F.conv2d(x, kernel, bias, groups=groups)
+        expected = F.conv2d(inner, weight[:, :, None, None], shift, groups=groups)
+        torch.testing.assert_close(F.conv2d(x, ours_kernel, ours_bias, groups=groups), expected, **CLOSE)
+
+
+def test_a_map_of_the_output_keeps_the_type_and_rounds_once():
+    kernels, biases, weight, shift = image(6, 9, seed=1), image(6, seed=2), image(6, 6, seed=3), image(6, seed=4)
+    rounded = [tensor.bfloat16() for tensor in (kernels, biases, weight, shift)]
+    exact = pd.compose_map(*(tensor.double() for tensor in rounded))
+    for ours, theirs in zip(pd.compose_map(*rounded), exact, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert torch.equal(ours, theirs.bfloat16())

@@ -173,10 +173,10 @@ def test_a_model_that_runs_on_no_usual_image_needs_an_example():
 def test_an_input_shape_in_a_config():
     MODELS.register_module(name='TestFlat', module=Flat, force=True)
     with DefaultScope.overwrite_default_scope('reprefine'):
-        cfg = dict(type='reprefine.PDConverted', module=dict(type='TestFlat'), mode='A', group_num='auto')
+        cfg, pd = dict(type='reprefine.PDConverted', base_type='TestFlat'), dict(mode='A', group_num='auto')
         with pytest.raises(UserError, match='give an example'):
-            MODELS.build(cfg)
-        assert isinstance(MODELS.build(cfg | dict(input_shape=(2, 5, 7))).conv, PDConv)
+            MODELS.build(cfg | dict(pd=pd))
+        assert isinstance(MODELS.build(cfg | dict(pd=pd | dict(input_shape=(2, 5, 7)))).conv, PDConv)
 
 
 class Maps(nn.Module):

@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reprefine.methods.pddr import PDConv
+from reprefine.methods.pddr import PDConv, PDLinear
 
 
 @torch.no_grad()
@@ -33,3 +34,65 @@ def make_conv(in_channels: int = 8, out_channels: int = 16, dtype: torch.dtype =
 def image(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
     """Return random input."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+class Map(nn.Module):
+    """What another method may attach: a linear map of the output, ``y -> (1 + weight) y + shift``.
+
+    Args:
+        channels: Channels of the output.
+        groups: Groups between which nothing is mixed.
+    """
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        torch.manual_seed(3)
+        self.weight = nn.Parameter(0.1 * torch.randn(channels, channels // groups))
+        self.register_buffer('shift', torch.randn(channels))
+
+    def full(self) -> Tensor:
+        """Return the map ``[C, C/g]`` with the identity."""
+        width = self.weight.shape[1]
+        return self.weight + torch.eye(width).to(self.weight).repeat(len(self.weight) // width, 1)
+
+
+class Attached:
+    """Mixed into a layer by :func:`attach`; maps its output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, weight = super().forward(x), self.denoiser.full().detach()
+        if self.plain_type is nn.Linear:
+            return y @ weight.T + self.denoiser.shift
+        return functional.conv2d(y, weight[:, :, None, None], self.denoiser.shift, groups=self.groups)
+
+    def plain(self) -> nn.Module:
+        """Return the deployed layer with the map folded into it."""
+        layer = type(self).__mro__[2].__new__(type(self).__mro__[2])
+        layer.__dict__.update(_shallow(self.__dict__))
+        del layer._modules['denoiser']
+        layer.switch_to_deploy()
+        layer.map_output(self.denoiser.full(), self.denoiser.shift)
+        return layer
+
+
+def attach(layer: nn.Module) -> nn.Module:
+    """Return a layer around the same parameters with a child of another method, made as such methods make it."""
+    kind = type(f'Attached{type(layer).__name__}', (Attached, type(layer)), {})
+    twin = kind.__new__(kind)
+    twin.__dict__.update(_shallow(layer.__dict__))
+    like = next(layer.parameters())
+    twin.denoiser = Map(layer.out_channels, layer.groups).to(like)
+    return twin
+
+
+def attach_everywhere(model: nn.Module) -> nn.Module:
+    """Attach to every disentangled layer of a model, in place, and return the model."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, (PDConv, PDLinear)):
+            parent, _, attribute = name.rpartition('.')
+            setattr(model.get_submodule(parent), attribute, attach(layer))
+    return model
+
+
+def _shallow(attributes: dict) -> dict:
+    return {key: value.copy() if isinstance(value, dict) else value for key, value in attributes.items()}
