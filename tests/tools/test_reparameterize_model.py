@@ -107,6 +107,31 @@ def test_plain_export_fits_the_untouched_config(host, suffix, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_two_methods_fold_together(mode, tmp_path, capsys):
+    plain, train, deploy = write_pair(tmp_path, 'mmpretrain', mode)
+    refined = "model = dict(type='reprefine.DenoiseRep', base_type='ImageClassifier', denoise=dict(include='all'))"
+    both = write_config(tmp_path, f"_base_ = './train.py'\n{refined}\n", 'both.py')
+    trained, out = tmp_path / 'trained.pth', tmp_path / 'out.pth'
+    model = save_trained(both, trained)
+    for name, parameter in model.named_parameters():
+        if 'denoiser' in name:
+            nn.init.normal_(parameter, std=0.1)
+    torch.save(dict(state_dict=model.state_dict()), trained)
+    assert run_tool(TOOL, both, trained, out) == 0
+    printed = capsys.readouterr().out
+    assert '(DenoiseConv2d, DenoiseLinear, DenoisePDConv)' in printed
+    forms = [(deploy, out)]
+    if mode == 'A':
+        assert run_tool(TOOL, both, trained, tmp_path / 'plain.pth', '--export-plain') == 0
+        forms.append((plain, tmp_path / 'plain.pth'))
+    expected = predictions(both, trained)
+    for form in forms:
+        for a, b in zip(predictions(*form), expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_onnx(tmp_path, capsys):
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
