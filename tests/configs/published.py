@@ -26,8 +26,8 @@ HEAD = """\
 
 Every row that the papers and the released codes publish has a config with its recipe: a test compares epochs, rates,
 batch, schedule, augmentation and start of each with the published ones. The numbers stand in the README of the method.
-`tools/train.py CONFIG` trains a row, on as many GPUs as its name says by `tools/dist_train.sh CONFIG GPUS`. What it starts
-from is trained by the config of that path below `configs/`, imported as the error message says, or downloaded.
+`tools/train.py CONFIG` trains a row, on as many GPUs as its name says by `tools/dist_train.sh CONFIG GPUS`. What it
+starts from is trained by the config of that path below `configs/`, imported as the error message says, or downloaded.
 
 """
 
