@@ -87,16 +87,7 @@ def convert(
     if is_fused(model):
         raise FusedModelError('the model is folded already: converting it again would denoise its features twice')
     _check_options(kernel_size, step, to, side, bias_policy, loss_type)
-    refuse_parts(model, include)
-    candidates = find_layers(model, include, exclude, types)
-    chosen = [c for c in candidates if c.skipped is None]
-    skipped = [c for c in candidates if c.skipped is not None]
-    if not chosen:
-        raise UserError(_no_match(include, exclude, skipped, model))
-    if bias_policy == 'add':
-        refuse_lost_biases(model, chosen)
-    for candidate in skipped:
-        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
+    chosen, skipped = _choose(model, include, exclude, types, adds_biases=bias_policy == 'add')
     state = DenoiseState([c.name for c in chosen])
     timesteps = assign_timesteps(state.layer_names, timestep, steps)
     options = dict(
@@ -125,6 +116,27 @@ def convert(
     list_anew(model)
     state.watch(model)
     return report(model) + [_skipped_row(c) for c in skipped]
+
+
+def _choose(
+    model: nn.Module,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+    types: tuple[type[nn.Module], ...],
+    adds_biases: bool,
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the layers that are converted, at least one, and those that a selection names but that are skipped."""
+    refuse_parts(model, include)
+    candidates = find_layers(model, include, exclude, types)
+    chosen = [c for c in candidates if c.skipped is None]
+    skipped = [c for c in candidates if c.skipped is not None]
+    if not chosen:
+        raise UserError(_no_match(include, exclude, skipped, model))
+    if adds_biases:
+        refuse_lost_biases(model, chosen)
+    for candidate in skipped:
+        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=3)
+    return chosen, skipped
 
 
 def _denoise_class(layer: nn.Module) -> type[_DenoiseLayer]:

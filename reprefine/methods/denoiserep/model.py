@@ -128,13 +128,15 @@ class DenoiseRep(Refinement):
         return {f'{name}.denoiser.{key}' for name, layer in parts for key in layer.denoiser.state_dict()}
 
     def switch_to_deploy(self, *_: Any) -> None:
-        """Fold every noise predictor into its layer, in place; nothing happens to a folded model.
+        """Fold every noise predictor into its layer, in place, then do what the base model does to be deployed.
 
         Args:
             _: What mmpose hands to every part that it deploys, not needed here.
         """
         if not is_fused(self):
             fuse(self, inplace=True)
+        if callable(deploy_base := getattr(super(), 'switch_to_deploy', None)):
+            deploy_base()
 
 
 def noise_key(layer: str) -> str:
