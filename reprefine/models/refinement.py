@@ -93,6 +93,19 @@ def refined_type(mixin: type[Refinement], base: type[nn.Module]) -> type[nn.Modu
     return type(f'{mixin.__name__}{base.__name__}', (mixin, base), names)
 
 
+def two_methods(name: str, base_type: str | type) -> str:
+    """Return why a method is not applied to what is refined itself, and the remedy.
+
+    Args:
+        name: Name of the method's type.
+        base_type: What it would be applied to.
+    """
+    return (
+        f"base_type='{base_type}' of {name} has a base_type of its own: apply one of the two methods to a part of the "
+        'model, such as its backbone'
+    )
+
+
 def _restore(mixin: type[Refinement], base: type[nn.Module]) -> nn.Module:
     cls = refined_type(mixin, base)
     return cls.__new__(cls)
@@ -109,19 +122,6 @@ def _base_class(mixin: type[Refinement], base_type: str | type | None, others: M
     if not (isinstance(base, type) and issubclass(base, nn.Module)):
         raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no model: name the class of one")
     return base
-
-
-def two_methods(name: str, base_type: str | type) -> str:
-    """Return why a method is not applied to what is refined itself, and the remedy.
-
-    Args:
-        name: Name of the method's type.
-        base_type: What it would be applied to.
-    """
-    return (
-        f"base_type='{base_type}' of {name} has a base_type of its own: apply one of the two methods to a part of the "
-        'model, such as its backbone'
-    )
 
 
 def flat_form(name: str, option_key: str, nested: Mapping[str, Any], scope: str = 'reprefine') -> str:

@@ -14,7 +14,7 @@ from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, Place
-from .refined import base_type_of, check_base, options_of, place_of_options
+from .refined import base_type_of, options_of, place_of_options
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
@@ -108,7 +108,10 @@ def _base_target(target: Callable, node: Mapping, place: Place, path: str, scope
     """Return the class that takes the arguments which a method leaves to its base type."""
     base = base_type_of(target, node, path)
     found = find_type(base, place.registries, scope, f'{path}.base_type') if isinstance(base, str) else base
-    check_base(target, found, path)
+    if options_of(found):
+        from reprefine.models.refinement import two_methods
+
+        raise UserError(f'{path}.base_type: {two_methods(target.__name__, found.__name__)}')
     return found
 
 

@@ -34,23 +34,6 @@ def base_type_of(target: Callable, node: Mapping, path: str) -> Any:
     raise UserError(f'{path}: {flat_form(target.__name__, next(iter(options_of(target))), node)}')
 
 
-def check_base(target: Callable, base: Callable, path: str) -> None:
-    """Refuse a method whose base type is a method of this kind itself.
-
-    Args:
-        target: The method.
-        base: What its ``base_type`` names.
-        path: Config path of the dict.
-
-    Raises:
-        UserError: If both need a base type.
-    """
-    if options_of(base):
-        from reprefine.models.refinement import two_methods
-
-        raise UserError(f'{path}.base_type: {two_methods(target.__name__, base.__name__)}')
-
-
 def place_of_options(place: Place, key: str, target: Callable | None) -> Place:
     """Return the place of a dict of a method's own options.
 

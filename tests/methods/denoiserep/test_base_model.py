@@ -223,9 +223,13 @@ def test_a_class_as_base_type_of_a_new_style_config(tmp_path):
         "default_scope = 'mmpose'\n"
     )
     cfg = load_config(str(tmp_path / 'lazy.py'))
-    with DefaultScope.overwrite_default_scope('mmpose'):
-        model = MODELS.build(cfg.model)
-    assert len(denoise_layers(model)) == 21
+    cfg.dump(tmp_path / 'dumped.py')  # as a run does in its work directory
+    for file in ('lazy.py', 'dumped.py'):
+        cfg = load_config(str(tmp_path / file))
+        with DefaultScope.overwrite_default_scope('mmpose'):
+            model = MODELS.build(cfg.model)
+        assert type(model).__name__ == 'DenoiseRepTopdownPoseEstimator'
+        assert len(denoise_layers(model)) == 21
 
 
 OURS = """

@@ -6,11 +6,15 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
+
+from .test_hooks import Recorder
 
 VIT = dict(
     model_name='vit_tiny_patch16_224', img_size=32, model_args=dict(embed_dim=16, depth=2, num_heads=2), frozen=True
@@ -33,6 +37,9 @@ def resnet() -> nn.Module:
     models = pytest.importorskip('mmpretrain.models')
     norm = dict(type='BN', requires_grad=False)
     return models.ResNet(18, base_channels=4, stem_channels=4, frozen_stages=4, norm_eval=True, norm_cfg=norm)
+
+
+NORMS = (nn.LayerNorm, nn.BatchNorm2d)
 
 
 class Flat(nn.Module):
@@ -87,7 +94,7 @@ def test_predictors_of_a_frozen_part_learn_and_nothing_else_of_it(part, phases):
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1))
     for phase in phases:
         model.train()  # as every epoch does; some backbones then freeze their parameters anew
-        assert not next(iter(denoise_layers(model).values())).training
+        assert not any(part.training for part in model.part.modules() if isinstance(part, NORMS))
         set_phase(model, phase)
         model.train()
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -201,3 +208,42 @@ def test_weights_that_an_initialiser_puts_anew_are_those_of_the_layers():
     model.init_weights()
     assert torch.equal(model.head.fc.weight, torch.ones(3, 16))
     assert list(denoise_layers(model)) == ['head.fc']
+
+
+class Pictures(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {'inputs': torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(index))}
+
+
+@pytest.mark.parametrize('constructor', ['DefaultOptimWrapperConstructor', 'LearningRateDecayOptimWrapperConstructor'])
+def test_a_run_over_several_phases_trains_the_predictors_of_a_frozen_backbone(tmp_path, constructor):
+    """The backbone freezes its stages again at the beginning of every epoch."""
+    model, _ = model_of('ResNet')
+    if constructor.startswith('Learning'):
+        from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
+
+        assert LearningRateDecayOptimWrapperConstructor
+        model.part.get_layer_depth = lambda name, prefix='': (0, 2)
+        model.get_layer_depth = model.part.get_layer_depth
+        constructor = f'mmpretrain.{constructor}'
+    recorder = Recorder()
+    optimizer = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.1)
+    runner = Runner(
+        model=model,
+        work_dir=str(tmp_path),
+        train_dataloader=DataLoader(Pictures(), 2),
+        train_cfg=dict(by_epoch=True, max_epochs=4),
+        optim_wrapper=dict(optimizer=optimizer, constructor=constructor),
+        custom_hooks=[dict(type='reprefine.DenoisePhaseHook', phase_length=1), recorder],
+        default_hooks=dict(logger=None, checkpoint=None),
+        log_level='WARNING',
+        experiment_name=f'{tmp_path.name}',
+    )
+    runner.train()
+    assert [phase for _, _, phase in recorder.phases[::2]] == ['denoise', 'backbone'] * 2
+    for (_, _, phase), moved in zip(recorder.phases, recorder.moved, strict=True):
+        head = {'head.fc.weight', 'head.fc.bias', 'head.norm.weight', 'head.norm.bias'}
+        assert moved == (predictors_of(model) if phase == 'denoise' else head)

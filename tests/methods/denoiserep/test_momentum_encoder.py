@@ -10,7 +10,15 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import DenoiseRep, convert, denoise_layers, fuse, is_converted, noise_loss, set_phase
+from reprefine.methods.denoiserep import (
+    DenoiseRep,
+    convert,
+    denoise_layers,
+    fuse,
+    is_converted,
+    noise_loss,
+    set_phase,
+)
 from reprefine.methods.denoiserep.convert import denoise_state
 from reprefine.registry import MODELS
 
@@ -56,6 +64,8 @@ def test_both_encoders_have_the_same_names():
         for part in (keys, source)
     ]
     assert timesteps[0] == timesteps[1]
+    for name, value in source.state_dict().items():  # as an average begins as a copy
+        assert torch.equal(keys.state_dict()[name], value), name
     assert not any(p.requires_grad for p in keys.parameters())
 
 
@@ -78,7 +88,7 @@ def test_every_parameter_of_the_keys_follows_its_namesake(phase):
     moved = {name for name, p in model.encoder_k.module.named_parameters() if not torch.equal(p, start[name])}
     predictors = {name for name in start if '.denoiser.' in name}
     assert moved >= predictors or phase == 'backbone'
-    if phase == 'denoise':  # the predictors of the copy started from draws of their own
+    if phase == 'denoise':
         assert moved == predictors
 
 
@@ -202,3 +212,20 @@ def test_an_average_whose_pairs_would_not_fit_is_refused(averaged, message):
     assert not is_converted(model)
     convert(model, 'linear', exclude='net')
     assert list(denoise_layers(model, with_twins=True)) == ['head']
+
+
+def test_checkpoints_of_the_base_and_of_the_refined_model_load():
+    refined, again = (moco(include='all', phase='joint') for _ in range(2))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        stock = MODELS.build(copy.deepcopy(MOCO))
+    missing, unexpected = again.load_state_dict(stock.state_dict(), strict=False)
+    assert (set(missing), unexpected) == (again.added_keys, [])
+    refined.train()
+    optimizer = OptimWrapper(torch.optim.SGD(refined.parameters(), 0.1))
+    for _ in range(2):
+        optimizer.update_params(sum(refined(**batch(), mode='loss').values()))
+    again.load_state_dict(refined.state_dict(), strict=True)
+    for network in (refined, again):
+        denoise_state(network).generator = torch.Generator().manual_seed(2)
+    losses = [network.train()(**batch(), mode='loss') for network in (refined, again)]
+    torch.testing.assert_close(losses[0], losses[1])
