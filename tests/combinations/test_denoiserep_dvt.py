@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 
+from reprefine.engine.build import build_model
 from reprefine.methods.denoiserep.convert import denoise_layers
 from tests.combinations import cells
 
@@ -79,3 +81,15 @@ def test_plain_config_tests_the_folded_weights(refined, plain, run):
     model = refined.trained()
     folded = cells.assert_folds(model, run)
     cells.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+
+
+KEYS = {key: dict(lr_mult=10.0) for key in ('denoiser.weight', 'denoiser.bias')}
+
+
+def test_predictors_may_have_a_rate_of_their_own_beside_a_neck_of_the_same_name(refined):
+    model = build_model(cells.config_of(refined))
+    settings = dict(optimizer=dict(type='SGD', lr=1.0), paramwise_cfg=dict(custom_keys=KEYS))
+    wrapper = build_optim_wrapper(model, settings)
+    rates = {id(group['params'][0]): group['lr'] for group in wrapper.optimizer.param_groups}
+    found = {name for name, parameter in model.named_parameters() if rates.get(id(parameter)) == 10}
+    assert found == cells.predictors(model)

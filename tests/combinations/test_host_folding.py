@@ -8,9 +8,11 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, fuse
 from tests.combinations import cells
+from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise
 
 HEAD = dict(type='LinearClsHead', num_classes=3, loss=dict(type='CrossEntropyLoss'))
@@ -63,3 +65,19 @@ def test_biases_that_the_host_would_drop_are_refused(name):
 def test_biases_of_layers_beside_the_folding_ones_are_added():
     model = refined('RepVGG', include='head', bias_policy='add')
     cells.assert_folds(model, cells.on(torch.randn(2, 3, 64, 64)))
+
+
+class Estimator(ToyClassifier):
+    """Deploys its parts itself, as mmpose's estimators do."""
+
+    def switch_to_deploy(self) -> None:
+        self.found = {type(module) for module in self.modules() if isinstance(module, nn.Linear)}
+
+
+def test_a_base_model_that_deploys_its_parts_finds_plain_layers():
+    model = DenoiseRep(base_type=Estimator, denoise=dict(include='mlp')).eval()
+    assert switch_to_deploy(model).found == {nn.Linear}
+    # Called directly, without the walk through the parts.
+    model = DenoiseRep(base_type=Estimator, denoise=dict(include='mlp')).eval()
+    model.switch_to_deploy()
+    assert model.found == {nn.Linear}
