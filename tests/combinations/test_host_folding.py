@@ -11,7 +11,7 @@ from torch import nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, fuse
-from tests.combinations import cells
+from tests.combinations import checks
 from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise
 
@@ -40,20 +40,20 @@ def refined(name: str, **denoise: Any) -> nn.Module:
 @pytest.mark.parametrize('name', BACKBONES)
 def test_predictors_fold_before_the_host_folds(name):
     """The host folds by the weights of its layers, which must hold what their predictors do by then."""
-    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
-    folded = cells.assert_folds(model, run)
+    model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
+    folded = checks.assert_folds(model, run)
     plain = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
-    cells.assert_close(run(plain), run(model))
+    checks.assert_close(run(plain), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_without_the_host_folding_the_model_is_the_plain_one(name):
-    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
+    model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
     folded = fuse(model)
     plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
-    cells.assert_close(run(plain), run(model))
+    checks.assert_close(run(plain), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
@@ -64,7 +64,7 @@ def test_biases_that_the_host_would_drop_are_refused(name):
 
 def test_biases_of_layers_beside_the_folding_ones_are_added():
     model = refined('RepVGG', include='head', bias_policy='add')
-    cells.assert_folds(model, cells.on(torch.randn(2, 3, 64, 64)))
+    checks.assert_folds(model, checks.on(torch.randn(2, 3, 64, 64)))
 
 
 class Estimator(ToyClassifier):
