@@ -10,7 +10,7 @@ FORKS_STAMP := $(FORKS)/.installed
 FORK_TESTS := tests/configs/forks.py tests/engine tests/methods tests/deploy tests/guarantees/test_bad_checkpoints.py \
 	tests/test_check_env.py tests/test_compat.py tests/test_config_bases.py tests/test_host_internals.py \
 	tests/test_import_effects.py tests/test_set_up.py \
-	tests/tools/test_hosts.py tests/tools/test_train_test.py tests/tools/test_fuse_denoiserep.py \
+	tests/tools/test_hosts.py tests/tools/test_train_test.py tests/tools/test_reparameterize_denoiserep.py \
 	tests/tools/test_reparameterize_model.py
 FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/test_bandit.py \
 	repfusion/test_bandit_small.py dvt/test_recovery.py)

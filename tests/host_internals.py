@@ -6,6 +6,7 @@ installed packages, and finds what is missing here.
 
 # Names that begin with an underscore: read, called or overridden.
 PRIVATE = {
+    'mmdet.models.detectors.base.BaseDetector._forward': 'what a detector has to define',
     'mmengine.config.Config._cfg_dict': 'the entries as they stand: attribute access would look keys up and copy',
     'mmengine.config.Config._get_base_modules': 'wrapped, so that a new-style config may import from text configs',
     'mmengine.config.Config._get_cfg_path': 'wrapped, so that what is inherited from us is not bound to our scope',

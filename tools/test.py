@@ -1,4 +1,4 @@
-"""Test a checkpoint with a config."""
+"""Test a checkpoint with a config, or a config that trains nothing."""
 
 import argparse
 
@@ -9,6 +9,7 @@ from reprefine.engine.testing import add_test_arguments, test
 EXAMPLE = """example:
   python tools/test.py configs/baselines/classification/vit-tiny_digits.py \\
       work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth --out metrics.json
+  python tools/test.py configs/baselines/object_discovery/vit-b-dinov2_lost-norm_voc07.py
 """
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
@@ -133,6 +134,8 @@ class Runner(CheckpointRunner):
             copy_without_waiting(model)
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
+        if self.distributed and not any(parameter.requires_grad for parameter in model.parameters()):
+            return model.to(get_device())  # DistributedDataParallel refuses what has nothing to train
         return super().wrap_model(model_wrapper_cfg, model)
 
     @staticmethod

@@ -32,7 +32,7 @@ TTA_MODELS = {
 def add_test_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tools/test.py``."""
     add_run_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; none if the config trains nothing')
     add_key_arguments(parser)
     parser.add_argument('--out', metavar='FILE', help='write the metrics (.json, .pkl) or the predictions (.pkl)')
     parser.add_argument('--out-item', choices=['metrics', 'pred'], help='what --out holds (default: pred in a .pkl)')
@@ -47,6 +47,9 @@ def add_test_arguments(parser: argparse.ArgumentParser) -> None:
 def test(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate a checkpoint on the test set of the config.
 
+    A config without ``train_dataloader`` trains nothing: without a checkpoint, the parts of its model load what they
+    name (``pretrained``, ``checkpoint``, ``init_cfg``), as at the start of training.
+
     Args:
         args: The arguments of :func:`add_test_arguments`.
 
@@ -57,8 +60,11 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         UserError: If config, data, checkpoint or output files are not fit for it.
     """
     predictions, metrics_file = _output_files(args)
-    require_checkpoint(args.checkpoint)
+    if args.checkpoint:
+        require_checkpoint(args.checkpoint)
     parsed = parse_config(args.config)
+    if not args.checkpoint and parsed.get('train_dataloader'):
+        raise UserError(f'config {args.config} trains a model: name the checkpoint to test after the config')
     work_dir_of(args, parsed)
     cfg = config_from_args(args, parsed)
     from mmengine.dist import is_main_process
@@ -83,6 +89,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         use_tta(cfg)
     with one_line_faults(), complete_file(predictions) as partial:
         runner = build_runner(cfg)
+        if not args.checkpoint:
+            runner._init_model_weights()
         if partial:
             runner.test_evaluator.metrics.append(DumpResults(partial))
         metrics = runner.test()

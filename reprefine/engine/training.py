@@ -73,7 +73,8 @@ def train(args: argparse.Namespace) -> None:
 def _start(parsed: Config, args: argparse.Namespace) -> dict[str, Any]:
     """Return where the run works and what it starts from, as entries of the config."""
     options = args.cfg_options or {}
-    start = Config({key: options.get(key, parsed.get(key)) for key in ('work_dir', 'load_from')})
+    keys = ('work_dir', 'load_from', 'load_from_command')
+    start = Config({key: options.get(key, parsed.get(key)) for key in keys})
     start.resume = options.get('resume', parsed.get('resume', False))
     check_values(start)
     start.work_dir = work_dir_of(args, start)
@@ -99,18 +100,23 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
         return
     refuse_former_run(cfg.work_dir)
     if cfg.get('load_from'):
-        _require_start(cfg.load_from)
+        _require_start(cfg.load_from, cfg.get('load_from_command') or '')
 
 
-def _require_start(checkpoint: str) -> None:
-    """Refuse a missing ``load_from`` and say which config trains it, where its path in ``work_dirs`` tells."""
+def _require_start(checkpoint: str, command: str) -> None:
+    """Refuse a missing ``load_from`` and say how to make it: by a config, where its path tells, or by a command."""
     try:
         require_checkpoint(checkpoint)
     except UserError as error:
         parts = Path(checkpoint).parent.parts
         config = Path(f'{Path("configs", *parts[1:])}.py')
         hint = f'train it with tools/train.py {config}, or ' if parts[:1] == ('work_dirs',) and config.is_file() else ''
-        raise UserError(f'{error} (load_from): {hint}name another with --cfg-options load_from=FILE') from error
+        if checkpoint in command:
+            hint = f'make it with {command}, or '
+        raise UserError(
+            f'{error} (load_from): {hint}name another with --cfg-options load_from=FILE, or load_from=None for random '
+            'weights'
+        ) from error
 
 
 def _set_key_options(cfg: Config, args: argparse.Namespace) -> None:

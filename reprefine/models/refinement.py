@@ -93,6 +93,19 @@ def refined_type(mixin: type[Refinement], base: type[nn.Module]) -> type[nn.Modu
     return type(f'{mixin.__name__}{base.__name__}', (mixin, base), names)
 
 
+def two_methods(name: str, base_type: str | type) -> str:
+    """Return why a method is not applied to what is refined itself, and the remedy.
+
+    Args:
+        name: Name of the method's type.
+        base_type: What it would be applied to.
+    """
+    return (
+        f"base_type='{base_type}' of {name} has a base_type of its own: apply one of the two methods to a part of the "
+        'model, such as its backbone'
+    )
+
+
 def _restore(mixin: type[Refinement], base: type[nn.Module]) -> nn.Module:
     cls = refined_type(mixin, base)
     return cls.__new__(cls)
@@ -104,22 +117,21 @@ def _base_class(mixin: type[Refinement], base_type: str | type | None, others: M
     base = class_of(MODELS, dict(type=base_type))
     if base is None:
         raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no registered model: check its spelling")
-    if not (isinstance(base, type) and issubclass(base, nn.Module)) or issubclass(base, Refinement):
-        raise UserError(
-            f"base_type='{base_type}' of {mixin.__name__} has a base_type of its own: apply one of the two methods to "
-            'a part of the model, such as its backbone'
-        )
+    if hasattr(base, 'config_options'):
+        raise UserError(two_methods(mixin.__name__, base_type))
+    if not (isinstance(base, type) and issubclass(base, nn.Module)):
+        raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no model: name the class of one")
     return base
 
 
-def flat_form(name: str, option_key: str, nested: Mapping[str, Any], scope: str = 'reprefine') -> str:
+def flat_form(name: str, option_key: str, nested: Mapping[str, Any], path: str = 'model') -> str:
     """Return what to write instead of a config that lacks ``base_type``, such as the former nested form.
 
     Args:
         name: Name of the method's type.
         option_key: Key of its options.
         nested: The config, in the nested form with the base model under ``model`` or ``module``.
-        scope: Scope of the method's type.
+        path: Where in a config it stands.
     """
     options = dict(nested.get(option_key) or {})
     if 'model' in nested or 'module' in nested:
@@ -128,5 +140,5 @@ def flat_form(name: str, option_key: str, nested: Mapping[str, Any], scope: str 
     written = ', '.join(f'{key}={value!r}' for key, value in options.items())
     return (
         f'{name} takes the keys of the base model beside its own: inherit the config of the base model and write '
-        f"dict(type='{scope}.{name}', base_type={{{{_base_.model.type}}}}, {option_key}=dict({written}))"
+        f"dict(type='reprefine.{name}', base_type={{{{_base_.{path}.type}}}}, {option_key}=dict({written}))"
     )

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from reprefine.engine.checkpoints.added import train_refined_layers
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
@@ -147,11 +146,8 @@ class TimmViT(BaseModule):
                 warn_of_shrinking(self.model_name, side, self.vit)
 
     def train(self, mode: bool = True) -> 'TimmViT':
-        """Switch to training, unless frozen: then only layers that another method refines take the mode."""
-        super().train(mode and not self.frozen)
-        if self.frozen:
-            train_refined_layers(self, mode)
-        return self
+        """Switch to training, unless frozen."""
+        return super().train(mode and not self.frozen)
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
         """Return rows and columns of the map of an image of ``height`` x ``width`` pixels."""

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ IMAGES = dict(train2017=60, val2017=20)
 # What the digits 0 to 9 stand for.
 DIGIT_NAMES = ('person', 'car', 'bird', 'cat', 'bottle', 'banana', 'chair', 'tv', 'book', 'teddy bear')
 DIGIT_IDS = [next(entry['id'] for entry in CATEGORIES if entry['name'] == name) for name in DIGIT_NAMES]
+# Images on which object discovery is evaluated; their file names are those of 2014.
+LIST = 'coco_20k_filenames.txt'
 # Greatest id of the real release.
 LAST_ID = 581_929
 INFO = dict(
@@ -45,12 +47,18 @@ def write(folder: Path, rng: np.random.Generator) -> None:
             images.append(_image_entry(image_id, *scene.image.shape[:2]))
             annotations += _annotate(scene, image_id, annotation_ids, crowd=index == 0)
             save_jpeg(folder / split / f'{image_id:012}.jpg', scene.image)
+        if split == 'train2017':
+            _write_list(folder / LIST, [entry['id'] for entry in images[::2]])
         content = dict(
             info=INFO, licenses=LICENSES, images=images, annotations=annotations, categories=list(CATEGORIES)
         )
         path = folder / 'annotations' / f'instances_{split}.json'
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
+
+
+def _write_list(file: Path, image_ids: Sequence[int]) -> None:
+    file.write_text(''.join(f'COCO_train2014_{image_id:012}.jpg\n' for image_id in image_ids))
 
 
 def _draw(rng: np.random.Generator, index: int) -> Scene:

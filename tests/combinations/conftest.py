@@ -1,1 +1,9 @@
-from tests.configs.conftest import toy_folder  # noqa: F401, a fixture
+"""Toy data for runs of configs of the tree."""
+
+import pytest
+
+from tests.configs.conftest import toy_folder
+
+pytest.register_assert_rewrite('tests.combinations.cells')
+
+__all__ = ['toy_folder']

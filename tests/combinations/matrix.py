@@ -91,7 +91,7 @@ model = dict(
     type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='$include', loss_weight=0.01)
 )
 phases = dict(type='reprefine.DenoisePhaseHook', $phases)
-custom_hooks = [*_base_.get('custom_hooks', []), phases, dict(type='reprefine.DenoiseFuseHook')]
+custom_hooks = [*_base_.get('custom_hooks', []), phases, dict(type='reprefine.ReparameterizeHook')]
 optim_wrapper = dict(optimizer=dict(lr=$lr))
 find_unused_parameters = True
 """

@@ -22,6 +22,8 @@ POSE_SIZES, POSE_SHRINK = ('input_size', 'heatmap_size'), 4
 CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
 # Batches of identities stay as they are: that many are what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
+# Loops that are one epoch as they stand.
+ONE_EPOCH = ('reprefine.DenoiseFitLoop', 'reprefine.MemoryBankLoop')
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
 DETECTOR = dict(score_thr=0.0, max_per_img=6, nms_pre=50)
 ROOT = Path(__file__).parents[2]
@@ -41,11 +43,12 @@ def brief_options(cfg: Config) -> list[str]:
         if cfg.get(name):
             options |= _without_workers(name, cfg[name])
             options |= _few_batches(name, cfg[name]) if reid else _few_samples(name, cfg[name], 1 if whole else 2)
-    if cfg.train_cfg.get('max_iters'):
+    train_cfg = cfg.get('train_cfg') or {}
+    if train_cfg.get('max_iters'):
         options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
-    else:
+    elif train_cfg:
         options['default_hooks.checkpoint.interval'] = 1
-        if cfg.train_cfg.get('type') != 'reprefine.DenoiseFitLoop':  # that is one epoch as it stands
+        if train_cfg.get('type') not in ONE_EPOCH:
             options['train_cfg.max_epochs'] = 1
     options['default_hooks.checkpoint.save_optimizer'] = False
     for path, node in nodes(cfg.get('param_scheduler'), 'param_scheduler'):
@@ -72,7 +75,7 @@ def brief_options(cfg: Config) -> list[str]:
             if 'block_out_channels' in node:
                 options |= _tiny_unet(path, node)
             options |= _few_layers(path, node)
-        if path.startswith(('model.train_cfg', 'model.test_cfg', 'model.model.train_cfg', 'model.model.test_cfg')):
+        if path.startswith(('model.train_cfg', 'model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
                 options[f'{path}.num'] = 6
@@ -82,7 +85,7 @@ def brief_options(cfg: Config) -> list[str]:
             options |= {f'{path}.warmup_epochs': 0, f'{path}.warmup_iters': 1}
         if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
             options |= {f'{path}.num': 2, f'{path}.steps': 2}
-        if reid and path.startswith((*LOADERS, 'model.backbone', 'model.model.backbone')):
+        if reid and path.startswith((*LOADERS, 'model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
         if cfg.model.type == 'TopdownPoseEstimator' and path.startswith((*LOADERS, 'model.')):
@@ -95,7 +98,7 @@ def brief_options(cfg: Config) -> list[str]:
 
 
 def _backbone(cfg: Config) -> Mapping:
-    model = cfg.model.get('model') or cfg.model.get('student') or cfg.model
+    model = cfg.model.get('student') or cfg.model
     return model.get('backbone') or {}
 
 

@@ -9,7 +9,7 @@ from reprefine.engine.launch import default_work_dir, load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below
 
-SEGMENTATION = configs_below('dvt/segmentation')
+SEGMENTATION = [path for path in configs_below('dvt/segmentation') if '_linear' in path.stem]
 NECKS = [*SEGMENTATION, *(path for path in configs_below('dvt/depth') if 'gradloss' not in path.stem)]
 
 

@@ -1,10 +1,10 @@
-"""Every config of per-image denoising on an image of the toy data, by both solvers."""
+"""Every config of per-image denoising on an image of the toy data."""
 
 import numpy as np
 import pytest
 
 from reprefine.engine.launch import load_config
-from reprefine.methods.dvt import FeaturePairs
+from reprefine.methods.dvt import FeaturePairs, Stage1Config
 from tests.configs.walk import configs_below
 from tests.helpers.run_tool import run_tool
 
@@ -25,13 +25,27 @@ def test_denoises(path, tmp_path, toy_folder):
     (tmp_path / 'list.txt').write_text(f'data/VOCdevkit/{name}\n')
     cfg = load_config(str(path))
     patch = 14 if 'dinov2' in path.stem else 16
-    for solver in ('closed-form', 'field'):
-        out = tmp_path / solver
-        options = ['--data-root', root, '--list', tmp_path / 'list.txt', '--out', out, '--solver', solver]
-        brief = [*BRIEF, f'native.size={3 * patch}']
-        assert run_tool('dvt/denoise_images.py', path, *options, '--cfg-options', *brief) == 0
-        pairs = FeaturePairs(out, cfg.backbone.model_name)
-        assert pairs.names == [name]
-        assert pairs.raw(name).shape == pairs.denoised(name).shape == (3, 3, 768)
-        assert np.isfinite(pairs.denoised(name)).all()
-        assert np.abs(pairs.raw(name) - pairs.denoised(name)).max() > 1e-3
+    options = ['--data-root', root, '--list', tmp_path / 'list.txt', '--out', tmp_path / 'out']
+    brief = [*BRIEF, f'native.size={3 * patch}']
+    assert run_tool('dvt/denoise_images.py', path, *options, '--cfg-options', *brief) == 0
+    pairs = FeaturePairs(tmp_path / 'out', cfg.backbone.model_name)
+    assert pairs.names == pairs.list_file.read_text().split() == [name]
+    assert pairs.raw(name).shape == pairs.denoised(name).shape == (3, 3, 768)
+    assert np.isfinite(pairs.denoised(name)).all()
+    assert np.abs(pairs.raw(name) - pairs.denoised(name)).max() > 1e-3
+
+
+def test_each_solver_writes_where_its_denoiser_reads():
+    """Stage 1 of a solver and profile goes to a folder of its own, from which its denoisers are trained."""
+    made = {}
+    for path in configs_below('dvt/stage1'):
+        cfg = load_config(str(path))
+        stage1 = Stage1Config.from_config(cfg)
+        profile = stage1.profile if stage1.solver == 'field' else None
+        made[cfg.out_dir, cfg.backbone.model_name] = dict(solver=stage1.solver, profile=profile)
+    denoisers = configs_below('dvt/denoiser')
+    for path in denoisers:
+        dataset = load_config(str(path)).train_dataloader.dataset
+        assert dataset.indices == 10000  # as "voc10k" says
+        assert made[dataset.data_root, dataset.model_id] == dict(profile=None) | dataset.made_with.to_dict()
+    assert len(made) == len(denoisers) == 3 * 7

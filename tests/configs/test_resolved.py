@@ -16,7 +16,7 @@ from tests.configs.walk import CONFIGS
 TRAINED = {default_work_dir(str(path)): path for path in CONFIGS}
 # What hooks write beside the last checkpoint.
 BESIDE = {
-    'reprefine.DenoiseFuseHook': '{}_fused.pth',
+    'reprefine.ReparameterizeHook': '{}_deploy.pth',
     'reprefine.SaveTeacherHook': 'teacher',
     'reprefine.ScoreStatsHook': 'score_stats',
 }
@@ -39,7 +39,7 @@ GPUS = {
     'vit-base-p16_.*_in1k': 64,
     'repfusion-uniform50-hint_.*_in1k': 1,
     'imagenet100-lt|inaturalist2018|_in1k|_in100': 8,
-    'configs/(baselines|contrastive_ft|denoiserep|pddr)/detection': 8,
+    'configs/(baselines|contrastive_ft|denoiserep|dvt|pddr)/detection': 8,
     'linear.*_(38k|40k)_': 8,
     'wflw|bisenetv1': 2,
     'resnet18_repfusion-t0': 4,

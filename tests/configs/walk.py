@@ -37,6 +37,9 @@ def train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]],
 
 def _train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
     cfg = loaded(path)
+    if not cfg.get('train_dataloader'):  # nothing is trained
+        assert_tests(path, None, work_dir, toy_folder)
+        return
     assert run_train(str(path), '--work-dir', str(work_dir), *brief_arguments(path, toy_folder)) == 0
     if not cfg.get('test_dataloader'):
         return
@@ -44,7 +47,7 @@ def _train_and_test(path: Path, work_dir: Path, toy_folder: Callable[[list[str]]
     assert_tests(path, checkpoint, work_dir, toy_folder)
     if cfg.model.type == 'reprefine.DenoiseRep':
         assert phases_of(work_dir) == {phase for hook in cfg.custom_hooks for phase in phases_named(hook)}
-        folded = checkpoint.with_name(f'{checkpoint.stem}_fused.pth')
+        folded = checkpoint.with_name(f'{checkpoint.stem}_deploy.pth')
         assert_tests(twin_of(path), folded, work_dir, toy_folder)
 
 
@@ -63,11 +66,12 @@ def brief_arguments(path: Path, toy_folder: Callable[[list[str]], Path]) -> tupl
     return (*where, '--cfg-options', *brief_options(cfg))
 
 
-def assert_tests(path: Path, checkpoint: Path, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
-    """Test a checkpoint, which must fill the whole model, and require finite metrics."""
+def assert_tests(path: Path, checkpoint: Path | None, work_dir: Path, toy_folder: Callable[[list[str]], Path]) -> None:
+    """Test a checkpoint, which must fill the whole model, or a config without one, and require finite metrics."""
     metrics = work_dir / 'metrics.json'
     brief = brief_arguments(path, toy_folder)
-    assert run_test(str(path), str(checkpoint), '--work-dir', str(work_dir), '--out', str(metrics), *brief) == 0
+    trained = [str(checkpoint)] if checkpoint else []
+    assert run_test(str(path), *trained, '--work-dir', str(work_dir), '--out', str(metrics), *brief) == 0
     values = json.loads(metrics.read_text())
     assert values
     assert all(math.isfinite(value) for value in values.values()), values
@@ -75,8 +79,10 @@ def assert_tests(path: Path, checkpoint: Path, work_dir: Path, toy_folder: Calla
 
 def twin_of(path: Path) -> Path:
     """Return a baseline of the same task whose model is the one that a DenoiseRep config refines."""
-    host = model_of(path).model
-    return next(twin for twin in configs_below(f'baselines/{path.parent.name}') if model_of(twin) == host)
+    refined = model_of(path)
+    base = {key: value for key, value in refined.items() if key not in ('base_type', 'denoise')}
+    base['type'] = refined.base_type
+    return next(twin for twin in configs_below(f'baselines/{path.parent.name}') if model_of(twin) == base)
 
 
 @cache

@@ -1,10 +1,15 @@
 """Folding whole models."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from reprefine.deploy import Foldable, relative_difference, switch_to_deploy
+from reprefine.deploy.fold import folded_layers, training_forms
+
+from .toys import TwoBranches, two_layers
 
 
 class Recorder(nn.Module):
@@ -51,3 +56,36 @@ def test_what_is_not_finite_differs_infinitely(value):
     for outputs, reference in ((finite, broken), (broken, finite), (broken, broken)):
         assert relative_difference(outputs, reference) == float('inf')
         assert max(0.0, relative_difference(outputs, reference)) == float('inf')
+
+
+def test_what_was_folded_is_told_by_name_and_former_type():
+    trained, model = two_layers(), two_layers()
+    assert training_forms(model) == ['0', '2']
+    switch_to_deploy(model)
+    assert training_forms(model) == []
+    assert folded_layers(trained, model) == {'0': 'TwoBranches', '2': 'TwoBranches'}
+    assert folded_layers(model, copy.deepcopy(model)) == {}
+
+
+def test_a_layer_that_becomes_another_type_was_folded():
+    trained = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    folded = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    assert folded_layers(trained, folded) == {'1': 'Linear'}
+
+
+def test_a_layer_within_a_folded_one_counts():
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = TwoBranches(2, 2)
+
+    assert folded_layers(nn.Sequential(Holder()), nn.Sequential(nn.Linear(2, 2))) == {
+        '0': 'Holder',
+        '0.inner': 'TwoBranches',
+    }
+
+
+def test_a_layer_left_in_training_form_is_an_error(monkeypatch):
+    monkeypatch.setattr(TwoBranches, 'switch_to_deploy', lambda self: None)
+    with pytest.raises(RuntimeError, match='0 is in training form still'):
+        switch_to_deploy(two_layers())

@@ -221,17 +221,6 @@ def test_wrong_argument(config, path, meant):
     assert f"did you mean '{meant}'?" in message
 
 
-def test_nested_wrapper_is_followed():
-    cfg = official(RESNET)
-    cfg.model = dict(type='reprefine.DenoiseRep', model=cfg.model)
-    check_config(cfg)
-    cfg.model.model.backbone.dpeth = 50
-    assert refusal(check_config, cfg).startswith("model.model.backbone.dpeth: ResNet takes no argument 'dpeth'")
-    del cfg.model.model.backbone['dpeth']
-    cfg.model.bias_polcy = 'keep'  # an argument of the function that takes the wrapper's options
-    assert "did you mean 'bias_policy'?" in refusal(check_config, cfg)
-
-
 def test_scope_key_switches_the_registry():
     cfg = official(RETINANET)
     cfg.model.backbone = dict(_scope_='mmpretrain', type='VisionTransformer', arch='b')

@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from reprefine.engine.cost import compare
-from reprefine.engine.cost.compare import CostComparison, Settings
+from reprefine.engine.cost import compare, steps
+from reprefine.engine.cost.compare import CostComparison
 from reprefine.engine.cost.counting import EXTRA_FORMULAS, count_cost, count_parameters
+from reprefine.engine.cost.figures import Settings
 from reprefine.engine.cost.inputs import Batch, default_shape, loader_batch, random_batch
 from reprefine.engine.cost.memory import LiveMemory
 from reprefine.engine.cost.models import build_untrained, fold, without_pretrained
@@ -219,7 +220,7 @@ def test_mixed_precision_on_a_cpu_is_bfloat16(monkeypatch):
 
 
 def test_ratios_are_taken_round_by_round(monkeypatch):
-    monkeypatch.setattr(compare, 'interleave', lambda *args: ([1.0, 9.0, 4.0], [1.0, 3.0, 2.0]))
+    monkeypatch.setattr(steps, 'interleave', lambda *args: ([1.0, 9.0, 4.0], [1.0, 3.0, 2.0]))
     _, figures = compare_nets(config(), config(), monkeypatch, parts=('inference',))
     figure = figures['inference latency per batch']
     assert figure.ratio.median == 2
@@ -317,9 +318,10 @@ def test_twins_start_from_the_same_weights():
 
 
 def test_pretrained_weights_are_left_out():
-    cfg = Config(dict(pretrained='x', a=[dict(init_cfg=dict(type='Pretrained', checkpoint='x')), dict(type='Kaiming')]))
+    parts = [dict(init_cfg=dict(type='Pretrained', checkpoint='x')), dict(type='Kaiming'), dict(checkpoint='x')]
+    cfg = Config(dict(pretrained='x', a=parts))
     stripped = without_pretrained(cfg._cfg_dict)
-    assert stripped == dict(pretrained=None, a=[dict(init_cfg=None), dict(type='Kaiming')])
+    assert stripped == dict(pretrained=None, a=[dict(init_cfg=None), dict(type='Kaiming'), dict(checkpoint=None)])
     assert cfg.pretrained == 'x'
 
 

@@ -9,8 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from reprefine.engine.cost import compare
-from reprefine.engine.cost.compare import CostComparison, Settings
+from reprefine.engine.cost import compare, steps
+from reprefine.engine.cost.compare import CostComparison
+from reprefine.engine.cost.figures import Settings
 from reprefine.engine.cost.inputs import Batch
 from reprefine.engine.cost.phases import Phase, training_phases, weighted_sum
 from reprefine.registry import HOOKS, MODELS
@@ -66,7 +67,7 @@ def compare_all(ours, theirs, monkeypatch, parts):
 
 def test_times_are_those_of_each_phase_and_their_weighted_sum(monkeypatch):
     rounds = [4.0, 8.0], [10.0, 20.0], [2.0, 4.0]  # ours small, ours large, theirs
-    monkeypatch.setattr(compare, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
+    monkeypatch.setattr(steps, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
     figures = compare_all(config(large=0.25), config(), monkeypatch, ('train',))
     medians = {name: (f.config.median, f.baseline.median, f.ratio.median) for name, f in figures.items()}
     assert medians == {
@@ -79,7 +80,7 @@ def test_times_are_those_of_each_phase_and_their_weighted_sum(monkeypatch):
 
 def test_phases_of_the_baseline_are_measured_as_well(monkeypatch):
     rounds = [2.0], [4.0], [8.0]
-    monkeypatch.setattr(compare, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
+    monkeypatch.setattr(steps, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
     figures = compare_all(config(), config(large=0.5), monkeypatch, ('train',))
     assert figures["training step, baseline's phase 'large' (50% of the schedule)"].baseline.median == 8
     assert figures['training step, whole schedule'].ratio.median == pytest.approx(1 / 3)

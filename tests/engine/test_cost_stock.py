@@ -8,7 +8,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner import Runner as StockRunner
 
 from reprefine.engine.cost import stock as stock_module
-from reprefine.engine.cost.compare import Settings
+from reprefine.engine.cost.figures import Settings
 from reprefine.engine.cost.stock import EngineComparison, require_equal
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config

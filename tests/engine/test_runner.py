@@ -49,7 +49,6 @@ def test_partial_match_above_the_floor_is_one_line_of_the_log(trained, tmp_path)
 
 def test_a_refinement_is_judged_by_its_baseline_alone(trained, tmp_path):
     options = (*SMALL[1:], f'load_from={trained}', 'train_cfg.max_epochs=1')
-    options = [option.replace('model.', 'model.model.', 1) for option in options]
     assert run_train(DENOISED, '--work-dir', str(tmp_path), '--cfg-options', *options) == 0
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert re.search(f'Load checkpoint from {trained}: 100.0% of the model loaded: \\d+ keys matched\n', log)

@@ -218,12 +218,22 @@ RUN = _cases(
 # Values of a refinement, over its own config.
 METHOD = _cases(
     {
-        'model.include': {'3': 'Error', 'nothing': 'nothing', '[]': 'no layer can be converted', 'None': 'TypeError'},
-        'model.loss_weight': {'x': 'Error|loss_weight', 'None': 'Error|loss_weight', '0': None},
-        'model.model': {'None': 'Error', '3': 'Error'},
-        'model.model.type': {'NoModel': MISSING},
-        'model.model.head.num_classes': {'0': WHOLE, '5': 'num_classes is 5, but SmallDigits has 10 classes'},
-        'model.model.backbone.drop_rate': {'2': NUMBER},
+        'model.denoise': {'None': None, '3': 'model.denoise: must be a dict, not 3'},
+        'model.denoise.include': {
+            '3': 'Error',
+            'nothing': 'nothing',
+            '[]': 'no layer can be converted',
+            'None': 'TypeError',
+        },
+        'model.denoise.loss_weight': {'x': 'Error|loss_weight', 'None': 'Error|loss_weight', '0': None},
+        'model.base_type': {
+            'None': 'inherit the config of the base model and write',
+            '3': 'base_type: must be the name of a type, not 3',
+            'NoModel': MISSING,
+            'ResNet': 'ResNet takes no argument',
+        },
+        'model.head.num_classes': {'0': WHOLE, '5': 'num_classes is 5, but SmallDigits has 10 classes'},
+        'model.backbone.drop_rate': {'2': NUMBER},
         'model.type': {'reprefine.DenoisRep': MISSING},
         'custom_hooks.1.phase_length': {
             '0': 'phase_length must be',

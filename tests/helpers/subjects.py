@@ -31,7 +31,7 @@ METHODS = {
         'denoiserep/classification/vit-tiny_denoiserep_digits',
         """
 load_from = None
-model = dict(model=dict(backbone=dict(img_size=32, patch_size=16, arch=dict(num_layers=1))))
+model = dict(backbone=dict(img_size=32, patch_size=16, arch=dict(num_layers=1)))
 custom_hooks = [*_base_.custom_hooks]
 custom_hooks[1].update(phase_length=2, by='iter')
 """,

@@ -39,7 +39,7 @@ def test_every_variant_starts_from_its_seeds_baseline_and_is_tested_with_the_bas
         assert (f'load_from={tmp_path}/baseline_seed2/epoch_30.pth' in train.command) is not is_baseline
         assert test.after == (train.name,)
         assert test.command[1].endswith('configs/baselines/classification/vit-tiny_digits.py')
-        assert Path(test.command[2]).name.endswith('_fused.pth') is variant.is_folded
+        assert Path(test.command[2]).name.endswith('_deploy.pth') is variant.is_folded
         assert variant.config_file('digits').is_file()
         assert variant.config_file('mnist5k').is_file()
 

@@ -10,7 +10,12 @@ from tests.helpers.run_tool import run_tool
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('denoised')
-    options = ['load_from=None', 'train_cfg.max_epochs=2', 'custom_hooks.1.phase_length=1', 'model.log_layers=True']
+    options = [
+        'load_from=None',
+        'train_cfg.max_epochs=2',
+        'custom_hooks.1.phase_length=1',
+        'model.denoise.log_layers=True',
+    ]
     options += ['train_dataloader.dataset.indices=96', 'default_hooks.logger.interval=1']
     assert run_train(DENOISED, '--work-dir', str(work_dir), '--cfg-options', *options) == 0
     return work_dir

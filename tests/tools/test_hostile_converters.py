@@ -18,7 +18,7 @@ def created(tmp_path):
 @pytest.mark.parametrize(
     ('tool', 'before'),
     [
-        ('fuse_denoiserep.py', (DENOISED,)),
+        ('reparameterize_model.py', (DENOISED,)),
         ('import_denoiserep.py', (DIGITS,)),
         ('import_transreid_ssl.py', ()),
         ('export_repfusion.py', ()),

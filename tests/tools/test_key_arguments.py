@@ -18,8 +18,8 @@ READERS = {
     'analysis_tools/plot_feature_spectrum.py': ['C', 'F'],
     'analysis_tools/test_wflw_subsets.py': ['C', 'F'],
     'model_converters/export_repfusion.py': ['F', 'O'],
-    'model_converters/fuse_denoiserep.py': ['C', 'F', 'O'],
     'model_converters/lottery_transfer_pddr.py': ['C', 'F', 'O'],
+    'model_converters/static_gates_pddr.py': ['C', 'F', 'O'],
     'model_converters/publish_model.py': ['F', 'O'],
     'model_converters/reparameterize_model.py': ['C', 'F', 'O'],
     'visualizations/vis_cam.py': ['--model', 'C', 'F', '--out', 'a.png'],
@@ -62,7 +62,7 @@ def test_a_trained_model_for_analysis(tmp_path):
 
 def test_folding_of_denoisers(tmp_path):
     file = nested(build_model(load_config(DENOISED)), tmp_path / 'a.pth')
-    assert run_tool('model_converters/fuse_denoiserep.py', DENOISED, file, tmp_path / 'b.pth', *KEYS) == 0
+    assert run_tool('model_converters/reparameterize_model.py', DENOISED, file, tmp_path / 'b.pth', *KEYS) == 0
     folded = torch.load(tmp_path / 'b.pth', weights_only=True)['state_dict']
     build_model(load_config(DIGITS)).load_state_dict(folded)  # strict
 

@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
 from reprefine.methods.pddr.analysis import cam
-from reprefine.methods.pddr.analysis.trained import batch_for, spread
+from reprefine.methods.pddr.analysis.trained import batch_for, evaluate, spread, training_images
 from tests.helpers.run_tool import TOOLS, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -67,6 +67,42 @@ def test_cam_of_two_checkpoints_of_one_config(weights, tmp_path, monkeypatch):
     assert (drawn[names[0]] != drawn[names[1]]).any()
 
 
+def test_every_method_is_a_column_of_every_model(weights, tmp_path, monkeypatch, capsys):
+    drawn = {}
+    monkeypatch.setattr(cam, '_show', lambda axes, picture, title: drawn.setdefault(title, []).append(picture))
+    methods = ['grad-cam', 'gradient', 'deconvnet', 'guided-backprop', 'guided-grad-cam', 'occlusion']
+    models = [word for config in (PLAIN, PD_B) for word in ('--model', config, weights[config])]
+    arguments = [*models, '--num', 2, '--size', 32, '--patch', 9, '--stride', 12, '--method', *methods]
+    assert run_tool('visualizations/vis_cam.py', *arguments, '--out', tmp_path / 'maps.png', *FEW) == 0
+    assert '2 images, 2 models, grad-cam, gradient' in capsys.readouterr().out
+    columns = [title.partition(': says')[0] for title in drawn if 'says' in title]
+    assert list(dict.fromkeys(columns)) == [f'{path.stem}\n{method}' for path in (PLAIN, PD_B) for method in methods]
+    panels = [panel for column in drawn.values() for panel in column]
+    assert len(panels) == 2 * (1 + 2 * len(methods))
+    assert {(panel.shape, panel.dtype.name) for panel in panels} == {((32, 32, 3), 'uint8')}
+    assert len({panel.tobytes() for panel in panels}) == len(panels)
+
+
+def test_gradients_need_no_feature_maps_and_guided_ones_a_relu(tmp_path, capsys):
+    config = CONFIGS / 'baselines/classification/vit-tiny_mnist5k.py'
+    torch.save(dict(state_dict=build_model(load_config(str(config))).state_dict()), tmp_path / 'vit.pth')
+    model = ['--model', config, tmp_path / 'vit.pth', '--out', tmp_path / 'vit.png', '--num', 1]
+    assert run_tool('visualizations/vis_cam.py', *model, '--method', 'gradient', *FEW) == 0
+    assert cv2.imread(str(tmp_path / 'vit.png')) is not None
+    assert run_tool('visualizations/vis_cam.py', *model, '--method', 'guided-backprop', *FEW) == 1
+    assert 'runs no ReLU' in capsys.readouterr().err
+    assert run_tool('visualizations/vis_cam.py', *model, *FEW) == 1
+    assert 'backbone.layer4: the model has none' in capsys.readouterr().err
+    assert run_tool('visualizations/vis_cam.py', *model, '--size', 0, *FEW) == 1
+    assert '--size 0' in capsys.readouterr().err
+
+
+def test_help_of_the_maps_has_an_example(capsys):
+    with pytest.raises(SystemExit, match='0'):
+        run_tool('visualizations/vis_cam.py', '--help')
+    assert '--method grad-cam guided-grad-cam occlusion' in capsys.readouterr().out
+
+
 def test_branches_are_drawn_and_measured(weights, tmp_path, capsys):
     out = tmp_path / 'branches.png'
     tool = 'visualizations/vis_pd_branches.py'
@@ -95,6 +131,38 @@ def test_lottery_start_fills_the_plain_model(weights, tmp_path):
     assert run_tool(tool, PD_A, weights[PD_A], out) == 0
     build_model(load_config(str(PLAIN))).load_state_dict(torch.load(out)['state_dict'], strict=True)
     assert run_tool(tool, PD_A, weights[PD_A], out) == 1
+
+
+def test_static_gates_give_a_plain_checkpoint_and_the_metrics_of_both_forms(weights, tmp_path, capsys):
+    out, tool = tmp_path / 'static.pth', 'model_converters/static_gates_pddr.py'
+    assert run_tool(tool, PD_B, weights[PD_B], out, '--num', 3, *FEW) == 0
+    printed = capsys.readouterr().out
+    content = torch.load(out)
+    record = content['meta']['pddr_static_gates']
+    cfg = load_config(str(PLAIN), {'test_dataloader.dataset.indices': 40})
+    plain = build_model(cfg).eval()
+    plain.load_state_dict(content['state_dict'], strict=True)
+    assert record['images'] == 3
+    assert record['approximate'] == evaluate(cfg, plain)
+    assert 0 <= record['exact']['accuracy/top1'] <= 100
+    assert 'APPROXIMATE, with the mean of 12 gates over 3 images' in printed
+    top1 = [f'{record[form]["accuracy/top1"]:.4f}' for form in ('exact', 'approximate')]
+    assert f'top1: {top1[0]} with the gates of each sample, {top1[1]} with the fixed ones' in printed
+    assert run_tool(tool, PD_B, weights[PD_B], out, *FEW) == 1
+    assert 'exists' in capsys.readouterr().err
+    assert run_tool(tool, PD_A, weights[PD_A], tmp_path / 'a.pth', '--num', 1, *FEW) == 1
+    assert 'no PD-B convolution' in capsys.readouterr().err
+    assert not (tmp_path / 'a.pth').exists()
+
+
+def test_gates_are_averaged_over_training_images_without_augmentation():
+    cfg = load_config(str(PLAIN))
+    model = build_model(cfg)
+    images = list(training_images(cfg, model, 3))
+    assert [image.shape for image in images] == [(1, 3, 28, 28)] * 3
+    assert all(torch.equal(a, b) for a, b in zip(images, training_images(cfg, model, 3), strict=True))
+    first = batch_for(model, spread(cfg, 1)).images
+    assert not torch.equal(images[0], first)  # of the test set
 
 
 @pytest.fixture

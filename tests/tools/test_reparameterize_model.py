@@ -1,6 +1,5 @@
-"""Folding PD checkpoints from the command line, for every kind of model."""
+"""Folding PDDR checkpoints from the command line, for every kind of model."""
 
-import copy
 import re
 from pathlib import Path
 
@@ -9,15 +8,17 @@ import torch
 from torch import nn
 
 from reprefine.engine.build import build_model
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.cost.counting import forward
 from reprefine.engine.cost.inputs import random_batch
 from reprefine.engine.launch import load_config
 from tests.helpers.run_tool import run_tool
-from tests.helpers.tiny_hosts import CONFIGS, write_config
+from tests.helpers.tiny_hosts import CONFIGS, write_config, write_images
 
 TREE = Path(__file__).parents[2] / 'configs'
 TOOL = 'model_converters/reparameterize_model.py'
 BACKBONE = "dict(type='reprefine.PDResNet', pd_cfg=dict(mode='{mode}', group_num='auto'), deploy={deploy})"
+SHAPE = ('--shape', 64, 96)
 # A detector that finds something though it is untrained.
 MORE = {'mmdet': ', test_cfg=dict(score_thr=0.0, nms_pre=50)'}
 
@@ -54,7 +55,7 @@ def save_trained(config: str, path) -> nn.Module:
 def predictions(config: str, checkpoint) -> list[torch.Tensor]:
     cfg = load_config(config)
     model = build_model(cfg)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])  # strict
+    model.load_state_dict(read_checkpoint(str(checkpoint))['state_dict'])  # strict
     model.eval()
     data = model.data_preprocessor(random_batch(cfg, (64, 96), 2).data, False)
     with torch.no_grad():
@@ -77,13 +78,15 @@ def test_folded_model_predicts_the_same(host, mode, tmp_path, capsys):
     _, train, deploy = write_pair(tmp_path, host, mode)
     trained, out = tmp_path / 'trained.pth', tmp_path / 'deployed.pth'
     model = save_trained(train, trained)
-    assert run_tool(TOOL, train, trained, out) == 0
+    assert run_tool(TOOL, train, trained, out, *SHAPE) == 0
     printed = capsys.readouterr().out
     assert 'moving average of the run' in printed
     written = torch.load(out, weights_only=True)
     assert set(written) == {'meta', 'state_dict'}
-    assert written['meta'] == dict(epoch=7, pddr_deployed=True)
-    assert f'training form {sum(p.numel() for p in model.parameters()):,}, deployed' in printed
+    assert set(written['meta']) == {'epoch', 'deployed'}
+    assert set(written['meta']['deployed'].values()) == {'PDConv'}
+    assert f'parameters {sum(p.numel() for p in model.parameters()):,} -> ' in printed
+    assert 'and the model for random images of ' in printed
     ours, theirs = predictions(deploy, out), predictions(train, trained)
     assert len(ours) > 1
     for a, b in zip(ours, theirs, strict=True):
@@ -92,13 +95,41 @@ def test_folded_model_predicts_the_same(host, mode, tmp_path, capsys):
     assert all(torch.equal(a, b) for a, b in zip(ours, converted, strict=True))
 
 
-def test_plain_export_fits_the_untouched_config(tmp_path):
-    plain, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
-    trained, out = tmp_path / 'trained.pth', tmp_path / 'plain.pth'
+@pytest.mark.parametrize('host', ['mmpretrain', 'mmseg'])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_plain_export_fits_the_untouched_config(host, suffix, tmp_path):
+    plain, train, _ = write_pair(tmp_path, host, 'A')
+    trained, out = tmp_path / 'trained.pth', tmp_path / f'plain{suffix}'
     save_trained(train, trained)
-    assert run_tool(TOOL, train, trained, out, '--export-plain') == 0
+    given = ['--plain-config', plain] if host == 'mmseg' else ['--export-plain']
+    assert run_tool(TOOL, train, trained, out, *SHAPE, *given) == 0
     for a, b in zip(predictions(plain, out), predictions(train, trained), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_two_methods_fold_together(mode, tmp_path, capsys):
+    plain, train, deploy = write_pair(tmp_path, 'mmpretrain', mode)
+    refined = "model = dict(type='reprefine.DenoiseRep', base_type='ImageClassifier', denoise=dict(include='all'))"
+    both = write_config(tmp_path, f"_base_ = './train.py'\n{refined}\n", 'both.py')
+    trained, out = tmp_path / 'trained.pth', tmp_path / 'out.pth'
+    model = save_trained(both, trained)
+    for name, parameter in model.named_parameters():
+        if 'denoiser' in name:
+            nn.init.normal_(parameter, std=0.1)
+    torch.save(dict(state_dict=model.state_dict()), trained)
+    assert run_tool(TOOL, both, trained, out) == 0
+    printed = capsys.readouterr().out
+    assert '(DenoiseConv2d, DenoiseLinear, DenoisePDConv)' in printed
+    forms = [(deploy, out)]
+    if mode == 'A':
+        assert run_tool(TOOL, both, trained, tmp_path / 'plain.pth', '--export-plain') == 0
+        forms.append((plain, tmp_path / 'plain.pth'))
+    expected = predictions(both, trained)
+    for form in forms:
+        for a, b in zip(predictions(*form), expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_onnx(tmp_path, capsys):
@@ -106,11 +137,32 @@ def test_onnx(tmp_path, capsys):
     pytest.importorskip('onnxruntime')
     _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
     save_trained(train, tmp_path / 'trained.pth')
-    options = ['--onnx', tmp_path / 'net.onnx', '--shape', 64, 96]
-    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth', *options) == 0
-    assert 'onnxruntime equals PyTorch' in capsys.readouterr().out
+    argv = [train, tmp_path / 'trained.pth', tmp_path / 'out.pth', '--onnx', tmp_path / 'net.onnx']
+    assert run_tool(TOOL, *argv) == 0
+    assert 'the whole model, for any number of images of 3x32x40; onnxruntime equals' in capsys.readouterr().out
     graph = onnx.load(str(tmp_path / 'net.onnx')).graph
     assert sum(node.op_type == 'Conv' for node in graph.node) == 20  # stem, 16 blocks' and 3 shortcuts'
+    for file in ('out.pth', 'net.onnx'):
+        (tmp_path / file).unlink()
+    assert run_tool(TOOL, *argv, '--dynamic', *SHAPE) == 0
+    assert 'for any number of images of any size' in capsys.readouterr().out
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path, capsys):
+    pytest.importorskip('onnxruntime')
+    _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
+    save_trained(train, tmp_path / 'trained.pth')
+    before = sorted(tmp_path.iterdir())
+    argv = [train, tmp_path / 'trained.pth', tmp_path / 'out.pth']
+    assert run_tool(TOOL, *argv, '--onnx', tmp_path / 'net.onnx', '--onnx-tolerance', -1) == 1
+    assert 'onnxruntime differs by' in capsys.readouterr().err
+    assert run_tool(TOOL, *argv, '--dynamic') == 1
+    assert '--dynamic says what the ONNX file takes' in capsys.readouterr().err
+    (tmp_path / 'present.onnx').touch()
+    assert run_tool(TOOL, *argv, '--onnx', tmp_path / 'present.onnx') == 1
+    assert 'present.onnx exists' in capsys.readouterr().err
+    (tmp_path / 'present.onnx').unlink()
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
@@ -123,10 +175,12 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
         assert not out.exists()
         return capsys.readouterr().err.strip().splitlines()[-1]
 
-    assert 'PD-B: its weights depend on the sample' in refusal(train, trained, out, '--export-plain')
-    assert 'no PD layer' in refusal(plain, trained, out)
-    assert 'the config builds the deployed form' in refusal(deploy, trained, out)
+    assert 'layer1.0.conv1 is PD-B: its weights depend on the sample' in refusal(train, trained, out, '--export-plain')
+    assert 'nothing in the model of the config folds' in refusal(plain, trained, out)
+    assert 'no part of the config tells what its plain form is' in refusal(plain, trained, out, '--export-plain')
+    assert 'nothing was folded, the config builds the deployed form' in refusal(deploy, trained, out)
     assert 'absent.pth does not exist' in refusal(train, tmp_path / 'absent.pth', out)
+    assert 'data_root' in refusal(train, trained, out, '--data-root', tmp_path / 'absent')
     state = torch.load(trained, weights_only=True)
     del state['state_dict']['head.fc.weight']
     torch.save(state, tmp_path / 'cut.pth')
@@ -136,28 +190,36 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
     assert run_tool(TOOL, train, trained, out) == 1
     assert out.read_bytes() == content
     out.rename(tmp_path / 'folded.pth')
-    assert 'is folded in the checkpoint' in refusal(train, tmp_path / 'folded.pth', out)
+    assert 'folded.pth is folded already (PDConv)' in refusal(train, tmp_path / 'folded.pth', out)
 
 
 def test_a_folded_model_that_differs_is_not_written(tmp_path, capsys, monkeypatch):
     _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
     save_trained(train, tmp_path / 'trained.pth')
-    from reprefine.methods.pddr import checkpoint
-    from reprefine.methods.pddr.plain import pd_convs
+    from reprefine.methods.pddr import PDConv
 
-    def wrong(model):
-        switch(model)
-        next(iter(pd_convs(model).values())).reparam.bias.data.add_(1e-3)
+    folded = PDConv.folded
 
-    switch = copy.copy(checkpoint.switch_to_deploy)
-    monkeypatch.setattr(checkpoint, 'switch_to_deploy', wrong)
-    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth') == 1
-    assert re.search(
-        r'differs by \S+ of the largest output .* more than 1.0e-05, on 16 layers and', capsys.readouterr().err
-    )
+    def wrong(self):
+        kernels, biases = folded(self)
+        return kernels, biases + 1e-3
+
+    monkeypatch.setattr(PDConv, 'folded', wrong)
+    argv = [train, tmp_path / 'trained.pth', tmp_path / 'out.pth']
+    assert run_tool(TOOL, *argv) == 1
+    pattern = r'trained.pth: backbone\.layer\S+ differs by \S+ of its largest output once folded, more than 1.0e-05'
+    assert re.search(pattern, capsys.readouterr().err)
     assert not (tmp_path / 'out.pth').exists()
-    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth', '--tolerance', 0.5) == 0
-    assert '(tolerance 5e-01), on 16 layers and the model' in capsys.readouterr().out
+    assert run_tool(TOOL, *argv, '--tolerance', 0.5) == 0
+    assert '(tolerance 5e-01), on 16 layers and the model for random images' in capsys.readouterr().out
+
+
+def test_images_of_the_test_set(tmp_path, capsys):
+    _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
+    save_trained(train, tmp_path / 'trained.pth')
+    write_images(tmp_path)
+    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'out.pth') == 0
+    assert 'for random images of 32x40, for test image 1, for test image 2, in float64' in capsys.readouterr().out
 
 
 @torch.no_grad()
@@ -168,7 +230,7 @@ def test_fully_connected_layers(mode, tmp_path, capsys):
     model = build_model(load_config(train)).eval()
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'trained.pth')
     assert run_tool(TOOL, train, tmp_path / 'trained.pth', out) == 0
-    assert 'on 2 layers and the model for random input of shape 2x784' in capsys.readouterr().out
+    assert 'on 2 layers and the model for random images of 28x28' in capsys.readouterr().out
     cfg = load_config(train, {'model.backbone.layer_cfg.deploy': True})
     x = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     for checkpoint in (out, tmp_path / 'trained.pth'):
@@ -178,16 +240,6 @@ def test_fully_connected_layers(mode, tmp_path, capsys):
     plain = build_model(load_config(str(TREE / 'baselines/classification/mlp_5e_mnist5k.py'))).eval()
     assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'p.pth', '--export-plain') == (mode == 'b')
     if mode == 'a':
-        assert 'plain 50,890' in capsys.readouterr().out
+        assert '-> 50,890' in capsys.readouterr().out
         plain.load_state_dict(torch.load(tmp_path / 'p.pth', weights_only=True)['state_dict'])
         torch.testing.assert_close(plain(x), model(x))
-
-
-def test_onnx_file_that_exists_is_refused_before_anything_is_written(tmp_path, capsys):
-    pytest.importorskip('onnxruntime')
-    _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
-    save_trained(train, tmp_path / 'trained.pth')
-    (tmp_path / 'net.onnx').touch()
-    assert run_tool(TOOL, train, tmp_path / 'trained.pth', tmp_path / 'o.pth', '--onnx', tmp_path / 'net.onnx') == 1
-    assert 'net.onnx exists' in capsys.readouterr().err
-    assert not (tmp_path / 'o.pth').exists()

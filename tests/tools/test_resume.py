@@ -60,8 +60,7 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_one(number, moment, ite
 
 def test_a_process_that_is_interrupted_and_resumed_equals_an_uninterrupted_one(tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    options = [option.replace('model.', 'model.model.', 1) for option in OPTIONS]
-    options += ['load_from=None', 'custom_hooks.1.phase_length=1']  # every epoch is another phase
+    options = (*OPTIONS, 'load_from=None', 'custom_hooks.1.phase_length=1')  # every epoch is another phase
     script = tmp_path / 'train.py'
     script.write_text(SCRIPT)
     process = start(str(script), DENOISED, '--work-dir', str(parts), *options, PYTHONPATH=str(ROOT))

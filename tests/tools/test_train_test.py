@@ -85,6 +85,18 @@ def test_a_missing_start_names_the_config_that_trains_it(tmp_path, monkeypatch, 
     assert 'train it with tools/train.py configs/baselines/classification/vit-tiny_digits.py, or name another' in error
 
 
+def test_a_missing_import_names_the_command_that_makes_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where no checkpoints/ is
+    config = f'{ROOT}/configs/baselines/reid/vit-small_120e_market1501-256x128.py'
+    assert run_train(config, '--work-dir', str(tmp_path / 'run')) == 1
+    error = capsys.readouterr().err
+    made = 'checkpoints/vit-small_luperson.pth'
+    command = f'python tools/model_converters/import_transreid_ssl.py vit_small_cfs_lup.pth {made}'
+    assert f'checkpoint {made} does not exist (load_from): make it with {command}, or name another' in error
+    assert error.rstrip().endswith('or load_from=None for random weights')
+    assert not (tmp_path / 'run').exists()
+
+
 def test_no_validate_and_auto_scale_lr(tmp_path):
     options = ('--cfg-options', 'train_dataloader.batch_size=16', 'param_scheduler=None')
     assert train_digits(tmp_path, '--no-validate', '--auto-scale-lr', *options) == 0

@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprefine.engine.cost.compare import PARTS, CostComparison, Settings
+from reprefine.engine.cost.compare import CostComparison
+from reprefine.engine.cost.figures import PARTS, Settings
 from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
 from reprefine.engine.cost.stock import EngineComparison
 from reprefine.engine.errors import UserError, run_cli

@@ -10,7 +10,7 @@ from reprefine.visualization.results import read_scalars
 
 EXAMPLE = """example:
   python tools/train.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
-      --cfg-options load_from=BASELINE.pth model.log_layers=True --work-dir work_dirs/noise
+      --cfg-options load_from=BASELINE.pth model.denoise.log_layers=True --work-dir work_dirs/noise
   python tools/analysis_tools/plot_noise_loss.py work_dirs/noise"""
 
 
@@ -19,7 +19,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('work_dir', type=Path, help='folder of the run, which has logged with model.log_layers=True')
+    parser.add_argument(
+        'work_dir', type=Path, help='folder of the run, which has logged with model.denoise.log_layers=True'
+    )
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: noise_loss.png in the folder)')
     return parser
 

@@ -28,7 +28,7 @@ HEADER = ('layers', 'timesteps', 'test accuracy (%)', 'test cross entropy', 'min
 
 def _variant(layers: str, timesteps: str, **settings: object) -> tuple[str, str, Variant]:
     name = '-'.join([layers, timesteps]).replace(' ', '').replace('.', '')
-    options = tuple(f'model.{key}={value}' for key, value in settings.items())
+    options = tuple(f'model.denoise.{key}={value}' for key, value in settings.items())
     return layers, timesteps, replace(DENOISEREP, name=name, label=name, options=options)
 
 

@@ -45,7 +45,7 @@ class Variant:
     def tested_checkpoint(self, out: Path, seed: int) -> Path:
         """Return the checkpoint that is tested."""
         trained = self.checkpoint(out, seed)
-        return trained.with_name(f'{trained.stem}_fused.pth') if self.is_folded else trained
+        return trained.with_name(f'{trained.stem}_deploy.pth') if self.is_folded else trained
 
 
 BASELINE = Variant('baseline', 'baseline', 'baselines/classification/vit-tiny_{}', 30, is_folded=False)

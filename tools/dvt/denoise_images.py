@@ -9,8 +9,8 @@ from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """examples:
-  python tools/dvt/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py \\
-      --data-root data/VOCdevkit --list data/VOCdevkit/voc_train.txt --out data/dvt
+  python tools/dvt/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise-field_768views.py \\
+      --data-root data/VOCdevkit --list data/VOCdevkit/voc_train.txt --num 10000
   torchrun --nproc-per-node 8 tools/dvt/denoise_images.py CONFIG --data-root DIR --out DIR   # 8 GPUs
 
 Run it again to go on: images whose files are whole are skipped. With --save-components that includes those of the
@@ -25,7 +25,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config with backbone, native and stage1 (configs/dvt/stage1)')
     parser.add_argument('--data-root', type=Path, required=True, help='folder of the images')
     parser.add_argument('--list', type=Path, metavar='FILE', help='one image a line, relative to it (default: all)')
-    parser.add_argument('--out', type=Path, required=True, help='folder for raw_features and denoised_features')
+    parser.add_argument(
+        '--out', type=Path, help="folder for raw_features and denoised_features (default: the config's)"
+    )
     parser.add_argument('--num', type=int, metavar='N', help='only the first N images of the list')
     parser.add_argument('--shard', default='1/1', metavar='I/N', help='only the I-th of N parts, I from 1')
     parser.add_argument('--solver', choices=('closed-form', 'field'), help="instead of the config's")
@@ -47,20 +49,25 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     changes = {'solver': args.solver, 'storage_dtype': args.dtype}
     settings = Stage1Config.from_config(cfg, **{name: value for name, value in changes.items() if value})
-    names = shard(read_names(args.data_root, args.list)[: args.num], *parse_shard(args.shard))
+    out = args.out or cfg.get('out_dir')
+    if out is None:
+        raise UserError(f'{args.config} has no out_dir: name the folder of the features with --out')
+    listed = read_names(args.data_root, args.list)[: args.num]
+    names = shard(listed, *parse_shard(args.shard))
     local = f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu'
     stage1 = Stage1(settings, args.device or local)
     if not any(settings.backbone.get(key) for key in ('pretrained', 'checkpoint', 'init_cfg')):
         print('note: the config names no weights for the backbone; its weights are random')
     dtype, components = settings.storage_dtype, args.save_components
-    pairs = FeaturePairs(args.out, stage1.folder, names, dtype, with_components=components)
+    pairs = FeaturePairs(out, stage1.folder, names, dtype, with_components=components)
     left = sum(not pairs.is_complete(name) for name in names)
     print(f'{stage1.folder}: {len(names) - left} of {len(names)} images are done', flush=True)
     if left:
-        print(check_disk(args.out, needed_bytes(stage1, pairs)), flush=True)
+        print(check_disk(Path(out), needed_bytes(stage1, pairs)), flush=True)
     pairs.write_meta({**stage1.meta(), 'version': __version__})
+    pairs.write_list(listed)
     done, failed = denoise_all(stage1, pairs, args.data_root)
-    print(f'{args.out}: {done} images denoised')
+    print(f'{out}: {done} images denoised')
     for name, reason in failed.items():
         print(f'skipped {name}: {reason}', file=sys.stderr)
     if failed:

@@ -7,8 +7,7 @@ from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:
   python tools/model_converters/import_transreid_ssl.py vit_small_cfs_lup.pth checkpoints/vit-small_luperson.pth
-  python tools/train.py configs/baselines/reid/vit-small_120e_market1501-256x128.py \\
-      --cfg-options load_from=checkpoints/vit-small_luperson.pth
+  python tools/train.py configs/baselines/reid/vit-small_120e_market1501-256x128.py
 """
 
 

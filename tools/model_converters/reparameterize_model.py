@@ -1,4 +1,8 @@
-"""Fold the branches of a PD-A or PD-B checkpoint, for a classifier, detector, segmentor or any other model."""
+"""Fold a checkpoint of any refined model (DenoiseRep, PD-A, PD-B, or several at once) for deployment.
+
+Outputs before and after are compared on images of the model's own size, and on some of its test set if the data are
+there. Nothing is written unless they agree.
+"""
 
 import argparse
 import sys
@@ -6,10 +10,13 @@ from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
 from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.files import complete_file
+from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/model_converters/reparameterize_model.py \\
-      configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py epoch_100.pth epoch_100_deploy.pth
+      configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py epoch_100.pth resnet18.safetensors \\
+      --export-plain --onnx resnet18.onnx
 """
 
 
@@ -20,52 +27,61 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('config', help='config of the training run')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('out', help='file to write; it must not exist yet')
+    parser.add_argument('out', help='.pth or .safetensors file to write; it must not exist yet')
     parser.add_argument(
-        '--export-plain', action='store_true', help='write PD-A for the untouched plain config instead of deploy=True'
+        '--export-plain', action='store_true', help='write what the plain config loads, not that with deploy=True'
     )
-    parser.add_argument('--onnx', metavar='FILE.onnx', help='also export the deployed network, checked by onnxruntime')
     parser.add_argument(
-        '--shape', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'), help='image size of the ONNX file'
+        '--plain-config', metavar='FILE', help='the plain config (default: derived from CONFIG); means --export-plain'
     )
-    for name, default, what in (('', 1e-5, 'folded from the trained'), ('onnx-', 1e-4, "onnxruntime's from PyTorch's")):
-        parser.add_argument(
-            f'--{name}tolerance',
-            type=float,
-            default=default,
-            metavar='X',
-            help=f'largest difference of {what} output, relative to the largest value, that counts as rounding '
-            '(default: %(default)s)',
-        )
+    parser.add_argument('--onnx', metavar='FILE.onnx', help='also export the folded network, checked by onnxruntime')
+    parser.add_argument('--dynamic', action='store_true', help='let the ONNX file take images of any size')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the images (default: the model's own)"
+    )
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        metavar='X',
+        help='largest difference of an output of a layer or the model, relative to the largest value, that counts as '
+        'rounding (default: 1e-5 computed in float64, 1e-4 where the model knows only float32)',
+    )
+    parser.add_argument(
+        '--onnx-tolerance', type=float, default=1e-4, metavar='X', help='the same for onnxruntime (default: 1e-4)'
+    )
     add_key_arguments(parser)
+    add_config_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Load, fold, compare and write."""
-    from reprefine.engine.build import build_model
+    """Load, fold, compare, export and write."""
+    from reprefine.deploy.checkpoint import check_target, write_checkpoint
+    from reprefine.deploy.convert import describe, fold_from_config
+    from reprefine.deploy.onnx import export_onnx, import_onnxruntime
     from reprefine.engine.launch import load_config
-    from reprefine.methods.pddr.checkpoint import reparameterize
-    from reprefine.methods.pddr.export import export_onnx, import_onnxruntime
 
+    check_target(args.out)
     if args.onnx:
-        import_onnxruntime()  # fail before anything is written
+        import_onnxruntime()  # fail before anything is computed
         if Path(args.onnx).exists():
             raise UserError(f'{args.onnx} exists: give another name, or remove it')
-    model = build_model(load_config(args.config))
-    options = dict(plain=args.export_plain, tolerance=args.tolerance, **key_options(args))
-    folding = reparameterize(model, args.checkpoint, args.out, **options)
-    kind = 'plain' if args.export_plain else 'deployed'
-    weights = ' (moving average of the run)' if folding.averaged else ''
-    print(f'{args.out}: {kind} checkpoint{weights}')
-    print(
-        f'largest difference from the training form {folding.difference:.0e} (tolerance {args.tolerance:.0e}), '
-        f'on {folding.compared}'
-    )
-    print(f'parameters: training form {folding.before:,}, {kind} {folding.after:,}')
-    if args.onnx:
-        difference = export_onnx(folding.model, args.onnx, tuple(args.shape), tolerance=args.onnx_tolerance)
-        print(f'{args.onnx}: onnxruntime equals PyTorch to {difference:.0e} (tolerance {args.onnx_tolerance:.0e})')
+    elif args.dynamic:
+        raise UserError('--dynamic says what the ONNX file takes: give --onnx FILE.onnx')
+    plain = args.plain_config and load_config(args.plain_config)
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    options = dict(shape=args.shape and tuple(args.shape), must_have_data=args.data_root is not None)
+    options |= dict(tolerance=args.tolerance, **key_options(args))
+    folding, shape = fold_from_config(cfg, args.checkpoint, args.export_plain, plain, **options)
+    with complete_file(args.onnx) as partial:
+        exported = partial and export_onnx(folding.model, partial, shape, args.dynamic, args.onnx_tolerance)
+        write_checkpoint(folding, args.out)
+    print(f'{args.out}: {describe(folding)}')
+    if exported:
+        print(
+            f'{args.onnx}: {exported.part}, for {exported.shape}; onnxruntime equals PyTorch to '
+            f'{exported.difference:.0e} (tolerance {args.onnx_tolerance:.0e})'
+        )
 
 
 if __name__ == '__main__':

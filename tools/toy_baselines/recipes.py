@@ -51,6 +51,7 @@ def reid(toy_set: str, name: str, preparation: tuple[str, ...] = ()) -> Recipe:
         'optim_wrapper.optimizer.lr=0.02',
         'param_scheduler.period=20',
         'param_scheduler.warmup=2',
+        'load_from=None',
     )
     return Recipe(
         toy_set,

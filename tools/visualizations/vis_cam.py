@@ -1,4 +1,4 @@
-"""Draw where classifiers look (Grad-CAM), several of them on the same test images."""
+"""Draw where classifiers look, by Grad-CAM, gradients or occlusion, several of them on the same test images."""
 
 import argparse
 import sys
@@ -13,9 +13,24 @@ EXAMPLE = """example:
       --model configs/baselines/classification/resnet18-w32_10e_mnist5k.py plain.pth \\
       --model configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py pdb.pth
 
-A row is an image of the first config's test set, a column a model; above an image stand its class and what the model
-says. The map is that of the predicted class, --true takes the true one. Training and deployed forms give the same map.
+  python tools/visualizations/vis_cam.py --out maps.png --num 3 --method grad-cam guided-grad-cam occlusion \\
+      --model configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py epoch_100.pth
+
+A row is an image of the first config's test set, resized as a whole where the config crops it; a column is a model and
+a method, with what the model says. The map is that of the predicted class, --true takes the true one. Training and
+deployed forms give the same map.
+
+  grad-cam          where the layer --layer finds the class, over the image
+  gradient          gradient of the logit by the image (saliency), stretched to the range of colours
+  deconvnet         the same, negative gradients stopped at every ReLU
+  guided-backprop   the same, and where the input of the ReLU is not positive
+  guided-grad-cam   guided-backprop times grad-cam
+  occlusion         the logit with a grey patch over each place, less the one without it: red lowers it, blue raises it.
+                    An image of 224x224 pixels takes 784 forward passes at --stride 8, 50,176 at the published 1
 """
+
+
+METHODS = ('grad-cam', 'gradient', 'deconvnet', 'guided-backprop', 'guided-grad-cam', 'occlusion')
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,7 +43,21 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
     parser.add_argument('--num', type=int, default=6, metavar='N', help='number of images, spread over the test set')
+    parser.add_argument(
+        '--method', nargs='+', choices=METHODS, default=['grad-cam'], help='one or several, a column each'
+    )
     parser.add_argument('--layer', help='layer that ends in feature maps (default: last stage of the backbone)')
+    parser.add_argument(
+        '--size', type=int, metavar='PX', help="resize images to a square (default: the size of the config's crop)"
+    )
+    parser.add_argument(
+        '--blend',
+        choices=('average', 'map'),
+        default='average',
+        help='lay Grad-CAM over the image by their average, or with the map as its opacity',
+    )
+    parser.add_argument('--patch', type=int, default=35, metavar='PX', help='side of the patch of the occlusion map')
+    parser.add_argument('--stride', type=int, default=8, metavar='PX', help='distance of its patches')
     parser.add_argument('--true', action='store_true', help='draw what speaks for the true class')
     add_key_arguments(parser)
     add_config_arguments(parser)
@@ -39,10 +68,13 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
     from reprefine.engine.launch import load_config
-    from reprefine.methods.pddr.analysis.cam import draw_cams
+    from reprefine.methods.pddr.analysis.cam import draw_maps
+    from reprefine.methods.pddr.analysis.panels import MapOptions
 
     if args.num < 1 or args.out.suffix != '.png':
         raise UserError('--num must be positive, and --out a .png file')
+    if args.size is not None and args.size < 1:
+        raise UserError(f'--size {args.size}: use a positive number of pixels')
     configs = [load_config(path, args.cfg_options, args.data_root) for path, _ in args.model]
     stems = [Path(path).stem for path, _ in args.model]
     names = [
@@ -53,8 +85,9 @@ def main(args: argparse.Namespace) -> None:
         load_trained(cfg, checkpoint, **key_options(args))
         for cfg, (_, checkpoint) in zip(configs, args.model, strict=True)
     ]
-    draw_cams(list(zip(names, models, strict=True)), configs[0], args.out, args.num, args.layer, args.true)
-    print(f'{args.out}: {args.num} images, {len(models)} models')
+    options = MapOptions(args.method, args.layer, args.true, args.size, args.blend, args.patch, args.stride)
+    draw_maps(list(zip(names, models, strict=True)), configs[0], args.out, args.num, options)
+    print(f'{args.out}: {args.num} images, {len(models)} models, {", ".join(args.method)}')
 
 
 if __name__ == '__main__':

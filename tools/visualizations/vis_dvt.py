@@ -10,7 +10,8 @@ from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """example:
-  python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py cat.jpg --out out
+  python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise-closed-form_768views.py \\
+      cat.jpg --out out
 
 From left to right: the view; its raw and its denoised features, each as principal components, clusters, norm and
 similarity to the middle; components and norm of the shared artifact; norms of the true and the predicted residual;

@@ -8,7 +8,8 @@ from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """example:
-  python tools/visualizations/vis_dvt_video.py configs/dvt/stage1/vit-b-dinov2_denoise_768views.py walk.mp4 \\
+  python tools/visualizations/vis_dvt_video.py \\
+      configs/dvt/stage1/vit-b-dinov2_denoise-closed-form_768views.py walk.mp4 \\
       --denoiser denoiser.pth --out walk-features.mp4 --size 490 854 --cfg-options +backbone.stride=4
 
 With a folder as --out the frames are written as PNG files."""

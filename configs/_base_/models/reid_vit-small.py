@@ -1,7 +1,9 @@
-# ViT-S/16 behind the convolutional stem of TransReID-SSL, from random weights. To start from those pre-trained on
-# LUPerson, import their file with tools/model_converters/import_transreid_ssl.py and give the result by
-#   --cfg-options load_from=FILE
-# and for a file without the stem also model.backbone.type=reprefine.PortraitViT.
+# ViT-S/16 behind the convolutional stem of TransReID-SSL. A file without the stem, as
+# tools/model_converters/import_transreid_ssl.py says, also needs model.backbone.type=reprefine.PortraitViT.
+# TransReID-SSL, pre-trained on LUPerson.
+luperson = 'checkpoints/vit-small_luperson.pth'
+load_from_command = f'python tools/model_converters/import_transreid_ssl.py vit_small_cfs_lup.pth {luperson}'
+
 model = dict(
     type='ImageClassifier',
     backbone=dict(

@@ -1,6 +1,7 @@
 # Per-image denoising; what each entry means: reprefine/methods/dvt/settings.py.
 _base_ = '../reprefine.py'
 
+out_dir = 'data/dvt/closed-form'  # for the features; the solvers do not share a folder
 stage1 = dict(
     solver='closed-form',
     profile='paper',

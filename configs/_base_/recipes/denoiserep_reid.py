@@ -3,10 +3,10 @@
 denoiser_keys = dict(denoiser=dict(lr_mult=4.0))
 alternating = [
     dict(type='reprefine.DenoisePhaseHook', phase_length=10, first_index=1),
-    dict(type='reprefine.DenoiseFuseHook'),
+    dict(type='reprefine.ReparameterizeHook'),
 ]
 predictors_only = [
     dict(type='reprefine.DenoisePhaseHook', phases=('denoise',)),
-    dict(type='reprefine.DenoiseFuseHook'),
+    dict(type='reprefine.ReparameterizeHook'),
 ]
 find_unused_parameters = True  # each phase trains one half of the parameters

@@ -8,7 +8,13 @@ train_dataloader = dict(
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='reprefine.FeaturePairDataset', data_root='data/dvt'),
+    # The first 10,000 images of the list, denoised by the configs stage1/*_denoise-field_768views.py.
+    dataset=dict(
+        type='reprefine.FeaturePairDataset',
+        data_root='data/dvt/field',
+        indices=10000,
+        made_with=dict(solver='field', profile='paper'),
+    ),
 )
 # The peak is 2e-4 * sqrt(batch size / 256).
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-5))

@@ -1,8 +1,9 @@
-# The recipe of PDDR on ImageNet. The authors trained in half precision (--amp) and report the best epoch.
+# The recipe of PDDR on ImageNet: mixed precision, and the best epoch is reported.
 _base_ = [
     '../datasets/imagenet_bs32_wide-crop.py',
     'mmpretrain::_base_/schedules/imagenet_bs256.py',
     '../runtime.py',
 ]
 
+optim_wrapper = dict(type='AmpOptimWrapper')
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1', rule='greater'))

@@ -8,7 +8,9 @@ teacher = dict(
     label_map='data/tiny-imagenet-200/wnids.txt',
 )
 # The teacher is told the class, so the reward must not be the guess of the class.
-selector = dict(type='reprefine.RLTimestepSelectorHook', reward='neg_info_nce', baseline='ema', warmup_epochs=1)
+selector = dict(
+    type='reprefine.RLTimestepSelectorHook', reward='neg_info_nce', baseline='ema', warmup_epochs=1, entropy_weight=0.0
+)
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, optimizer=dict(nesterov=True))
 averaging = dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')

@@ -3,3 +3,5 @@ _base_ = [
     '../../_base_/recipes/adadelta_5e_mnist5k.py',
     '../../_base_/runtime.py',
 ]
+
+randomness = dict(seed=1)

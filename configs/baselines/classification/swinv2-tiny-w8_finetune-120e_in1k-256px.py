@@ -6,6 +6,7 @@ _base_ = './swinv2-tiny-w8_in1k-256px.py'
 weights = 'https://download.openmmlab.com/mmclassification/v0/swin-v2/'
 load_from = weights + 'swinv2-tiny-w8_3rdparty_in1k-256px_20220803-e318968f.pth'
 optim_wrapper = dict(
+    type='AmpOptimWrapper',
     optimizer=dict(lr=2.5e-5),
     paramwise_cfg=dict(custom_keys=dict(cpb_mlp=dict(decay_mult=0.0), logit_scale=dict(decay_mult=0.0))),
     clip_grad=dict(max_norm=5.0),

@@ -5,6 +5,8 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
+load_from = _base_.luperson
+
 train_pipeline, test_pipeline, tta_pipeline = _base_.train_pipeline, _base_.test_pipeline, _base_.tta_pipeline
 train_pipeline[1].scale = test_pipeline[1].scale = tta_pipeline[1].scale = (128, 384)
 train_pipeline[3].crop_size = (384, 128)

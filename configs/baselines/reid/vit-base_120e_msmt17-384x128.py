@@ -5,6 +5,8 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
+load_from = _base_.luperson
+
 model = dict(head=dict(num_classes=1041))
 
 train_pipeline, test_pipeline, tta_pipeline = _base_.train_pipeline, _base_.test_pipeline, _base_.tta_pipeline

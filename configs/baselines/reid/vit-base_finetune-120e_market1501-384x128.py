@@ -3,6 +3,6 @@ _base_ = './vit-base_120e_market1501-384x128.py'
 
 # The checkpoint of that run; or an official one, imported by tools/model_converters/import_transreid_ssl.py.
 load_from = 'work_dirs/baselines/reid/vit-base_120e_market1501-384x128/epoch_120.pth'
-optim_wrapper = dict(optimizer=dict(lr=1e-4))
+optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict(lr=1e-4))
 train_dataloader = dict(batch_size=128)  # 32 identities with 4 images each
 auto_scale_lr = dict(base_batch_size=128)

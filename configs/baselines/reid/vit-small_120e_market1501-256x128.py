@@ -4,3 +4,5 @@ _base_ = [
     '../../_base_/schedules/reid_sgd_120e.py',
     '../../_base_/runtime.py',
 ]
+
+load_from = _base_.luperson

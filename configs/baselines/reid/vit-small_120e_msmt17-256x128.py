@@ -5,4 +5,6 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
+load_from = _base_.luperson
+
 model = dict(head=dict(num_classes=1041))

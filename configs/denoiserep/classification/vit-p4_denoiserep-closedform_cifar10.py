@@ -3,4 +3,4 @@ _base_ = './vit-p4_denoiserep_cifar10.py'
 
 model = dict(denoise=dict(label_free=True))
 train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
-custom_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DenoiseFuseHook')]
+custom_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.ReparameterizeHook')]

@@ -5,5 +5,5 @@ model = dict(denoise=dict(label_free=True, loss_weight=1.0))
 custom_hooks = [
     dict(type='reprefine.EpochSeedHook'),
     dict(type='reprefine.DenoisePhaseHook', phases=('denoise',)),
-    dict(type='reprefine.DenoiseFuseHook'),
+    dict(type='reprefine.ReparameterizeHook'),
 ]

@@ -8,6 +8,6 @@ optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=1
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='reprefine.DenoisePhaseHook', phase_length=5),
-    dict(type='reprefine.DenoiseFuseHook'),
+    dict(type='reprefine.ReparameterizeHook'),
 ]
 find_unused_parameters = True  # each phase trains one half of the parameters

@@ -4,5 +4,5 @@ _base_ = '../../baselines/detection/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x-finetu
 model = dict(
     type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='mlp', loss_weight=0.01)
 )
-custom_hooks = [dict(type='reprefine.DenoisePhaseHook', phase_length=1), dict(type='reprefine.DenoiseFuseHook')]
+custom_hooks = [dict(type='reprefine.DenoisePhaseHook', phase_length=1), dict(type='reprefine.ReparameterizeHook')]
 find_unused_parameters = True  # each phase trains one half of the parameters

@@ -16,7 +16,7 @@ model = dict(
             mean=_base_.native.mean,
             std=_base_.native.std,
         ),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-dino_denoiser_8xb8-100k_voc10k/iter_100000.pth',
+        checkpoint='work_dirs/dvt/denoiser/vit-b-dino_denoiser_8xb16-50k_voc10k/iter_50000.pth',
     ),
     data_preprocessor=dict(mean=_base_.native.mean, std=_base_.native.std),
 )

@@ -3,6 +3,9 @@ _base_ = './resnet18-cifar_repfusion-rl-hint_200e_tiny-imagenet.py'
 # As in the released code: the reward is the guess of a class that the teacher was told, without a baseline, and
 # nothing keeps the policy from settling.
 selector = dict(
-    type='reprefine.RLTimestepSelectorHook', head=dict(num_classes=200), baseline='none', entropy_weight=0.0
+    type='reprefine.RLTimestepSelectorHook',
+    head=dict(num_classes=200, hidden=384),
+    baseline='none',
+    entropy_weight=0.0,
 )
 custom_hooks = [*_base_.custom_hooks[:-1], selector]

@@ -1,7 +1,10 @@
-_base_ = './resnet18-cifar_kd-hint-wrn-28-10_200e_tiny-imagenet.py'
+_base_ = [
+    '../../baselines/classification/mobilenet-v2-cifar_200e_tiny-imagenet.py',
+    '../../_base_/recipes/kd_tiny-imagenet.py',
+]
 
 model = dict(
-    backbone=dict(_delete_=True, type='reprefine.MobileNetV2CIFAR'),
-    head=dict(in_channels=1280),
-    kd=dict(student_channels=1280),
+    type='reprefine.KDClassifier',
+    teacher=_base_.wrn_28_10,
+    kd=dict(type='reprefine.HintKD', teacher_channels=640, student_channels=1280),
 )

@@ -1,15 +1,6 @@
-_base_ = '../../baselines/classification/resnet18-cifar_200e_tiny-imagenet.py'
+_base_ = [
+    '../../baselines/classification/resnet18-cifar_200e_tiny-imagenet.py',
+    '../../_base_/recipes/kd_tiny-imagenet.py',
+]
 
-model = dict(
-    type='reprefine.KDClassifier',
-    teacher=dict(
-        model=dict(
-            type='ImageClassifier',
-            backbone=dict(type='reprefine.WideResNetCIFAR', depth=28, widen_factor=10),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=200, in_channels=640),
-        ),
-        pretrained='work_dirs/baselines/classification/wrn-28-10-cifar_200e_tiny-imagenet/epoch_200.pth',
-    ),
-    kd=dict(type='reprefine.LogitsKD'),
-)
+model = dict(type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.LogitsKD'))

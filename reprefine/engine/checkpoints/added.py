@@ -32,18 +32,3 @@ def state_without_added(model: nn.Module) -> dict[str, Any]:
     """Return the state dict of ``model`` without what a method has added, for a copy with additions of its own."""
     added = added_names(model)
     return {name: value for name, value in model.state_dict().items() if name not in added}
-
-
-def train_refined_layers(part: nn.Module, mode: bool = True) -> None:
-    """Set the mode of the layers of a frozen part that a method refines; all other modules keep theirs.
-
-    A part that is frozen stays in evaluation mode. What a method has added to its layers is not frozen, and learns only
-    in the layers that know of the training.
-
-    Args:
-        part: The part, whose modules are in evaluation mode.
-        mode: True for training.
-    """
-    for layer in part.modules():
-        if any(map(is_added, layer.children())):
-            layer.training = mode

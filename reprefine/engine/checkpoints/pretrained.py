@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..errors import UserError
 from .added import added_names
 from .checkpoint import read_checkpoint
 from .entries import select_weights, suggest_keys
+from .layer_forms import refuse_other_form
 from .weights import check_match, load_weights
 
 _floor: ContextVar[float] = ContextVar('floor', default=0.0)
@@ -94,6 +95,26 @@ def demand_floor(floor: float) -> Iterator[None]:
         yield
     finally:
         _floor.reset(token)
+
+
+@contextmanager
+def refuse_other_forms(model: nn.Module) -> Iterator[None]:
+    """Refuse, while the weights of ``model`` are initialised, checkpoints of parts with layers in a form of a method.
+
+    This also reaches the modules of host libraries that load and convert their checkpoints themselves.
+
+    Raises:
+        UserError: Where such a part loads.
+    """
+
+    def check(part: nn.Module, keys: Any) -> None:
+        refuse_other_form(keys.unexpected_keys, f'{names[part]} (init_cfg of {type(part).__name__})')
+
+    names = {part: init_cfg['checkpoint'] for part, init_cfg in _parts(model)}
+    with ExitStack() as stack:
+        for part in names:
+            stack.callback(part.register_load_state_dict_post_hook(check).remove)
+        yield
 
 
 def check_same_files(model: nn.Module) -> None:

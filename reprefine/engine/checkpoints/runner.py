@@ -15,7 +15,7 @@ from . import durable
 from .added import added_names
 from .checkpoint import raise_together, read_checkpoint, without_config
 from .entries import select_weights
-from .pretrained import check_same_files, demand_floor
+from .pretrained import check_same_files, demand_floor, refuse_other_forms
 from .rename import MODULE_PREFIX
 from .untrained import warn_of_random_weights, watch_loading
 from .weights import check_finite, check_match, load_weights
@@ -37,7 +37,7 @@ class CheckpointRunner(Runner):
         # When a run is resumed, the weights of the run itself follow.
         model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
         check_same_files(model)
-        with raise_together(), demand_floor(floor), watch_loading(model) as loaded:
+        with raise_together(), demand_floor(floor), refuse_other_forms(model), watch_loading(model) as loaded:
             if hasattr(model, 'init_weights'):
                 model.init_weights()
         for tensor in model.state_dict().values():

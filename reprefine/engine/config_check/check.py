@@ -14,7 +14,7 @@ from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .places import PLAIN, ROOT, Place
-from .refined import base_type_of, options_of, place_of_options
+from .refined import base_type_of, check_base, name_of_taker, options_of, place_of_options
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 
@@ -107,7 +107,9 @@ def _target(node: Mapping, place: Place, path: str, scope: str | None) -> Callab
 def _base_target(target: Callable, node: Mapping, place: Place, path: str, scope: str | None) -> Callable:
     """Return the class that takes the arguments which a method leaves to its base type."""
     base = base_type_of(target, node, path)
-    return find_type(base, place.registries, scope, f'{path}.base_type') if isinstance(base, str) else base
+    found = find_type(base, place.registries, scope, f'{path}.base_type') if isinstance(base, str) else base
+    check_base(node, found, path)
+    return found
 
 
 def child_place(place: Place, key: str, node: Mapping, path: str, scope: str | None) -> Place:
@@ -139,9 +141,9 @@ def _check_dict(node: Mapping, place: Place, path: str, scope: str | None, keys_
     if accepted is not None:
         for key in node:
             if key not in accepted:
-                taker = node.get('type', path)
-                name = taker if isinstance(taker, str) else taker.__name__
                 hint = suggestion(key, accepted - BUILDER_KEYS)
-                raise UserError(f"{path}.{key}: {name} takes no argument '{key}'; {hint}")
+                raise UserError(
+                    f"{path}.{key}: {name_of_taker(node, path, accepted)} takes no argument '{key}'; {hint}"
+                )
     for key, value in node.items():
         _check(value, child_place(place, key, node, path, scope), f'{path}.{key}', scope, keys_of)

@@ -27,7 +27,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     """
     merged = cfg._cfg_dict
     # Arguments are judged by the new class, in whichever order the options came.
-    for option in sorted(options, key=lambda option: not option.endswith('.type')):
+    for option in sorted(options, key=lambda option: (not option.endswith('.type'), not option.endswith('.base_type'))):
         keys = option.removeprefix('+').split('.')
         if not option.startswith('+'):
             with DefaultScope.overwrite_default_scope(merged.get('default_scope', 'mmengine')):
@@ -52,15 +52,17 @@ def _check_option(node: Any, place: Place, keys: Sequence[str], value: Any, path
     elif isinstance(node, Mapping):
         scope = node.get('_scope_', scope)
         if key not in node:
-            _refuse_unknown(node, keys, place, path, scope)
+            _refuse_unknown(node, keys, value, place, path, scope)
         inner, entry = child_place(place, key, node, path, scope), node.get(key)
         if entry is None and place is ROOT and inner is not PLAIN:
             entry = {}
         _check_option(entry, inner, rest, value, here, scope)
 
 
-def _refuse_unknown(node: Mapping, keys: Sequence[str], place: Place, path: str, scope: str | None) -> None:
-    accepted = keys_in_source(node, place, path, scope) or accepted_keys(node, place, path, scope)
+def _refuse_unknown(node: Mapping, keys: Sequence[str], value: Any, place: Place, path: str, scope: str | None) -> None:
+    # A type that needs a base type is judged with the one that it gets.
+    judged = {**node, 'base_type': value} if list(keys) == ['base_type'] else node
+    accepted = keys_in_source(judged, place, path, scope) or accepted_keys(judged, place, path, scope)
     if accepted is None or keys[0] in accepted:
         return
     prefix = f'{path}.' if path else ''

@@ -34,7 +34,8 @@ class Place:
 
     def child(self, key: str, node: Mapping) -> 'Place':
         """Return the place of the entry ``key`` of ``node``; unless said otherwise the same registries build it."""
-        for name in (f'{type_name(node)}.{key}', key):
+        owners = (type_name(node), type_name(node, 'base_type'))
+        for name in (*(f'{owner}.{key}' for owner in owners), key):
             if name in self.children:
                 return self.children[name]
         if not self.registries:

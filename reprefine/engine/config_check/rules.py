@@ -69,9 +69,9 @@ def _grows(value: Any) -> bool:
     return all(a <= b for a, b in zip(value, value[1:], strict=False))
 
 
-def type_name(node: Mapping) -> str:
+def type_name(node: Mapping, key: str = 'type') -> str:
     """Return the name, without a scope, of what ``type`` names or, in configs of the new style, is."""
-    kind = node.get('type')
+    kind = node.get(key)
     return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).rpartition('.')[2]
 
 

@@ -36,6 +36,7 @@ from .rules import (
 OPTIONAL = {
     'work_dir': TEXT,
     'load_from': TEXT,
+    'load_from_command': TEXT,
     'checkpoint_key': TEXT,
     'revise_keys': RENAMES,
     'default_scope': TEXT,

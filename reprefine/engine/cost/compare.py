@@ -1,81 +1,24 @@
 """Comparing the cost of two models in one process, on the same inputs, in turn."""
 
-import contextlib
-import copy
 import gc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.optim import use_amp
 
-from .counting import count_cost, count_parameters, forward
+from .breakdown import training_costs
+from .counting import count_cost, count_parameters
+from .figures import TRAINED, Figure, Settings, exact
 from .inputs import Batch, loader_batch, random_batch
 from .memory import HOW_MEASURED, peak_memory
-from .models import build_untrained, fold, quiet_log
+from .models import build_untrained, fold
 from .phases import Phase, spreads, training_phases, weighted_sum
-from .timing import Spread, Work, interleave
+from .steps import Steps
 
-PARTS = ('train', 'inference', 'memory', 'flops')
 SIDES = ('', "baseline's ")
-NO_PHASE = Phase()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a comparison is made.
-
-    Attributes:
-        parts: Which of :data:`PARTS` to measure; parameters are always counted.
-        repeats: Timed rounds.
-        warmup: Rounds before them that are not kept.
-        batch_size: Images per batch, default that of the training data loader.
-        input_shape: Height and width in pixels of random images for everything but training, default real images.
-        device: Torch device.
-        amp: Automatic mixed precision: float16 on CUDA, bfloat16 on the CPU.
-        deploy: Fold both models for everything but training.
-        data_root_given: The user named the data: missing data is then an error.
-    """
-
-    parts: Sequence[str] = PARTS
-    repeats: int = 20
-    warmup: int = 5
-    batch_size: int | None = None
-    input_shape: tuple[int, int] | None = None
-    device: str = 'cpu'
-    amp: bool = False
-    deploy: bool = False
-    data_root_given: bool = False
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the comparison.
-
-    Attributes:
-        name: What is measured.
-        unit: Its unit.
-        form: Form of the models: ``as trained`` or ``folded``.
-        source: What they were fed with.
-        config: Values of the model judged.
-        baseline: Values of the baseline.
-        ratio: Ratios, model over baseline, round by round; None if the baseline's value is zero.
-        not_measured: Reason why the values are missing.
-    """
-
-    name: str
-    unit: str
-    form: str
-    source: str = ''
-    config: Spread | None = None
-    baseline: Spread | None = None
-    ratio: Spread | None = None
-    not_measured: str = ''
 
 
 class CostComparison:
@@ -99,11 +42,11 @@ class CostComparison:
             raise UserError(f'config and baseline belong to different libraries ({scopes[0]}, {scopes[1]})')
         self.settings = settings
         self.device = _device(settings)
-        self.form = 'folded' if settings.deploy else 'as trained'
         self.no_data = ''
         self.phases = [training_phases(cfg) for cfg in self.configs]
         self.train_batch = self._training_batch()
         self.input_batch = self._input_batch()
+        self.steps = Steps(settings, self.device, self.train_batch, self.input_batch)
 
     def run(self) -> list[Figure]:
         """Measure everything asked for."""
@@ -111,7 +54,8 @@ class CostComparison:
         figures = self._memory() if 'memory' in parts else []
         models = [build_untrained(cfg, self.device) for cfg in self.configs]
         forms = [self._inference_form(model) for model in models]
-        figures = self._counts(forms) + figures
+        added = training_costs(self.configs, self.steps, 'flops' in parts, self.no_data)
+        figures = self._counts(forms) + added + figures
         if 'inference' in parts:
             figures.append(self._inference_latency(forms))
         if 'train' in parts:
@@ -127,7 +71,11 @@ class CostComparison:
             'taken within each round',
             'training step: preprocessing, loss, backward pass, optimiser step; inference: mode=predict without '
             'preprocessing',
-            'FLOPs: two per multiply-add of matrix products, convolutions and attention; other operators count as zero',
+            'FLOPs: two per multiply-add of matrix products, convolutions and attention, other operators none; of a '
+            'training step forward and backward, on average over its schedule',
+            'training parameters and FLOPs by method: the methods are left out one after the other, outermost first; a '
+            'row is what its method adds to the model with those within it, and the rows add up to the figure above; a '
+            'negative one saves, as phases without the backward pass of the task do',
             f'memory: {HOW_MEASURED[self.device.type]}; separate pass, two training steps',
             'phases: each is measured and compared with the whole schedule of the other side; the time of the whole '
             'schedule is the sum weighted by their shares, its memory the peak over all phases one after the other',
@@ -154,18 +102,20 @@ class CostComparison:
         return fold(model) if self.settings.deploy else model
 
     def _counts(self, models: Sequence[nn.Module]) -> list[Figure]:
-        figures = [self._exact('parameters', '', [count_parameters(model) for model in models])]
+        form, source = self.settings.form, self.input_batch.source
+        figures = [exact('parameters', '', [count_parameters(model) for model in models], form, source)]
         if 'flops' in self.settings.parts:
             flops = [count_cost(model, self.input_batch)[0].flops for model in models]
-            figures.append(self._exact('forward FLOPs per image', 'FLOP', flops))
+            figures.append(exact('forward FLOPs per image', 'FLOP', flops, form, source))
         return figures
 
     def _memory(self) -> list[Figure]:
         """Measure one model after the other, each alone on the device."""
-        inference = self._exact('inference peak memory', 'byte', [self._inference_memory(cfg) for cfg in self.configs])
+        peaks = [self._inference_memory(cfg) for cfg in self.configs]
+        inference = exact('inference peak memory', 'byte', peaks, self.settings.form, self.input_batch.source)
         name = 'training peak memory'
         if self.train_batch is None:
-            return [inference, Figure(name, 'byte', 'as trained', not_measured=self.no_data)]
+            return [inference, Figure(name, 'byte', TRAINED, not_measured=self.no_data)]
         whole = [self._train_memory(cfg, phases) for cfg, phases in zip(self.configs, self.phases, strict=True)]
         rows = []
         for side, phase in self._named_phases():
@@ -173,7 +123,8 @@ class CostComparison:
             values = [alone, whole[1]] if side == 0 else [whole[0], alone]
             rows.append((phase.title(name, SIDES[side]), values))
         rows.append((self._whole(name), whole))
-        return [inference, *(self._exact(title, 'byte', v, self.train_batch, 'as trained') for title, v in rows)]
+        source = self.train_batch.source
+        return [inference, *(exact(title, 'byte', values, TRAINED, source) for title, values in rows)]
 
     def _named_phases(self) -> list[tuple[int, Phase]]:
         return [(side, phase) for side, phases in enumerate(self.phases) for phase in phases if phase.name]
@@ -184,12 +135,12 @@ class CostComparison:
     def _inference_memory(self, cfg: Config) -> int:
         gc.collect()
         model = self._inference_form(build_untrained(cfg)).to(self.device)
-        return peak_memory(model, self._predict(model)())
+        return peak_memory(model, self.steps.predict(model)())
 
     def _train_memory(self, cfg: Config, phases: Sequence[Phase]) -> int:
         gc.collect()
         model = build_untrained(cfg, self.device)
-        prepare = self._train_step(model, self._optimizer(cfg, model))
+        prepare = self.steps.train(model, self.steps.optimizer(cfg, model))
         # The first step allocates gradients and optimiser state, the second holds them beside its activations; and
         # the first phase once more those of the others.
         rounds = [(phase, [prepare(), prepare()]) for phase in [*phases, *phases[: len(phases) - 1]]]
@@ -203,18 +154,18 @@ class CostComparison:
         return peak_memory(model, run)
 
     def _inference_latency(self, models: Sequence[nn.Module]) -> Figure:
-        prepare = tuple(self._predict(model) for model in models)
-        times = spreads(*self._seconds(prepare))
-        return Figure('inference latency per batch', 's', self.form, self.input_batch.source, *times)
+        prepare = tuple(self.steps.predict(model) for model in models)
+        times = spreads(*self.steps.seconds(prepare))
+        return Figure('inference latency per batch', 's', self.settings.form, self.input_batch.source, *times)
 
     def _train_time(self, models: Sequence[nn.Module]) -> list[Figure]:
         name = 'training step'
         if self.train_batch is None:
-            return [Figure(name, 's', 'as trained', not_measured=self.no_data)]
-        optimizers = [self._optimizer(cfg, model) for cfg, model in zip(self.configs, models, strict=True)]
+            return [Figure(name, 's', TRAINED, not_measured=self.no_data)]
+        optimizers = [self.steps.optimizer(cfg, model) for cfg, model in zip(self.configs, models, strict=True)]
         sides = [(side, phase) for side, phases in enumerate(self.phases) for phase in phases]
-        prepare = [self._train_step(models[side], optimizers[side], phase) for side, phase in sides]
-        seconds = self._seconds(prepare)
+        prepare = [self.steps.train(models[side], optimizers[side], phase) for side, phase in sides]
+        seconds = self.steps.seconds(prepare)
         first = len(self.phases[0])
         whole = [weighted_sum(self.phases[0], seconds[:first]), weighted_sum(self.phases[1], seconds[first:])]
         rows = [
@@ -223,52 +174,7 @@ class CostComparison:
             if phase.name
         ]
         rows.append((self._whole(name), tuple(whole)))
-        return [Figure(title, 's', 'as trained', self.train_batch.source, *spreads(*pair)) for title, pair in rows]
-
-    def _optimizer(self, cfg: Config, model: nn.Module) -> OptimWrapper:
-        optim_cfg = copy.deepcopy(cfg.optim_wrapper)
-        if self.settings.amp:
-            use_amp(optim_cfg, on_gpu=self.device.type == 'cuda')
-        with quiet_log():
-            return build_optim_wrapper(model, optim_cfg)
-
-    def _train_step(self, model: nn.Module, optimizer: OptimWrapper, phase: Phase = NO_PHASE) -> Callable[[], Work]:
-        """Preprocessing, loss, backward pass and optimiser step: what the runner calls in every iteration."""
-
-        def prepare() -> Work:
-            phase.enter(model)
-            model.train()
-            data = copy.deepcopy(self.train_batch.data)
-            return lambda: model.train_step(data, optimizer)
-
-        return prepare
-
-    def _predict(self, model: nn.Module) -> Callable[[], Work]:
-        """Forward pass in ``mode='predict'``; preprocessing happens before the clock starts."""
-
-        def prepare() -> Work:
-            model.eval()
-            data = model.data_preprocessor(copy.deepcopy(self.input_batch.data), False)
-
-            @torch.no_grad()
-            def work() -> None:
-                with torch.autocast(self.device.type) if self.settings.amp else contextlib.nullcontext():
-                    forward(model, data, 'predict')
-
-            return work
-
-        return prepare
-
-    def _seconds(self, prepare: Sequence[Callable[[], Work]]) -> tuple[list[float], ...]:
-        wait = (lambda: torch.cuda.synchronize(self.device)) if self.device.type == 'cuda' else (lambda: None)
-        return interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
-
-    def _exact(self, name: str, unit: str, values: list[float], batch: Batch | None = None, form: str = '') -> Figure:
-        """Make a figure of values that do not vary."""
-        source = (batch or self.input_batch).source
-        ours, theirs = (Spread(value, 0, 1) for value in values)
-        ratio = Spread(ours.median / theirs.median, 0, 1) if theirs.median else None
-        return Figure(name, unit, form or self.form, source, ours, theirs, ratio)
+        return [Figure(title, 's', TRAINED, self.train_batch.source, *spreads(*pair)) for title, pair in rows]
 
 
 def _device(settings: Settings) -> torch.device:

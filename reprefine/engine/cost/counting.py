@@ -1,6 +1,7 @@
 """Parameters and FLOPs of a model and of its parts."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,17 @@ class PartCost:
 def count_parameters(module: nn.Module) -> int:
     """Count the parameters of a module, shared ones once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_flops(work: Callable[[], object]) -> int:
+    """Count the FLOPs of a piece of work: two per multiply-add of matrix products, convolutions and attention.
+
+    Args:
+        work: The work; what it does in a backward pass counts as well.
+    """
+    with FlopCounterMode(display=False, custom_mapping=EXTRA_FORMULAS) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def forward(model: nn.Module, data: dict | tuple | list, mode: str) -> object:

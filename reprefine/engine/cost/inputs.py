@@ -103,10 +103,14 @@ def _data_sample(cfg: Config, height: int, width: int) -> BaseDataElement:
 
 
 def default_shape(cfg: Config) -> tuple[int, int]:
-    """Return the height and width in pixels a config means its model to see.
+    """Return the height and width in pixels a config means its model to see, 224 if it does not say."""
+    return declared_shape(cfg) or DEFAULT_SHAPE
 
-    The first of: ``img_size`` within the model; the last size in the test pipeline; the same in the
-    training pipeline; 224.
+
+def declared_shape(cfg: Config) -> tuple[int, int] | None:
+    """Return the height and width in pixels that a config names, if it names any.
+
+    The first of: ``img_size`` within the model; the last size in the test pipeline; the same in the training pipeline.
     """
     image_sizes = [size for size in find_values(cfg.model, 'img_size') if size]
     if image_sizes:
@@ -117,7 +121,7 @@ def default_shape(cfg: Config) -> tuple[int, int]:
             for key in ('scale', 'input_size', 'crop_size'):
                 if transform.get(key):
                     return _height_width(transform[key], width_first=key != 'crop_size')
-    return DEFAULT_SHAPE
+    return None
 
 
 def _height_width(size: int | tuple[int, int], width_first: bool) -> tuple[int, int]:

@@ -14,6 +14,9 @@ from torch import nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import build_model
 
+# Arguments of models that name weights to load.
+FILES = ('pretrained', 'checkpoint')
+
 
 def without_pretrained(cfg: Any) -> Any:
     """Return a copy of a model config that loads no pretrained weights: cost does not depend on them.
@@ -24,7 +27,7 @@ def without_pretrained(cfg: Any) -> Any:
     if isinstance(cfg, dict):
         if cfg.get('type') == 'Pretrained':
             return None
-        kept = {key: None if key == 'pretrained' else without_pretrained(value) for key, value in cfg.items()}
+        kept = {key: None if key in FILES else without_pretrained(value) for key, value in cfg.items()}
         return type(cfg)(kept)
     if isinstance(cfg, (list, tuple)):
         return type(cfg)(part for item in cfg if (part := without_pretrained(item)) is not None or item is None)

@@ -17,7 +17,8 @@ from rich.table import Table
 import reprefine
 from reprefine.engine.errors import UserError
 
-from .compare import CostComparison, Figure
+from .compare import CostComparison
+from .figures import Figure
 from .stock import EngineComparison
 from .timing import Spread
 

@@ -19,7 +19,7 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.launch import build_runner, set_loader_defaults
 from reprefine.engine.optim import use_amp
 
-from .compare import Figure, Settings
+from .figures import TRAINED, Figure, Settings
 from .inputs import Batch
 from .models import without_pretrained
 from .phases import Phase, PhasedHook, phases_of, spreads, weighted_sum
@@ -97,7 +97,7 @@ class EngineComparison:
         return [[value / ITERATIONS for value in side] for side in seconds]
 
     def _figure(self, name: str, ours: list[float], stock: list[float]) -> Figure:
-        return Figure(name, 's', 'as trained', self.train_batch.source, *spreads(ours, stock))
+        return Figure(name, 's', TRAINED, self.train_batch.source, *spreads(ours, stock))
 
     def notes(self) -> list[str]:
         """Say how the figure is to be understood."""

@@ -1,6 +1,5 @@
 """DenoiseRep: linear noise predictors that are trained per layer and folded into the layer (NeurIPS 2024)."""
 
-from .checkpoint import fuse_checkpoint
 from .convert import (
     ConvertedLayer,
     FusedModelError,
@@ -14,7 +13,7 @@ from .convert import (
     set_phase,
 )
 from .fit import DenoiseFitLoop, expected_noise_losses, fit_closed_form
-from .hooks import DenoiseFuseHook, DenoisePhaseHook, phase_at
+from .hooks import DenoisePhaseHook, phase_at
 from .import_published import import_published
 from .layers import DenoiseConv2d, DenoiseLinear
 from .model import DenoiseRep
@@ -24,7 +23,6 @@ __all__ = [
     'ConvertedLayer',
     'DenoiseConv2d',
     'DenoiseFitLoop',
-    'DenoiseFuseHook',
     'DenoiseLinear',
     'DenoisePhaseHook',
     'DenoiseRep',
@@ -36,7 +34,6 @@ __all__ = [
     'expected_noise_losses',
     'fit_closed_form',
     'fuse',
-    'fuse_checkpoint',
     'import_published',
     'is_converted',
     'is_fused',

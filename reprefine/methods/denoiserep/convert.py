@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from reprefine.models.replaced_layer import ReplacedLayer
 from .functional import LOSS_TYPES
 from .layer import _DenoiseLayer
 from .layers import DenoiseConv2d, DenoiseLinear
+from .refusals import refuse_lost_biases, refuse_parts
 from .replaced import denoise_replaced
 from .select import Candidate, TimestepPolicy, assign_timesteps, find_layers
 from .state import PHASES, DenoiseState
-from .twins import find_twins
+from .twins import find_twins, follow, list_anew
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,10 @@ def convert(
     if is_fused(model):
         raise FusedModelError('the model is folded already: converting it again would denoise its features twice')
     _check_options(kernel_size, step, to, side, bias_policy, loss_type)
-    candidates = find_layers(model, include, exclude, types)
-    chosen = [c for c in candidates if c.skipped is None]
-    skipped = [c for c in candidates if c.skipped is not None]
-    if not chosen:
-        raise UserError(_no_match(include, exclude, skipped, model))
-    for candidate in skipped:
-        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=2)
+    chosen, skipped = _choose(model, include, exclude, types)
+    if bias_policy == 'add':
+        refuse_lost_biases(model, chosen)
     state = DenoiseState([c.name for c in chosen])
-    timesteps = assign_timesteps(state.layer_names, timestep, steps)
     options = dict(
         side=side,
         state=state,
@@ -106,19 +103,45 @@ def convert(
         steps=steps,
         ddim_to=to,
     )
+    _replace(model, chosen, assign_timesteps(state.layer_names, timestep, steps), options)
+    state.watch(model)
+    return report(model) + [_skipped_row(c) for c in skipped]
+
+
+def _choose(
+    model: nn.Module,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+    types: tuple[type[nn.Module], ...],
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the layers to convert, and those that a selection names but must stay as they are."""
+    refuse_parts(model, include)
+    candidates = find_layers(model, include, exclude, types)
+    chosen = [c for c in candidates if c.skipped is None]
+    skipped = [c for c in candidates if c.skipped is not None]
+    if not chosen:
+        raise UserError(_no_match(include, exclude, skipped, model))
+    for candidate in skipped:
+        warnings.warn(f"'{candidate.name}' is not denoised: {candidate.skipped}", stacklevel=3)
+    return chosen, skipped
+
+
+def _replace(model: nn.Module, chosen: list[Candidate], timesteps: dict[str, int], options: dict[str, Any]) -> None:
+    """Put denoising layers in the place of the chosen ones, and of their averages in momentum encoders."""
     twins = find_twins(model, chosen)
     layers = [
         _denoise_class(place.layer).from_host(place.layer, timestep=timesteps[source], name=source, **options)
         for place, source in [*((c, c.name) for c in chosen), *twins]
     ]
-    for twin in layers[len(chosen) :]:
-        twin.follows = True
-        twin.denoiser.requires_grad_(False)
+    followed = {candidate.name: layer for candidate, layer in zip(chosen, layers, strict=False)}
+    for (_, source), twin in zip(twins, layers[len(chosen) :], strict=True):
+        follow(twin, followed[source])
+    predictors = {p: not layer.follows for layer in layers for p in layer.denoiser.parameters()}
+    options['state'].predictors = predictors
     places = [*chosen, *(twin for twin, _ in twins)]
     for place, layer in zip(places, layers, strict=True):  # only now, so that an error leaves the model as it was
         setattr(place.parent, place.attribute, layer)
-    state.watch(model)
-    return report(model) + [_skipped_row(c) for c in skipped]
+    list_anew(model)
 
 
 def _denoise_class(layer: nn.Module) -> type[_DenoiseLayer]:
@@ -246,18 +269,19 @@ def set_phase(model: nn.Module, phase: str) -> None:
 
     ``'denoise'``: the predictors, by the noise loss, the host staying fixed. ``'backbone'``: the host, by the task
     loss through the merged weights. ``'joint'``: both. ``'eval_only'``: nothing. Parameters that the host itself had
-    frozen stay frozen in every phase; gradients of what is now frozen are dropped, so that neither momentum nor
-    weight decay moves it.
+    frozen stay frozen in every phase, unlike the predictors of its frozen layers; gradients of what is now frozen are
+    dropped, so that neither momentum nor weight decay moves it.
 
     Raises:
         UserError: If the phase is unknown.
     """
     check_phases([phase])
     state = denoise_state(model)
-    predictors = {p for layer in denoise_layers(model, with_twins=True).values() for p in layer.denoiser.parameters()}
     for parameter in model.parameters():
-        is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-        active = phase in (('denoise', 'joint') if parameter in predictors else ('backbone', 'joint'))
+        is_trainable = state.predictors.get(parameter)
+        active = phase in (('backbone', 'joint') if is_trainable is None else ('denoise', 'joint'))
+        if is_trainable is None:
+            is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
         parameter.requires_grad_(active and is_trainable)
         if not parameter.requires_grad:
             parameter.grad = None
@@ -285,6 +309,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())
+    list_anew(model)
     state.end()
     return model
 

@@ -12,6 +12,7 @@ from reprefine.registry import LOOPS
 from .convert import denoise_layers
 from .functional import expected_l2_loss, optimal_predictor
 from .moments import FeatureMoments, collect_moments
+from .refusals import refuse_followers
 
 
 def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, tuple[float, float]]:
@@ -86,7 +87,13 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         self.token_fraction = token_fraction
 
     def run(self) -> nn.Module:
-        """Fit; no schedule goes with it, because the optimiser takes no step."""
+        """Fit; no schedule goes with it, because the optimiser takes no step.
+
+        Raises:
+            UserError: If the model has a momentum encoder, which would not follow.
+        """
+        instead = "train with DenoisePhaseHook and phases=('denoise',), or fit a model that starts from this one"
+        refuse_followers(unwrap(self.runner.model), 'DenoiseFitLoop', instead)
         self.runner.param_schedulers = []
         return super().run()
 

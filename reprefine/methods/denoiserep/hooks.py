@@ -1,21 +1,18 @@
-"""Hooks that alternate the phases and write the folded checkpoint."""
+"""The hook that alternates the phases."""
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from reprefine.deploy.meta import is_deployed
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
 from reprefine.registry import HOOKS
 
-from .checkpoint import FUSED_META, fuse_checkpoint
 from .convert import check_phases, denoise_state, set_phase
 from .model import noise_key
 
@@ -86,9 +83,9 @@ class DenoisePhaseHook(Hook):
         """Refuse a folded checkpoint: denoising it again would fold two denoisers into one weight.
 
         Raises:
-            UserError: If the checkpoint was written by a fold.
+            UserError: If denoising layers were folded when the checkpoint was written.
         """
-        if checkpoint.get('meta', {}).get(FUSED_META):
+        if is_deployed(checkpoint, 'Denoise'):
             raise UserError(
                 'the checkpoint to start from is folded already (DenoiseRep): start from the baseline checkpoint, or '
                 'resume from the unfolded one'
@@ -132,24 +129,3 @@ def _end_log(runner: Runner) -> None:
 
 def _is_label_free(model: nn.Module) -> bool:
     return getattr(getattr(model, 'denoise', None), 'label_free', False)
-
-
-@HOOKS.register_module()
-class DenoiseFuseHook(Hook):
-    """After training, writes folded copies of the last and the best checkpoint.
-
-    The copies, ``<name>_fused.pth`` beside the originals, load strictly into the untouched baseline config.
-    """
-
-    priority = 'LOWEST'  # after CheckpointHook has written its files
-
-    def after_train(self, runner: Runner) -> None:
-        """Fold what ``CheckpointHook`` has saved."""
-        if not is_main_process():
-            return
-        for key in ('last_ckpt', 'best_ckpt'):
-            source = runner.message_hub.get_info(key)
-            if source is not None and Path(source).is_file():
-                target = Path(source).with_name(f'{Path(source).stem}_fused.pth')
-                fuse_checkpoint(copy.deepcopy(unwrap(runner.model)), source, target, overwrite=True)
-                runner.logger.info(f'The folded checkpoint is saved to {target}')

@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reprefine.deploy.meta import is_deployed
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.rename import rename, weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
-from .checkpoint import FUSED_META
 from .convert import denoise_layers
 from .denoiser import Denoiser
 from .functional import linear_betas, sinusoidal_embedding
@@ -81,7 +81,7 @@ def import_published(
 
 def _renamed(checkpoint: dict[str, Any], renames: Sequence[tuple[str, str]]) -> dict[str, tuple[str, Tensor]]:
     """Return the name in the file and the value of every weight, by its new name."""
-    if checkpoint.get('meta', {}).get(FUSED_META):
+    if is_deployed(checkpoint, 'Denoise'):
         raise UserError('it is folded already and a checkpoint of this package, not of the released code')
     checkpoint = weights_of(checkpoint, CONTAINERS)
     renamed = {}
@@ -136,7 +136,7 @@ def _own_state(name: str, parts: dict[str, Tensor], denoiser: Denoiser, timestep
         raise UserError(f'{name} has no predictor with a bias and a time network of two layers: {_listing(linear)}')
     _check_schedule(name, {part: value for part, value in parts.items() if part not in linear}, denoiser.steps)
     if denoiser.bias is None:
-        raise UserError(f"{name} has a predictor bias, but no bias of its own: set model.bias_policy='add'")
+        raise UserError(f"{name} has a predictor bias, but no bias of its own: set model.denoise.bias_policy='add'")
     weight, bias = sorted(predictor, key=Tensor.dim, reverse=True)
     state = dict(weight=weight, timestep=torch.tensor(timestep), schedule=denoiser.schedule, side=denoiser.side)
     if denoiser.time_embed is not None:

@@ -103,7 +103,7 @@ class _DenoiseLayer(nn.Module):
         Args:
             mode: True for training, False for evaluation.
         """
-        self.state.forget_modules()
+        self.state.forget_mode()
         self.state.merged.forget(self)
         return super().train(mode)
 
@@ -179,6 +179,19 @@ class _DenoiseLayer(nn.Module):
         is not modified.
         """
         raise NotImplementedError
+
+    @torch.no_grad()
+    def switch_to_deploy(self, *_: Any) -> None:
+        """Become what :meth:`fuse` returns, in place, before a part that holds this layer folds by its weight.
+
+        Args:
+            _: What mmpose hands to every part that it deploys, not needed here.
+        """
+        for parameter in self.parameters():
+            parameter.requires_grad_(self.state.trainable.get(parameter, parameter.requires_grad))
+        plain = self.fuse()
+        self.__class__ = type(plain)
+        self.__dict__ = plain.__dict__
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

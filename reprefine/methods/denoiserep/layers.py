@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .functional import merge_input_side, merge_output_side
+from .functional import merge_input_side, merge_output_side, predict_noise
 from .layer import _DenoiseLayer
 
 
@@ -37,6 +37,17 @@ class _WeightLayer(_DenoiseLayer):
 
     def _evaluated_forward(self, x: Tensor) -> Tensor:
         return self._host_forward(x, *self.state.merged.of(self))
+
+    def explicit_output(self, x: Tensor) -> Tensor:
+        """Return the output in evaluation, of a feature that takes its step as such: no weights are merged."""
+        return self._step(self._plain_forward(x)) if self.side == 'output' else self._of_denoised_input(x)
+
+    def _step(self, feature: Tensor) -> Tensor:
+        step, constant = self.denoiser.step, self.denoiser.constant()
+        return step.c_x * feature - step.c_e * predict_noise(feature, self.denoiser.weight, constant, self.channel_dim)
+
+    def _of_denoised_input(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def _merge(self, dtype: torch.dtype, bias_noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         with torch.no_grad():  # the predictor learns from the noise loss alone
@@ -84,6 +95,9 @@ class DenoiseLinear(_WeightLayer, nn.Linear):
     def _host_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
 
+    def _of_denoised_input(self, x: Tensor) -> Tensor:
+        return F.linear(self._step(x), self.weight, self.bias)
+
 
 class DenoiseConv2d(_WeightLayer, nn.Conv2d):
     """Convolution whose output (default) or padded input feature takes one denoising step; exact for any geometry."""
@@ -94,3 +108,8 @@ class DenoiseConv2d(_WeightLayer, nn.Conv2d):
 
     def _host_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._conv_forward(x, weight, bias)
+
+    def _of_denoised_input(self, x: Tensor) -> Tensor:
+        mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
+        padded = self._step(F.pad(x, self._reversed_padding_repeated_twice, mode))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)

@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor
 
+from reprefine.engine.checkpoints.added import added_names
 from reprefine.models.refinement import Refinement
 from reprefine.registry import MODELS
 
@@ -13,13 +14,14 @@ from .convert import (
     ConvertedLayer,
     check_phases,
     convert,
-    denoise_layers,
     denoise_state,
     fuse,
     is_fused,
     set_phase,
     sum_of,
 )
+from .plain import plain_layers
+from .refusals import refuse_followers
 
 
 class Options(NamedTuple):
@@ -73,14 +75,22 @@ class DenoiseRep(Refinement):
             **convert_options: Arguments of :func:`~.convert.convert`: ``include``, ``exclude``, ``timestep`` …
 
         Raises:
-            UserError: If the phase is unknown, or trains the backbone although no task loss is computed.
+            UserError: If the phase is unknown, or trains the backbone although no task loss is computed, or a momentum
+                encoder would need that loss.
         """
         check_phases([phase], label_free)
         layers = convert(self, **convert_options)
+        if label_free:
+            refuse_followers(self, 'label_free=True', "leave it out, and set phases=('denoise',) in DenoisePhaseHook")
         self.denoise = Options(loss_weight, label_free, log_layers)
         state = denoise_state(self)
         state.phase, state.denoise_eval = phase, denoise_eval
         _log_report(layers)
+
+    def init_weights(self) -> None:
+        """Initialise the base model; parts that load a checkpoint of their own find the layers that it has."""
+        with plain_layers(self):
+            super().init_weights()
 
     def forward(self, *args: Any, mode: str = 'tensor', **kwargs: Any) -> Any:
         """Run the base model; in training add ``loss_denoise`` to its losses. Folded, it is the base model."""
@@ -114,8 +124,7 @@ class DenoiseRep(Refinement):
     @property
     def added_keys(self) -> set[str]:
         """Names of the parameters and buffers that a baseline checkpoint cannot hold."""
-        parts = denoise_layers(self, with_twins=True).items()
-        return {f'{name}.denoiser.{key}' for name, layer in parts for key in layer.denoiser.state_dict()}
+        return added_names(self)
 
     def switch_to_deploy(self, *_: Any) -> None:
         """Fold every noise predictor into its layer, in place; nothing happens to a folded model.

@@ -32,7 +32,7 @@ def noise_series(records: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndar
     training = [record for record in records if 'lr' in record]
     layers = dict.fromkeys(key for record in training for key in record if key.startswith(NOISE_PREFIX))
     if not layers:
-        raise UserError('no noise loss by layer was logged: train with --cfg-options model.log_layers=True')
+        raise UserError('no noise loss by layer was logged: train with --cfg-options model.denoise.log_layers=True')
     steps = np.array([record['step'] for record in training])
     values = np.array([[record.get(key, np.nan) for key in layers] for record in training])
     values[1:][(values[1:] == values[:-1]).all(axis=1)] = np.nan

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
-from reprefine.models.replaced_layer import ReplacedLayer
 
 from .functional import Step, predict_noise
 from .layer import _DenoiseLayer
@@ -94,8 +93,3 @@ def denoise_replaced(host: type[nn.Module]) -> type[DenoiseReplaced]:
 def _restore(host: type[nn.Module]) -> nn.Module:
     cls = denoise_replaced(host)
     return cls.__new__(cls)
-
-
-def is_replaced(layer: nn.Module) -> bool:
-    """Whether a layer is one that another method has replaced."""
-    return isinstance(layer, ReplacedLayer)

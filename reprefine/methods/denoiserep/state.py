@@ -25,7 +25,8 @@ class DenoiseState:
         denoise_eval: Whether evaluation uses the denoised layers (True) or the plain host.
         generator: Generator of the noise, None for torch's global one.
         merged: Merged weights of the layers in evaluation.
-        trainable: ``requires_grad`` of every parameter as the base model set it, taken at the first phase change.
+        predictors: The parameters of the predictors, and whether they learn: those of a momentum encoder do not.
+        trainable: ``requires_grad`` of every other parameter as the base model set it, taken at the first phase change.
         is_fused: Whether the layers have become plain ones.
         ran_outside: Whether a layer has computed a noise loss, since the last forward pass of the root, outside of it.
         root_trains: Whether the root is in training mode, even where a part of it is kept in evaluation mode.
@@ -37,6 +38,7 @@ class DenoiseState:
         self.denoise_eval = True
         self.generator: torch.Generator | None = None
         self.merged = MergedWeights()
+        self.predictors: dict[nn.Parameter, bool] = {}
         self.trainable: dict[nn.Parameter, bool] = {}
         self.is_fused = self.ran_outside = self.root_trains = self._is_open = False
         self._losses: dict[str, list[Tensor]] = {}
@@ -44,7 +46,7 @@ class DenoiseState:
         self._recorded: set[str] = set()
         self._stochastic: list[nn.Module] | None = None
         self._paused: list[nn.Module] = []
-        self._checked = False
+        self._checked = self._has_begun = False
         self._handles: list[RemovableHandle] = []
 
     def watch(self, root: nn.Module) -> None:
@@ -59,12 +61,17 @@ class DenoiseState:
         """Undo :meth:`watch` and let go of the model, whose layers are plain from now on."""
         for handle in self._handles:
             handle.remove()
-        self.trainable, self.is_fused = {}, True
-        self.forget_modules()
+        self.predictors, self.trainable, self.is_fused = {}, {}, True
+        self.forget_mode()
 
     def forget_modules(self) -> None:
         """Let the next forward pass look anew for the modules that a frozen model must have in evaluation mode."""
-        self._stochastic, self.root_trains = None, False
+        self._stochastic = None
+
+    def forget_mode(self) -> None:
+        """Take note that the model, or a part of it, changes to training or evaluation."""
+        self.root_trains = self._has_begun = False
+        self.forget_modules()
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave out what belongs to a running pass: graphs, and the generator."""
@@ -80,12 +87,20 @@ class DenoiseState:
         """Forward pre-hook of the root: empty the collector; keep norm statistics and dropout out of a frozen model."""
         self._losses, self._sizes, self._recorded = {}, {}, set()
         self._is_open, self.ran_outside, self.root_trains = True, False, root.training
+        if root.training and self.learns_noise and not self._has_begun:
+            self._has_begun = True
+            self._unfreeze_predictors()
         if root.training and self.phase == 'denoise':
             if self._stochastic is None:
                 self._stochastic = [module for module in root.modules() if is_stochastic(module)]
             self._paused = [module for module in self._stochastic if module.training]
             for module in self._paused:
                 module.training = False
+
+    def _unfreeze_predictors(self) -> None:
+        """Undo what backbones do whenever they change to training: freeze all parameters of their first stages."""
+        for parameter, learns in self.predictors.items():
+            parameter.requires_grad_(learns)
 
     def _end_forward(self, root: nn.Module, _: Any, output: Any) -> None:
         """Forward hook of the root: close the collector, undo the pause, report layers that never ran.

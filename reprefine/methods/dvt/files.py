@@ -160,6 +160,21 @@ class FeaturePairs:
         """The JSON beside the folders that tells how the features were made."""
         return self.root / f'{self.model_id}.json'
 
+    @property
+    def list_file(self) -> Path:
+        """The list beside the folders of the images that were to be denoised, in its order."""
+        return self.root / f'{self.model_id}.txt'
+
+    def write_list(self, names: Sequence[str]) -> None:
+        """Add images to the list, behind those that it has already.
+
+        Args:
+            names: All images of the run, in order, also those of other shards.
+        """
+        known = self.list_file.read_text().splitlines() if self.list_file.is_file() else []
+        with complete_file(self.list_file) as partial:
+            Path(partial).write_text(''.join(f'{name}\n' for name in dict.fromkeys([*known, *names])))
+
     def read_meta(self) -> dict[str, Any]:
         """Return how the features were made; empty if nobody wrote it.
 

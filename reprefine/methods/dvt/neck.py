@@ -7,7 +7,6 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from reprefine.engine.checkpoints.added import train_refined_layers
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
@@ -61,6 +60,14 @@ class DVTDenoiser(BaseModule):
         self.requires_grad_(not frozen)
         self.train()
 
+    @staticmethod
+    def baseline_config(cfg: dict) -> dict | None:
+        """Return what a model without the denoiser has in its place, for :mod:`reprefine.engine.cost`: nothing.
+
+        With ``num_outs`` the config itself: heads need the copies.
+        """
+        return cfg if cfg.get('num_outs') else None
+
     def init_weights(self) -> None:
         """Load what ``checkpoint`` or ``init_cfg`` name; with neither, the random weights stay.
 
@@ -72,11 +79,8 @@ class DVTDenoiser(BaseModule):
             load_denoiser(self.denoiser, self.checkpoint, self.features)
 
     def train(self, mode: bool = True) -> 'DVTDenoiser':
-        """Switch to training, unless frozen: then only layers that another method refines take the mode."""
-        super().train(mode and not self.frozen)
-        if self.frozen:
-            train_refined_layers(self, mode)
-        return self
+        """Switch to training, unless frozen."""
+        return super().train(mode and not self.frozen)
 
     def forward(self, inputs: Tensor | Sequence[Any]) -> Tensor | tuple[Any, ...]:
         """Denoise the map at ``in_index``.

@@ -32,33 +32,38 @@ class FeaturePairDataset(Dataset):
     Args:
         data_root: Folder of all pairs.
         model_id: Folder of the model below it.
-        ann_file: List of images, see :func:`~.files.read_list`; all stored pairs if None. Images without a pair are
-            reported and left out.
+        ann_file: List of images, see :func:`~.files.read_list`; None takes the one that per-image denoising has left
+            beside the features, else all stored pairs. Images without a pair are reported and left out.
         indices: Use only this many images, the first ones.
         image_root: Folder of the images. With it samples hold images, and raw features need not be stored.
         target: What the denoiser learns to give: ``denoised``, or ``raw`` for a control that learns to change nothing.
         image: How images are loaded, arguments of :func:`~.data.prepare_image`; those of the targets by default.
+        made_with: How the targets are to have been made, such as ``dict(solver='field', profile='paper')``. Features
+            that do not tell, such as released ones, are taken.
 
     Raises:
-        UserError: If no pair is left, the list does not exist, or images are loaded in another way than the targets',
-            or nobody says how.
+        UserError: If no pair is left, the list does not exist, the targets were made in another way, or images are
+            loaded in another way than theirs, or nobody says how.
     """
 
     def __init__(
         self,
         data_root: str,
         model_id: str,
-        ann_file: str | None = None,
+        ann_file: str | Path | None = None,
         indices: int | None = None,
         image_root: str | None = None,
         target: str = 'denoised',
         image: dict[str, Any] | None = None,
+        made_with: dict[str, Any] | None = None,
     ):
         if target not in ('denoised', 'raw'):
             raise UserError(f"FeaturePairDataset: target is 'denoised' or 'raw', not {target!r}")
         self.image_root, self.target = image_root, target
         with_raw = image_root is None or target == 'raw'
         stored = FeaturePairs(data_root, model_id, (), with_raw=with_raw)
+        if ann_file is None and stored.list_file.is_file():
+            ann_file = stored.list_file
         names = None if ann_file is None else read_list(ann_file, stored.is_stored)[:indices]
         self.pairs = FeaturePairs(data_root, model_id, names, with_raw=with_raw)
         self.names = self.pairs.names[:indices] if names is None else self._those_stored()
@@ -69,6 +74,11 @@ class FeaturePairDataset(Dataset):
             )
         self.shape = self._first_shape()
         self.metainfo = {META: self.pairs.read_meta()}
+        if difference := first_difference(self.metainfo[META], made_with or {}):
+            raise UserError(
+                f'{self.pairs.meta_file}: the targets were made with {difference}; take the config of that solver, '
+                'or point --data-root at other features'
+            )
         self.image = None if image_root is None else self._image_settings(dict(image or {}))
 
     def _image_settings(self, given: dict[str, Any]) -> dict[str, Any]:

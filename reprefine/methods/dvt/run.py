@@ -17,6 +17,7 @@ from .fit import OnStep, Terms
 from .functional import grid_size
 from .stage1 import Stage1
 
+COMPONENT_KEYS = ('G', 'Delta', 'subtracted')
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
@@ -55,7 +56,7 @@ def shard(names: Sequence[str], index: int, count: int) -> list[str]:
 def needed_bytes(stage1: Stage1, pairs: FeaturePairs) -> int:
     """Return the size of what is yet to be written; this runs the network once."""
     rows, columns = grid_size(stage1.config.image_size, stage1.patch_size, stage1.stride)
-    components = 2 if stage1.config.solver == 'field' or stage1.config.closed_form_config.residual else 1
+    components = 3 if stage1.config.solver == 'field' or stage1.config.closed_form_config.residual else 2
     arrays = sum(len(pairs.kinds) * (not pairs.has_pair(name)) for name in pairs.names)
     if pairs.with_components:
         arrays += components * sum(not pairs.has_components(name) for name in pairs.names)
@@ -142,4 +143,4 @@ def _write(pairs: FeaturePairs, name: str, result: dict[str, np.ndarray]) -> Non
     if not pairs.has_pair(name):
         pairs.write(name, result['raw'], result['F'])
     if pairs.with_components and not pairs.has_components(name):
-        pairs.write_components(name, {key: result[key] for key in ('G', 'Delta') if key in result})
+        pairs.write_components(name, {key: result[key] for key in COMPONENT_KEYS if key in result})

@@ -145,7 +145,10 @@ class Stage1:
         return self._closed_form
 
     def maps(self, solution: Solution, raw: Tensor, coords: Tensor) -> dict[str, Tensor | None]:
-        """Return ``F``, ``G``, ``Delta`` and ``raw`` of one view, each ``[rows, columns, C]``, float32 on the CPU.
+        """Return the parts of one view, each ``[rows, columns, C]``, float32 on the CPU.
+
+        They are ``F``, ``G``, ``Delta`` (None without a residual), ``raw``, and ``subtracted``: what is left of ``raw``
+        without ``G`` and ``Delta``, the other estimate of the content, for inspection.
 
         Args:
             solution: What was found out about the image.
@@ -157,7 +160,8 @@ class Stage1:
         if self.config.recenter:
             semantics, artifact = recentered(semantics, artifact)
         residual = None if solution.residual is None else solution.residual(raw)
-        return dict(F=semantics, G=artifact, Delta=residual, raw=raw)
+        subtracted = raw - artifact if residual is None else raw - artifact - residual
+        return dict(F=semantics, G=artifact, Delta=residual, raw=raw, subtracted=subtracted)
 
     def denoise(
         self,
@@ -191,7 +195,8 @@ def denoise_image(
             root. By default that of the file, or none.
 
     Returns:
-        ``F`` (denoised), ``G`` (shared artifact), ``Delta`` (remainder) and ``raw``, each ``[rows, columns, C]``.
+        ``F`` (denoised), ``G`` (shared artifact), ``Delta`` (remainder), ``raw`` and ``subtracted`` (without ``G`` and
+        ``Delta``), each ``[rows, columns, C]``.
 
     Raises:
         UserError: If the image or the config is not usable.

@@ -1,12 +1,10 @@
 """PDDR: convolutions trained as disentangled branches, PD-A and PD-B (Big Data Mining and Analytics 8(3), 2025)."""
 
 from .backbone import PDResNet
-from .checkpoint import reparameterize
 from .comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from .conv import PDConv
 from .convert import convert_to_pd
 from .converted import build_converted
-from .export import export_onnx
 from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .linear import PDLinear
 from .plain import plain_state_dict
@@ -26,7 +24,5 @@ __all__ = [
     'Skeleton',
     'build_converted',
     'convert_to_pd',
-    'export_onnx',
     'plain_state_dict',
-    'reparameterize',
 ]

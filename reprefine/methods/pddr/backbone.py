@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,51 +13,10 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import HOSTS, MODELS
 
+from .comparison.placement import AttentiveBlock, AttentiveResNet
 from .conv import PDConv
 from .convert import convert_to_pd
-
-
-class _RefinedBlock:
-    """Mixed into the residual blocks of a host: an attention module after the last norm, before the addition."""
-
-    def __init__(self, *args: Any, attention: dict | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if attention is not None:
-            norm = getattr(self, self._last_norm_name)
-            self.attention = MODELS.build(dict(attention, in_channels=norm.num_features))
-
-    @property
-    def _last_norm_name(self) -> str:
-        return self.norm3_name if hasattr(self, 'norm3_name') else self.norm2_name
-
-    @property
-    def last_conv(self) -> nn.Module:
-        """The convolution before the addition."""
-        return self.conv3 if hasattr(self, 'norm3_name') else self.conv2
-
-    def _refine(self, x: Tensor) -> Tensor:
-        return self.attention(getattr(self, self._last_norm_name)(x))
-
-    @property
-    def norm2(self) -> Any:
-        return self._refine if self._is_refined('norm2_name') else getattr(self, self.norm2_name)
-
-    @property
-    def norm3(self) -> Any:
-        return self._refine if self._is_refined('norm3_name') else getattr(self, self.norm3_name)
-
-    def _is_refined(self, name: str) -> bool:
-        return hasattr(self, 'attention') and getattr(self, name) == self._last_norm_name
-
-
-class _RefinedResNet:
-    """Mixed into the ResNet of a host, behind :class:`PDResNet`: hands the attention to the blocks."""
-
-    def make_res_layer(self, **kwargs: Any) -> nn.Module:
-        stage = len(self.res_layers)
-        stages = self.attention_stages
-        attention = self.attention if stages is None or stages[stage] else None
-        return super().make_res_layer(attention=attention, **kwargs)
+from .plain_form import plain_resnet
 
 
 @functools.cache
@@ -64,9 +24,9 @@ def _refined(host: str) -> type:
     """Return the ResNet of a host library, able to hold attention."""
     base = importlib.import_module(f'{host}.models.backbones.resnet').ResNet
     blocks = {block for block, _ in base.arch_settings.values()}
-    refined = {block: type(block.__name__, (_RefinedBlock, block), {}) for block in blocks}
+    refined = {block: type(block.__name__, (AttentiveBlock, block), {}) for block in blocks}
     settings = {depth: (refined[block], counts) for depth, (block, counts) in base.arch_settings.items()}
-    return type(f'PDResNet_{host}', (PDResNet, _RefinedResNet, base), dict(arch_settings=settings))
+    return type(f'PDResNet_{host}', (PDResNet, AttentiveResNet, base), dict(arch_settings=settings))
 
 
 def _host_library() -> str:
@@ -89,16 +49,20 @@ class PDResNet(nn.Module):
     and ``pd_cfg`` are all that changes. Names of parameters that are not replaced stay, so a checkpoint of the plain
     ResNet loads with unchanged output.
 
-    Comparison modules: ``attention=dict(type='reprefine.SE', ...)`` puts a module after the last norm of every
+    Comparison modules: ``attention=dict(type='reprefine.SEBlock', ...)`` puts a module after the last norm of every
     residual branch, before the addition. It is built with ``in_channels`` and called on ``[N, C, H, W]``; its
-    parameters are named ``layer1.0.attention.*``.
+    parameters are named ``layer1.0.attention.*``. Stages, blocks and position can be chosen.
 
     Args:
         *args: Arguments of the host's ResNet.
         pd_cfg: Arguments of :class:`~.conv.PDConv` (``mode``, ``branches``, ``group_num``, ``reduction``,
             ``execution``, ``compute``); None leaves all convolutions plain.
-        attention: Config of a module for every residual branch.
+        attention: Config of a module for the residual branches.
         attention_stages: Whether each stage gets it, default all.
+        attention_blocks: Indices of the blocks of a stage that get it, negative ones from the end, default all.
+        attention_position: ``'after_conv1'``, ``'after_conv2'`` or ``'after_conv3'``: after the norm of that
+            convolution, before the activation. ``'after_conv2'`` is at bottleneck width in a ``Bottleneck``. Default:
+            after the last norm.
         deploy: Build the deployed form.
         zero_init_residual: Let residual branches start at zero.
         channels_last: Train in the memory format of channels last; outputs keep the common one. Worth measuring
@@ -106,6 +70,8 @@ class PDResNet(nn.Module):
         host: Host library, default that of the default scope.
         **kwargs: Arguments of the host's ResNet.
     """
+
+    plain_config = staticmethod(plain_resnet)
 
     @property
     def presumes_trained(self) -> str | None:
@@ -121,7 +87,9 @@ class PDResNet(nn.Module):
         *args: Any,
         pd_cfg: dict | None = None,
         attention: dict | None = None,
-        attention_stages: tuple[bool, ...] | None = None,
+        attention_stages: Sequence[bool] | None = None,
+        attention_blocks: Sequence[int] | None = None,
+        attention_position: str | None = None,
         deploy: bool = False,
         zero_init_residual: bool = False,
         channels_last: bool = False,
@@ -131,6 +99,8 @@ class PDResNet(nn.Module):
         # The host's constructor builds the blocks, before which no attribute can be set on a module.
         object.__setattr__(self, 'attention', attention)
         object.__setattr__(self, 'attention_stages', attention_stages)
+        object.__setattr__(self, 'attention_blocks', attention_blocks)
+        object.__setattr__(self, 'attention_position', attention_position)
         super().__init__(*args, zero_init_residual=False, **kwargs)
         self.zero_init_residual = zero_init_residual
         if pd_cfg is not None:
@@ -150,7 +120,7 @@ class PDResNet(nn.Module):
         if not wanted or is_pretrained:
             return
         for block in self.modules():
-            if isinstance(block, _RefinedBlock):
+            if isinstance(block, AttentiveBlock):
                 _zero(block)
 
     def train(self, mode: bool = True) -> 'PDResNet':
@@ -184,9 +154,9 @@ def _is_block_conv(name: str, conv: nn.Conv2d) -> bool:
     return name.startswith('layer') and 'downsample' not in name and conv.kernel_size == (3, 3)
 
 
-def _zero(block: _RefinedBlock) -> None:
+def _zero(block: AttentiveBlock) -> None:
     conv = block.last_conv
-    norms = [getattr(block, block._last_norm_name)]
+    norms = [getattr(block, block.last_norm_name)]
     if isinstance(conv, PDConv):
         norms = [] if conv.deploy else [leaf.bn for _, leaf in conv.leaves()]
     for norm in norms:

@@ -13,6 +13,7 @@ from .compute import COMPUTES, sum_of_branches
 from .functional import Pair, compose_map, group_count, mixed_kernels_conv, mixed_outputs_conv, strip_paddings
 from .layers import BRANCHES, ConvNorm, Gate, Skeleton
 from .loading import fit_state
+from .plain_form import plain_conv_and_norm, plain_layer
 
 EXECUTIONS = ('auto', 'kernel', 'output')
 # Positions of an output map below which, in a batch, J convolutions cost less than mixing kernels for each sample.
@@ -174,11 +175,11 @@ class PDConv(nn.Module):
         return mix(x, pi, kernels, biases, self.stride, self.padding, self.dilation, self.groups)
 
     def _execution(self, x: Tensor) -> str:
-        if self.execution != 'auto':
-            return self.execution
         # A traced graph must hold for any batch size.
         if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
             return 'output'
+        if self.execution != 'auto':
+            return self.execution
         positions = x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
         return 'output' if len(x) > 1 and positions <= SMALL_MAP else 'kernel'
 
@@ -204,6 +205,18 @@ class PDConv(nn.Module):
             self.reparam_weight.copy_(kernels)
             self.reparam_bias.copy_(biases)
         self.deploy = True
+
+    def explicit_output(self, x: Tensor) -> Tensor:
+        """Return the output branch by branch, without kernels that are folded on the fly."""
+        former, self.compute = self.compute, 'branches'
+        try:
+            return type(self).forward(self, x)
+        finally:
+            self.compute = former
+
+    def plain_form(self) -> dict[str, nn.Module]:
+        """See :class:`reprefine.deploy.plain.HasPlainForm`."""
+        return plain_conv_and_norm(self)
 
     @torch.no_grad()
     def map_output(self, weight: Tensor, shift: Tensor) -> None:
@@ -261,7 +274,7 @@ class PDConv(nn.Module):
 
 @MODELS.register_module(name='PDConv')
 def pd_conv_layer(
-    in_channels: int, out_channels: int, kernel_size: int | Pair, *args: object, **kwargs: object
+    in_channels: int, out_channels: int, kernel_size: int | Pair, *args: object, deploy: bool = False, **kwargs: object
 ) -> nn.Module:
     """Build the layer of ``conv_cfg=dict(type='reprefine.PDConv', ...)``; 1x1 ones, having no parts, stay plain.
 
@@ -270,9 +283,13 @@ def pd_conv_layer(
         out_channels: Channels out.
         kernel_size: In pixels.
         *args: Further arguments of a convolution.
+        deploy: Build the deployed form.
         **kwargs: Those of :class:`PDConv`.
     """
     if to_2tuple(kernel_size) != (1, 1):
-        return PDConv(in_channels, out_channels, kernel_size, *args, **kwargs)
+        return PDConv(in_channels, out_channels, kernel_size, *args, deploy=deploy, **kwargs)
     plain = ('stride', 'padding', 'dilation', 'groups', 'bias', 'padding_mode')
     return nn.Conv2d(in_channels, out_channels, kernel_size, *args, **{k: v for k, v in kwargs.items() if k in plain})
+
+
+pd_conv_layer.plain_config = plain_layer

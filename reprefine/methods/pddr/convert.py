@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference
 from reprefine.engine.errors import UserError
+from reprefine.models.split_batch_norm import SplitBatchNorm2d
 
 from .conv import PDConv
 from .examples import outputs_of
@@ -137,8 +138,11 @@ def _norm_cfg(site: Site, norm_cfg: dict | None) -> dict:
     if site.norm is None:
         return norm_cfg or dict(type='BN')
     norm = getattr(site.parent, site.norm)
-    kind = dict(type='SyncBN' if isinstance(norm, nn.SyncBatchNorm) else 'BN', requires_grad=norm.weight.requires_grad)
-    return kind | (norm_cfg or {}) | dict(eps=norm.eps, momentum=norm.momentum)
+    kind = dict(type='SyncBN' if isinstance(norm, nn.SyncBatchNorm) else 'BN')
+    if isinstance(norm, SplitBatchNorm2d):
+        kind = dict(type='reprefine.SplitBN', num_splits=norm.num_splits)
+    requires_grad = dict(requires_grad=norm.weight.requires_grad)
+    return kind | requires_grad | (norm_cfg or {}) | dict(eps=norm.eps, momentum=norm.momentum)
 
 
 def _plain_state(site: Site) -> dict[str, Tensor]:

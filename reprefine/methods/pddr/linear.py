@@ -8,6 +8,7 @@ from reprefine.registry import MODELS
 
 from .functional import compose_map, gate_weights
 from .loading import own_part
+from .plain_form import plain_layer, plain_linear
 
 HIDDEN = 64
 # First parts of the names that a state dict may hold of either form, or of a plain layer.
@@ -31,6 +32,7 @@ class PDLinear(nn.Module):
         UserError: If the mode is another.
     """
 
+    plain_config = staticmethod(plain_layer)
     plain_type = nn.Linear
     groups = 1
 
@@ -93,6 +95,10 @@ class PDLinear(nn.Module):
         self.reparam.requires_grad_(self.standard1.weight.requires_grad)
         del self.standard1, self.standard2
         self.deploy = True
+
+    def plain_form(self) -> dict[str, nn.Module]:
+        """See :class:`reprefine.deploy.plain.HasPlainForm`."""
+        return plain_linear(self)
 
     @torch.no_grad()
     def map_output(self, weight: Tensor, shift: Tensor) -> None:

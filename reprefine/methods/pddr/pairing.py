@@ -13,11 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reprefine.engine.errors import one_line
+from reprefine.models.split_batch_norm import SplitBatchNorm2d
 
 from .examples import Call, calls, evaluating
 
 # A subclass that computes more, such as timm's BatchNormAct2d, is no norm that a convolution could absorb.
-FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward, SplitBatchNorm2d.forward)
 
 
 def is_plain_norm(module: nn.Module | None) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from reprefine.engine.errors import UserError
+from reprefine.models.replaced_layer import ReplacedLayer
 
-from .conv import PDConv
 from .pairing import is_plain_norm, norm_by_definition
 
 
@@ -38,6 +38,8 @@ class Site:
 def find_sites(model: nn.Module, norms: Mapping[nn.Module, nn.Module | None], prefix: str = '') -> Iterator[Site]:
     """Yield the square, odd convolutions above 1x1 with zero padding that reaches, each with its batch norm, in order.
 
+    What a layer that a method has put in the place of another one consists of is none of them.
+
     A norm belongs to a convolution if it alone reads the output and both have the same parent, as ``conv1`` and ``bn1``
     of residual blocks, the parts of a ``ConvModule`` and neighbours in an ``nn.Sequential`` have.
 
@@ -49,7 +51,7 @@ def find_sites(model: nn.Module, norms: Mapping[nn.Module, nn.Module | None], pr
     for name, child in model.named_children():
         if _is_eligible(child):
             yield _site(model, name, norms, prefix)
-        elif not isinstance(child, PDConv):
+        elif not isinstance(child, ReplacedLayer):
             yield from find_sites(child, norms, f'{prefix}{name}.')
 
 

@@ -28,28 +28,31 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(pool(student), pool(teacher))
 
 
-def attention_map(features: Tensor, eps: float = 1e-6) -> Tensor:
-    """Return the energy of each position, scaled to norm 1 for each sample (Zagoruyko and Komodakis 2017, p = 2).
+def attention_map(features: Tensor, eps: float = 1e-6, power: float = 2.0) -> Tensor:
+    """Return the energy of each position, scaled to norm 1 for each sample (Zagoruyko and Komodakis 2017).
 
     Args:
         features: Map ``[N, C, H, W]``.
         eps: Added to the norm.
+        power: ``p``: the energy is the sum of ``|x|^p`` over the channels.
 
     Returns:
         Maps ``[N, 1, H, W]``.
     """
-    energy = features.square().sum(1, keepdim=True)
+    energy = (features.square() if power == 2 else features.abs().pow(power)).sum(1, keepdim=True)
     return energy / (energy.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + eps)
 
 
-def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
     """Return the mean squared difference of the attention maps; the widths may differ.
 
     Args:
         student: Map ``[N, C, H, W]``, which is resized to the positions of the teacher.
         teacher: Map ``[N, C', H', W']``.
+        power: As in :func:`attention_map`.
     """
-    return F.mse_loss(attention_map(_resized(student, teacher)), attention_map(teacher))
+    ours, theirs = (attention_map(x, power=power) for x in (_resized(student, teacher), teacher))
+    return F.mse_loss(ours, theirs)
 
 
 def pairwise_distances(x: Tensor, eps: float = 1e-12) -> Tensor:
@@ -67,22 +70,25 @@ def pairwise_distances(x: Tensor, eps: float = 1e-12) -> Tensor:
     return torch.cat(parts).clamp(min=eps**0.5).masked_fill(eye, 0.0)
 
 
-def relational_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def relational_distance(student: Tensor, teacher: Tensor, squared: bool = False) -> Tensor:
     """Compare distances within the batch in units of their mean (Park et al. 2019, RKD-D).
 
     Args:
         student: Vectors ``[N, D]``; the gradient also flows through their mean distance.
         teacher: Vectors ``[N, D']``.
+        squared: Compare squared distances, in units of their own mean.
 
     Returns:
         Smooth L1 distance, mean over all N x N entries.
     """
     with torch.no_grad():
-        target = _in_units_of_mean(pairwise_distances(teacher))
-    return F.smooth_l1_loss(_in_units_of_mean(pairwise_distances(student)), target)
+        target = _in_units_of_mean(pairwise_distances(teacher), squared)
+    return F.smooth_l1_loss(_in_units_of_mean(pairwise_distances(student), squared), target)
 
 
-def _in_units_of_mean(distances: Tensor) -> Tensor:
+def _in_units_of_mean(distances: Tensor, squared: bool) -> Tensor:
+    if squared:
+        distances = distances.square()
     positive = distances > 0
     mean = distances.sum() / positive.sum().clamp(min=1)
     return distances / mean.clamp(min=1e-12)  # a single sample has no distance
@@ -131,7 +137,12 @@ def relational_angle(student: Tensor, teacher: Tensor, chunk: int = 256) -> Tens
 
 
 def relational(
-    student: Tensor, teacher: Tensor, distance_weight: float = 25.0, angle_weight: float = 50.0, chunk: int = 256
+    student: Tensor,
+    teacher: Tensor,
+    distance_weight: float = 25.0,
+    angle_weight: float = 50.0,
+    chunk: int = 256,
+    squared: bool = False,
 ) -> Tensor:
     """Return the weighted sum of both relational distances (Park et al. 2019) of pooled features.
 
@@ -141,9 +152,10 @@ def relational(
         distance_weight: Weight of :func:`relational_distance`.
         angle_weight: Weight of :func:`relational_angle`.
         chunk: As in :func:`relational_angle`.
+        squared: As in :func:`relational_distance`.
     """
     student, teacher = pool(student), pool(teacher)
-    near = relational_distance(student, teacher)
+    near = relational_distance(student, teacher, squared)
     return distance_weight * near + angle_weight * relational_angle(student, teacher, chunk)
 
 

@@ -108,20 +108,38 @@ class HintKD(KDTerm):
 
 @MODELS.register_module()
 class AttentionKD(KDTerm):
-    """Squared difference of attention maps, see :func:`.distances.attention_transfer`."""
+    """Squared difference of attention maps, see :func:`.distances.attention_transfer`.
+
+    Args:
+        weight: Factor of the term.
+        power: Power of the features in the maps, ``p``.
+    """
+
+    def __init__(self, weight: float = 1.0, power: float = 2.0) -> None:
+        super().__init__(weight)
+        self.power = power
 
     def distance(self, student: Outputs, teacher: Outputs) -> Tensor:
         """Return the distance as a scalar."""
-        return attention_transfer(student.map, teacher.map)
+        return attention_transfer(student.map, teacher.map, self.power)
 
 
 @MODELS.register_module()
 class RelationalKD(KDTerm):
-    """Distances and angles within the batch (RKD), see :func:`.distances.relational`."""
+    """Distances and angles within the batch (RKD), see :func:`.distances.relational`.
+
+    Args:
+        weight: Factor of the term.
+        squared: Compare squared distances.
+    """
+
+    def __init__(self, weight: float = 1.0, squared: bool = False) -> None:
+        super().__init__(weight)
+        self.squared = squared
 
     def distance(self, student: Outputs, teacher: Outputs) -> Tensor:
         """Return the distance as a scalar."""
-        return relational(student.pooled, teacher.pooled)
+        return relational(student.pooled, teacher.pooled, squared=self.squared)
 
 
 class FrozenClassifier(SharedInCopies):

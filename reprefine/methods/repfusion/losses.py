@@ -59,14 +59,16 @@ class AttentionTransferLoss(FeatureLoss):
 
     Args:
         loss_weight: Factor of the result; the maps are small numbers.
+        power: Power of the features in the maps, ``p``.
     """
 
-    def __init__(self, loss_weight: float = 1000.0) -> None:
+    def __init__(self, loss_weight: float = 1000.0, power: float = 2.0) -> None:
         super().__init__(loss_weight)
+        self.power = power
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return attention_transfer(student, teacher)
+        return attention_transfer(student, teacher, self.power)
 
 
 @MODELS.register_module()
@@ -78,17 +80,24 @@ class RelationalLoss(FeatureLoss):
         distance_weight: Weight of the distances.
         angle_weight: Weight of the angles.
         chunk: Batches up to this size are compared at once, larger ones in parts.
+        squared: Compare squared distances.
     """
 
     def __init__(
-        self, loss_weight: float = 1.0, distance_weight: float = 25.0, angle_weight: float = 50.0, chunk: int = 256
+        self,
+        loss_weight: float = 1.0,
+        distance_weight: float = 25.0,
+        angle_weight: float = 50.0,
+        chunk: int = 256,
+        squared: bool = False,
     ) -> None:
         super().__init__(loss_weight)
         self.distance_weight, self.angle_weight, self.chunk = distance_weight, angle_weight, chunk
+        self.squared = squared
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return relational(student, teacher, self.distance_weight, self.angle_weight, self.chunk)
+        return relational(student, teacher, self.distance_weight, self.angle_weight, self.chunk, self.squared)
 
 
 @MODELS.register_module()

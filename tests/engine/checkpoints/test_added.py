@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from reprefine.engine.checkpoints.added import added_names, state_without_added, train_refined_layers
+from reprefine.engine.checkpoints.added import added_names, state_without_added
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.methods.denoiserep import convert
 
@@ -50,11 +50,3 @@ def test_a_file_without_additions_loads_all_of_a_model_with_them_and_leaves_them
     assert not load_weights(model, weights).exact
     assert (model['denoiser'][0].weight == 3).all()
     assert torch.equal(model['denoiser'][0].denoiser.weight, before)
-
-
-def test_only_refined_layers_of_a_frozen_part_take_the_mode():
-    model = net().eval()
-    train_refined_layers(model)
-    assert [name for name, module in model.named_modules() if module.training] == ['denoiser.0']
-    train_refined_layers(model, False)
-    assert not any(module.training for module in model.modules())

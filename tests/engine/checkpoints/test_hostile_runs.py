@@ -62,9 +62,8 @@ def test_config_texts_are_not_executed_on_any_way(trained, tmp_path, created):
         work_dir = tmp_path / str(index)
         assert train_digits(work_dir, *last, 'train_cfg.max_epochs=1') == 0
         assert (work_dir / 'epoch_1.pth').is_file()
-    start = ('load_from=None', '+model.model.backbone.init_cfg.type=Pretrained')
-    start += (f'+model.model.backbone.init_cfg.checkpoint={file}', '+model.model.backbone.init_cfg.prefix=backbone.')
-    small = [option.replace('model.', 'model.model.', 1) for option in SMALL[1:]]
-    options = ('--cfg-options', *small, *start, 'train_cfg.max_epochs=1')
+    start = ('load_from=None', '+model.backbone.init_cfg.type=Pretrained')
+    start += (f'+model.backbone.init_cfg.checkpoint={file}', '+model.backbone.init_cfg.prefix=backbone.')
+    options = (*SMALL, *start, 'train_cfg.max_epochs=1')
     assert run_train(DENOISED, '--work-dir', str(tmp_path / 'part'), *options) == 0
     assert run_tool('model_converters/publish_model.py', file, tmp_path / 'out.pth') == 0

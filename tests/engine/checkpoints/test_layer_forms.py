@@ -4,12 +4,14 @@ import re
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
+from reprefine.engine.checkpoints.added import state_without_added
 from reprefine.engine.checkpoints.layer_forms import METHODS, form_keys
-from reprefine.engine.checkpoints.pretrained import register_initializer
+from reprefine.engine.checkpoints.pretrained import refuse_other_forms, register_initializer
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert
@@ -103,15 +105,66 @@ def test_a_backbone_that_starts_from_such_a_checkpoint_is_refused(tmp_path):
             plain.init_weights()
 
 
-def test_neither_training_nor_test_takes_the_checkpoint_of_an_unfolded_run_for_a_plain_model(tmp_path, capsys):
-    assert train_digits(tmp_path / 'plain') == 0
-    state = torch.load(tmp_path / 'plain/epoch_2.pth', weights_only=True)['state_dict']
+SWIN = dict(type='SwinTransformer', embed_dims=8, depths=(1, 1), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1))
+OWN_LOADERS = {
+    'mmdet': SWIN | dict(window_size=4),
+    'mmseg': SWIN | dict(window_size=4),
+    'mmpretrain': dict(
+        type='SwinTransformer',
+        arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
+        window_size=4,
+        out_indices=(1,),
+    ),
+}
+
+
+@pytest.mark.parametrize('host', OWN_LOADERS)
+def test_backbones_that_load_and_convert_their_files_themselves_are_watched(host, tmp_path):
+    """They load without a check of their own."""
+    pytest.importorskip(host)
+    __import__(f'{host}.models')
+    register_initializer()
+    with DefaultScope.overwrite_default_scope(host):
+        trained = MODELS.build(OWN_LOADERS[host])
+        convert(trained, 'linear')
+        prefix = 'backbone.' if host == 'mmdet' else ''  # mmdet's reads no other
+        torch.save(dict(state_dict=dict(trained.state_dict(prefix=prefix))), tmp_path / 'a.pth')
+        start = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'))
+        plain = nn.ModuleDict(dict(backbone=MODELS.build(ConfigDict(OWN_LOADERS[host], init_cfg=start))))
+        line = rf'a.pth \(init_cfg of SwinTransformer\) {LINE}'
+        with refuse_other_forms(plain), pytest.raises(UserError, match=line):
+            plain['backbone'].init_weights()
+        own = {f'{prefix}{name}': value for name, value in state_without_added(trained).items()}
+        torch.save(dict(state_dict=own), tmp_path / 'a.pth')
+        with refuse_other_forms(plain):
+            plain['backbone'].init_weights()
+    state = plain['backbone'].state_dict()
+    assert all(torch.equal(state[name.removeprefix(prefix)], value) for name, value in own.items())
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    """Folder with the checkpoint of a plain run, and the same with a noise predictor on a layer of its backbone."""
+    folder = tmp_path_factory.mktemp('digits')
+    assert train_digits(folder / 'plain') == 0
+    state = torch.load(folder / 'plain/epoch_2.pth', weights_only=True)['state_dict']
     layer = 'backbone.layers.0.ffn.layers.1'
     predictor = Denoiser(state[f'{layer}.weight'].shape[1], timestep=3)
     state |= {f'{layer}.denoiser.{name}': value for name, value in predictor.state_dict().items()}
-    torch.save(dict(state_dict=state, meta={}), tmp_path / 'unfolded.pth')
-    capsys.readouterr()
-    assert run_test(DIGITS, str(tmp_path / 'unfolded.pth'), '--work-dir', str(tmp_path / 'test'), *SMALL) == 1
+    torch.save(dict(state_dict=state, meta={}), folder / 'unfolded.pth')
+    return folder
+
+
+def test_no_test_takes_the_checkpoint_of_an_unfolded_run_for_one_of_a_plain_model(digits, tmp_path, capsys):
+    assert run_test(DIGITS, str(digits / 'unfolded.pth'), '--work-dir', str(tmp_path), *SMALL) == 1
     assert re.search(LINE, capsys.readouterr().err.strip())
-    assert train_digits(tmp_path / 'run', '--cfg-options', f'load_from={tmp_path}/unfolded.pth') == 1
+
+
+@pytest.mark.parametrize('key', ['load_from', 'backbone'])
+def test_no_training_of_a_plain_model_starts_from_the_checkpoint_of_an_unfolded_run(key, digits, tmp_path, capsys):
+    """Nor does its backbone, which is mmpretrain's vision transformer."""
+    start = f'load_from={digits}/unfolded.pth'
+    if key == 'backbone':
+        start = f"model.backbone.init_cfg=dict(type='Pretrained',checkpoint='{digits}/unfolded.pth',prefix='backbone.')"
+    assert train_digits(tmp_path / 'run', '--cfg-options', start) == 1
     assert re.search(LINE, capsys.readouterr().err.strip())

@@ -87,7 +87,6 @@ def test_a_frozen_transformer_presumes_training(frozen, starts, warns, tmp_path,
 
 def test_training_says_so_unless_it_loads_or_continues(tmp_path):
     assert train_digits(tmp_path / 'baseline') == 0
-    options = [option.replace('model.', 'model.model.', 1) for option in SMALL[1:]]
     runs = {
         'random': ['--cfg-options', 'load_from=None'],
         'loaded': ['--cfg-options', f'load_from={tmp_path / "baseline/epoch_2.pth"}'],
@@ -95,9 +94,11 @@ def test_training_says_so_unless_it_loads_or_continues(tmp_path):
     }
     for name, more in runs.items():
         last = 'train_cfg.max_epochs=3' if name == 'resumed' else 'train_cfg.max_epochs=2'
-        argv = ('--work-dir', str(tmp_path / name), *more, '--cfg-options', *options, last)
+        argv = ('--work-dir', str(tmp_path / name), *more, *SMALL, last)
         assert run_train(DENOISED, *argv) == 0
         log = next(tmp_path.glob(f'{name}/*/*.log')).read_text()
-        assert log.count('DenoiseRep starts from random weights, but its noise predictors') == (name == 'random')
+        assert log.count('DenoiseRepImageClassifier starts from random weights, but its noise predictors') == (
+            name == 'random'
+        )
     log = next(tmp_path.glob('baseline/*/*.log')).read_text()
     assert 'random weights' not in log

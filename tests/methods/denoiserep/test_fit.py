@@ -7,7 +7,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from reprefine.methods.denoiserep import (
-    DenoiseRep,
     collect_moments,
     convert,
     denoise_layers,
@@ -20,7 +19,7 @@ from reprefine.methods.denoiserep import (
 from reprefine.methods.denoiserep.convert import denoise_state
 from reprefine.methods.denoiserep.functional import expected_l2_loss
 
-from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, snapshot
+from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, refined, snapshot
 
 CASES = {'vit': (TinyViT, dict(include='all')), 'conv': (TinyConvNet, dict(include='conv'))}
 CASES['conv-input'] = (TinyConvNet, dict(include='conv', side='input'))
@@ -185,9 +184,8 @@ class Collating(nn.Module):
 
 @pytest.mark.parametrize('labelled', [True, False])
 def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled, recwarn):
-    host = build(ToyClassifier)
-    host.data_preprocessor = Collating()
-    model = DenoiseRep(host, include='mlp')
+    model = refined(include='mlp')
+    model.data_preprocessor = Collating()
     data = images(10)
     expected = build(ToyClassifier)
     torch.manual_seed(3)
@@ -199,7 +197,7 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled, recwarn):
     runner.train()
     assert not [warning for warning in recwarn if 'optimizer.step()' in str(warning.message)]
     assert (runner.epoch, runner.iter) == (1, 3)
-    for name, layer in denoise_layers(model.base_model).items():
+    for name, layer in denoise_layers(model).items():
         other = denoise_layers(expected)[name].denoiser
         torch.testing.assert_close(layer.denoiser.weight, other.weight, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(layer.denoiser.bias, other.bias, rtol=1e-4, atol=1e-5)
@@ -207,8 +205,8 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled, recwarn):
     saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['state_dict']
     assert_same(saved, snapshot(model))
     x = images(4, 9)
-    torch.testing.assert_close(fuse(host).eval()(x), model.eval()(x), rtol=1e-5, atol=1e-5)
-    assert [row.timestep for row in report(host)] == [4, 3, 2, 1]
+    torch.testing.assert_close(fuse(model).eval()(x), model.eval()(x), rtol=1e-5, atol=1e-5)
+    assert [row.timestep for row in report(model)] == [4, 3, 2, 1]
 
 
 def test_large_features_of_low_rank_are_fitted_in_float32():

@@ -1,28 +1,28 @@
-"""Phase and fuse hooks inside real mmengine Runners (checks 9, 14, 15)."""
+"""The hooks of phases and of folding inside real mmengine Runners (checks 9, 14, 15)."""
+
+import copy
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_checkpoint
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from reprefine.deploy import switch_to_deploy
+from reprefine.deploy.checkpoint import reparameterize
+from reprefine.deploy.compare import compare
+from reprefine.deploy.examples import Example
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner as OwnRunner
 from reprefine.methods.denoiserep import (
-    DenoiseFuseHook,
     DenoisePhaseHook,
-    DenoiseRep,
     denoise_layers,
-    fuse_checkpoint,
     phase_at,
-    set_phase,
 )
-from reprefine.methods.denoiserep.checkpoint import fold_difference
 from reprefine.methods.denoiserep.convert import denoise_state
 
-from .toys import ToyClassifier, build, images, snapshot
+from .toys import ToyClassifier, images, refined, snapshot
 
 D, B = 'denoise', 'backbone'
 
@@ -81,7 +81,7 @@ class Fixed(BaseMetric):
 
 
 def wrapped(seed=0, **options):
-    return DenoiseRep(build(ToyClassifier, seed), include='mlp', **options)
+    return refined(seed=seed, include='mlp', **options)
 
 
 def runner_of(work_dir, hooks, model=None, epochs=4, validate=False, samples=None, train_cfg=None, **options):
@@ -160,18 +160,6 @@ def test_values_that_make_no_cycle_are_refused(options, message):
         DenoisePhaseHook(**options)
 
 
-def test_checking_a_fold_copies_one_layer_and_not_the_model(monkeypatch):
-    """The layers share a state, which knows every parameter."""
-    model = wrapped()
-    set_phase(model, D)
-    layer = next(iter(denoise_layers(model).values()))
-    copied = []
-    deepcopy = nn.Parameter.__deepcopy__
-    monkeypatch.setattr(nn.Parameter, '__deepcopy__', lambda self, memo: copied.append(self) or deepcopy(self, memo))
-    fold_difference(layer)
-    assert {id(parameter) for parameter in copied} == {id(parameter) for parameter in layer.parameters()}
-
-
 @pytest.mark.parametrize('first_index', [0, 1])
 @pytest.mark.parametrize('by', ['epoch', 'iter'])
 @pytest.mark.parametrize('stop', [1, 2, 3, 5])
@@ -238,40 +226,40 @@ def test_wrong_unit_is_refused():
         DenoisePhaseHook(by='step')
 
 
-HOOKS = [dict(type='reprefine.DenoisePhaseHook', phase_length=1), dict(type='reprefine.DenoiseFuseHook')]
+HOOKS = [dict(type='reprefine.DenoisePhaseHook', phase_length=1), dict(type='reprefine.ReparameterizeHook')]
 BEST = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, save_best='score', rule='greater')))
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('fused')
+    folder = tmp_path_factory.mktemp('folded')
     runner = runner_of(folder, HOOKS, epochs=3, validate=True, **BEST)
     runner.train()
     return folder, runner
 
 
 @pytest.mark.parametrize('name', ['epoch_3', 'best_score_epoch_1'])
-def test_fused_files_load_strictly_into_the_baseline_and_predict_the_same(trained, name):
+def test_folded_files_load_strictly_into_the_baseline_and_predict_the_same(trained, name):
     folder, runner = trained
     unfolded = wrapped(seed=5).eval()
     load_checkpoint(unfolded, str(folder / f'{name}.pth'), strict=True)
     stock = ToyClassifier().eval()
-    load_checkpoint(stock, str(folder / f'{name}_fused.pth'), strict=True)
+    load_checkpoint(stock, str(folder / f'{name}_deploy.pth'), strict=True)
     x = images(16, 3)
     torch.testing.assert_close(stock(x), unfolded(x), rtol=1e-5, atol=1e-5)
     denoise_state(unfolded).denoise_eval = False
     assert (stock(x) - unfolded(x)).abs().max() > 1e-5
-    checkpoint = torch.load(folder / f'{name}_fused.pth', weights_only=True)
+    checkpoint = torch.load(folder / f'{name}_deploy.pth', weights_only=True)
     assert set(checkpoint['state_dict']) == set(stock.state_dict())
     assert not list(folder.glob('*.partial'))
     assert len(denoise_layers(runner.model)) == 4  # the run's own model is not folded
 
 
-def test_running_again_in_the_same_folder_replaces_the_fused_files(trained):
+def test_running_again_in_the_same_folder_replaces_the_folded_files(trained):
     folder, _ = trained
-    before = (folder / 'epoch_3_fused.pth').read_bytes()
+    before = (folder / 'epoch_3_deploy.pth').read_bytes()
     runner_of(folder, HOOKS, wrapped(seed=6), epochs=3, validate=True, **BEST).train()
-    assert (folder / 'epoch_3_fused.pth').read_bytes() != before
+    assert (folder / 'epoch_3_deploy.pth').read_bytes() != before
 
 
 def test_fold_of_an_ema_run_is_the_averaged_model(tmp_path):
@@ -280,67 +268,49 @@ def test_fold_of_an_ema_run_is_the_averaged_model(tmp_path):
     averaged, stock, x = wrapped(seed=5).eval(), ToyClassifier().eval(), images(8, 3)
     checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
     averaged.load_state_dict(checkpoint['state_dict'])
-    load_checkpoint(stock, str(tmp_path / 'epoch_2_fused.pth'), strict=True)
+    load_checkpoint(stock, str(tmp_path / 'epoch_2_deploy.pth'), strict=True)
     torch.testing.assert_close(stock(x), averaged(x), rtol=1e-5, atol=1e-5)
     current = {k.removeprefix('module.'): v for k, v in checkpoint['ema_state_dict'].items() if k != 'steps'}
     assert any(not torch.equal(v, current[k]) for k, v in checkpoint['state_dict'].items())
 
 
-@pytest.mark.parametrize('name', ['epoch_3_fused', 'baseline'])
-def test_what_holds_no_denoiser_is_not_folded(trained, name, tmp_path):
-    folder, _ = trained
-    torch.save({'state_dict': ToyClassifier().state_dict()}, folder / 'baseline.pth')
-    with pytest.raises(UserError, match='holds no denoiser'):
-        fuse_checkpoint(wrapped(), folder / f'{name}.pth', tmp_path / 'out.pth')
-    assert not list(tmp_path.iterdir())
-
-
-def test_checkpoint_of_another_model_is_not_folded(trained, tmp_path):
-    folder, _ = trained
-    other = DenoiseRep(build(ToyClassifier), include=r'fc1$')
-    with pytest.raises(UserError, match='does not fit the config'):
-        fuse_checkpoint(other, folder / 'epoch_3.pth', tmp_path / 'out.pth')
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize('options', [dict(), dict(resume=True)])
 def test_training_from_a_folded_checkpoint_is_refused(trained, tmp_path, options):
     folder, _ = trained
-    runner = runner_of(tmp_path, HOOKS[:1], load_from=str(folder / 'epoch_3_fused.pth'), **options)
+    runner = runner_of(tmp_path, HOOKS[:1], load_from=str(folder / 'epoch_3_deploy.pth'), **options)
     with pytest.raises(UserError, match='folded already'):
         runner.train()
-
-
-def test_only_the_main_process_folds(monkeypatch):
-    monkeypatch.setattr('reprefine.methods.denoiserep.hooks.is_main_process', lambda: False)
-    DenoiseFuseHook().after_train(runner=None)
-
-
-def test_existing_target_is_kept(trained, tmp_path):
-    folder, _ = trained
-    target = tmp_path / 'out.pth'
-    target.write_text('precious')
-    with pytest.raises(UserError, match='out.pth exists'):
-        fuse_checkpoint(wrapped(), folder / 'epoch_3.pth', target)
-    assert target.read_text() == 'precious'
 
 
 @pytest.mark.parametrize('include', ['all', ['patch', 'fc1']])
 @pytest.mark.parametrize('side', [None, 'input', 'output'])
 def test_fold_check_compares_with_the_explicit_path(include, side, monkeypatch):
-    model = DenoiseRep(build(ToyClassifier), include=include, side=side).double()
-    assert all(fold_difference(layer) < 1e-12 for layer in denoise_layers(model).values())
+    model = refined(include=include, side=side).double()
+    layers = list(denoise_layers(model))
+    example = Example(images(2, 3), None, 'images')
+    exact = compare(model, switch_to_deploy(copy.deepcopy(model)), [example], layers)
+    assert set(layers) < set(exact.differences)
+    assert exact.worst[1] < 1e-12
     merge = 'merge_input_side' if side == 'input' else 'merge_output_side'
-    layer = model.backbone.patch_embed
     monkeypatch.setattr(f'reprefine.methods.denoiserep.layers.{merge}', lambda w, b, d, shift, step: (w, b))
-    assert fold_difference(layer) > 1e-4
+    wrong = compare(model, switch_to_deploy(copy.deepcopy(model)), [example], layers)
+    assert wrong.differences['backbone.patch_embed'] > 1e-4
 
 
 def test_a_fold_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch):
     folder, _ = trained
     monkeypatch.setattr('reprefine.methods.denoiserep.layers.merge_input_side', lambda w, b, d, shift, step: (2 * w, b))
     with pytest.raises(UserError, match='differs by .* nothing is written'):
-        fuse_checkpoint(wrapped(), folder / 'epoch_3.pth', tmp_path / 'out.pth')
+        reparameterize(refined(), folder / 'epoch_3.pth', tmp_path / 'out.pth')
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_holds_no_denoiser_is_not_folded(trained, tmp_path):
+    folder, _ = trained
+    torch.save({'state_dict': ToyClassifier().state_dict()}, folder / 'baseline.pth')
+    for name, reason in (('epoch_3_deploy', r'folded already \(Denoise'), ('baseline', r'does not fit.*denoiser')):
+        with pytest.raises(UserError, match=reason):
+            reparameterize(refined(), folder / f'{name}.pth', tmp_path / 'out.pth')
     assert not list(tmp_path.iterdir())
 
 

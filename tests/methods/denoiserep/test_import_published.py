@@ -8,7 +8,7 @@ from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, import_published
 
 from .published import STEPS, WIDTH, PublishedLinear, save
-from .toys import TinyViT, ToyClassifier, build, constants, images
+from .toys import TinyViT, ToyClassifier, build, constants, images, refined
 
 
 def published_model(include: str = 'mlp') -> nn.Module:
@@ -23,7 +23,7 @@ def published_model(include: str = 'mlp') -> nn.Module:
 
 def ours(seed: int = 5, **options) -> DenoiseRep:
     options = dict(include='mlp', embed_width=WIDTH) | options
-    return DenoiseRep(build(ToyClassifier, seed), **options).eval()
+    return refined(seed=seed, **options).eval()
 
 
 def load_imported(model: nn.Module, target) -> nn.Module:
@@ -39,7 +39,7 @@ def test_imported_layers_take_the_published_step(tmp_path, time_embed, prefix):
     file = save({prefix + key: value for key, value in source.state_dict().items()}, tmp_path)
     assert import_published(ours(time_embed=time_embed), file, tmp_path / 'out.pth') == 4
     model = load_imported(ours(time_embed=time_embed), tmp_path / 'out.pth')
-    for name, layer in denoise_layers(model.base_model).items():
+    for name, layer in denoise_layers(model).items():
         theirs, t = source.get_submodule(name), int(layer.denoiser.timestep)
         assert t == (4 if name.endswith('fc1') else 3)  # the released counter restarts in every block
         x, c = torch.randn(5, layer.in_features), constants(t)
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, change, mes
 def test_a_layer_without_bias_needs_the_policy_of_the_released_code_and_betrays_a_merge(tmp_path):
     source = published_model('qkv')
     file = save(source.state_dict(), tmp_path)
-    with pytest.raises(UserError, match="set model.bias_policy='add'"):
+    with pytest.raises(UserError, match="set model.denoise.bias_policy='add'"):
         import_published(ours(include='qkv'), file, tmp_path / 'out.pth')
     import_published(ours(include='qkv', bias_policy='add'), file, tmp_path / 'out.pth')
     merged = source.state_dict() | {'backbone.blocks.1.attn.qkv.bias': torch.ones(24)}

@@ -11,7 +11,7 @@ from torch import nn
 
 from reprefine.methods.denoiserep import denoise_layers, fuse, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
-from reprefine.methods.denoiserep.layers import _DenoiseLayer
+from reprefine.methods.denoiserep.layers import _WeightLayer
 
 from .test_hooks import runner_of
 from .toys import TinyConvNet, TinyViT, converted, images
@@ -20,9 +20,9 @@ from .toys import TinyConvNet, TinyViT, converted, images
 @pytest.fixture
 def merges(monkeypatch):
     """Names of the layers that were merged, in order."""
-    names, merge = [], _DenoiseLayer.effective_weight_bias
+    names, merge = [], _WeightLayer.effective_weight_bias
     monkeypatch.setattr(
-        _DenoiseLayer,
+        _WeightLayer,
         'effective_weight_bias',
         lambda self, **options: names.append(self.name) or merge(self, **options),
     )

@@ -11,8 +11,9 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import get_state_dict
 from torch import nn
 
+from reprefine.deploy.checkpoint import reparameterize
 from reprefine.engine.checkpoints.weights import load_weights
-from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, fuse_checkpoint
+from reprefine.methods.denoiserep import DenoiseRep, denoise_layers
 from reprefine.registry import MODELS
 
 VIT = dict(
@@ -63,14 +64,19 @@ HOSTS = {'mmpretrain': CLASSIFIER, 'mmseg': SEGMENTOR, 'mmdet': DETECTOR, 'mmpos
 LAYERS = {'mmpretrain': r'layers\.\d+\.ffn', 'mmseg': 'pointwise', 'mmdet': 'pointwise', 'mmpose': r'\.ffn'}
 
 
+def denoised(config: dict, **options) -> dict:
+    """The config of a model that denoises."""
+    return copy.deepcopy(config) | dict(type='reprefine.DenoiseRep', base_type=config['type'], denoise=options)
+
+
 def pair(scope: str, config: dict, **options) -> tuple[nn.Module, DenoiseRep]:
-    """The base model, and the wrapper around another one of the same config."""
+    """The base model, and another one of the same config that denoises; the options are those under ``denoise``."""
     pytest.importorskip(scope)
     with DefaultScope.overwrite_default_scope(scope), warnings.catch_warnings():
         warnings.filterwarnings('ignore', category=DeprecationWarning)
         __import__(f'{scope}.models')
         plain = MODELS.build(copy.deepcopy(config))
-        return plain, MODELS.build(dict(type='reprefine.DenoiseRep', model=copy.deepcopy(config), **options))
+        return plain, MODELS.build(denoised(config, **options))
 
 
 def settings(model: nn.Module, scope: str, constructor: str, paramwise: dict) -> dict[str, tuple[float, float]]:
@@ -131,7 +137,7 @@ def test_checkpoints_of_a_network_kept_in_model_go_there_and_back(tmp_path):
     again.load_state_dict(refined.state_dict())
     torch.testing.assert_close(again.eval()(images), refined.eval()(images), rtol=0, atol=0)
     torch.save(dict(state_dict=refined.state_dict(), meta={}), tmp_path / 'run.pth')
-    fuse_checkpoint(again, tmp_path / 'run.pth', tmp_path / 'plain.pth')
+    reparameterize(again, tmp_path / 'run.pth', tmp_path / 'plain.pth')
     stock.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
     torch.testing.assert_close(stock.eval()(images), refined(images), rtol=1e-5, atol=1e-6)
 
@@ -139,15 +145,14 @@ def test_checkpoints_of_a_network_kept_in_model_go_there_and_back(tmp_path):
 @pytest.mark.filterwarnings('ignore::UserWarning')
 @pytest.mark.parametrize('scope', HOSTS)
 def test_the_functions_of_the_hosts_that_build_a_model_from_a_config_do_it(scope):
-    """mmdet's and mmpose's look for ``model.backbone`` to edit it, but not if they are given ``cfg_options``."""
-    model = dict(type='reprefine.DenoiseRep', model=copy.deepcopy(HOSTS[scope]), include=LAYERS[scope])
-    cfg = Config(dict(default_scope=scope, model=model, data_preprocessor={}))
+    """mmdet's and mmpose's edit ``model.backbone``."""
+    cfg = Config(dict(default_scope=scope, model=denoised(HOSTS[scope], include=LAYERS[scope]), data_preprocessor={}))
     apis = __import__(f'{scope}.apis', fromlist=['apis'])
     built = {
         'mmpretrain': lambda: apis.get_model(cfg, device='cpu'),
         'mmseg': lambda: apis.init_model(cfg, device='cpu'),
-        'mmdet': lambda: apis.init_detector(cfg, device='cpu', cfg_options={}, palette='coco'),
-        'mmpose': lambda: apis.init_model(cfg, device='cpu', cfg_options={}),
+        'mmdet': lambda: apis.init_detector(cfg, device='cpu', palette='coco'),
+        'mmpose': lambda: apis.init_model(cfg, device='cpu'),
     }[scope]()
     assert isinstance(built, DenoiseRep)
     assert not built.training

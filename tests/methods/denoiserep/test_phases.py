@@ -111,7 +111,7 @@ def test_folding_restores_the_flags_of_the_host():
 
 @pytest.mark.parametrize('call_on', ['outer first', 'inner first'])
 def test_flags_do_not_depend_on_where_the_model_is_held(call_on):
-    """A wrapper and its host see the same parameters under different names."""
+    """A module and what holds it see the same parameters under different names."""
     inner = build(TinyViT)
     for name in FROZEN:
         inner.get_parameter(name).requires_grad_(False)

@@ -64,7 +64,7 @@ def test_noise_series_has_gaps_where_the_backbone_was_trained():
 
 
 def test_a_run_without_noise_losses_is_told_how_to_log_them():
-    with pytest.raises(UserError, match='log_layers=True'):
+    with pytest.raises(UserError, match='model.denoise.log_layers=True'):
         noise_series([record(10)])
 
 

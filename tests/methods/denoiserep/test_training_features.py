@@ -10,14 +10,14 @@ from reprefine.methods.denoiserep import DenoiseRep, convert, denoise_layers, no
 from reprefine.methods.denoiserep.convert import denoise_state
 from reprefine.registry import MODELS
 
-from .toys import ToyClassifier, build, images, snapshot
+from .toys import images, refined, snapshot
 
 LABELS = torch.arange(8) % 5
 PHASES = ('denoise', 'backbone', 'joint')
 
 
 def wrapped(phase: str, dtype: torch.dtype = torch.float64) -> DenoiseRep:
-    model = DenoiseRep(build(ToyClassifier), include='all', loss_weight=0.1).to(dtype).train()
+    model = refined(include='all', loss_weight=0.1).to(dtype).train()
     model.backbone.neck.eval()  # its batch statistics would tie the micro-batches together
     set_phase(model, phase)
     return model

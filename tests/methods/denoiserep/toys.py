@@ -1,7 +1,8 @@
 """Toy models, and the formulas of the paper written a second time: plainly, in float64, one step after the other."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from reprefine.methods.denoiserep import convert
+from reprefine.methods.denoiserep import DenoiseRep, convert
 
 
 class Constants(NamedTuple):
@@ -179,6 +180,11 @@ def images(count: int = 4, seed: int = 0, **options) -> Tensor:
 def build(factory, seed: int = 0, **options) -> nn.Module:
     torch.manual_seed(seed)
     return factory(**options)
+
+
+def refined(backbone: Callable[[], nn.Module] = TinyViT, seed: int = 0, **options: Any) -> DenoiseRep:
+    """A ToyClassifier that denoises; the options are those under ``denoise``."""
+    return build(lambda: DenoiseRep(backbone(), base_type=ToyClassifier, denoise=options), seed)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

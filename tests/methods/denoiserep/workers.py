@@ -12,9 +12,9 @@ from torch import nn
 
 from reprefine.methods.denoiserep import DenoiseRep, collect_moments, fit_closed_form, set_phase
 from reprefine.methods.denoiserep.convert import denoise_state
+from tests.helpers.small_models import HOSTS, build_denoised
 
-from .test_hosts import HOSTS, stock_config
-from .toys import ToyClassifier, build, images
+from .toys import images, refined
 
 LABELS = torch.arange(8) % 5
 HOSTS_OF_TWO = ('segformer, depthwise', 'mask r-cnn swin')
@@ -22,8 +22,8 @@ PHASES = ('denoise', 'denoise', 'backbone', 'backbone', 'denoise', 'joint', 'bac
 
 
 def wrapped(seed: int = 0) -> DenoiseRep:
-    """A wrapper whose norm uses its running statistics, so that halves of a batch are independent."""
-    model = DenoiseRep(build(ToyClassifier, seed), include='all', loss_weight=0.1).double().train()
+    """A model whose norm uses its running statistics, so that halves of a batch are independent."""
+    model = refined(seed=seed, include='all', loss_weight=0.1).double().train()
     model.backbone.neck.eval()
     return model
 
@@ -53,7 +53,7 @@ def one_process(name: str) -> dict:
             model(batch, LABELS, mode='loss')['loss_cls'].backward()
         else:
             for rank in range(2):
-                denoise_state(model.base_model).generator = noise_of(step, rank)
+                denoise_state(model).generator = noise_of(step, rank)
                 losses = model(batch[rows_of(rank)], LABELS[rows_of(rank)], mode='loss')
                 (sum(losses.values()) / 2).backward()
         optimizer.step()
@@ -75,7 +75,7 @@ def train_host(rank: int, host: str) -> dict:
     """Two phase changes of a real model, each rank with batches of its own."""
     library, text, include, _, make_batch, _ = HOSTS[host]
     torch.manual_seed(0)
-    model = DenoiseRep(stock_config(library, text), include=include).train()
+    model = build_denoised(library, text, include).train()
     model.init_weights()
     parallel = MMDistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
     optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), 1e-3))
@@ -100,7 +100,7 @@ def train(rank: int, name: str, autocast: bool = False) -> dict:
     logs = []
     for step, phase in enumerate(PHASES):
         set_phase(model, phase)
-        denoise_state(model.base_model).generator = noise_of(step, rank)
+        denoise_state(model).generator = noise_of(step, rank)
         with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
             logs.append(parallel.train_step(data, optimizer))
     return {'state': model.state_dict(), 'logs': logs}

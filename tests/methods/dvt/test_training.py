@@ -90,6 +90,24 @@ def test_missing_pairs_are_reported_and_left_out(tmp_path, monkeypatch):
     assert first.names == ['VOC2012/5.jpg']
 
 
+def test_the_list_of_stage_1_gives_the_first_images(tmp_path):
+    names = write_pairs(tmp_path, 4).names
+    pairs = FeaturePairs(tmp_path, MODEL)
+    pairs.write_list([names[2], names[0]])
+    pairs.write_list([names[0], names[3], names[1]])  # of a second run over more images
+    assert FeaturePairDataset(str(tmp_path), MODEL).names == [names[2], names[0], names[3], names[1]]
+    assert FeaturePairDataset(str(tmp_path), MODEL, indices=2).names == [names[2], names[0]]
+
+
+def test_targets_of_another_solver_are_refused(tmp_path):
+    write_pairs(tmp_path, 2, solver='closed-form', profile=None)
+    assert len(FeaturePairDataset(str(tmp_path), MODEL, made_with=dict(solver='closed-form'))) == 2
+    with pytest.raises(UserError, match=r'were made with solver=closed-form, not field; take the config'):
+        FeaturePairDataset(str(tmp_path), MODEL, made_with=dict(solver='field', profile='paper'))
+    write_pairs(tmp_path / 'released', 2)  # tells nothing
+    assert len(FeaturePairDataset(str(tmp_path / 'released'), MODEL, made_with=dict(solver='field'))) == 2
+
+
 def test_what_cannot_be_trained_on_is_named(tmp_path):
     with pytest.raises(UserError, match='holds no pair of nobody; write them with'):
         FeaturePairDataset(str(tmp_path), 'nobody')

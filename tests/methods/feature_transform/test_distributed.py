@@ -86,3 +86,18 @@ def test_without_a_runner_the_queues_are_shared_at_the_first_step(ranks):
     assert torch.equal(first['after'], second['after'])
     assert torch.equal(first['after'][:, 8:], first['before'][:, 8:])
     assert int(first['pointer']) == int(second['pointer']) == 8
+
+
+def test_two_processes_take_the_step_that_one_takes_on_all_pairs(ranks):
+    """Without a transform, which every process draws for itself, and norms that do not depend on the batch."""
+    first, second = (rank['step'] for rank in ranks)
+    assert first['loss'] != second['loss']
+    model = moco_ft(feature_transform=None)
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    alone = workers.one_step(model, slice(None))
+    assert_close((first['loss'] + second['loss']) / 2, alone['loss'])
+    for key, value in alone['state'].items():
+        assert torch.equal(first['state'][key], second['state'][key]), key
+        assert_close(first['state'][key], value, msg=lambda message, key=key: f'{key}: {message}')
+    for key in ('backbone.conv1.weight', 'queue'):
+        assert not torch.equal(alone['state'][key], start[key])

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
+from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
 from reprefine.methods.feature_transform import KNNMonitorHook
 from reprefine.methods.feature_transform.knn import extract, find_neighbours
@@ -49,7 +51,7 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= dict(GLOO_SOCKET_IFNAME='lo', RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
     dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    results = dict(train=train(rank, Path(folder)), bare=bare(rank), **neighbours(rank))
+    results = dict(train=train(rank, Path(folder)), bare=bare(rank), step=wrapped_step(rank), **neighbours(rank))
     torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()
 
@@ -108,3 +110,18 @@ def bare(rank: int) -> dict[str, Any]:
     torch.manual_seed(rank)
     model.loss(views(4, seed=rank), None)
     return dict(before=before, after=model.queue.clone(), pointer=model.queue_ptr.clone())
+
+
+def one_step(model: torch.nn.Module, rows: slice) -> dict[str, Any]:
+    """A step on some of eight pairs of views, without a transform and with norms that keep their statistics."""
+    model.eval()
+    losses = model([view[rows] for view in views(8)], None, mode='loss')
+    losses['loss'].backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1).step()
+    return dict(loss=losses['loss'].detach(), state={key: v.clone() for key, v in unwrap(model).state_dict().items()})
+
+
+def wrapped_step(rank: int) -> dict[str, Any]:
+    """The step of one process on its half of the pairs."""
+    model = MMDistributedDataParallel(moco_ft(feature_transform=None), broadcast_buffers=False)
+    return one_step(model, slice(4 * rank, 4 * rank + 4))

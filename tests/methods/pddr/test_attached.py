@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
-from reprefine.methods.pddr import PDConv, PDLinear, PDResNet
+from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
 from reprefine.methods.pddr.accounting import model_parameters
 from reprefine.methods.pddr.analysis import branch_weights, find_layer, lottery_state, mean_gates
 from reprefine.methods.pddr.layers import BRANCHES
@@ -265,3 +265,25 @@ def test_the_analyses_see_the_branches_of_a_layer_with_a_child():
     assert set(lottery_state(holder)) == {'conv.weight'} | {
         f'norm.{name}' for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
     }
+
+
+class Replaced(nn.Sequential):
+    """A layer of another method that consists of what could be disentangled."""
+
+    plain_type, out_channels, groups = nn.Conv2d, 8, 1
+
+    def switch_to_deploy(self):
+        raise NotImplementedError
+
+    def map_output(self, weight, shift):
+        raise NotImplementedError
+
+
+def test_layers_inside_of_a_replaced_one_are_left_alone():
+    def pair(channels: int) -> tuple[nn.Module, nn.Module]:
+        return nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8)
+
+    net = nn.Sequential(*pair(3), Replaced(*pair(8)))
+    assert isinstance(net[2], ReplacedLayer)
+    assert convert_to_pd(net, group_num='auto') == ['0']
+    assert convert_to_pd(nn.Sequential(*pair(3), nn.Sequential(*pair(8))), group_num='auto') == ['0', '2.0']

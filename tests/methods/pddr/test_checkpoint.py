@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reprefine.deploy import switch_to_deploy
+from reprefine.deploy.checkpoint import fold_checkpoint, reparameterize
+from reprefine.deploy.compare import compare
+from reprefine.deploy.examples import Example
+from reprefine.deploy.plain import plain_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
-from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd, reparameterize
-from reprefine.methods.pddr.checkpoint import largest_difference
-from reprefine.methods.pddr.plain import plain_model, plain_state_dict
+from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
+from reprefine.methods.pddr.plain import plain_state_dict
 
 from .toys import image, randomise
+
+IMAGES = Example(image(2, 3, 9, 8, dtype=torch.float32), None, 'images')
 
 
 class Wrapper(nn.Module):
@@ -56,16 +62,12 @@ def make(mode: str = 'A') -> nn.Sequential:
 def test_a_wrapper_that_changes_names(plain, tmp_path):
     model = Wrapper(make())
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
-    expected = model(image(2, 3, 9, 8, dtype=torch.float32))
-    folding = reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth', plain=plain)
-    target = plain_net() if plain else make()
-    if not plain:
-        for layer in (target[0], target[3], target[6]):
-            layer.switch_to_deploy()
-    assert folding.after == count_parameters(target)
-    target.load_state_dict(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'])  # strict
-    torch.testing.assert_close(target(image(2, 3, 9, 8, dtype=torch.float32)), expected, rtol=1e-4, atol=1e-4)
-    assert folding.compared == ('' if plain else '3 layers and ') + 'the model for random input of shape 2x3x32x64'
+    expected = model(IMAGES.inputs)
+    target = plain_net() if plain else switch_to_deploy(make())
+    folding = fold_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, plain=plain)
+    assert count_parameters(folding.written) < folding.parameters
+    torch.testing.assert_close(target(IMAGES.inputs), expected, rtol=1e-4, atol=1e-4)
+    assert str(folding.comparison) == '3 layers and the model for images, in float64'
 
 
 @torch.no_grad()
@@ -76,7 +78,7 @@ def test_a_backbone(host, tmp_path):
     assert net.train() is net
     assert net.eval() is net
     torch.save(net.state_dict(), tmp_path / 'trained.pth')
-    reparameterize(net, tmp_path / 'trained.pth', tmp_path / 'out.pth')
+    reparameterize(net, tmp_path / 'trained.pth', tmp_path / 'out.pth')  # the layers are compared, on random features
     again = PDResNet(18, **options, deploy=True)
     again.load_state_dict(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'])
     x = image(2, 3, 64, 64, dtype=torch.float32)
@@ -85,20 +87,9 @@ def test_a_backbone(host, tmp_path):
 
 def test_the_plain_model_may_be_a_single_layer():
     conv = PDConv(8, 16, 3, padding=1, bias=True, group_num=4).eval()
-    plain = plain_model(conv)
-    torch.testing.assert_close(
-        plain(image(2, 8, 5, 5, dtype=torch.float32)), conv(image(2, 8, 5, 5, dtype=torch.float32))
-    )
+    x = image(2, 8, 5, 5, dtype=torch.float32)
+    torch.testing.assert_close(plain_copy(conv)(x), conv(x))
     assert plain_state_dict(PDLinear(3, 2)).keys() == {'weight', 'bias'}
-
-
-def test_a_layer_that_stays_in_training_form_fails(tmp_path, monkeypatch):
-    model = make()
-    torch.save(model.state_dict(), tmp_path / 'trained.pth')
-    monkeypatch.setattr('reprefine.methods.pddr.checkpoint.switch_to_deploy', lambda model: model)
-    with pytest.raises(UserError, match='0 is in training form still'):
-        reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth')
-    assert not (tmp_path / 'out.pth').exists()
 
 
 @torch.no_grad()
@@ -106,31 +97,43 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
     model = make()
     model[3].standard2.conv.weight[1, 1, 1, 1] = float('nan')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
-    with pytest.raises(UserError, match=r'1 tensors hold values that are not finite \(3.standard2.conv.weight\)'):
+    with pytest.raises(UserError, match=r'not finite: 3.standard2.conv.weight'):
         reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
 
 
-class Infinite(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x / 0
-
-
-def test_an_output_that_is_not_finite_is_not_blamed_on_the_fold(tmp_path):
-    model = nn.Sequential(*make(), Infinite())
+@torch.no_grad()
+def test_statistics_that_are_not_finite_are_no_fault_of_the_fold(tmp_path):
+    model = make()
+    model[3].standard2.bn.running_mean[1] = float('inf')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
-    with pytest.raises(UserError, match='the model gives values that are not finite for random input.*before it is'):
-        reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth')
+    with pytest.raises(UserError, match='the model gives no finite output for images, before it is folded'):
+        reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth', [IMAGES])
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('index', [0, 3, 6])
-def test_any_layer_and_output_that_differs_counts(index):
-    trained = make('B')
-    folded = copy.deepcopy(trained)
-    for layer in (folded[0], folded[3], folded[6]):
-        layer.switch_to_deploy()
-    assert largest_difference(trained, folded)[0] < 1e-6
-    bias = folded[index].reparam.bias if index == 6 else folded[index].reparam_bias[1]
-    bias.add_(1)
-    assert largest_difference(trained, folded)[0] > 1e-3
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_any_layer_and_output_that_differs_counts(index, mode):
+    trained = make(mode)
+    folded = switch_to_deploy(copy.deepcopy(trained))
+    names = ['0', '3', '6']
+    assert compare(trained, folded, [IMAGES], names).worst[1] < 1e-6
+    layer = folded[index]
+    bias = layer.reparam_bias[1] if hasattr(layer, 'reparam_bias') else layer.reparam.bias
+    bias.add_(1000)  # the toy's outputs are as large
+    found = compare(trained, folded, [IMAGES], names).differences
+    assert [name for name in names if found[name] > 1e-3] == [str(index)]
+    assert found['the model for images'] > 1e-3
+
+
+def test_branches_are_computed_one_by_one():
+    conv = PDConv(8, 16, 3, padding=1, group_num=4).eval()
+    x = image(2, 8, 5, 5, dtype=torch.float32)
+    calls = []
+    for _, leaf in conv.leaves():
+        leaf.conv.register_forward_hook(lambda *_: calls.append(1))
+    explicit = conv.explicit_output(x)
+    assert len(calls) == 5
+    torch.testing.assert_close(explicit, conv(x))
+    assert conv.compute == 'auto'

@@ -1,6 +1,7 @@
 """Converting the convolutions of any model, and going back to the plain model."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm
@@ -12,11 +13,13 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.deploy import switch_to_deploy
+from reprefine.deploy.plain import plain_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
 from reprefine.methods.pddr.accounting import model_parameters
-from reprefine.methods.pddr.plain import pd_convs, plain_model, plain_state_dict
+from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
+from reprefine.models.split_batch_norm import SplitBatchNorm2d
 from reprefine.registry import MODELS
 
 from .toys import image, randomise
@@ -176,7 +179,7 @@ def test_a_choice_of_those_that_keep_their_weights():
     assert net[1].conv.standard2.bn.weight.all()  # in which every branch works
 
 
-@pytest.mark.parametrize('kind', [nn.BatchNorm2d, nn.SyncBatchNorm])
+@pytest.mark.parametrize('kind', [nn.BatchNorm2d, nn.SyncBatchNorm, partial(SplitBatchNorm2d, num_splits=3)])
 def test_norms_of_the_branches_behave_as_the_one_they_replace(kind):
     norm = kind(8, eps=1e-3, momentum=0.02)
     norm.requires_grad_(False)
@@ -184,7 +187,8 @@ def test_norms_of_the_branches_behave_as_the_one_they_replace(kind):
     net[0].eval()
     convert_to_pd(net, group_num='auto')
     norms = [leaf.bn for _, leaf in net[0].leaves()]
-    assert all(isinstance(bn, kind) for bn in norms)
+    assert all(isinstance(bn, type(norm)) for bn in norms)
+    assert {getattr(bn, 'num_splits', None) for bn in norms} == {getattr(norm, 'num_splits', None)}
     assert {(bn.eps, bn.momentum, bn.weight.requires_grad) for bn in norms} == {(1e-3, 0.02, False)}
     assert {bn.running_var.dtype for bn in norms} == {torch.float64}
     assert not any(module.training for module in net[0].modules())
@@ -202,7 +206,7 @@ def test_a_kernel_that_is_computed_is_no_candidate():
 def test_plain_model_keeps_mode_and_resolution_of_the_norms(training):
     net = small_net().train(training)
     convert_to_pd(net, group_num='auto')
-    plain = plain_model(net)
+    plain = plain_copy(net)
     assert all(module.training == training for module in plain.modules())
     assert (plain[1].bn.eps, plain[3].eps) == (1e-3, 1e-5)
     assert plain[1].conv.weight.dtype == torch.float64

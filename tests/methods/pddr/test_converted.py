@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 from pathlib import Path
 
 import mmpretrain
@@ -21,6 +22,7 @@ from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, build_converted
 from reprefine.methods.pddr.loading import move_host_norms
 from reprefine.methods.pddr.plain import pd_convs
+from tests.helpers.run import run_test, run_train
 from tests.helpers.tiny_hosts import CLASSIFIER, DETECTOR, SEGMENTOR, write_config, write_images
 from tests.methods.feature_transform.toys import MOCO
 from tests.methods.feature_transform.toys import build as build_moco
@@ -141,6 +143,25 @@ def test_entry_points_of_the_hosts_build_and_load_it(leaf, tmp_path):
         infer = [ImageClassificationInferencer(each, file, device='cpu') for each in (plain_cfg, cfg)]
         scores = [each(str(tmp_path / 'images/0.png'))[0]['pred_scores'] for each in infer]
     torch.testing.assert_close(*map(torch.as_tensor, scores), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('leaf', [BACKBONE, WHOLE], ids=['backbone', 'model'])
+def test_tools_train_and_test_it_in_both_forms(leaf, tmp_path):
+    write_images(tmp_path)
+    configs(tmp_path, CLASSIFIER, leaf, 'B')
+    text = (tmp_path / 'refined.py').read_text()
+    write_config(tmp_path, text.replace("mode='B'", "mode='B', deploy=True"), 'deployed.py')
+    options = ['--cfg-options', 'model.backbone.init_cfg=None', 'test_dataloader.sampler.shuffle=False']
+    options += [f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')]
+    options += [f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val', 'test')]
+    run = ['--work-dir', str(tmp_path / 'run'), *options]
+    assert run_train(str(tmp_path / 'refined.py'), *run, 'train_cfg.max_epochs=1') == 0
+    scores = []
+    for name in ('refined', 'deployed'):
+        out = tmp_path / f'{name}.pkl'
+        assert run_test(str(tmp_path / f'{name}.py'), str(tmp_path / 'run/epoch_1.pth'), *run, '--out', str(out)) == 0
+        scores.append(torch.stack([sample['pred_score'] for sample in pickle.loads(out.read_bytes())]))
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
 
 
 def test_options_are_those_of_the_conversion_and_of_the_layer():

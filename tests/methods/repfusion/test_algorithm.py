@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import RepFusionDistiller
-from reprefine.methods.repfusion.algorithm import Student
+from reprefine.methods.repfusion.student import Student
 from reprefine.registry import MODELS
 
 from .tiny import LAYER, TEACHER

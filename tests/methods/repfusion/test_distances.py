@@ -35,10 +35,11 @@ def test_projecting_before_pooling_equals_projecting_after():
     assert_close(d.pool(conv(S)), conv(d.pool(S)[..., None, None]).flatten(1), rtol=1e-12, atol=1e-12)
 
 
-def test_attention_map_by_a_loop():
-    got = d.attention_map(S).numpy()
+@pytest.mark.parametrize('power', [1.0, 2.0, 3.0])
+def test_attention_map_by_a_loop(power):
+    got = d.attention_map(S, power=power).numpy()
     for sample, expected_of in zip(got, S.numpy(), strict=True):
-        energy = (expected_of**2).sum(0)
+        energy = (np.abs(expected_of) ** power).sum(0)
         np.testing.assert_allclose(sample[0], energy / (np.sqrt((energy**2).sum()) + 1e-6), rtol=1e-12)
 
 
@@ -67,14 +68,16 @@ def test_pairwise_distances_are_scipys():
     assert (d.pairwise_distances(x).diagonal() == 0).all()
 
 
-def test_relational_distance_by_loops():
+@pytest.mark.parametrize('metric', ['euclidean', 'sqeuclidean'])
+def test_relational_distance_by_loops(metric):
     a, b = draw(6, 5), draw(6, 3, seed=1)
     units = []
     for x in (a, b):
-        distances = cdist(x, x)
+        distances = cdist(x, x, metric)
         units.append(distances / distances[~np.eye(6, dtype=bool)].mean())
     expected = huber(units[0] - units[1]).mean()
-    assert_close(d.relational_distance(a, b).item(), expected, rtol=1e-9, atol=0)
+    squared = metric == 'sqeuclidean'
+    assert_close(d.relational_distance(a, b, squared).item(), expected, rtol=1e-9, atol=0)
 
 
 def test_relational_angle_by_loops():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from tests.helpers.forked import run_ranks
 from tests.helpers.run import assert_equal
@@ -37,3 +38,16 @@ def test_resuming_goes_on_as_every_rank_would_have_gone_on(ranks):
         assert_equal(rank['resumed']['t'], rank['whole']['t'][6:])
         assert_equal(rank['resumed']['nets'], rank['whole']['nets'][6:])
         assert_equal(rank['resumed']['counts'], rank['whole']['counts'])
+
+
+def test_two_processes_take_the_step_that_one_takes_on_all_images(ranks):
+    """With the same timesteps, and norms that do not depend on the batch."""
+    first, second = (rank['step'] for rank in ranks)
+    assert first['loss'] != second['loss']
+    assert_equal(first['weights'], second['weights'])
+    model = workers.distiller()
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    alone = workers.one_step(model, slice(None))
+    assert_close(alone['weights'], first['weights'])
+    assert_close((first['loss'] + second['loss']) / 2, alone['loss'])
+    assert not torch.equal(alone['weights']['student.backbone.conv1.weight'], start['student.backbone.conv1.weight'])

@@ -57,6 +57,11 @@ TERMS = [
     (HINT, lambda s, t, kd: F.mse_loss(t.pooled @ kd.map.weight.T + kd.map.bias, s.pooled)),
     (dict(type='reprefine.AttentionKD', weight=10.0), lambda s, t, kd: 10 * d.attention_transfer(s.map, t.map)),
     (dict(type='reprefine.RelationalKD', weight=0.1), lambda s, t, kd: 0.1 * d.relational(s.pooled, t.pooled)),
+    (dict(type='reprefine.AttentionKD', power=1.0), lambda s, t, kd: d.attention_transfer(s.map, t.map, 1.0)),
+    (
+        dict(type='reprefine.RelationalKD', squared=True),
+        lambda s, t, kd: d.relational(s.pooled, t.pooled, squared=True),
+    ),
 ]
 
 

@@ -1,5 +1,7 @@
 """Losses for configs: which pairs they take, how they weigh them, and what they refuse."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -25,6 +27,8 @@ C, D = draw(5, 4, 2, 2, seed=2), draw(5, 4, 2, 2, seed=3)
 SINGLE = [
     (HintLoss, lambda: d.hint(A, B)),
     (AttentionTransferLoss, lambda: 1000 * d.attention_transfer(A, B)),
+    (partial(AttentionTransferLoss, power=1.0), lambda: 1000 * d.attention_transfer(A, B, 1.0)),
+    (partial(RelationalLoss, squared=True), lambda: d.relational(A, B, squared=True)),
     (RelationalLoss, lambda: d.relational(A, B)),
     (DenseLoss, lambda: d.dense(A, B)),
     (ContrastiveFeatureLoss, lambda: info_nce(A.mean((2, 3)), B.mean((2, 3)), 0.1).mean()),
@@ -89,4 +93,8 @@ def test_a_missing_pair_is_an_error(cls):
 def test_relational_losses_take_any_width():
     assert RelationalLoss()([draw(5, 7, 2, 2)], [B]).isfinite()
     assert AttentionTransferLoss()([draw(5, 7, 2, 2)], [B]).isfinite()
-    assert {cls for cls, _ in SINGLE if cls.projects} == {HintLoss, DenseLoss, ContrastiveFeatureLoss}
+    assert {cls for cls, _ in SINGLE if getattr(cls, 'func', cls).projects} == {
+        HintLoss,
+        DenseLoss,
+        ContrastiveFeatureLoss,
+    }

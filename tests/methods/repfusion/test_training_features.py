@@ -163,10 +163,11 @@ def test_copies_are_independent_and_go_on_as_the_model_does(is_trained):
 
 
 def test_compiled_steps_of_training_and_evaluation_compute_the_same():
-    model, plain = distiller((INNER,)), distiller((INNER,))
+    small = dict(layers=('backbone.norm',), backbone=dict(type='reprefine.InPlaceNet'))  # compiling takes its time
+    model, plain = distiller(**small), distiller(**small)
+    assert_same_step(model, plain)  # the teacher's warning of the size of images comes once
     model.forward = torch.compile(model.forward, backend='eager')
-    for _ in range(2):
-        assert_same_step(model, plain)
+    assert_same_step(model, plain)
     with torch.no_grad():
         assert torch.equal(model.eval()(images())[0], plain.eval()(images())[0])
 

@@ -6,8 +6,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+
+from reprefine.engine.build import unwrap
 
 from .run import make_runner, selector_hook
+from .test_algorithm import Given, distiller, images, samples
 
 WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
@@ -51,12 +55,28 @@ def train(folder: Path, epochs: int, resume: bool = False) -> dict:
     return dict(t=notes.t, nets=notes.nets, counts=counts, baseline=hook.selector.baseline.average)
 
 
+def one_step(model: torch.nn.Module, rows: slice) -> dict:
+    """A step on some of eight images, by a student whose norms keep their statistics."""
+    model.eval()
+    timesteps = torch.arange(0, 800, 100)
+    unwrap(model).timestep_source = Given(timesteps[rows])
+    loss = model(images(8)[rows], samples(8)[rows], mode='loss')['loss_feat']
+    loss.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    return dict(loss=loss.detach(), weights={name: p.detach() for name, p in unwrap(model).named_parameters()})
+
+
+def wrapped_step(rank: int) -> dict:
+    """The step of one process on its half of the images."""
+    return one_step(MMDistributedDataParallel(distiller(), broadcast_buffers=False), slice(4 * rank, 4 * rank + 4))
+
+
 def work(rank: int, folder: str) -> None:
     """Train three epochs, and again two and one more."""
     torch.set_num_threads(1)
     os.environ |= {'GLOO_SOCKET_IFNAME': 'lo', 'LOCAL_RANK': str(rank), 'RANK': str(rank), 'WORLD_SIZE': '2'}
     dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    results = dict(whole=train(Path(folder) / 'whole', 3))
+    results = dict(step=wrapped_step(rank), whole=train(Path(folder) / 'whole', 3))
     train(Path(folder) / 'parts', 2)
     results['resumed'] = train(Path(folder) / 'parts', 3, resume=True)
     torch.save(results, Path(folder) / f'rank{rank}.pth')

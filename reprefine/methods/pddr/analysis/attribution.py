@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017)."""
+"""Grad-CAM and guided Grad-CAM (Selvaraju et al. 2017)."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from reprefine.engine.errors import UserError
 
-from .functional import grad_cam_maps, to_unit_range
+from .backpropagation import choose_classes, input_gradients, logits_of_classes
+from .functional import grad_cam_maps, guided_grad_cam_maps, to_unit_range
 
 
 def grad_cam(
@@ -48,10 +49,32 @@ def grad_cam(
         handle.remove()
     if len(outputs) != 1:
         raise UserError(f'the layer {name} runs {len(outputs)} times for one image: Grad-CAM needs one that runs once')
-    classes = logits.argmax(1) if classes is None else classes
-    (gradients,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), outputs, allow_unused=True)
+    classes = choose_classes(logits, classes)
+    (gradients,) = torch.autograd.grad(logits_of_classes(logits, classes).sum(), outputs, allow_unused=True)
     if gradients is None:
         raise UserError(f'the logits do not depend on the layer {name}: Grad-CAM needs one before the classifier')
     maps = grad_cam_maps(outputs[0].detach(), gradients)
     enlarged = F.interpolate(maps[:, None], images.shape[2:], mode='bilinear', align_corners=False)
     return to_unit_range(enlarged[:, 0]), classes
+
+
+def guided_grad_cam(
+    classify: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, classes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return guided Grad-CAM: the gradients of guided back-propagation where Grad-CAM finds the class.
+
+    Args:
+        classify: As in :func:`grad_cam`.
+        layer: As in :func:`grad_cam`.
+        images: Preprocessed images (N, 3, H, W).
+        classes: As in :func:`grad_cam`.
+
+    Returns:
+        Gradients (N, 3, H, W), and the classes (N,).
+
+    Raises:
+        UserError: As :func:`grad_cam` and :func:`~.backpropagation.input_gradients` do.
+    """
+    maps, classes = grad_cam(classify, layer, images, classes)
+    gradients, _ = input_gradients(classify, images, classes, 'guided')
+    return guided_grad_cam_maps(gradients, maps), classes

@@ -24,10 +24,37 @@ def grad_cam_maps(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def to_unit_range(maps: Tensor) -> Tensor:
-    """Stretch each map of (N, H, W) to the range from 0 to 1; a constant map becomes 0."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    """Stretch each map of (N, H, W), or image of (N, 3, H, W), to the range from 0 to 1; a constant one becomes 0."""
+    axes = tuple(range(1, maps.ndim))
+    low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
     spread = high - low
     return (maps - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def to_signed_range(maps: Tensor) -> Tensor:
+    """Scale each map of (N, H, W) to the range from -1 to 1, zero staying zero."""
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / torch.where(largest > 0, largest, torch.ones_like(largest))
+
+
+def guided_relu_gradient(inputs: Tensor, gradients: Tensor) -> Tensor:
+    """Return the gradient of a ReLU's input in guided back-propagation: positive ones pass, where the input is.
+
+    Args:
+        inputs: Input or output of the ReLU, any shape.
+        gradients: Gradient of its output, of the same shape.
+    """
+    return deconvnet_relu_gradient(inputs, gradients) * (inputs > 0)
+
+
+def deconvnet_relu_gradient(inputs: Tensor, gradients: Tensor) -> Tensor:
+    """Return the gradient of a ReLU's input in a deconvnet: positive ones pass, whatever the input."""
+    return gradients.clamp_min(0)
+
+
+def guided_grad_cam_maps(gradients: Tensor, maps: Tensor) -> Tensor:
+    """Return guided Grad-CAM: gradients of guided back-propagation (N, 3, H, W) times Grad-CAM maps (N, H, W)."""
+    return gradients * maps[:, None]
 
 
 def common_histograms(values: Mapping[str, Tensor], bins: int = BINS) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reprefine.deploy.plain import plain_copy
 from reprefine.engine.errors import UserError
 
 from ..conv import PDConv
 from ..functional import expand_groups
 from ..layers import ConvNorm
-from ..plain import pd_layers, plain_conv, with_plain_layers
+from ..plain import pd_layers
+from ..plain_form import plain_conv
 from .functional import elementwise_maximum
 
 
@@ -31,14 +33,14 @@ def lottery_state(model: nn.Module, generator: torch.Generator | None = None) ->
     layers = pd_layers(model).values()
     if not layers or not all(_is_transferable(layer) for layer in layers):
         raise UserError('the transfer needs PD-A convolutions in training form, each in place of one with a norm')
-    return with_plain_layers(model, lambda _, conv: _merged(conv, generator)).state_dict()
+    return plain_copy(model, lambda conv: _merged(conv, generator)).state_dict()
 
 
 def _is_transferable(layer: nn.Module) -> bool:
     return isinstance(layer, PDConv) and layer.mode == 'A' and not layer.deploy and layer.host_norm is not None
 
 
-def _merged(conv: PDConv, generator: torch.Generator | None) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+def _merged(conv: PDConv, generator: torch.Generator | None) -> dict[str, nn.Module]:
     kernel = merged_kernel(conv)
     if generator is not None:
         drawn = nn.init.kaiming_normal_(
@@ -49,7 +51,7 @@ def _merged(conv: PDConv, generator: torch.Generator | None) -> tuple[nn.Conv2d,
     norm = nn.BatchNorm2d(conv.out_channels).to(kernel)
     norm.weight.copy_(elementwise_maximum([norm.weight for norm in norms]))
     norm.bias.copy_(elementwise_maximum([norm.bias for norm in norms]))
-    return plain_conv(conv, kernel, torch.zeros_like(norm.bias)), norm
+    return {'': plain_conv(conv, kernel, torch.zeros_like(norm.bias)), conv.host_norm: norm}
 
 
 def merged_kernel(conv: PDConv) -> Tensor:

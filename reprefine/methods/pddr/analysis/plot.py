@@ -16,10 +16,21 @@ from reprefine.engine.files import complete_file
 from .functional import common_histograms, density_of_fit
 
 
-def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Return the average of an RGB image (H, W, 3), 8 bit, and the colours of a map (H, W) in the range from 0 to 1."""
+def overlay(image: np.ndarray, heat: np.ndarray, blend: str = 'average') -> np.ndarray:
+    """Lay the colours of a map over an image.
+
+    Args:
+        image: RGB image (H, W, 3), 8 bit.
+        heat: Map (H, W) in the range from 0 to 1.
+        blend: ``'average'`` of both, or ``'map'``: the map is the opacity of its colours, so that what it leaves out
+            shows as it is.
+
+    Returns:
+        (H, W, 3), 8 bit.
+    """
+    opacity = 0.5 if blend == 'average' else heat[..., None]
     colours = colormaps['jet'](heat)[..., :3] * 255
-    return ((image + colours) / 2).round().astype(np.uint8)
+    return (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
 def plot_branches(weights: Mapping[str, Tensor], responses: Mapping[str, Tensor], title: str, out: Path) -> None:

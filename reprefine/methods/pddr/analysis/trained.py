@@ -7,12 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from reprefine.engine.datasets.faults import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
+
+from .resizing import uncropped
 
 
 class Batch(NamedTuple):
@@ -39,21 +42,69 @@ def batches_of(cfg: Config, model: nn.Module) -> Iterator[Batch]:
         yield batch_for(model, data)
 
 
-def spread(cfg: Config, num: int) -> dict:
+def spread(cfg: Config, num: int, side: int | None = None) -> dict:
     """Return ``num`` test samples of a config at equal distances, or all if there are fewer, as one raw batch.
 
-    Only these are read.
+    Only these are read. Images are resized as a whole where the config crops them.
 
     Args:
         cfg: Config with test data.
         num: Number of samples.
+        side: Side of the square that they are resized to, in pixels; default that of the config's crop.
 
     Raises:
-        UserError: If the config has no test data, or their files are missing.
+        UserError: If the config has no test data, their files are missing, or its images cannot be resized.
     """
+    cfg = copy.deepcopy(cfg)
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    if 'pipeline' in dataset:
+        dataset.pipeline = uncropped(dataset.pipeline, side)
+    elif side:
+        raise UserError('the test dataset of the config has no pipeline in which images could be resized')
     loader = _test_loader(cfg)
-    chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, num).round().astype(int))
-    return loader.collate_fn([loader.dataset[int(index)] for index in chosen])
+    return loader.collate_fn([loader.dataset[index] for index in _equal_distances(len(loader.dataset), num)])
+
+
+def training_images(cfg: Config, model: nn.Module, num: int) -> Iterator[Tensor]:
+    """Yield ``num`` training images of a config at equal distances, as its tests would prepare them, (1, 3, H, W).
+
+    One by one, so that no image is padded to the size of another.
+
+    Raises:
+        UserError: If the config has no training data, their files are missing, or its datasets are wrapped.
+    """
+    if not cfg.get('train_dataloader'):
+        raise UserError('the config has no train_dataloader')
+    check_data_folders(cfg, ['train_dataloader'])
+    cfg = copy.deepcopy(cfg)
+    train, test = (cfg.get(key, {}).get('dataset', {}) for key in ('train_dataloader', 'test_dataloader'))
+    if 'pipeline' not in train or 'pipeline' not in test:
+        raise UserError('the training or the test dataset of the config has no pipeline of its own to prepare images')
+    cfg.test_dataloader.dataset = train | dict(pipeline=test.pipeline)
+    loader = _test_loader(cfg)
+    for index in _equal_distances(len(loader.dataset), num):
+        yield batch_for(model, loader.collate_fn([loader.dataset[index]])).images
+
+
+def _equal_distances(length: int, num: int) -> list[int]:
+    return np.unique(np.linspace(0, length - 1, num).round().astype(int)).tolist()
+
+
+@torch.no_grad()
+def evaluate(cfg: Config, model: nn.Module) -> dict[str, float]:
+    """Return the metrics of the config's test evaluator, those that are numbers, for a model in evaluation mode.
+
+    Raises:
+        UserError: If the config has no test data or evaluator, or files are missing.
+    """
+    if not cfg.get('test_evaluator'):
+        raise UserError('the config has no test_evaluator')
+    loader, evaluator = _test_loader(cfg), Evaluator(copy.deepcopy(cfg.test_evaluator))
+    evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    for data in loader:
+        evaluator.process(model.test_step(data), data)
+    metrics = evaluator.evaluate(len(loader.dataset))
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float, np.number))}
 
 
 def batch_for(model: nn.Module, data: dict) -> Batch:
@@ -83,5 +134,5 @@ def classify(model: nn.Module, images: Tensor) -> Tensor:
     """
     logits = model(images, mode='tensor')
     if not torch.is_tensor(logits) or logits.ndim != 2:
-        raise UserError(f'{type(model).__name__} gives no logits of classes: Grad-CAM needs a classifier')
+        raise UserError(f'{type(model).__name__} gives no logits of classes: a map needs a classifier')
     return logits

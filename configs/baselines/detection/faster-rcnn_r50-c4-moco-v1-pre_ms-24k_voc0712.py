@@ -1,0 +1,10 @@
+_base_ = './faster-rcnn_r50-c4_ms-24k_voc0712.py'
+
+# Or --cfg-options model.backbone.init_cfg.checkpoint=FILE model.roi_head.shared_head.init_cfg.checkpoint=FILE
+pretrained = dict(
+    _delete_=True,
+    type='Pretrained',
+    prefix='backbone.',
+    checkpoint='work_dirs/baselines/selfsup/moco-v1_resnet50_8xb32-steplr-200e_in1k/epoch_200.pth',
+)
+model = dict(backbone=dict(init_cfg=pretrained), roi_head=dict(shared_head=dict(init_cfg=pretrained)))

@@ -1,0 +1,10 @@
+_base_ = './mask-rcnn_r50-c4_ms-1x_coco.py'
+
+# Or --cfg-options model.backbone.init_cfg.checkpoint=FILE model.roi_head.shared_head.init_cfg.checkpoint=FILE
+pretrained = dict(
+    _delete_=True,
+    type='Pretrained',
+    prefix='backbone.',
+    checkpoint='work_dirs/baselines/selfsup/moco-v2_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth',
+)
+model = dict(backbone=dict(init_cfg=pretrained), roi_head=dict(shared_head=dict(init_cfg=pretrained)))

@@ -1,0 +1,7 @@
+_base_ = [
+    '../../../_base_/models/vit-b-deit3.py',
+    '../../../_base_/recipes/simple-fpn_24k_voc0712.py',
+]
+
+# The denoised features get this table of positions; here the ViT's own do.
+model = dict(backbone=_base_.backbone, neck=dict(position_grid=37))

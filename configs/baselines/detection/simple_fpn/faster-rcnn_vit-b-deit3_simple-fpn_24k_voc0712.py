@@ -1,0 +1,6 @@
+_base_ = [
+    '../../../_base_/models/vit-b-deit3.py',
+    '../../../_base_/recipes/simple-fpn_24k_voc0712.py',
+]
+
+model = dict(backbone=_base_.backbone)

@@ -1,0 +1,3 @@
+_base_ = ['../../_base_/models/vit-b-dinov2.py', '../../_base_/recipes/lost_voc07.py']
+
+model = dict(backbone=_base_.backbone)

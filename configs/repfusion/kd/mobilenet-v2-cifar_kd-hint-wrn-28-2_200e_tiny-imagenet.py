@@ -1,0 +1,10 @@
+_base_ = [
+    '../../baselines/classification/mobilenet-v2-cifar_200e_tiny-imagenet.py',
+    '../../_base_/recipes/kd_tiny-imagenet.py',
+]
+
+model = dict(
+    type='reprefine.KDClassifier',
+    teacher=_base_.wrn_28_2,
+    kd=dict(type='reprefine.HintKD', teacher_channels=128, student_channels=1280),
+)

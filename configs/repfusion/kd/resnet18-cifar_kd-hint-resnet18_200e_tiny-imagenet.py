@@ -1,0 +1,10 @@
+_base_ = [
+    '../../baselines/classification/resnet18-cifar_200e_tiny-imagenet.py',
+    '../../_base_/recipes/kd_tiny-imagenet.py',
+]
+
+model = dict(
+    type='reprefine.KDClassifier',
+    teacher=_base_.resnet18,
+    kd=dict(type='reprefine.HintKD', teacher_channels=512, student_channels=512),
+)

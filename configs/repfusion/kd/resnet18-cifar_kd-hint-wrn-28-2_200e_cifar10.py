@@ -1,0 +1,7 @@
+_base_ = ['../../baselines/classification/resnet18-cifar_200e_cifar10.py', '../../_base_/recipes/kd_cifar10.py']
+
+model = dict(
+    type='reprefine.KDClassifier',
+    teacher=_base_.wrn_28_2,
+    kd=dict(type='reprefine.HintKD', teacher_channels=128, student_channels=512),
+)

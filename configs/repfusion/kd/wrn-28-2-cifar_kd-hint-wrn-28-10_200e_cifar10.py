@@ -1,0 +1,7 @@
+_base_ = ['../../baselines/classification/wrn-28-2-cifar_200e_cifar10.py', '../../_base_/recipes/kd_cifar10.py']
+
+model = dict(
+    type='reprefine.KDClassifier',
+    teacher=_base_.wrn_28_10,
+    kd=dict(type='reprefine.HintKD', teacher_channels=640, student_channels=128),
+)

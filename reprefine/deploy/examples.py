@@ -1,0 +1,131 @@
+"""Inputs on which two forms of a model are compared, and running a model on them."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from reprefine.engine.cost.counting import forward
+from reprefine.engine.cost.inputs import DEFAULT_SHAPE, declared_shape, loader_batch, random_batch
+from reprefine.engine.datasets.faults import check_data_folders
+from reprefine.engine.errors import UserError
+
+IMAGES = 2  # in a batch: what depends on the sample must be seen to do so
+LARGE = 512 * 512  # pixels of an image of which one must do
+
+
+class Example(NamedTuple):
+    """An input of a model.
+
+    Attributes:
+        inputs: Images ``[N, 3, H, W]`` as the model's data preprocessor returns them, or any tensor.
+        data: What else an OpenMMLab model takes beside ``inputs``; None for a model called with the tensor alone.
+        source: What it is, for messages.
+    """
+
+    inputs: Tensor
+    data: dict | None
+    source: str
+
+
+def random_example(
+    cfg: Config, model: nn.Module, shape: tuple[int, int] | None = None, like: Tensor | None = None
+) -> Example:
+    """Return random images of the size that a config means its model to see.
+
+    Args:
+        cfg: Complete config.
+        model: Its model, whose data preprocessor is used.
+        shape: Height and width in pixels, default the config's own, or else that of ``like``, or else 224x224.
+        like: Images of the model ``[N, C, H, W]``, which tell the number of channels; None: 3.
+    """
+    like_shape = None if like is None else tuple(like.shape[-2:])
+    height, width = shape or declared_shape(cfg) or like_shape or DEFAULT_SHAPE
+    batch = random_batch(cfg, (height, width), 1 if height * width > LARGE else IMAGES)
+    example = _preprocessed(model, batch.data, batch.source)
+    return example if like is None else example._replace(inputs=example.inputs[:, : like.shape[1]])
+
+
+def test_examples(cfg: Config, model: nn.Module, must: bool) -> list[Example]:
+    """Return the first images of a config's test set, one by one as their sizes may differ.
+
+    Args:
+        cfg: Complete config.
+        model: Its model, whose data preprocessor is used.
+        must: Whether data that are not there are an error; otherwise they give nothing.
+
+    Raises:
+        UserError: If they must be there and are not.
+    """
+    try:
+        if must or cfg.get('test_dataloader'):
+            check_data_folders(cfg, ['test_dataloader'])
+            batch = loader_batch(cfg, 'test', IMAGES)
+            singles = [{key: values[i : i + 1] for key, values in batch.data.items()} for i in range(batch.size)]
+            return [_preprocessed(model, data, f'test image {i + 1}') for i, data in enumerate(singles)]
+    except (UserError, OSError):
+        if must:
+            raise
+    return []
+
+
+def _preprocessed(model: nn.Module, data: dict, source: str) -> Example:
+    data = copy.deepcopy(data)
+    takes_views = any(kind.__name__ == 'SelfSupDataPreprocessor' for kind in type(model.data_preprocessor).__mro__)
+    if takes_views:  # each a batch, here of one view
+        data = dict(inputs=[torch.stack(list(data['inputs']))], data_samples=None)
+    data = dict(model.data_preprocessor(data, False))
+    inputs = data.pop('inputs')
+    return Example(inputs[0] if takes_views else inputs, data, source)
+
+
+@torch.no_grad()
+def outputs_of(model: nn.Module, example: Example) -> list[Tensor]:
+    """Return all floating-point tensors of what a model returns, computed in the type of its parameters.
+
+    Of an OpenMMLab model, these are the raw outputs of its head, or its features if it has none.
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), example.inputs.dtype)
+    with default_dtype(dtype):
+        result = _run(model, example.inputs.to(dtype), example.data)
+    return [tensor for tensor in tensors_in(result) if tensor.is_floating_point()]
+
+
+def _run(model: nn.Module, inputs: Tensor, data: dict | None) -> Any:
+    if data is None:
+        return model(inputs)
+    try:
+        return forward(model, data | {'inputs': inputs}, 'tensor')
+    except Exception:  # of models that run for their losses and predictions only
+        if not hasattr(model, 'extract_feat'):
+            raise
+        return model.extract_feat(inputs)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let models make tensors of this type as they run, such as anchors."""
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(former)
+
+
+def tensors_in(result: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, dicts and data elements."""
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, BaseDataElement):
+        yield from tensors_in(dict(result.items()))
+    elif isinstance(result, dict):
+        yield from tensors_in(list(result.values()))
+    elif isinstance(result, (list, tuple)):
+        for part in result:
+            yield from tensors_in(part)

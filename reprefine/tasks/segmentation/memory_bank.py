@@ -1,0 +1,81 @@
+"""A bank of labelled features that grows up to a bound."""
+
+import torch
+from mmengine.dist import all_gather_object, get_rank
+from torch import Tensor, nn
+
+from .knn import LabelledFeatures
+
+
+class MemoryBank(nn.Module):
+    """Labelled features, of which a random sample is kept if they are more than ``max_entries``.
+
+    Every entry draws a priority between 0 and 1, and those of the highest priorities are kept: a sample in which all
+    entries ever added are equally likely, whatever the order. The bank is part of the state dict.
+
+    Args:
+        channels: Channels C of the features.
+        num_classes: Number of classes.
+        max_entries: Bound of the number of entries; None keeps all.
+        seed: Seed of the priorities.
+    """
+
+    def __init__(self, channels: int, num_classes: int, max_entries: int | None = None, seed: int = 0):
+        super().__init__()
+        self.max_entries = max_entries
+        self.seed = seed
+        self._rows = torch.empty(0, channels + num_classes)
+        self._priorities = torch.empty(0)
+        self._added: list[tuple[Tensor, Tensor]] = []
+        self._channels = channels
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove all entries, and begin the draws anew."""
+        self._rows, self._priorities, self._added = self._rows[:0], self._priorities[:0], []
+        self._generator = torch.Generator().manual_seed(self.seed + get_rank())
+
+    def add(self, entries: LabelledFeatures) -> None:
+        """Add entries, detached and in float32 on the CPU."""
+        rows = torch.cat(entries, 1).detach().float().cpu()
+        self._added.append((rows, torch.rand(len(rows), generator=self._generator)))
+        waiting = sum(len(rows) for rows, _ in self._added)
+        if self.max_entries is not None and waiting > self.max_entries:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Join what was added to the bank and keep the highest priorities, in the order of adding."""
+        if not self._added:
+            return
+        rows, priorities = zip((self._rows, self._priorities), *self._added, strict=True)
+        self._rows, self._priorities, self._added = torch.cat(rows), torch.cat(priorities), []
+        if self.max_entries is not None and len(self._rows) > self.max_entries:
+            kept = self._priorities.topk(self.max_entries).indices.sort().values
+            self._rows, self._priorities = self._rows[kept], self._priorities[kept]
+
+    def gather(self) -> None:
+        """Join the entries of all processes in each of them."""
+        self._merge()
+        parts: list = all_gather_object((self._rows, self._priorities))
+        self._rows, self._priorities, self._added = self._rows[:0], self._priorities[:0], parts
+        self._merge()
+
+    def entries(self, device: torch.device | str = 'cpu') -> LabelledFeatures:
+        """Return all entries on a device, to which they stay moved."""
+        self._merge()
+        self._rows = self._rows.to(device)
+        return LabelledFeatures(self._rows[:, : self._channels], self._rows[:, self._channels :])
+
+    def __len__(self) -> int:
+        self._merge()
+        return len(self._rows)
+
+    def get_extra_state(self) -> Tensor:
+        """Return features and class shares side by side, shape (M, C + num_classes)."""
+        self._merge()
+        return self._rows.cpu()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the entries of a state dict."""
+        self.clear()
+        self._rows, self._priorities = state, torch.ones(len(state))

@@ -1,0 +1,154 @@
+"""DenoiseRep over the contrastive model with transformed features, and over a classifier that starts from it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reprefine.deploy import switch_to_deploy
+from reprefine.engine.build import build_model, load_trained
+from reprefine.methods.denoiserep.convert import denoise_layers, set_phase
+from tests.combinations import cells
+from tests.helpers.run import assert_equal
+
+BASE = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
+DOWNSTREAM = 'contrastive_ft/classification/resnet14-narrow-moco-v2-ft-pre_linear-30e_mnist5k'
+# What MoCo moves in every iteration.
+QUEUE = frozenset({'queue', 'queue_ptr', 'encoder_k.steps'})
+
+
+@pytest.fixture(scope='module')
+def refined(tmp_path_factory, toy_folder) -> cells.Cell:
+    denoise = r"include=['layer', 'neck'], exclude='downsample'"
+    return cells.train(cells.denoised(BASE, denoise, tmp_path_factory.mktemp('cell'), toy_folder))
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory, toy_folder) -> cells.Cell:
+    return cells.brief(cells.tree_config(BASE), tmp_path_factory.mktemp('plain'), toy_folder)
+
+
+@torch.no_grad()
+def run(model: nn.Module) -> list[Tensor]:
+    """Return queries and keys of the same images."""
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model.eval()
+    return cells.tensors([model.neck(model.backbone(images)), model.encoder_k(images)])
+
+
+def test_phases_move_what_they_say(refined, plain):
+    model = refined.trained()
+    followers = cells.predictors(model, with_twins=True) - cells.predictors(model)
+    cells.assert_phases(refined, model, both=followers | QUEUE)
+    cells.assert_gradients(refined, plain)
+
+
+def test_resumed_equals_uninterrupted(refined):
+    cells.assert_resumes(refined)
+
+
+def test_every_predictor_of_both_encoders_counts(refined):
+    model = refined.trained()
+    assert len(denoise_layers(model, with_twins=True)) == 2 * len(denoise_layers(model)) > 20
+    cells.assert_every_predictor_counts(model, run)
+
+
+def test_the_momentum_encoder_follows_with_its_predictors(refined):
+    model = refined.trained()
+    query = nn.Sequential(model.backbone, model.neck)
+    before, target = (cells.copied(module) for module in (model.encoder_k.module, query))
+    assert before.keys() == target.keys()
+    model.encoder_k.update_parameters(query)
+    for name, parameter in model.encoder_k.module.named_parameters():
+        torch.testing.assert_close(parameter, before[name].lerp(target[name], model.encoder_k.momentum))
+    model.encoder_k.momentum = 1
+    model.encoder_k.update_parameters(query)
+    assert_equal(cells.copied(model.encoder_k.module), target)
+
+
+def test_twins_begin_as_the_layers_that_they_follow(refined):
+    model = build_model(cells.config_of(refined))
+    layers = denoise_layers(model, with_twins=True)
+    for name, layer in denoise_layers(model).items():
+        part, _, inner = name.partition('.')
+        twin = layers[f'encoder_k.module.{("backbone", "neck").index(part)}.{inner}']
+        assert_equal(twin.denoiser.state_dict(), layer.denoiser.state_dict())
+        assert twin.follows
+        assert not layer.follows
+
+
+def test_keys_and_queue_are_those_of_the_plain_model_while_the_predictors_learn(refined, plain):
+    model, weights = build_model(cells.config_of(refined)), refined.weights(1)
+    model.load_state_dict(weights)
+    twin = build_model(cells.config_of(plain))
+    twin.load_state_dict({name: weights[name] for name in weights.keys() - model.added_keys})
+    batch = cells.first_batch(plain)
+    set_phase(model.train(), 'denoise')
+    cells.losses_of(model, batch)
+    for norm in twin.train().modules():
+        if 'running_mean' in norm._buffers:
+            norm.eval()
+    cells.losses_of(twin, batch)
+    ours, theirs = model.state_dict(), twin.state_dict()
+    assert_equal({name: ours[name] for name in theirs}, dict(theirs))
+    assert not torch.equal(theirs['queue'], weights['queue'])
+
+
+def test_folds_both_encoders_and_the_plain_config_trains_on(refined, plain):
+    model = refined.trained()
+    folded = cells.assert_folds(model, run)
+    network = load_trained(cells.config_of(plain), str(cells.saved(folded, refined.work_dir / 'folded.pth')))
+    cells.assert_close(run(network), run(model))
+    # Of the folded model itself, too, the key encoder goes on to follow.
+    for moco in (folded, network):
+        moco.encoder_k.momentum = 1
+        moco.encoder_k.update_parameters(nn.Sequential(moco.backbone, moco.neck))
+        queries, keys = run(moco)
+        assert torch.equal(queries, keys)
+
+
+@pytest.fixture(scope='module')
+def start(refined) -> Path:
+    """Return a file of the folded contrastive model."""
+    return cells.saved(switch_to_deploy(refined.trained()), refined.work_dir / 'start.pth')
+
+
+def init_from(checkpoint: Path) -> str:
+    return f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='backbone.')"
+
+
+@pytest.fixture(scope='module')
+def downstream(start, tmp_path_factory, toy_folder) -> cells.Cell:
+    """Return a classifier with a frozen backbone from the folded contrastive model, its layers denoised anew."""
+    folder = tmp_path_factory.mktemp('downstream')
+    return cells.train(cells.denoised(DOWNSTREAM, "include=['layer', 'head']", folder, toy_folder, init_from(start)))
+
+
+def test_a_classifier_starts_from_the_folded_model(downstream, start):
+    weights, trained = torch.load(start, weights_only=True)['state_dict'], downstream.weights(cells.ITERATIONS)
+    backbone = {name: weights[name] for name in weights if name.startswith('backbone.')}
+    assert_equal({name: trained[name] for name in backbone}, backbone)
+
+
+def test_a_classifier_that_starts_from_it_is_denoised_itself(downstream, toy_folder, tmp_path):
+    plain = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
+    model = downstream.trained()
+    # All stages are frozen, and the statistics of their norms fixed.
+    frozen = {name for name in downstream.weights(1) if name.startswith('backbone.')} - model.added_keys
+    cells.assert_phases(downstream, model, fixed=frozen)
+    cells.assert_gradients(downstream, plain)
+    cells.assert_resumes(downstream)
+    images = cells.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    cells.assert_every_predictor_counts(model, images)
+    folded = cells.assert_folds(model, images)
+    cells.assert_tests_alike(downstream, model, plain, folded.state_dict(), images)
+
+
+def test_what_is_not_folded_is_refused_as_a_start(refined, tmp_path, toy_folder, capsys):
+    unfolded = cells.brief(
+        cells.tree_config(DOWNSTREAM), tmp_path / 'run', toy_folder, init_from(refined.checkpoint(cells.ITERATIONS))
+    )
+    with pytest.raises(AssertionError):
+        cells.train(unfolded)
+    assert 'holds layers in a form that the model does not have' in capsys.readouterr().err

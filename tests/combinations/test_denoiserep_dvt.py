@@ -1,0 +1,81 @@
+"""DenoiseRep over segmentors and depth estimators with a DVT neck, which is frozen or trained."""
+
+import pytest
+import torch
+
+from reprefine.methods.denoiserep.convert import denoise_layers
+from tests.combinations import cells
+
+SMALL = (
+    '+model.backbone.model_args.embed_dim=64',
+    '+model.backbone.model_args.num_heads=2',
+    'model.neck.in_channels=64',
+    'model.neck.grid=4',
+    'model.decode_head.in_channels=64',
+)
+TRAINED = ('model.neck.frozen=False', 'model.backbone.frozen=False')
+BOTH = r"include=[r'blocks\.', 'decode_head'], exclude='attn'"
+SEGMENTATION = 'dvt/segmentation/vit-b-dinov2-dvt_linear_40k_voc12-512x512'
+DEPTH = 'dvt/depth/vit-b-dinov2-dvt_linear_38k_nyu-416x544'
+# Config, what is denoised, and what is trained beside the head.
+CASES = {
+    'segmentation frozen': (SEGMENTATION, BOTH, ()),
+    'segmentation trained': (SEGMENTATION, BOTH, TRAINED),
+    'convolutions of the neck': (
+        SEGMENTATION,
+        r"include=r'^neck\.denoiser\.convs'",
+        ('+model.neck.arch=conv3x3', TRAINED[0]),
+    ),
+    'depth frozen': (DEPTH, "include=r'^neck\\.'", ()),
+    'depth trained': (DEPTH, "include='mlp', side='narrow'", TRAINED),
+}
+
+
+@pytest.fixture(scope='module', params=CASES)
+def case(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def refined(case, tmp_path_factory, toy_folder) -> cells.Cell:
+    base, denoise, trained = CASES[case]
+    folder = tmp_path_factory.mktemp('cell')
+    return cells.train(cells.denoised(base, denoise, folder, toy_folder, *SMALL, *trained))
+
+
+@pytest.fixture(scope='module')
+def plain(case, tmp_path_factory, toy_folder) -> cells.Cell:
+    base, _, trained = CASES[case]
+    return cells.brief(cells.tree_config(base), tmp_path_factory.mktemp('plain'), toy_folder, *SMALL, *trained)
+
+
+@pytest.fixture
+def run() -> cells.Run:
+    images = torch.randn(2, 3, 56, 70, generator=torch.Generator().manual_seed(0))
+    return cells.on(images)
+
+
+def test_phases_move_what_they_say(refined, plain, case):
+    model = refined.trained()
+    parts = () if case.endswith('trained') else ('backbone.',) if 'conv' in case else ('backbone.', 'neck.')
+    frozen = {name for name in refined.weights(1) if name.startswith(parts)} - model.added_keys
+    # The loss of depth counts its calls.
+    counters = {name for name in refined.weights(1) if name.endswith('.calls')}
+    cells.assert_phases(refined, model, both=counters, fixed=frozen)
+    cells.assert_gradients(refined, plain)
+
+
+def test_resumed_equals_uninterrupted(refined):
+    cells.assert_resumes(refined)
+
+
+def test_every_predictor_counts_in_evaluation(refined, run):
+    model = refined.trained()
+    assert any(name.startswith('neck.denoiser.') for name in denoise_layers(model))
+    cells.assert_every_predictor_counts(model, run)
+
+
+def test_plain_config_tests_the_folded_weights(refined, plain, run):
+    model = refined.trained()
+    folded = cells.assert_folds(model, run)
+    cells.assert_tests_alike(refined, model, plain, folded.state_dict(), run)

@@ -1,0 +1,85 @@
+"""DenoiseRep over networks with disentangled layers: convolutions of a ResNet, linear layers of a perceptron."""
+
+import pytest
+import torch
+from torch import nn
+
+from reprefine.methods.denoiserep.convert import denoise_layers
+from reprefine.methods.pddr import PDConv, PDLinear
+from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
+from tests.combinations import cells
+from tests.methods.pddr.toys import randomise
+
+FOLDER = 'pddr/classification/'
+RESNET, MLP = ('baselines/classification/resnet18-w32_10e_mnist5k', 'baselines/classification/mlp_5e_mnist5k')
+# Config that is refined, what is denoised of it, and the plain config that takes the folded weights.
+CASES = {
+    'conv A': (f'{FOLDER}resnet18-w32-pda_10e_mnist5k', "include=['backbone'], exclude=['downsample']", RESNET),
+    'conv B': (
+        f'{FOLDER}resnet18-w32-pdb_10e_mnist5k',
+        "include=['layer', 'head']",
+        f'{FOLDER}deploy/resnet18-w32-pdb_deploy_mnist5k',
+    ),
+    'linear A': (f'{FOLDER}mlp-pda_5e_mnist5k', "include='linear'", MLP),
+    'linear B': (f'{FOLDER}mlp-pdb_5e_mnist5k', "include='linear'", None),
+}
+
+
+@pytest.fixture(scope='module', params=CASES)
+def case(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def refined(case, tmp_path_factory, toy_folder) -> cells.Cell:
+    base, denoise, _ = CASES[case]
+    return cells.train(cells.denoised(base, denoise, tmp_path_factory.mktemp('cell'), toy_folder))
+
+
+@pytest.fixture
+def run(case) -> cells.Run:
+    images = torch.randn(4, 1 if 'linear' in case else 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    return cells.on(images)
+
+
+def is_branched(module: nn.Module) -> bool:
+    return isinstance(module, (PDConv, PDLinear)) and not module.deploy
+
+
+def test_disentangled_layers_are_denoised_as_one(refined, case):
+    model = refined.trained()
+    layers, replaced = denoise_layers(model), pd_layers(model)
+    assert replaced.keys() <= layers.keys()
+    assert not [name for name in layers for owner in replaced if name.startswith(f'{owner}.')]
+    assert {layers[name].side for name in replaced} == {'output'}
+
+
+def test_phases_move_what_they_say(refined, case, toy_folder, tmp_path):
+    cells.assert_phases(refined, refined.trained())
+    cells.assert_gradients(refined, cells.brief(cells.tree_config(CASES[case][0]), tmp_path, toy_folder))
+
+
+def test_resumed_equals_uninterrupted(refined):
+    cells.assert_resumes(refined)
+
+
+def test_every_predictor_counts_in_evaluation(refined, run):
+    cells.assert_every_predictor_counts(refined.trained(), run)
+
+
+@pytest.mark.parametrize('statistics', [lambda model: model, randomise], ids=['trained', 'awkward'])
+def test_folds_into_plain_layers(refined, run, statistics):
+    model = statistics(refined.trained())
+    folded = cells.assert_folds(model, run, is_branched)
+    assert pd_layers(folded).keys() == pd_layers(model).keys()
+
+
+def test_plain_config_tests_the_folded_weights(refined, case, run, toy_folder, tmp_path):
+    base, _, plain = CASES[case]
+    model = refined.trained()
+    folded = cells.assert_folds(model, run)
+    state = folded.state_dict() if 'B' in case else plain_state_dict(folded)
+    # Of PDLinear no config of the tree has the deployed form: it is that of the training form with another argument.
+    options = () if plain else ('model.backbone.layer_cfg.deploy=True',)
+    target = cells.brief(cells.tree_config(plain or base), tmp_path, toy_folder, *options)
+    cells.assert_tests_alike(refined, model, target, state, run)

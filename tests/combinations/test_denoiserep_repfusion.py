@@ -1,0 +1,105 @@
+"""DenoiseRep over a student of a diffusion teacher, and over classifiers that start from one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reprefine.deploy import switch_to_deploy
+from reprefine.engine.build import load_trained
+from reprefine.methods.denoiserep.convert import denoise_layers
+from tests.combinations import cells
+from tests.helpers.run import assert_equal
+
+DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px'
+DOWNSTREAM = 'repfusion/classification/resnet14-narrow_repfusion-pre_5e_mnist5k-32px'
+PREFIX = 'student.backbone.'
+LEARNS = "model.student_layers=['backbone.layer3.1.conv2']"
+
+
+@pytest.fixture(scope='module')
+def distiller(tmp_path_factory, toy_folder) -> cells.Cell:
+    """Return a denoised distiller, one of whose denoised layers learns from the teacher."""
+    denoise = r"include=[r'backbone\.layer', 'projectors']"
+    folder = tmp_path_factory.mktemp('distiller')
+    return cells.train(cells.denoised(DISTILL, denoise, folder, toy_folder, LEARNS))
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory, toy_folder) -> cells.Cell:
+    folder = tmp_path_factory.mktemp('plain')
+    return cells.train(cells.brief(cells.tree_config(DISTILL), folder / 'run', toy_folder, LEARNS))
+
+
+@torch.no_grad()
+def run(model: nn.Module) -> list[Tensor]:
+    """Return the projected maps of the student."""
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (features,) = model.eval()(images, mode='tensor')
+    return [model.projectors[0](features)]
+
+
+def test_phases_move_what_they_say(distiller, plain):
+    # What comes behind the recorded layer learns nothing, with a method or without.
+    behind = {f'student.backbone.layer3.1.bn2.{name}' for name in ('weight', 'bias')}
+    cells.assert_phases(distiller, distiller.trained(), fixed=behind)
+    cells.assert_gradients(distiller, plain)
+
+
+def test_resumed_equals_uninterrupted(distiller):
+    cells.assert_resumes(distiller)
+
+
+def test_the_student_alone_is_denoised_and_every_predictor_counts(distiller):
+    model = distiller.trained()
+    assert 'student.backbone.layer3.1.conv2' in denoise_layers(model)
+    assert not [name for name, _ in model.named_modules() if 'teacher' in name]
+    cells.assert_every_predictor_counts(model, run)
+
+
+def test_folds_into_the_plain_distiller(distiller, plain):
+    model = distiller.trained()
+    folded = cells.assert_folds(model, run)
+    network = load_trained(cells.config_of(plain), str(cells.saved(folded, distiller.work_dir / 'folded.pth')))
+    cells.assert_close(run(network), run(model))
+
+
+def start_from(checkpoint: Path) -> str:
+    return f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='{PREFIX}')"
+
+
+@pytest.fixture(scope='module', params=['plain', 'folded'])
+def start(request, distiller, plain) -> Path:
+    """Return the checkpoint of a plain distillation, or of a denoised one, folded."""
+    if request.param == 'plain':
+        return plain.checkpoint(cells.ITERATIONS)
+    return cells.saved(switch_to_deploy(distiller.trained()), distiller.work_dir / 'start.pth')
+
+
+@pytest.fixture(scope='module')
+def downstream(start, tmp_path_factory, toy_folder) -> cells.Cell:
+    folder = tmp_path_factory.mktemp('downstream')
+    return cells.train(cells.denoised(DOWNSTREAM, "include=['layer', 'head']", folder, toy_folder, start_from(start)))
+
+
+def test_a_classifier_starts_from_the_student_and_is_denoised(downstream, start, tmp_path, toy_folder):
+    weights, first = torch.load(start, weights_only=True)['state_dict'], downstream.weights(1)
+    backbone = {f'backbone.{key.removeprefix(PREFIX)}': w for key, w in weights.items() if key.startswith(PREFIX)}
+    assert_equal({name: first[name] for name in backbone}, backbone)  # the predictors alone have learned
+    model = downstream.trained()
+    cells.assert_phases(downstream, model)
+    cells.assert_resumes(downstream)
+    images = cells.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    cells.assert_every_predictor_counts(model, images)
+    folded = cells.assert_folds(model, images)
+    target = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
+    cells.assert_gradients(downstream, target)
+    cells.assert_tests_alike(downstream, model, target, folded.state_dict(), images)
+
+
+def test_a_student_that_is_not_folded_is_refused_as_a_start(distiller, tmp_path, toy_folder, capsys):
+    option = start_from(distiller.checkpoint(cells.ITERATIONS))
+    with pytest.raises(AssertionError):
+        cells.train(cells.brief(cells.tree_config(DOWNSTREAM), tmp_path / 'run', toy_folder, option))
+    assert 'holds layers in a form that the model does not have' in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""DenoiseRep over disentangled layers of other forms: deployed, grouped, in a converted backbone, shared by levels."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from reprefine.deploy import switch_to_deploy
+from reprefine.engine.build import build_model
+from reprefine.methods.denoiserep import DenoiseRep, set_phase
+from reprefine.methods.denoiserep.convert import denoise_layers
+from reprefine.methods.pddr import PDConv, PDLinear
+from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
+from tests.combinations import cells
+from tests.methods.denoiserep.toys import ToyClassifier
+from tests.methods.pddr.toys import randomise
+
+FOLDER = 'pddr/classification/'
+# Small steps however large or small the gradients of random weights are.
+ADAM = "optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=1e-4))\n"
+STEP = dict(timestep=400, step='ddim', to=20)
+
+
+class Grouped(nn.Module):
+    """A grouped and a strided disentangled convolution, with a disentangled head."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.first = PDConv(3, 8, 3, padding=1, mode=mode, group_num='auto', reduction=2)
+        self.second = PDConv(8, 12, 3, stride=2, padding=2, dilation=2, groups=4, mode=mode, group_num=4, reduction=2)
+        self.head = PDLinear(12, 5, mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(F.relu(self.second(F.relu(self.first(x)))).mean((2, 3)))
+
+
+def toy(mode: str) -> nn.Module:
+    torch.manual_seed(0)
+    return DenoiseRep(Grouped(mode), base_type=ToyClassifier, denoise=dict(include='all', **STEP))
+
+
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_grouped_convolutions_mix_no_channels_of_other_groups(mode):
+    model = randomise(toy(mode))
+    widths = {name: layer.denoiser.weight.shape for name, layer in denoise_layers(model).items()}
+    assert widths == {'backbone.first': (8, 8), 'backbone.second': (12, 3), 'backbone.head': (5, 5)}
+    run = cells.on(torch.randn(4, 3, 9, 7))
+    cells.assert_every_predictor_counts(model.eval(), run)
+    folded = cells.assert_folds(model, run)
+    assert all(layer.deploy for layer in (folded.backbone.first, folded.backbone.second, folded.backbone.head))
+
+
+@pytest.mark.parametrize('phase', ['denoise', 'backbone', 'joint'])
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_folding_leaves_trainable_what_the_network_trains_whatever_the_phase(mode, phase):
+    plain, model = switch_to_deploy(ToyClassifier(Grouped(mode)).eval()), toy(mode)
+    set_phase(model, phase)
+    folded = switch_to_deploy(model.eval())
+    trainable = [{n for n, p in network.named_parameters() if p.requires_grad} for network in (folded, plain)]
+    assert trainable[0] == trainable[1] != set()
+
+
+@torch.no_grad()
+def with_statistics(model: nn.Module) -> nn.Module:
+    """Return a model whose norms have seen images."""
+    for _ in range(30):
+        model.train()(torch.randn(8, 3, 28, 28), mode='tensor')
+    return model.eval()
+
+
+@pytest.mark.parametrize('mode', ['a', 'b'])
+def test_a_deployed_network_is_denoised_and_folds_into_itself(mode, tmp_path, toy_folder):
+    base = f'{FOLDER}deploy/resnet18-w32-pd{mode}_deploy_mnist5k'
+    wide = '+model.backbone.pd_cfg.reduction=2'  # of two hidden units of a gate, both may be dead
+    branched = cells.brief(cells.tree_config(f'{FOLDER}resnet18-w32-pd{mode}_10e_mnist5k'), tmp_path, toy_folder, wide)
+    network = with_statistics(build_model(cells.config_of(branched)))
+    start = cells.saved(switch_to_deploy(network), tmp_path / 'start.pth')
+    options = (wide, f'load_from={start}')
+    refined = cells.train(cells.denoised(base, "include=['layer']", tmp_path, toy_folder, *options, more=ADAM))
+    plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder, wide)
+    model, run = refined.trained(), cells.on(torch.randn(2, 3, 28, 28))
+    fixed = {name for name in refined.weights(1) if name.endswith(('.reparam_weight', '.reparam_bias'))}
+    assert bool(fixed) == (mode == 'b')  # the mixed kernels are not trained, refined or not
+    cells.assert_phases(refined, model, fixed=fixed)
+    cells.assert_gradients(refined, plain)
+    cells.assert_every_predictor_counts(model, run)
+    cells.assert_tests_alike(refined, model, plain, cells.assert_folds(model, run).state_dict(), run)
+
+
+CONVERTED = """_base_ = '{base}'
+
+pd = dict(mode='{mode}', group_num='auto', reduction=2)
+# Statistics that two iterations train.
+norm = dict(type='BN', momentum=0.9)
+model = dict(
+    backbone=dict(
+        type='reprefine.PDConverted', base_type={{{{_base_.model.backbone.type}}}}, pd=pd, norm_cfg=norm
+    )
+)
+"""
+
+
+@pytest.mark.parametrize('mode', ['A', 'B'])
+def test_a_part_that_another_method_has_refined(mode, tmp_path, toy_folder):
+    base = 'baselines/classification/resnet18-w32_10e_mnist5k'
+    config = tmp_path / 'converted.py'
+    config.write_text(CONVERTED.format(base=cells.tree_config(base), mode=mode))
+    refined = cells.train(cells.denoised(config, "include=['layer', 'head']", tmp_path, toy_folder, more=ADAM))
+    model, run = refined.trained(), cells.on(torch.randn(2, 3, 28, 28))
+    assert pd_layers(model).keys() < denoise_layers(model).keys()
+    cells.assert_phases(refined, model)
+    cells.assert_gradients(refined, cells.brief(config, tmp_path, toy_folder))
+    cells.assert_every_predictor_counts(model, run)
+    folded = cells.assert_folds(model, run, is_branched)
+    if mode == 'A':
+        plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder)
+        cells.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)
+    else:
+        plain = cells.brief(config, tmp_path / 'plain', toy_folder, 'model.backbone.pd.deploy=True')
+        cells.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+
+
+def is_branched(module: nn.Module) -> bool:
+    return isinstance(module, (PDConv, PDLinear)) and not module.deploy

@@ -1,0 +1,65 @@
+"""DenoiseRep over networks of the host libraries that have a deployed form of their own."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from reprefine.engine.errors import UserError
+from reprefine.methods.denoiserep import DenoiseRep, fuse
+from tests.combinations import cells
+from tests.methods.pddr.toys import randomise
+
+HEAD = dict(type='LinearClsHead', num_classes=3, loss=dict(type='CrossEntropyLoss'))
+REPVGG = dict(num_blocks=[1, 1, 1, 1], width_factor=[0.125, 0.125, 0.125, 0.0625], group_layer_map=None, se_cfg=None)
+ONE = dict(num_blocks=[1] * 4, width_factor=[0.25] * 4, num_conv_branches=[2] * 4, num_se_blocks=[0] * 4)
+BACKBONES = {
+    'RepVGG': (dict(type='RepVGG', arch=REPVGG, out_indices=(3,)), 32),
+    'MobileOne': (dict(type='MobileOne', arch=ONE), 128),
+    'LeViT': (dict(type='LeViT', arch='128s', img_size=64), 384),
+}
+
+
+def config(name: str, **backbone: Any) -> dict[str, Any]:
+    settings, width = BACKBONES[name]
+    backbone = dict(copy.deepcopy(settings), **backbone)
+    return dict(backbone=backbone, neck=dict(type='GlobalAveragePooling'), head=dict(HEAD, in_channels=width))
+
+
+def refined(name: str, **denoise: Any) -> nn.Module:
+    init_default_scope('mmpretrain')
+    denoise = dict(timestep=400, step='ddim', to=20, **denoise)
+    return randomise(DenoiseRep(base_type='ImageClassifier', denoise=denoise, **config(name))).eval()
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_predictors_fold_before_the_host_folds(name):
+    """The host folds by the weights of its layers, which must hold what their predictors do by then."""
+    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
+    folded = cells.assert_folds(model, run)
+    plain = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
+    plain.load_state_dict(folded.state_dict(), strict=True)
+    cells.assert_close(run(plain), run(model))
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_without_the_host_folding_the_model_is_the_plain_one(name):
+    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
+    folded = fuse(model)
+    plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
+    plain.load_state_dict(folded.state_dict(), strict=True)
+    cells.assert_close(run(plain), run(model))
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_biases_that_the_host_would_drop_are_refused(name):
+    with pytest.raises(UserError, match="bias_policy='add' gives backbone.* a bias, which .* leaves out when it is"):
+        refined(name, include='all', bias_policy='add')
+
+
+def test_biases_of_layers_beside_the_folding_ones_are_added():
+    model = refined('RepVGG', include='head', bias_policy='add')
+    cells.assert_folds(model, cells.on(torch.randn(2, 3, 64, 64)))

@@ -1,0 +1,10 @@
+"""Configs of detection on frozen ViTs without a denoiser."""
+
+import pytest
+
+from tests.configs.walk import configs_below, train_and_test
+
+
+@pytest.mark.parametrize('path', configs_below('baselines/detection/simple_fpn'), ids=lambda path: path.stem)
+def test_trains_and_tests(path, tmp_path, toy_folder):
+    train_and_test(path, tmp_path, toy_folder)

@@ -1,0 +1,128 @@
+"""The configs that folded models load into, and plain copies of models."""
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from torch import nn
+
+from reprefine.deploy import switch_to_deploy
+from reprefine.deploy.plain import deploy_config, plain_config, plain_copy
+from reprefine.engine.errors import UserError
+from reprefine.registry import MODELS
+
+from .toys import TwoBranches, plain_layers, two_layers
+
+
+class Method(nn.Module):
+    """Folds away from a base type, as a refinement does."""
+
+    def refine(self, strength: float = 1.0) -> None: ...
+
+    config_options = {'toy': refine}  # noqa: RUF012, as refinements have it
+
+    def switch_to_deploy(self) -> None: ...
+
+
+class Stays(nn.Module):
+    """Changes the training of a base type only."""
+
+    config_options = {'toy': Method.refine}  # noqa: RUF012
+
+
+def converted(base_type: str, toy: dict, **kwargs: object) -> None:
+    """Builds the base with converted layers."""
+
+
+def options(strength: float = 1.0, deploy: bool = False) -> None:
+    """Of the conversion."""
+
+
+converted.config_options = {'toy': options}
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    kinds = {'ToyMethod': Method, 'ToyStays': Stays, 'ToyConverted': converted, 'ToyLayer': layer}
+    for name, kind in kinds.items():
+        monkeypatch.setitem(MODELS.module_dict, name, kind)
+
+
+def layer(size: int, deploy: bool = False) -> None:
+    """A layer of a config."""
+
+
+layer.plain_config = lambda cfg: dict(type='Linear', size=cfg['size'])
+
+
+def test_a_method_leaves_its_base_type():
+    cfg = ConfigDict(type='reprefine.ToyMethod', base_type='Base', toy=dict(strength=2), backbone=dict(type='ResNet'))
+    base = dict(type='Base', backbone=dict(type='ResNet'))
+    assert plain_config(cfg) == deploy_config(cfg) == base
+    assert cfg.base_type == 'Base'
+
+
+def test_a_method_that_does_not_fold_stays():
+    cfg = dict(type='reprefine.ToyStays', base_type='Base', toy=dict(strength=2))
+    assert plain_config(cfg) == deploy_config(cfg) == cfg
+
+
+def test_a_conversion_leaves_its_base_type_or_is_deployed():
+    cfg = dict(type='reprefine.ToyConverted', base_type='Base', toy=dict(strength=2), depth=3)
+    assert plain_config(cfg) == dict(type='Base', depth=3)
+    assert deploy_config(cfg) == cfg | dict(toy=dict(strength=2, deploy=True))
+    del cfg['toy']
+    assert deploy_config(cfg)['toy'] == dict(deploy=True)
+
+
+def test_layers_within():
+    part = dict(type='reprefine.ToyLayer', size=3)
+    cfg = dict(type='reprefine.ToyMethod', base_type='Base', heads=[part, dict(type='Unknown', inner=(part, None))])
+    plain = dict(type='Linear', size=3)
+    assert plain_config(cfg) == dict(type='Base', heads=[plain, dict(type='Unknown', inner=(plain, None))])
+    assert deploy_config(cfg)['heads'][1]['inner'][0] == part | dict(deploy=True)
+
+
+PD = dict(type='reprefine.PDResNet', depth=18, pd_cfg=dict(mode='A'), channels_last=True)
+
+
+def test_parts_of_pddr():
+    assert plain_config(PD) == dict(type='ResNet', depth=18)
+    assert plain_config(PD | dict(host='mmdet', deploy=True)) == dict(type='mmdet.ResNet', depth=18)
+    assert deploy_config(PD) == PD | dict(deploy=True)
+    neck = dict(type='FPN', conv_cfg=dict(type='reprefine.PDConv', mode='A'))
+    assert plain_config(neck) == dict(type='FPN', conv_cfg=None)
+    assert deploy_config(neck)['conv_cfg']['deploy'] is True
+    mlp = dict(type='reprefine.MLP', layer_cfg=dict(type='reprefine.PDLinear', mode='A'))
+    assert plain_config(mlp) == dict(type='reprefine.MLP', layer_cfg=None)
+    assert deploy_config(mlp)['layer_cfg']['deploy'] is True
+    part = dict(type='reprefine.PDConverted', base_type='FPN', num_outs=2, pd=dict(mode='A'))
+    assert plain_config(part) == dict(type='FPN', num_outs=2)
+    assert deploy_config(part) == part | dict(pd=dict(mode='A', deploy=True))
+    with pytest.raises(UserError, match='attention=.*does not fold'):
+        plain_config(PD | dict(attention=dict(type='reprefine.SE')))
+
+
+def test_a_config_without_such_parts_stays():
+    cfg = dict(type='ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18), head=dict(type='Nothing'))
+    assert plain_config(cfg) == deploy_config(cfg) == cfg
+
+
+def test_plain_copies():
+    model = switch_to_deploy(two_layers())
+    plain = plain_copy(model)
+    assert plain.state_dict().keys() == plain_layers().state_dict().keys()
+    x = torch.randn(3, 5)
+    assert torch.equal(plain(x), model(x))
+    assert isinstance(model[0], TwoBranches)
+    assert isinstance(plain_copy(model[0]), nn.Linear)
+
+
+def test_what_has_no_plain_form_is_named(monkeypatch):
+    def refuse(self):
+        raise UserError('is of many minds')
+
+    monkeypatch.setattr(TwoBranches, 'plain_form', refuse)
+    with pytest.raises(UserError, match='0 is of many minds'):
+        plain_copy(two_layers())
+    with pytest.raises(UserError, match='the model is of many minds'):
+        plain_copy(two_layers()[0])

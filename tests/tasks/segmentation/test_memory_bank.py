@@ -1,0 +1,67 @@
+import torch
+
+from reprefine.tasks.segmentation.knn import LabelledFeatures
+from reprefine.tasks.segmentation.memory_bank import MemoryBank
+
+
+def numbered(start: int, end: int) -> LabelledFeatures:
+    """Entries that hold their number in features and shares."""
+    numbers = torch.arange(start, end).float()[:, None]
+    return LabelledFeatures(numbers.expand(-1, 3), numbers.expand(-1, 2) / 100)
+
+
+def filled(bound: int | None, parts: list[int], seed: int = 0) -> MemoryBank:
+    bank = MemoryBank(3, 2, bound, seed)
+    for start, end in zip([0, *parts[:-1]], parts, strict=True):
+        bank.add(numbered(start, end))
+    return bank
+
+
+def kept(bank: MemoryBank) -> list[int]:
+    return bank.entries().features[:, 0].int().tolist()
+
+
+def test_all_entries_are_kept_without_a_bound():
+    bank = filled(None, [4, 5, 9])
+    assert kept(bank) == list(range(9))
+    assert torch.equal(bank.entries().shares, numbered(0, 9).shares)
+    assert len(bank) == 9
+
+
+def test_the_sample_does_not_depend_on_how_entries_come():
+    alone, together = filled(6, list(range(1, 31))), filled(6, [30])
+    assert kept(alone) == kept(together)
+    assert len(set(kept(alone))) == 6
+    assert kept(filled(6, [30], seed=1)) != kept(alone)
+
+
+def test_memory_is_bounded_while_it_fills():
+    bank = MemoryBank(3, 2, 10)
+    for start in range(0, 200, 5):
+        bank.add(numbered(start, start + 5))
+        assert len(bank._rows) + sum(len(rows) for rows, _ in bank._added) <= 20
+
+
+def test_every_entry_is_equally_likely():
+    counts = torch.zeros(20)
+    for seed in range(400):
+        counts[kept(filled(5, [7, 20], seed))] += 1
+    # 100 expected, standard deviation 8.7
+    assert counts.sum() == 2000
+    assert (counts - 100).abs().max() < 40
+
+
+def test_a_state_dict_brings_the_entries():
+    bank, other = filled(6, [30]), filled(None, [3])
+    other.load_state_dict(bank.state_dict())
+    assert kept(other) == kept(bank)
+    assert torch.equal(other.entries().shares, bank.entries().shares)
+
+
+def test_filling_again_gives_the_same():
+    bank = filled(6, [30])
+    before = kept(bank)
+    bank.clear()
+    assert len(bank) == 0
+    bank.add(numbered(0, 30))
+    assert kept(bank) == before

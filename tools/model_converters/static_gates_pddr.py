@@ -1,0 +1,66 @@
+"""Make a plain checkpoint of PD-B whose gates are fixed to their means over training images: an approximation."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.launch import add_config_arguments
+
+EXAMPLE = """example:
+  python tools/model_converters/static_gates_pddr.py \\
+      configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py epoch_100.pth static.pth --num 512
+
+PD-B mixes its kernels for every sample. With one gate for all samples it is a plain network, whose untouched config
+loads the file. That is NOT what was trained: the tool tests both and prints their metrics side by side, which the meta
+of the file keeps. What deploys PD-B exactly is reparameterize_model.py.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of a PD-B run')
+    parser.add_argument('checkpoint', help='its checkpoint, of either form that the config builds')
+    parser.add_argument('out', type=Path, help='file to write; it must not exist yet')
+    parser.add_argument(
+        '--num', type=int, default=256, metavar='N', help='training images to average the gates over (default: 256)'
+    )
+    add_key_arguments(parser)
+    add_config_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Load, average, test both and write."""
+    import torch
+
+    from reprefine.engine.build import load_trained
+    from reprefine.engine.files import complete_file
+    from reprefine.engine.launch import load_config
+    from reprefine.methods.pddr.analysis.static import static_model
+    from reprefine.methods.pddr.analysis.trained import evaluate, training_images
+    from reprefine.methods.pddr.plain import plain_model
+
+    if args.num < 1:
+        raise UserError(f'--num {args.num}: use a positive number of images')
+    if args.out.exists():
+        raise UserError(f'{args.out} exists: give another name, or remove it')
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    model = load_trained(cfg, args.checkpoint, **key_options(args))
+    static, gates = static_model(model, training_images(cfg, model, args.num))
+    plain = plain_model(static)
+    exact, approximate = (evaluate(cfg, network) for network in (model, plain))
+    meta = dict(pddr_static_gates=dict(images=args.num, exact=exact, approximate=approximate))
+    with complete_file(args.out) as partial:
+        torch.save(dict(meta=meta, state_dict=plain.state_dict()), partial)
+    print(f'{args.out}: plain checkpoint, APPROXIMATE, with the mean of {len(gates)} gates over {args.num} images')
+    for name, value in exact.items():
+        print(f'{name}: {value:.4f} with the gates of each sample, {approximate[name]:.4f} with the fixed ones')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main, make_parser()))
