@@ -36,7 +36,8 @@ of the one in `_base_`; add `custom_imports = dict(imports=['reprefine'])` to it
 ## Combine two
 
 Write both into one config: DenoiseRep changes the type of the model, PDDR that of its backbone, DVT adds a neck,
-RepFusion and feature transformation choose what the backbone starts from.
+RepFusion and feature transformation choose what the backbone starts from. The [tutorial](tutorial.md) trains two
+methods at once, folds them and runs the result in onnxruntime.
 """
 
 

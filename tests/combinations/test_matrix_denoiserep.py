@@ -30,4 +30,4 @@ def test_refines_a_baseline_and_folds(task, tmp_path, toy_folder):
         assert phases_of(work_dir) == {'denoise', 'backbone'}
         run.test(config)
         assert not denoise_layers(assert_folds(run, config))
-        run.test(run.baseline, work_dir / f'{run.checkpoint(config).stem}_fused.pth')
+        run.test(run.baseline, work_dir / f'{run.checkpoint(config).stem}_deploy.pth')
