@@ -1,4 +1,4 @@
-"""Writes ``docs/methods_and_tasks.md`` from the table of cells: ``python -m tests.combinations.matrix_page --write``."""
+"""Writes ``docs/methods_and_tasks.md`` from the matrix: ``python -m tests.combinations.matrix_page --write``."""
 
 import sys
 import textwrap
@@ -11,7 +11,7 @@ from tests.configs.brief import ROOT
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')
 HEAD = """\
-<!-- Written by `python -m tests.combinations.matrix_page --write`; what it says stands in tests/combinations/matrix.py. -->
+<!-- Written by `python -m tests.combinations.matrix_page --write`; its content is tests/combinations/matrix.py. -->
 
 # Any method on any task
 
