@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from reprefine.methods.denoiserep.convert import denoise_layers
+from reprefine.methods.denoiserep.converted import denoise_layers
 from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
 from tests.combinations import cells, checks

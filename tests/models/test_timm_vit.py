@@ -13,7 +13,7 @@ from torch import nn
 from reprefine.engine.checkpoints.added import added_names
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 from reprefine.methods.pddr import convert_to_pd
 from reprefine.models.timm_vit import TimmViT, center_padding
 from tests.helpers.run import ROOT

@@ -9,7 +9,7 @@ from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
 from reprefine.registry import LOOPS
 
-from .convert import denoise_layers
+from .converted import denoise_layers
 from .functional import expected_l2_loss, optimal_predictor
 from .moments import FeatureMoments, collect_moments
 from .refusals import refuse_followers

@@ -13,8 +13,9 @@ from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
 from reprefine.registry import HOOKS
 
-from .convert import check_phases, denoise_state, set_phase
+from .converted import denoise_state
 from .model import noise_key
+from .phases import check_phases, set_phase
 
 
 def phase_at(counter: int, phases: Sequence[str], phase_length: int, first_index: int = 0) -> str:

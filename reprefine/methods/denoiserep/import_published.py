@@ -27,7 +27,7 @@ from reprefine.engine.checkpoints.rename import rename, weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
-from .convert import denoise_layers
+from .converted import denoise_layers
 from .denoiser import Denoiser
 from .functional import linear_betas, sinusoidal_embedding
 from .layer import _DenoiseLayer

@@ -10,16 +10,9 @@ from reprefine.engine.checkpoints.added import added_names
 from reprefine.models.refinement import Refinement
 from reprefine.registry import MODELS
 
-from .convert import (
-    ConvertedLayer,
-    check_phases,
-    convert,
-    denoise_state,
-    fuse,
-    is_fused,
-    set_phase,
-    sum_of,
-)
+from .convert import convert
+from .converted import ConvertedLayer, denoise_state, fuse, is_fused, sum_of
+from .phases import check_phases, set_phase
 from .plain import plain_layers
 from .refusals import refuse_followers
 

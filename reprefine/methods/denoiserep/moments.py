@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from .convert import denoise_layers, denoise_state
+from .converted import denoise_layers, denoise_state
 from .layer import _DenoiseLayer
 
 PIECE = 2048  # positions multiplied at once

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from .convert import denoise_layers
+from .converted import denoise_layers
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .convert import denoise_layers, denoise_state
+from .converted import denoise_layers, denoise_state
 from .moments import FeatureMoments
 
 Spectra = dict[str, tuple[Tensor, Tensor]]

@@ -21,7 +21,7 @@ class DenoiseState:
 
     Attributes:
         layer_names: Qualified names of the denoising layers.
-        phase: One of :data:`PHASES`; see :func:`~.convert.set_phase`.
+        phase: One of :data:`PHASES`; see :func:`~.phases.set_phase`.
         denoise_eval: Whether evaluation uses the denoised layers (True) or the plain host.
         generator: Generator of the noise, None for torch's global one.
         merged: Merged weights of the layers in evaluation.

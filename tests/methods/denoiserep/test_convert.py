@@ -24,7 +24,7 @@ from reprefine.methods.denoiserep import (
     report,
     set_phase,
 )
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 
 from .toys import TinyConvNet, TinyViT, assert_same, build, converted, images, snapshot
 

@@ -16,7 +16,7 @@ from reprefine.methods.denoiserep import (
     noise_loss,
     report,
 )
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 from reprefine.methods.denoiserep.functional import expected_l2_loss
 
 from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, refined, snapshot

@@ -10,7 +10,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, set_phase
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 
 VIT = dict(
     model_name='vit_tiny_patch16_224', img_size=32, model_args=dict(embed_dim=16, depth=2, num_heads=2), frozen=True

@@ -20,7 +20,7 @@ from reprefine.methods.denoiserep import (
     denoise_layers,
     phase_at,
 )
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 
 from .toys import ToyClassifier, images, refined, snapshot
 

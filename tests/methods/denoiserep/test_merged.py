@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from torch import nn
 
 from reprefine.methods.denoiserep import denoise_layers, fuse, set_phase
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 from reprefine.methods.denoiserep.layers import _WeightLayer
 
 from .test_hooks import runner_of

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reprefine.methods.denoiserep import convert, denoise_layers, fuse, noise_loss, set_phase
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 from reprefine.methods.denoiserep.functional import expected_l2_loss, optimal_predictor
 
 from .toys import TinyViT, assert_same, build, images, snapshot

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert, denoise_layers, fuse, noise_loss, set_phase
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 from reprefine.methods.denoiserep.denoiser import Denoiser
 from reprefine.methods.denoiserep.functional import linear_betas, reverse_step
 from reprefine.methods.denoiserep.replaced import DenoiseReplaced, denoise_replaced, output_map

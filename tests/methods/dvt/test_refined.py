@@ -17,7 +17,7 @@ from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.launch import load_config
 from reprefine.methods.denoiserep import convert, denoise_layers, noise_loss, set_phase
-from reprefine.methods.denoiserep.convert import denoise_state
+from reprefine.methods.denoiserep.converted import denoise_state
 from reprefine.methods.dvt import DVTDenoiser
 from reprefine.methods.pddr import PDConv, convert_to_pd
 from reprefine.models.timm_vit import TimmViT

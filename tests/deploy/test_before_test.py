@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from reprefine.deploy.test_hook import DeployBeforeTestHook
+from reprefine.deploy.before_test import DeployBeforeTestHook
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import load_config
 from reprefine.methods.pddr import PDConv
