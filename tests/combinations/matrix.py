@@ -105,7 +105,7 @@ find_unused_parameters = True
             dict(include='conv', phases="phase_length=10000, by='iter'"),
         ),
         face_parsing=Cell(R50['face_parsing'], dict(include='conv', phases="phase_length=10000, by='iter'")),
-        landmarks=Cell(R50['landmarks'], dict(include='conv', phases='phase_length=5')),
+        landmarks=Cell('landmarks/hrnetv2-w18_60e_wflw-256x256', dict(include='conv', phases='phase_length=5')),
         depth=Cell(VIT['depth'], dict(include='mlp', phases="phase_length=2000, by='iter'")),
     ),
     link='load_from',
