@@ -125,7 +125,8 @@ def fold_checkpoint(
         raise UserError(f'{source} does not fit the config, or is folded already: {match}')
     check_finite(model, str(source))
     parameters, trained = sum(p.numel() for p in model.parameters()), copy.deepcopy(model)
-    switch_to_deploy(model.eval())
+    model.eval()
+    switch_to_deploy(model)
     layers = folded_layers(trained, model)
     if not layers:
         raise UserError('nothing was folded, the config builds the deployed form: give the one of the training')
@@ -150,7 +151,8 @@ def _written(folded: nn.Module, into: nn.Module | None, plain: bool) -> nn.Modul
     if not match.exact:
         form = 'plain' if plain else 'deployed'
         raise UserError(f'the folded weights are not those of the {form} model: {match}; nothing is written')
-    return into.eval()
+    into.eval()
+    return into
 
 
 def _check_equal(comparison: Comparison, allowed: float, source: str) -> None:

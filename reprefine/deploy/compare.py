@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +65,8 @@ def compare(
 ) -> Comparison:
     """Compare a model with its training form, in float64 if it computes in that, else in float32.
 
-    The training form is computed explicitly, without weights that it merges for its own evaluation.
+    The training form is computed explicitly, without weights that it merges for its own evaluation. A model that runs
+    for its losses and predictions only is compared by its features.
 
     Args:
         trained: The training form.
@@ -78,17 +80,24 @@ def compare(
         UserError: If the training form runs on an example in neither type, its output is not finite, or nothing can
             be compared.
     """
-    failure: Exception | None = None
-    for dtype in TOLERANCES:
-        forms = [copy.deepcopy(model).cpu().to(dtype).eval() for model in (trained, folded, written or folded)]
+    failures: list[Exception] = []
+    for features, dtype in product((False, True), TOLERANCES):
+        forms = [evaluated_copy(model, dtype) for model in (trained, folded, written or folded)]
         try:
-            return _compare(*forms, examples, layers, dtype)
+            return _compare(*forms, examples, layers, dtype, features)
         except UserError:
             raise
-        except Exception as error:  # of somebody's model, in a type that it may not know
-            failure = error
+        except Exception as error:  # of somebody's model, in a type or a mode that it may not know
+            failures.append(error)
     on = ' and '.join(example.source for example in examples)
-    raise UserError(f'the model does not run on {on or "random features"} ({essence(failure)}): give --shape H W')
+    raise UserError(f'the model does not run on {on or "random features"} ({essence(failures[0])}): give --shape H W')
+
+
+def evaluated_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy on the CPU, in evaluation mode; backbones of host libraries do not return themselves from that."""
+    model = copy.deepcopy(model).cpu().to(dtype)
+    model.eval()
+    return model
 
 
 def _compare(
@@ -98,6 +107,7 @@ def _compare(
     examples: Sequence[Example],
     layers: Iterable[str],
     dtype: torch.dtype,
+    features: bool,
 ) -> Comparison:
     _make_explicit(trained)
     twins = dict(folded.named_modules())
@@ -108,27 +118,31 @@ def _compare(
         module.register_forward_hook(_comparing(seen, name, twin), with_kwargs=True)
         for name, (module, twin) in pairs.items()
     ]
-    whole = {}
-    for example in examples:
-        before = outputs_of(trained, example)
-        if not before or not all(output.isfinite().all() for output in before):
-            raise UserError(f'the model gives no finite output for {example.source}, before it is folded')
-        whole[f'{WHOLE} for {example.source}'] = largest(outputs_of(written, example), before)
-    unchecked = []
-    for name, (module, _) in pairs.items():
-        if name in seen:
-            continue
-        features = _random_features(module, dtype)
-        if features is None:
-            unchecked.append(name)
-        else:
-            with torch.no_grad():
-                module(features)
+    name = f'{WHOLE} (features)' if features else WHOLE
+    whole = {f'{name} for {example.source}': _of_outputs(trained, written, example, features) for example in examples}
+    unchecked = [layer for layer in pairs if layer not in seen and not _run_alone(pairs[layer][0], dtype)]
     for hook in hooks:
         hook.remove()
     if not seen and not whole:
         raise UserError('neither the model nor a folded layer runs on random input, so that nothing can be compared')
     return Comparison(seen | whole, dtype, unchecked)
+
+
+def _of_outputs(trained: nn.Module, written: nn.Module, example: Example, features: bool) -> float:
+    before = outputs_of(trained, example, features)
+    if not before or not all(output.isfinite().all() for output in before):
+        raise UserError(f'the model gives no finite output for {example.source}, before it is folded')
+    return largest(outputs_of(written, example, features), before)
+
+
+@torch.no_grad()
+def _run_alone(layer: nn.Module, dtype: torch.dtype) -> bool:
+    """Run a layer on random features, so that its hook compares it, and tell whether there are such."""
+    features = _random_features(layer, dtype)
+    if features is None:
+        return False
+    layer(features)
+    return True
 
 
 def _make_explicit(model: nn.Module) -> None:

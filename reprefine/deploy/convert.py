@@ -12,7 +12,7 @@ from reprefine.engine.cost.models import without_pretrained
 from reprefine.engine.errors import UserError
 
 from .checkpoint import Folding, fold_checkpoint
-from .examples import random_example, test_examples
+from .examples import examples_of_test_set, random_example
 from .plain import deploy_config, plain_config
 
 
@@ -48,7 +48,7 @@ def fold_from_config(
     """
     model = _build(cfg, cfg.model)
     into = _target(cfg, plain, plain_cfg)
-    images = test_examples(cfg, model, must_have_data)
+    images = examples_of_test_set(cfg, model, must_have_data)
     random = random_example(cfg, model, shape, images[0].inputs if images else None)
     examples = [random, *images]
     is_plain = plain or plain_cfg is not None
@@ -58,7 +58,9 @@ def fold_from_config(
 
 def _build(cfg: Config, model: dict) -> nn.Module:
     parts = dict(model=without_pretrained(model), data_preprocessor=cfg.get('data_preprocessor'))
-    return revert_sync_batchnorm(build_model(Config(parts))).eval()
+    built = revert_sync_batchnorm(build_model(Config(parts)))
+    built.eval()
+    return built
 
 
 def _target(cfg: Config, plain: bool, plain_cfg: Config | None) -> nn.Module | None:

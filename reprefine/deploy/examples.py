@@ -51,7 +51,7 @@ def random_example(
     return example if like is None else example._replace(inputs=example.inputs[:, : like.shape[1]])
 
 
-def test_examples(cfg: Config, model: nn.Module, must: bool) -> list[Example]:
+def examples_of_test_set(cfg: Config, model: nn.Module, must: bool) -> list[Example]:
     """Return the first images of a config's test set, one by one as their sizes may differ.
 
     Args:
@@ -85,26 +85,24 @@ def _preprocessed(model: nn.Module, data: dict, source: str) -> Example:
 
 
 @torch.no_grad()
-def outputs_of(model: nn.Module, example: Example) -> list[Tensor]:
+def outputs_of(model: nn.Module, example: Example, features: bool = False) -> list[Tensor]:
     """Return all floating-point tensors of what a model returns, computed in the type of its parameters.
 
-    Of an OpenMMLab model, these are the raw outputs of its head, or its features if it has none.
+    Args:
+        model: The model. Of one of OpenMMLab these are the raw outputs of its head.
+        example: What it runs on.
+        features: Whether to run backbone and neck only.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), example.inputs.dtype)
+    inputs = example.inputs.to(dtype)
     with default_dtype(dtype):
-        result = _run(model, example.inputs.to(dtype), example.data)
+        if features:
+            result = model.extract_feat(inputs)
+        elif example.data is None:
+            result = model(inputs)
+        else:
+            result = forward(model, example.data | {'inputs': inputs}, 'tensor')
     return [tensor for tensor in tensors_in(result) if tensor.is_floating_point()]
-
-
-def _run(model: nn.Module, inputs: Tensor, data: dict | None) -> Any:
-    if data is None:
-        return model(inputs)
-    try:
-        return forward(model, data | {'inputs': inputs}, 'tensor')
-    except Exception:  # of models that run for their losses and predictions only
-        if not hasattr(model, 'extract_feat'):
-            raise
-        return model.extract_feat(inputs)
 
 
 @contextmanager

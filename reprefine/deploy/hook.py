@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -11,6 +12,7 @@ from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
 
 from .checkpoint import reparameterize
+from .compare import evaluated_copy
 from .examples import Example, outputs_of, random_example
 
 
@@ -45,7 +47,7 @@ class ReparameterizeHook(Hook):
         """Return a random input if the config has a model that runs on one; else the layers alone are compared."""
         if not runner.cfg.get('model'):
             return []
-        model = copy.deepcopy(unwrap(runner.model)).cpu().eval()
+        model = evaluated_copy(unwrap(runner.model), torch.float32)
         try:
             example = random_example(runner.cfg, model)
             outputs_of(model, example)

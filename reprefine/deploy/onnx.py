@@ -1,6 +1,5 @@
 """Export of folded models to ONNX."""
 
-import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError, essence
 from reprefine.engine.files import complete_file
 
-from .compare import largest
+from .compare import evaluated_copy, largest
 from .fold import training_forms
 from .onnx_operators import OPSET, more_operators
 from .onnx_parts import Part, parts_of
@@ -65,7 +64,7 @@ def export_onnx(
     import_onnxruntime()
     if unfolded := training_forms(model):
         raise UserError(f'{unfolded[0]} is in training form: fold the model by switch_to_deploy() before its export')
-    model = copy.deepcopy(model).cpu().float().eval()
+    model = evaluated_copy(model, torch.float32)
     failures: list[Exception] = []
     for part in parts_of(model):
         for axes in [BATCH | SIZE] if dynamic else [BATCH, {}]:

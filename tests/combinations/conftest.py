@@ -4,6 +4,6 @@ import pytest
 
 from tests.configs.conftest import toy_folder
 
-pytest.register_assert_rewrite('tests.combinations.cells')
+pytest.register_assert_rewrite('tests.combinations.checks')
 
 __all__ = ['toy_folder']

@@ -6,7 +6,7 @@ import torch
 from reprefine.engine.build import build_model, load_trained
 from reprefine.methods.denoiserep.fit import expected_noise_losses
 from reprefine.methods.denoiserep.moments import collect_moments
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
 LOOP = """train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
@@ -41,4 +41,4 @@ def test_one_pass_sets_every_predictor_and_nothing_else(case, tmp_path, toy_fold
     begun = expected_noise_losses(build_model(cells.config_of(cell)), moments)
     assert losses.keys() == begun.keys()
     assert all(losses[name] < begun[name] for name in losses), (losses, begun)
-    cells.assert_folds(model, cells.on(torch.randn(8, *shape)))
+    checks.assert_folds(model, checks.on(torch.randn(8, *shape)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import build_model, load_trained
 from reprefine.methods.denoiserep.convert import denoise_layers, set_phase
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
 BASE = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
@@ -34,24 +34,24 @@ def run(model: nn.Module) -> list[Tensor]:
     """Return queries and keys of the same images."""
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model.eval()
-    return cells.tensors([model.neck(model.backbone(images)), model.encoder_k(images)])
+    return checks.tensors([model.neck(model.backbone(images)), model.encoder_k(images)])
 
 
 def test_phases_move_what_they_say(refined, plain):
     model = refined.trained()
-    followers = cells.predictors(model, with_twins=True) - cells.predictors(model)
-    cells.assert_phases(refined, model, both=followers | QUEUE)
-    cells.assert_gradients(refined, plain)
+    followers = checks.predictors(model, with_twins=True) - checks.predictors(model)
+    checks.assert_phases(refined, model, both=followers | QUEUE)
+    checks.assert_gradients(refined, plain)
 
 
 def test_resumed_equals_uninterrupted(refined):
-    cells.assert_resumes(refined)
+    checks.assert_resumes(refined)
 
 
 def test_every_predictor_of_both_encoders_counts(refined):
     model = refined.trained()
     assert len(denoise_layers(model, with_twins=True)) == 2 * len(denoise_layers(model)) > 20
-    cells.assert_every_predictor_counts(model, run)
+    checks.assert_every_predictor_counts(model, run)
 
 
 def test_the_momentum_encoder_follows_with_its_predictors(refined):
@@ -97,9 +97,9 @@ def test_keys_and_queue_are_those_of_the_plain_model_while_the_predictors_learn(
 
 def test_folds_both_encoders_and_the_plain_config_trains_on(refined, plain):
     model = refined.trained()
-    folded = cells.assert_folds(model, run)
+    folded = checks.assert_folds(model, run)
     network = load_trained(cells.config_of(plain), str(cells.saved(folded, refined.work_dir / 'folded.pth')))
-    cells.assert_close(run(network), run(model))
+    checks.assert_close(run(network), run(model))
     # Of the folded model itself, too, the key encoder goes on to follow.
     for moco in (folded, network):
         moco.encoder_k.momentum = 1
@@ -136,13 +136,13 @@ def test_a_classifier_that_starts_from_it_is_denoised_itself(downstream, toy_fol
     model = downstream.trained()
     # All stages are frozen, and the statistics of their norms fixed.
     frozen = {name for name in downstream.weights(1) if name.startswith('backbone.')} - model.added_keys
-    cells.assert_phases(downstream, model, fixed=frozen)
-    cells.assert_gradients(downstream, plain)
-    cells.assert_resumes(downstream)
-    images = cells.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    cells.assert_every_predictor_counts(model, images)
-    folded = cells.assert_folds(model, images)
-    cells.assert_tests_alike(downstream, model, plain, folded.state_dict(), images)
+    checks.assert_phases(downstream, model, fixed=frozen)
+    checks.assert_gradients(downstream, plain)
+    checks.assert_resumes(downstream)
+    images = checks.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    checks.assert_every_predictor_counts(model, images)
+    folded = checks.assert_folds(model, images)
+    checks.assert_tests_alike(downstream, model, plain, folded.state_dict(), images)
 
 
 def test_what_is_not_folded_is_refused_as_a_start(refined, tmp_path, toy_folder, capsys):

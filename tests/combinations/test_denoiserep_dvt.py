@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 
+from reprefine.engine.build import build_model
 from reprefine.methods.denoiserep.convert import denoise_layers
-from tests.combinations import cells
+from tests.combinations import cells, checks
 
 SMALL = (
     '+model.backbone.model_args.embed_dim=64',
@@ -50,9 +52,9 @@ def plain(case, tmp_path_factory, toy_folder) -> cells.Cell:
 
 
 @pytest.fixture
-def run() -> cells.Run:
+def run() -> checks.Run:
     images = torch.randn(2, 3, 56, 70, generator=torch.Generator().manual_seed(0))
-    return cells.on(images)
+    return checks.on(images)
 
 
 def test_phases_move_what_they_say(refined, plain, case):
@@ -61,21 +63,33 @@ def test_phases_move_what_they_say(refined, plain, case):
     frozen = {name for name in refined.weights(1) if name.startswith(parts)} - model.added_keys
     # The loss of depth counts its calls.
     counters = {name for name in refined.weights(1) if name.endswith('.calls')}
-    cells.assert_phases(refined, model, both=counters, fixed=frozen)
-    cells.assert_gradients(refined, plain)
+    checks.assert_phases(refined, model, both=counters, fixed=frozen)
+    checks.assert_gradients(refined, plain)
 
 
 def test_resumed_equals_uninterrupted(refined):
-    cells.assert_resumes(refined)
+    checks.assert_resumes(refined)
 
 
 def test_every_predictor_counts_in_evaluation(refined, run):
     model = refined.trained()
     assert any(name.startswith('neck.denoiser.') for name in denoise_layers(model))
-    cells.assert_every_predictor_counts(model, run)
+    checks.assert_every_predictor_counts(model, run)
 
 
 def test_plain_config_tests_the_folded_weights(refined, plain, run):
     model = refined.trained()
-    folded = cells.assert_folds(model, run)
-    cells.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+    folded = checks.assert_folds(model, run)
+    checks.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+
+
+KEYS = {key: dict(lr_mult=10.0) for key in ('denoiser.weight', 'denoiser.bias')}
+
+
+def test_predictors_may_have_a_rate_of_their_own_beside_a_neck_of_the_same_name(refined):
+    model = build_model(cells.config_of(refined))
+    settings = dict(optimizer=dict(type='SGD', lr=1.0), paramwise_cfg=dict(custom_keys=KEYS))
+    wrapper = build_optim_wrapper(model, settings)
+    rates = {id(group['params'][0]): group['lr'] for group in wrapper.optimizer.param_groups}
+    found = {name for name, parameter in model.named_parameters() if rates.get(id(parameter)) == 10}
+    assert found == checks.predictors(model)

@@ -7,7 +7,7 @@ from torch import nn
 from reprefine.methods.denoiserep.convert import denoise_layers
 from reprefine.methods.pddr import PDConv, PDLinear
 from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.methods.pddr.toys import randomise
 
 FOLDER = 'pddr/classification/'
@@ -37,9 +37,9 @@ def refined(case, tmp_path_factory, toy_folder) -> cells.Cell:
 
 
 @pytest.fixture
-def run(case) -> cells.Run:
+def run(case) -> checks.Run:
     images = torch.randn(4, 1 if 'linear' in case else 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    return cells.on(images)
+    return checks.on(images)
 
 
 def is_branched(module: nn.Module) -> bool:
@@ -55,31 +55,31 @@ def test_disentangled_layers_are_denoised_as_one(refined, case):
 
 
 def test_phases_move_what_they_say(refined, case, toy_folder, tmp_path):
-    cells.assert_phases(refined, refined.trained())
-    cells.assert_gradients(refined, cells.brief(cells.tree_config(CASES[case][0]), tmp_path, toy_folder))
+    checks.assert_phases(refined, refined.trained())
+    checks.assert_gradients(refined, cells.brief(cells.tree_config(CASES[case][0]), tmp_path, toy_folder))
 
 
 def test_resumed_equals_uninterrupted(refined):
-    cells.assert_resumes(refined)
+    checks.assert_resumes(refined)
 
 
 def test_every_predictor_counts_in_evaluation(refined, run):
-    cells.assert_every_predictor_counts(refined.trained(), run)
+    checks.assert_every_predictor_counts(refined.trained(), run)
 
 
 @pytest.mark.parametrize('statistics', [lambda model: model, randomise], ids=['trained', 'awkward'])
 def test_folds_into_plain_layers(refined, run, statistics):
     model = statistics(refined.trained())
-    folded = cells.assert_folds(model, run, is_branched)
+    folded = checks.assert_folds(model, run, is_branched)
     assert pd_layers(folded).keys() == pd_layers(model).keys()
 
 
 def test_plain_config_tests_the_folded_weights(refined, case, run, toy_folder, tmp_path):
     base, _, plain = CASES[case]
     model = refined.trained()
-    folded = cells.assert_folds(model, run)
+    folded = checks.assert_folds(model, run)
     state = folded.state_dict() if 'B' in case else plain_state_dict(folded)
     # Of PDLinear no config of the tree has the deployed form: it is that of the training form with another argument.
     options = () if plain else ('model.backbone.layer_cfg.deploy=True',)
     target = cells.brief(cells.tree_config(plain or base), tmp_path, toy_folder, *options)
-    cells.assert_tests_alike(refined, model, target, state, run)
+    checks.assert_tests_alike(refined, model, target, state, run)

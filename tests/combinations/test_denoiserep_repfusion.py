@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import load_trained
 from reprefine.methods.denoiserep.convert import denoise_layers
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
 DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px'
@@ -43,26 +43,26 @@ def run(model: nn.Module) -> list[Tensor]:
 def test_phases_move_what_they_say(distiller, plain):
     # What comes behind the recorded layer learns nothing, with a method or without.
     behind = {f'student.backbone.layer3.1.bn2.{name}' for name in ('weight', 'bias')}
-    cells.assert_phases(distiller, distiller.trained(), fixed=behind)
-    cells.assert_gradients(distiller, plain)
+    checks.assert_phases(distiller, distiller.trained(), fixed=behind)
+    checks.assert_gradients(distiller, plain)
 
 
 def test_resumed_equals_uninterrupted(distiller):
-    cells.assert_resumes(distiller)
+    checks.assert_resumes(distiller)
 
 
 def test_the_student_alone_is_denoised_and_every_predictor_counts(distiller):
     model = distiller.trained()
     assert 'student.backbone.layer3.1.conv2' in denoise_layers(model)
     assert not [name for name, _ in model.named_modules() if 'teacher' in name]
-    cells.assert_every_predictor_counts(model, run)
+    checks.assert_every_predictor_counts(model, run)
 
 
 def test_folds_into_the_plain_distiller(distiller, plain):
     model = distiller.trained()
-    folded = cells.assert_folds(model, run)
+    folded = checks.assert_folds(model, run)
     network = load_trained(cells.config_of(plain), str(cells.saved(folded, distiller.work_dir / 'folded.pth')))
-    cells.assert_close(run(network), run(model))
+    checks.assert_close(run(network), run(model))
 
 
 def start_from(checkpoint: Path) -> str:
@@ -88,14 +88,14 @@ def test_a_classifier_starts_from_the_student_and_is_denoised(downstream, start,
     backbone = {f'backbone.{key.removeprefix(PREFIX)}': w for key, w in weights.items() if key.startswith(PREFIX)}
     assert_equal({name: first[name] for name in backbone}, backbone)  # the predictors alone have learned
     model = downstream.trained()
-    cells.assert_phases(downstream, model)
-    cells.assert_resumes(downstream)
-    images = cells.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    cells.assert_every_predictor_counts(model, images)
-    folded = cells.assert_folds(model, images)
+    checks.assert_phases(downstream, model)
+    checks.assert_resumes(downstream)
+    images = checks.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    checks.assert_every_predictor_counts(model, images)
+    folded = checks.assert_folds(model, images)
     target = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
-    cells.assert_gradients(downstream, target)
-    cells.assert_tests_alike(downstream, model, target, folded.state_dict(), images)
+    checks.assert_gradients(downstream, target)
+    checks.assert_tests_alike(downstream, model, target, folded.state_dict(), images)
 
 
 def test_a_student_that_is_not_folded_is_refused_as_a_start(distiller, tmp_path, toy_folder, capsys):

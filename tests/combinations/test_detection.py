@@ -8,7 +8,7 @@ import torch
 from reprefine.methods.denoiserep.convert import denoise_layers
 from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.configs.small_networks import small_networks
 
 BASE = 'pddr/detection/retinanet_r50-pda_pda-fpn-head_1x_coco'
@@ -37,8 +37,8 @@ def refined(tmp_path_factory, toy_folder) -> cells.Cell:
 
 
 @pytest.fixture
-def run() -> cells.Run:
-    return cells.on(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+def run() -> checks.Run:
+    return checks.on(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
 
 
 def is_fixed(name: str) -> bool:
@@ -49,12 +49,12 @@ def is_fixed(name: str) -> bool:
 
 def test_phases_move_what_they_say(refined):
     model = refined.trained()
-    assert any(is_fixed(name) for name in cells.predictors(model))  # which learn all the same
-    cells.assert_phases(refined, model, fixed={name for name in refined.weights(1) if is_fixed(name)})
+    assert any(is_fixed(name) for name in checks.predictors(model))  # which learn all the same
+    checks.assert_phases(refined, model, fixed={name for name in refined.weights(1) if is_fixed(name)})
 
 
 def test_resumed_equals_uninterrupted(refined):
-    cells.assert_resumes(refined)
+    checks.assert_resumes(refined)
 
 
 def test_every_predictor_counts_in_evaluation(refined, run):
@@ -62,11 +62,11 @@ def test_every_predictor_counts_in_evaluation(refined, run):
     shared = [name for name in pd_layers(model) if name.startswith(('neck.', 'bbox_head.'))]
     assert len(shared) == 13
     assert set(shared) < denoise_layers(model).keys()
-    cells.assert_every_predictor_counts(model, run)
+    checks.assert_every_predictor_counts(model, run)
 
 
 def test_plain_config_tests_the_folded_weights(refined, run, toy_folder, tmp_path):
     model = refined.trained()
-    folded = cells.assert_folds(model, run, lambda module: isinstance(module, PDConv) and not module.deploy)
+    folded = checks.assert_folds(model, run, lambda module: isinstance(module, PDConv) and not module.deploy)
     plain = cells.brief(cells.tree_config(PLAIN), tmp_path / 'plain', toy_folder, *NARROW)
-    cells.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)
+    checks.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)

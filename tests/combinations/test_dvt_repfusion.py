@@ -6,7 +6,7 @@ import torch
 from reprefine.deploy import relative_difference
 from reprefine.methods.dvt.denoiser import FeatureDenoiser
 from reprefine.methods.repfusion.export import export_backbone
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
 DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px'
@@ -82,13 +82,13 @@ def test_the_segmentor_holds_the_student_and_the_denoiser(segmentor, student, st
 
 def test_it_trains_the_head_alone_and_resumes(segmentor):
     first, last = segmentor.weights(1), segmentor.weights(cells.ITERATIONS)
-    assert cells.moved(first, last) == first.keys() - frozen_weights(segmentor).keys()
-    cells.assert_resumes(segmentor)
+    assert checks.moved(first, last) == first.keys() - frozen_weights(segmentor).keys()
+    checks.assert_resumes(segmentor)
 
 
 def test_the_neck_acts_on_the_features_of_the_student(segmentor):
     model = segmentor.trained()
-    run = cells.on(images())
+    run = checks.on(images())
     expected = run(model)
     model.neck.forward = lambda features: features
     assert relative_difference(run(model)[0], expected[0]) > 1e-2
@@ -101,10 +101,10 @@ def test_with_denoising_it_starts_from_the_same_files(refined, segmentor):
 
 
 def test_with_denoising_it_trains_in_phases_folds_and_tests(refined, segmentor):
-    model, run = refined.trained(), cells.on(images())
-    cells.assert_phases(refined, model, fixed=frozen_weights(segmentor).keys())
-    cells.assert_gradients(refined, segmentor)
-    cells.assert_resumes(refined)
-    cells.assert_every_predictor_counts(model, run)
-    folded = cells.assert_folds(model, run)
-    cells.assert_tests_alike(refined, model, segmentor, folded.state_dict(), run)
+    model, run = refined.trained(), checks.on(images())
+    checks.assert_phases(refined, model, fixed=frozen_weights(segmentor).keys())
+    checks.assert_gradients(refined, segmentor)
+    checks.assert_resumes(refined)
+    checks.assert_every_predictor_counts(model, run)
+    folded = checks.assert_folds(model, run)
+    checks.assert_tests_alike(refined, model, segmentor, folded.state_dict(), run)

@@ -11,7 +11,7 @@ from reprefine.methods.denoiserep import DenoiseRep, set_phase
 from reprefine.methods.denoiserep.convert import denoise_layers
 from reprefine.methods.pddr import PDConv, PDLinear
 from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise
 
@@ -44,9 +44,9 @@ def test_grouped_convolutions_mix_no_channels_of_other_groups(mode):
     model = randomise(toy(mode))
     widths = {name: layer.denoiser.weight.shape for name, layer in denoise_layers(model).items()}
     assert widths == {'backbone.first': (8, 8), 'backbone.second': (12, 3), 'backbone.head': (5, 5)}
-    run = cells.on(torch.randn(4, 3, 9, 7))
-    cells.assert_every_predictor_counts(model.eval(), run)
-    folded = cells.assert_folds(model, run)
+    run = checks.on(torch.randn(4, 3, 9, 7))
+    checks.assert_every_predictor_counts(model.eval(), run)
+    folded = checks.assert_folds(model, run)
     assert all(layer.deploy for layer in (folded.backbone.first, folded.backbone.second, folded.backbone.head))
 
 
@@ -78,13 +78,13 @@ def test_a_deployed_network_is_denoised_and_folds_into_itself(mode, tmp_path, to
     options = (wide, f'load_from={start}')
     refined = cells.train(cells.denoised(base, "include=['layer']", tmp_path, toy_folder, *options, more=ADAM))
     plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder, wide)
-    model, run = refined.trained(), cells.on(torch.randn(2, 3, 28, 28))
+    model, run = refined.trained(), checks.on(torch.randn(2, 3, 28, 28))
     fixed = {name for name in refined.weights(1) if name.endswith(('.reparam_weight', '.reparam_bias'))}
     assert bool(fixed) == (mode == 'b')  # the mixed kernels are not trained, refined or not
-    cells.assert_phases(refined, model, fixed=fixed)
-    cells.assert_gradients(refined, plain)
-    cells.assert_every_predictor_counts(model, run)
-    cells.assert_tests_alike(refined, model, plain, cells.assert_folds(model, run).state_dict(), run)
+    checks.assert_phases(refined, model, fixed=fixed)
+    checks.assert_gradients(refined, plain)
+    checks.assert_every_predictor_counts(model, run)
+    checks.assert_tests_alike(refined, model, plain, checks.assert_folds(model, run).state_dict(), run)
 
 
 CONVERTED = """_base_ = '{base}'
@@ -106,18 +106,18 @@ def test_a_part_that_another_method_has_refined(mode, tmp_path, toy_folder):
     config = tmp_path / 'converted.py'
     config.write_text(CONVERTED.format(base=cells.tree_config(base), mode=mode))
     refined = cells.train(cells.denoised(config, "include=['layer', 'head']", tmp_path, toy_folder, more=ADAM))
-    model, run = refined.trained(), cells.on(torch.randn(2, 3, 28, 28))
+    model, run = refined.trained(), checks.on(torch.randn(2, 3, 28, 28))
     assert pd_layers(model).keys() < denoise_layers(model).keys()
-    cells.assert_phases(refined, model)
-    cells.assert_gradients(refined, cells.brief(config, tmp_path, toy_folder))
-    cells.assert_every_predictor_counts(model, run)
-    folded = cells.assert_folds(model, run, is_branched)
+    checks.assert_phases(refined, model)
+    checks.assert_gradients(refined, cells.brief(config, tmp_path, toy_folder))
+    checks.assert_every_predictor_counts(model, run)
+    folded = checks.assert_folds(model, run, is_branched)
     if mode == 'A':
         plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder)
-        cells.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)
+        checks.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)
     else:
         plain = cells.brief(config, tmp_path / 'plain', toy_folder, 'model.backbone.pd.deploy=True')
-        cells.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+        checks.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
 
 
 def is_branched(module: nn.Module) -> bool:

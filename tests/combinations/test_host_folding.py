@@ -8,9 +8,11 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, fuse
-from tests.combinations import cells
+from tests.combinations import checks
+from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise
 
 HEAD = dict(type='LinearClsHead', num_classes=3, loss=dict(type='CrossEntropyLoss'))
@@ -38,20 +40,20 @@ def refined(name: str, **denoise: Any) -> nn.Module:
 @pytest.mark.parametrize('name', BACKBONES)
 def test_predictors_fold_before_the_host_folds(name):
     """The host folds by the weights of its layers, which must hold what their predictors do by then."""
-    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
-    folded = cells.assert_folds(model, run)
+    model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
+    folded = checks.assert_folds(model, run)
     plain = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
-    cells.assert_close(run(plain), run(model))
+    checks.assert_close(run(plain), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_without_the_host_folding_the_model_is_the_plain_one(name):
-    model, run = refined(name, include='all'), cells.on(torch.randn(2, 3, 64, 64))
+    model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
     folded = fuse(model)
     plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
-    cells.assert_close(run(plain), run(model))
+    checks.assert_close(run(plain), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
@@ -62,4 +64,20 @@ def test_biases_that_the_host_would_drop_are_refused(name):
 
 def test_biases_of_layers_beside_the_folding_ones_are_added():
     model = refined('RepVGG', include='head', bias_policy='add')
-    cells.assert_folds(model, cells.on(torch.randn(2, 3, 64, 64)))
+    checks.assert_folds(model, checks.on(torch.randn(2, 3, 64, 64)))
+
+
+class Estimator(ToyClassifier):
+    """Deploys its parts itself, as mmpose's estimators do."""
+
+    def switch_to_deploy(self) -> None:
+        self.found = {type(module) for module in self.modules() if isinstance(module, nn.Linear)}
+
+
+def test_a_base_model_that_deploys_its_parts_finds_plain_layers():
+    model = DenoiseRep(base_type=Estimator, denoise=dict(include='mlp')).eval()
+    assert switch_to_deploy(model).found == {nn.Linear}
+    # Called directly, without the walk through the parts.
+    model = DenoiseRep(base_type=Estimator, denoise=dict(include='mlp')).eval()
+    model.switch_to_deploy()
+    assert model.found == {nn.Linear}

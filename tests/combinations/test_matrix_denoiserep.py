@@ -6,8 +6,8 @@ import torch
 from reprefine.engine.build import build_model
 from reprefine.engine.launch import default_work_dir
 from reprefine.methods.denoiserep import denoise_layers
-from tests.combinations.cell import Stages, assert_folds, stages
 from tests.combinations.matrix import DENOISEREP, TASKS
+from tests.combinations.matrix_cell import Stages, assert_folds, stages
 from tests.configs.deployed import randomised
 from tests.configs.walk import phases_of
 

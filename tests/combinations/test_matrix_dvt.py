@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from reprefine.engine.launch import default_work_dir
-from tests.combinations.cell import stages
 from tests.combinations.matrix import DVT, TASKS
-from tests.combinations.refused import assert_refused
+from tests.combinations.matrix_cell import stages
+from tests.combinations.matrix_refused import assert_refused
 from tests.configs.brief import ROOT
 from tests.configs.walk import brief_arguments
 from tests.helpers.run import run_train

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.combinations.cell import stages
 from tests.combinations.matrix import FEATURE_TRANSFORM, TASKS
-from tests.combinations.started import assert_starts_from
+from tests.combinations.matrix_cell import stages
+from tests.combinations.matrix_started import assert_starts_from
 
 
 @pytest.mark.parametrize('task', TASKS)

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from tests.combinations.cell import baseline_of, facts_of
 from tests.combinations.matrix import MAX_LINES, METHODS, TASKS
-from tests.combinations.page import PAGE, page
+from tests.combinations.matrix_cell import baseline_of, facts_of
+from tests.combinations.matrix_page import PAGE, page
 
 
 def test_page_is_what_the_table_says():
-    assert PAGE.read_text() == page(), 'run python -m tests.combinations.page --write'
+    assert PAGE.read_text() == page(), 'run python -m tests.combinations.matrix_page --write'
 
 
 def test_page_links_what_exists():

@@ -10,7 +10,7 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.methods.denoiserep.convert import denoise_layers
 from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
-from tests.combinations import cells
+from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
 CONTRAST = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
@@ -53,7 +53,7 @@ def run(model: nn.Module) -> list[Tensor]:
     """Return queries and keys of the same images."""
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model.eval()
-    return cells.tensors([model.neck(model.backbone(images)), model.encoder_k(images)])
+    return checks.tensors([model.neck(model.backbone(images)), model.encoder_k(images)])
 
 
 def is_branched(module: nn.Module) -> bool:
@@ -62,13 +62,13 @@ def is_branched(module: nn.Module) -> bool:
 
 def test_phases_move_what_they_say(refined, pd_config, tmp_path, toy_folder):
     model = refined.trained()
-    followers = cells.predictors(model, with_twins=True) - cells.predictors(model)
-    cells.assert_phases(refined, model, both=followers | QUEUE)
-    cells.assert_gradients(refined, cells.brief(pd_config, tmp_path, toy_folder))
+    followers = checks.predictors(model, with_twins=True) - checks.predictors(model)
+    checks.assert_phases(refined, model, both=followers | QUEUE)
+    checks.assert_gradients(refined, cells.brief(pd_config, tmp_path, toy_folder))
 
 
 def test_resumed_equals_uninterrupted(refined):
-    cells.assert_resumes(refined)
+    checks.assert_resumes(refined)
 
 
 def test_every_predictor_of_both_encoders_counts(refined):
@@ -76,12 +76,12 @@ def test_every_predictor_of_both_encoders_counts(refined):
     layers = denoise_layers(model, with_twins=True)
     assert pd_convs(model).keys() <= layers.keys()
     assert len(pd_convs(model.encoder_k)) == len(pd_convs(model.backbone)) > 0
-    cells.assert_every_predictor_counts(model, run)
+    checks.assert_every_predictor_counts(model, run)
 
 
 def test_folds_both_methods_in_both_encoders(refined, mode, tmp_path, toy_folder):
     model = refined.trained()
-    folded = cells.assert_folds(model, run, is_branched)
+    folded = checks.assert_folds(model, run, is_branched)
     if mode == 'A':
         plain = cells.brief(cells.tree_config(CONTRAST), tmp_path, toy_folder)
         state = plain_state_dict(folded)
@@ -89,7 +89,7 @@ def test_folds_both_methods_in_both_encoders(refined, mode, tmp_path, toy_folder
         config = written(tmp_path, CONTRAST, mode, True)
         plain, state = cells.brief(config, tmp_path, toy_folder), folded.state_dict()
     network = cells.filled(plain, state)
-    cells.assert_close(run(network), run(model))
+    checks.assert_close(run(network), run(model))
     network.encoder_k.momentum = 1
     network.encoder_k.update_parameters(nn.Sequential(network.backbone, network.neck))
     queries, keys = run(network)

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from tests.configs.brief import ROOT
-from tests.configs.test_recipes import RECIPES
-from tests.configs.test_recipes import rows as recipe_rows
+from tests.configs.published_recipes import RECIPES
+from tests.configs.published_recipes import rows as recipe_rows
 from tests.configs.walk import CONFIGS, configs_below, twin_of
 
 METAFILES = sorted((ROOT / 'configs').rglob('metafile.yml'))

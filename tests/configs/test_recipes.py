@@ -6,38 +6,13 @@ must say. A path leads through dicts by key and through lists by index, or by th
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import yaml
 
-from reprefine.engine.launch import load_config
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
-RECIPES = {path.stem: yaml.safe_load(path.read_text()) for path in Path(__file__).parent.glob('recipes/*.yml')}
-
-
-def rows(method: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a method, each with the expectations of the recipe that it names.
-
-    A row with ``each: [a, b]`` stands for one row of ``a`` and one of ``b``, which take the place of ``{each}`` in it.
-    """
-    content = RECIPES[method]
-    for row in [filled(each, name) for each in content['rows'] for name in each.get('each', [''])]:
-        expected: dict[str, Any] = {}
-        for recipe in row.get('recipes', ()):
-            expected |= content['recipes'][recipe]
-        yield row | {'expect': expected | row.get('expect', {})}
-
-
-def filled(value: Any, name: str) -> Any:
-    """Return a row with ``name`` in the place of ``{each}``."""
-    if isinstance(value, dict):
-        return {key: filled(item, name) for key, item in value.items() if key != 'each'}
-    return value.replace('{each}', name) if isinstance(value, str) else value
-
+from tests.configs.published import PAGE, page
+from tests.configs.published_recipes import RECIPES, config_of, rows
 
 ROWS = [pytest.param(row, id=f'{method}: {row["row"]}') for method in sorted(RECIPES) for row in rows(method)]
 
@@ -69,7 +44,7 @@ def gpus_and_batch(name: str) -> int:
 
 @pytest.mark.parametrize('row', ROWS)
 def test_the_config_of_a_row_follows_its_recipe(row):
-    cfg = load_config(str(CONFIGS / f'{row["config"]}.py'))
+    cfg = config_of(row['config'])
     wrong = []
     for path, wanted in row['expect'].items():
         if path == 'batch':
@@ -95,3 +70,7 @@ def test_paths_find_items_by_type_and_index():
     assert find(cfg, 'other.y') is None
     with pytest.raises(ValueError, match='not enough values'):
         find(cfg, 'pipeline[C].x')
+
+
+def test_the_page_of_rows_is_what_the_recipes_say():
+    assert PAGE.read_text() == page(), 'run python -m tests.configs.published --write'

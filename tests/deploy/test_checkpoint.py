@@ -4,7 +4,9 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
+from reprefine.deploy import switch_to_deploy
 from reprefine.deploy.checkpoint import fold_checkpoint, reparameterize
 from reprefine.deploy.examples import Example
 from reprefine.deploy.meta import deployed_layers, is_deployed
@@ -107,6 +109,31 @@ def test_a_layer_left_in_training_form_fails(trained, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match='0 is in training form still'):
         reparameterize(two_layers(), trained, tmp_path / 'out.pth', [EXAMPLE])
     assert not (tmp_path / 'out.pth').exists()
+
+
+class Backbone(nn.Module):
+    """As those of host libraries, whose ``train`` returns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = two_layers()
+
+    def train(self, mode: bool = True) -> None:
+        super().train(mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def test_a_backbone_of_a_host_library(tmp_path):
+    torch.save(Backbone().state_dict(), tmp_path / 'trained.pth')
+    folding = fold_checkpoint(Backbone(), tmp_path / 'trained.pth', [EXAMPLE], into=folded_backbone())
+    assert list(folding.layers) == ['layers.0', 'layers.2']
+    torch.testing.assert_close(folding.written(EXAMPLE.inputs), Backbone()(EXAMPLE.inputs))
+
+
+def folded_backbone() -> Backbone:
+    return switch_to_deploy(Backbone())
 
 
 def test_targets(trained, tmp_path):

@@ -81,6 +81,27 @@ def test_what_knows_float32_only_is_compared_in_it():
     assert (found.dtype, found.tolerance) == (torch.float32, 1e-4)
 
 
+class FeaturesOnly(nn.Module):
+    """Runs for its losses only, as mmengine's models may."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = two_layers()
+
+    def forward(self, inputs: Tensor, mode: str = 'tensor') -> Tensor:
+        raise NotImplementedError(mode)
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        return self.layers(inputs)
+
+
+def test_a_model_without_outputs_is_compared_by_its_features():
+    model = FeaturesOnly()
+    found = compare(model, folded(model), [example(3, 5)], ['layers.0'])
+    assert str(found) == '1 layers and the model (features) for 2 dimensions, in float64'
+    assert found.worst[1] < 1e-6
+
+
 def test_another_form_is_what_is_written():
     model = two_layers()
     found = compare(model, folded(model), [example(3, 5)], ['0'], written=two_layers(error=0.01))

@@ -127,13 +127,15 @@ class DenoiseRep(Refinement):
         return added_names(self)
 
     def switch_to_deploy(self, *_: Any) -> None:
-        """Fold every noise predictor into its layer, in place; nothing happens to a folded model.
+        """Fold every noise predictor into its layer, in place, then do what the base model does to be deployed.
 
         Args:
             _: What mmpose hands to every part that it deploys, not needed here.
         """
         if not is_fused(self):
             fuse(self, inplace=True)
+        if callable(deploy_base := getattr(super(), 'switch_to_deploy', None)):
+            deploy_base()
 
 
 def noise_key(layer: str) -> str:

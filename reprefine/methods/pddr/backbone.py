@@ -104,6 +104,8 @@ class PDResNet(nn.Module):
         super().__init__(*args, zero_init_residual=False, **kwargs)
         self.zero_init_residual = zero_init_residual
         if pd_cfg is not None:
+            if 'deploy' in pd_cfg:
+                raise UserError('pd_cfg: deploy is an argument of PDResNet itself, deploy=True beside pd_cfg')
             pd_cfg = dict(norm_cfg=self.norm_cfg) | pd_cfg
             convert_to_pd(self, _is_block_conv, warm_start=False, deploy=deploy, **pd_cfg)
             self._freeze_stages()

@@ -4,6 +4,8 @@ import torch
 from mmengine.dist import all_gather_object, get_rank
 from torch import Tensor, nn
 
+from reprefine.engine.errors import UserError
+
 from .knn import LabelledFeatures
 
 
@@ -47,7 +49,7 @@ class MemoryBank(nn.Module):
         """Join what was added to the bank and keep the highest priorities, in the order of adding."""
         if not self._added:
             return
-        rows, priorities = zip((self._rows, self._priorities), *self._added, strict=True)
+        rows, priorities = zip((self._rows.cpu(), self._priorities), *self._added, strict=True)
         self._rows, self._priorities, self._added = torch.cat(rows), torch.cat(priorities), []
         if self.max_entries is not None and len(self._rows) > self.max_entries:
             kept = self._priorities.topk(self.max_entries).indices.sort().values
@@ -61,7 +63,7 @@ class MemoryBank(nn.Module):
         self._merge()
 
     def entries(self, device: torch.device | str = 'cpu') -> LabelledFeatures:
-        """Return all entries on a device, to which they stay moved."""
+        """Return all entries on a device, where they stay until others are added."""
         self._merge()
         self._rows = self._rows.to(device)
         return LabelledFeatures(self._rows[:, : self._channels], self._rows[:, self._channels :])
@@ -76,6 +78,17 @@ class MemoryBank(nn.Module):
         return self._rows.cpu()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the entries of a state dict."""
+        """Take the entries of a state dict.
+
+        Raises:
+            UserError: If they have other channels or classes.
+        """
+        width = self._rows.shape[1]
+        if not torch.is_tensor(state) or state.ndim != 2 or state.shape[1] != width:
+            shape = tuple(state.shape) if torch.is_tensor(state) else type(state).__name__
+            raise UserError(
+                f'the memory bank of the checkpoint is {shape}, that of the config has {width} columns, which are '
+                'channels and classes: test with the config that filled it'
+            )
         self.clear()
-        self._rows, self._priorities = state, torch.ones(len(state))
+        self._rows, self._priorities = state.cpu(), torch.ones(len(state))

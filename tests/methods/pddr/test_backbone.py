@@ -9,6 +9,7 @@ from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDResNet
 from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
 from reprefine.registry import MODELS
@@ -109,6 +110,11 @@ def test_whole_network_deployed(depth, mode, count):
     again = build(depth=depth, pd_cfg=dict(mode=mode), deploy=True)
     again.load_state_dict(net.state_dict())  # the training checkpoint
     torch.testing.assert_close(again(x)[0], folded(x)[0])
+
+
+def test_the_deployed_form_is_asked_for_beside_the_options_of_the_layers():
+    with pytest.raises(UserError, match=r'pd_cfg: deploy is an argument of PDResNet itself'):
+        PDResNet(18, pd_cfg=dict(mode='A', deploy=True))
 
 
 def test_names_of_what_is_not_replaced_stay():

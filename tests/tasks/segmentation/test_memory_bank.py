@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from reprefine.engine.errors import UserError
 from reprefine.tasks.segmentation.knn import LabelledFeatures
 from reprefine.tasks.segmentation.memory_bank import MemoryBank
 
@@ -65,3 +67,18 @@ def test_filling_again_gives_the_same():
     assert len(bank) == 0
     bank.add(numbered(0, 30))
     assert kept(bank) == before
+
+
+@pytest.mark.parametrize(
+    ('state', 'found'), [(torch.zeros(4, 6), r'\(4, 6\)'), (torch.zeros(5), r'\(5,\)'), ([1], 'list')]
+)
+def test_a_bank_of_another_model_is_refused(state, found):
+    with pytest.raises(UserError, match=f'is {found}, that of the config has 5 columns'):
+        MemoryBank(3, 2).set_extra_state(state)
+
+
+def test_more_may_be_added_to_what_was_loaded():
+    bank = filled(None, [3])
+    bank.load_state_dict(filled(None, [5]).state_dict())
+    bank.add(numbered(7, 9))
+    assert kept(bank) == [0, 1, 2, 3, 4, 7, 8]

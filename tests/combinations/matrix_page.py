@@ -1,18 +1,18 @@
-"""Writes ``docs/methods_and_tasks.md`` from the table of cells: ``python -m tests.combinations.page --write``."""
+"""Writes ``docs/methods_and_tasks.md`` from the matrix: ``python -m tests.combinations.matrix_page --write``."""
 
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from tests.combinations.cell import facts_of
 from tests.combinations.matrix import METHODS, TASKS, Cell, Method
+from tests.combinations.matrix_cell import facts_of
 from tests.configs.brief import ROOT
 
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')
 FOLD = 'python tools/model_converters/reparameterize_model.py'
 HEAD = """\
-<!-- Written by `python -m tests.combinations.page --write`; what it says stands in tests/combinations/matrix.py. -->
+<!-- Written by `python -m tests.combinations.matrix_page --write`; its content is tests/combinations/matrix.py. -->
 
 # Any method on any task
 
@@ -113,5 +113,5 @@ def _grouped(reasons: dict[str, str]) -> list[tuple[str, str]]:
 
 if __name__ == '__main__':
     if sys.argv[1:] != ['--write']:
-        sys.exit('usage: python -m tests.combinations.page --write')
+        sys.exit('usage: python -m tests.combinations.matrix_page --write')
     PAGE.write_text(page())

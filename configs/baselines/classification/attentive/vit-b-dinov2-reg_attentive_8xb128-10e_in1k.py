@@ -1,0 +1,6 @@
+_base_ = [
+    '../../../_base_/models/vit-b-dinov2-reg.py',
+    '../../../_base_/recipes/attentive_8xb128-10e_in1k.py',
+]
+
+model = dict(backbone=_base_.backbone)

@@ -1,0 +1,29 @@
+"""Attention pooling of frozen patch features, as a neck of mmpretrain's classifiers."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from timm.layers import AttentionPoolLatent
+from torch import Tensor
+
+from reprefine.registry import MODELS
+
+
+@MODELS.register_module()
+class AttentivePool(BaseModule):
+    """One learned query attends to all positions of the last map; its answer stands for the image.
+
+    Queries, keys and values have projections; none follows, so that a linear classifier may.
+
+    Args:
+        in_channels: Channels C of the map.
+        num_heads: Number of heads.
+    """
+
+    def __init__(self, in_channels: int, num_heads: int = 12):
+        super().__init__()
+        self.pool = AttentionPoolLatent(in_channels, out_features=0, num_heads=num_heads)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+        """Return the features (B, C) of the last of the maps (B, C, h, w)."""
+        return (self.pool(inputs[-1].flatten(2).transpose(1, 2)),)

@@ -1,0 +1,88 @@
+"""Writes ``docs/published_rows.md`` from ``recipes/*.yml``: ``python -m tests.configs.published --write``."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from reprefine.engine.launch import default_work_dir
+from tests.configs.brief import ROOT
+from tests.configs.published_recipes import RECIPES, config_of, rows
+
+PAGE = ROOT / 'docs/published_rows.md'
+TITLES = dict(
+    denoiserep='DenoiseRep',
+    dvt='DVT',
+    feature_transform='Feature transformation',
+    pddr='PDDR',
+    repfusion='RepFusion',
+)
+HEAD = """\
+<!-- Written by `python -m tests.configs.published --write`; what it says stands in tests/configs/recipes. -->
+
+# The published rows
+
+Every row that the papers and the released codes publish has a config with its recipe: a test compares epochs, rates,
+batch, schedule, augmentation and start of each with the published ones. The numbers stand in the README of the method.
+`tools/train.py CONFIG` trains a row, on as many GPUs as its name says by `tools/dist_train.sh CONFIG GPUS`. What it
+starts from is trained by the config of that path below `configs/`, imported as the error message says, or downloaded.
+
+"""
+
+
+def page() -> str:
+    """Return the text of the page."""
+    return HEAD + '\n'.join(f'## {TITLES[method]}\n\n{_table(method)}' for method in sorted(RECIPES))
+
+
+def _table(method: str) -> str:
+    lines = ['| row | config | start | evaluation |', '|---|---|---|---|', *map(_line, rows(method))]
+    return ''.join(f'{line}\n' for line in lines)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    path = f'configs/{row["config"]}.py'
+    cfg = config_of(row['config'])
+    starts = ', '.join(f'`{start}`' for start in _starts(cfg)) or 'random weights'
+    return f'| {row["row"]} | [{Path(path).stem}](../{path}) | {starts} | {_evaluation(path, cfg)} |'
+
+
+def _starts(cfg: Config) -> list[str]:
+    """Return what a run loads, each once: the checkpoint of the whole model, or those of its parts and teachers."""
+    named = [cfg.get('load_from'), *_named_in(cfg.get('model') or cfg.get('backbone') or {})]
+    return list(dict.fromkeys(start for start in named if start))
+
+
+def _named_in(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if isinstance(value, str) and (key in ('checkpoint', 'source') or key == 'pretrained'):
+                yield value
+            elif key == 'pretrained' and value is True:
+                yield f'timm: {node["model_name"]}'
+            else:
+                yield from _named_in(value)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _named_in(item)
+
+
+def _evaluation(path: str, cfg: Config) -> str:
+    if 'stage1' in cfg:
+        return 'its features train the denoiser'
+    if not cfg.get('test_dataloader'):
+        return 'by the rows that start from it'
+    loop = cfg.get('train_cfg') or {}
+    if not loop:
+        return f'`python tools/test.py {path}`'
+    # A loop that states neither makes one pass over the data.
+    end = f'iter_{loop["max_iters"]}' if loop.get('max_iters') else f'epoch_{loop.get("max_epochs", 1)}'
+    return f'`python tools/test.py {path} {default_work_dir(path)}/{end}.pth`'
+
+
+if __name__ == '__main__':
+    if sys.argv[1:] != ['--write']:
+        sys.exit(f'usage: python -m {__spec__.name} --write')
+    PAGE.write_text(page())
