@@ -55,7 +55,8 @@ class Stages:
 
     def arguments(self, path: Path, is_first: bool) -> list[str]:
         """Return the arguments of a brief run, which starts from nothing unless another stage comes first."""
-        dropped = WIDTHS if is_first else (*WIDTHS, f'{self.method.link}=')
+        has_start = self.method.link and not is_first
+        dropped = (*WIDTHS, self.method.link) if has_start else WIDTHS
         return [argument for argument in brief_arguments(path, self.toy_folder) if not argument.startswith(dropped)]
 
     def train(self, path: Path, is_first: bool = True) -> int:
