@@ -38,7 +38,7 @@ class Method:
         about: What the snippet does, for readers of the page.
         files: Name of each config of the snippet and its text, with the placeholders of :class:`string.Template`.
         cells: One for each task.
-        link: Key of the last config that names what it starts from; empty if it starts from nothing.
+        link: How the keys begin that say what the last config starts from; empty if it starts from nothing.
         folds: Whether the trained model folds into a plain one.
     """
 
@@ -105,7 +105,7 @@ find_unused_parameters = True
             dict(include='conv', phases="phase_length=10000, by='iter'"),
         ),
         face_parsing=Cell(R50['face_parsing'], dict(include='conv', phases="phase_length=10000, by='iter'")),
-        landmarks=Cell(R50['landmarks'], dict(include='conv', phases='phase_length=5')),
+        landmarks=Cell('landmarks/hrnetv2-w18_60e_wflw-256x256', dict(include='conv', phases='phase_length=5')),
         depth=Cell(VIT['depth'], dict(include='mlp', phases="phase_length=2000, by='iter'")),
     ),
     link='load_from',
@@ -212,7 +212,9 @@ model = dict(neck=$neck)
 """
     },
     cells=dict(
-        classification=Cell(VIT['classification'], dict(neck='dict(neck, _delete_=True)'), NO_PATCHES, 'no map'),
+        classification=Cell(
+            'classification/attentive/vit-b-dinov2_attentive_8xb128-10e_in1k', dict(neck='[neck, _base_.model.neck]')
+        ),
         reid=Cell(VIT['reid'], dict(neck='dict(neck, _delete_=True)'), NO_PATCHES, 'no map'),
         detection=Cell(R50['detection'], dict(neck='dict(neck, _delete_=True)'), NO_POSITIONS, 'channels'),
         segmentation=Cell(VIT['segmentation'], dict(neck='neck')),
@@ -220,6 +222,6 @@ model = dict(neck=$neck)
         landmarks=Cell(R50['landmarks'], dict(neck='dict(neck, _delete_=True)'), NO_POSITIONS, 'channels'),
         depth=Cell(VIT['depth'], dict(neck='neck')),
     ),
-    link='model.neck.checkpoint',
+    link='model.neck.',
 )
 METHODS = (DENOISEREP, DVT, REPFUSION, PDDR, FEATURE_TRANSFORM)

@@ -1,19 +1,17 @@
 """Runs a cell of the table: trains what its snippet holds, stage by stage, tests it and folds it."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
-from reprefine.deploy import relative_difference, switch_to_deploy
-from reprefine.engine.build import load_trained
+from reprefine.deploy.checkpoint import write_checkpoint
+from reprefine.deploy.compare import WHOLE
+from reprefine.deploy.convert import fold_from_config
 from reprefine.engine.launch import config_from_args, default_work_dir
 from reprefine.engine.testing import add_test_arguments
 from tests.combinations.matrix import Cell, Method
@@ -57,7 +55,8 @@ class Stages:
 
     def arguments(self, path: Path, is_first: bool) -> list[str]:
         """Return the arguments of a brief run, which starts from nothing unless another stage comes first."""
-        dropped = WIDTHS if is_first else (*WIDTHS, f'{self.method.link}=')
+        has_start = self.method.link and not is_first
+        dropped = (*WIDTHS, self.method.link) if has_start else WIDTHS
         return [argument for argument in brief_arguments(path, self.toy_folder) if not argument.startswith(dropped)]
 
     def train(self, path: Path, is_first: bool = True) -> int:
@@ -107,30 +106,14 @@ def stages(method: Method, task: str, folder: Path, toy_folder: ToyFolder) -> It
 
 
 def assert_folds(run: Stages, path: Path) -> nn.Module:
-    """Fold a trained model, require the outputs of a batch of the test to stay, and return it."""
-    cfg = run.config(path, run.checkpoint(path))
-    model = load_trained(cfg, str(run.checkpoint(path)))
-    batch = model.data_preprocessor(next(iter(Runner.build_dataloader(cfg.test_dataloader))), False)
-    before = outputs(model, batch)
-    names = set(model.state_dict())
-    switch_to_deploy(model)
-    assert set(model.state_dict()) != names, 'nothing was folded'
-    after = outputs(model, batch)
-    assert len(before) == len(after) > 0
-    for found, expected in zip(after, before, strict=True):
-        assert relative_difference(found, expected) < TOLERANCE
-    return model
+    """Fold a trained model into the baseline's, which must load it, compute the same and test, and return it folded.
 
-
-@torch.no_grad()
-def outputs(model: nn.Module, batch: dict[str, Any]) -> list[Tensor]:
-    """Return all tensors that a model computes of a preprocessed batch."""
-    return list(_tensors(model(**batch, mode='tensor')))
-
-
-def _tensors(result: Any) -> Iterator[Tensor]:
-    if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, Iterable):
-        for item in result.values() if isinstance(result, dict) else result:
-            yield from _tensors(item)
+    Layers and outputs are compared on random input and on images of the test set.
+    """
+    cfg, target = run.config(path, run.checkpoint(path)), run.folder / 'plain.pth'
+    folding, _ = fold_from_config(cfg, run.checkpoint(path), plain=True, must_have_data=True, tolerance=TOLERANCE)
+    assert folding.layers
+    assert f'{WHOLE} for test image 1' in folding.comparison.differences
+    write_checkpoint(folding, target)
+    run.test(run.baseline, target)
+    return folding.model

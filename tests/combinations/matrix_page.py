@@ -10,6 +10,7 @@ from tests.configs.brief import ROOT
 
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')
+FOLD = 'python tools/model_converters/reparameterize_model.py'
 HEAD = """\
 <!-- Written by `python -m tests.combinations.matrix_page --write`; its content is tests/combinations/matrix.py. -->
 
@@ -73,6 +74,11 @@ def _section(method: Method) -> str:
     for name, text in method.configs(shown, **facts_of(method.cells[shown])).items():
         parts.append(f'`{name}`, for {_name(shown)}:\n\n```python\n{text}```\n')
     parts.append(_values(method))
+    if method.folds:
+        (config,) = method.files
+        parts.append(
+            f'It folds into a checkpoint of the baseline:\n\n    {FOLD} {config} CHECKPOINT OUT --export-plain\n'
+        )
     refused = {_name(task): cell.reason for task, cell in method.cells.items() if cell.reason}
     parts += [_wrapped(f'Not for {task}: {reason}.') for task, reason in _grouped(refused)]
     return '\n'.join(parts)
