@@ -287,6 +287,12 @@ class Calling(Base):
         function(own, **kwargs)
 
 
+class Building(Base):
+    def __init__(self, own, **kwargs):
+        super().__init__(3)
+        self.part = Forwarding(own, **kwargs)
+
+
 @pytest.mark.parametrize(
     ('target', 'expected'),
     [
@@ -296,6 +302,7 @@ class Calling(Base):
         (Keeping, None),  # what the options are for cannot be known
         (Dropping, {'own'}),
         (Calling, {'own', 'b'}),
+        (Building, {'own', 'size', 'popped'}),
         (Choosing, None),  # another class than this one may be built
         (function, {'a', 'b'}),
         (functools.partial(function, 1), {'b'}),
@@ -336,5 +343,6 @@ def test_types_of_new_style_configs_are_classes():
 
 def test_the_top_level_keys_are_those_of_the_runner():
     ours = {'finite_check', 'load_floor', 'checkpoint_key', 'revise_keys', 'max_corrupt', 'reset_schedule'}
+    ours |= {'load_from_command'}
     read = {'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'runner_type', 'custom_imports'}
     assert set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} == RUNNER_KEYS - ours - read

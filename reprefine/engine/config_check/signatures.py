@@ -133,15 +133,16 @@ def _is_super_init(node: ast.AST, owner: str) -> bool:
 
 
 def _given_to_function(node: ast.AST, name: str, scope: dict[str, Any]) -> frozenset[str] | None:
-    """Return what a function of the module can take from the dict ``name`` if ``node`` is ``function(..., **name)``."""
+    """Return what the dict ``name`` may hold if ``node`` is ``called(..., **name)``, of a function or class there."""
     match node:
         case ast.Call(func=ast.Name(id=called), args=args, keywords=keywords):
-            function = scope.get(called)
-            if not inspect.isfunction(function) or not any(k.arg is None and _is_name(k.value, name) for k in keywords):
+            target = scope.get(called)
+            is_known = inspect.isfunction(target) or inspect.isclass(target)
+            if not is_known or not any(k.arg is None and _is_name(k.value, name) for k in keywords):
                 return None
-            names, keyword_dict = _parameters(function)
-            given = {k.arg for k in keywords} | set(list(inspect.signature(function).parameters)[: len(args)])
-            return None if keyword_dict else names - given
+            names = accepted_arguments(target)
+            given = {k.arg for k in keywords} | set(list(inspect.signature(target).parameters)[: len(args)])
+            return None if names is None else names - given
     return None
 
 
