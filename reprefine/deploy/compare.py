@@ -66,7 +66,8 @@ def compare(
     """Compare a model with its training form, in float64 if it computes in that, else in float32.
 
     The training form is computed explicitly, without weights that it merges for its own evaluation. A model that runs
-    for its losses and predictions only is compared by its features.
+    for its losses and predictions only is compared by its features, and so is a two-stage detector, beside its layers:
+    which boxes its first stage proposes may turn on rounding.
 
     Args:
         trained: The training form.
@@ -118,7 +119,7 @@ def _compare(
         module.register_forward_hook(_comparing(seen, name, twin), with_kwargs=True)
         for name, (module, twin) in pairs.items()
     ]
-    name = f'{WHOLE} (features)' if features else WHOLE
+    name = f'{WHOLE} (features)' if features or _chooses(trained) else WHOLE
     whole = {f'{name} for {example.source}': _of_outputs(trained, written, example, features) for example in examples}
     unchecked = [layer for layer in pairs if layer not in seen and not _run_alone(pairs[layer][0], dtype)]
     for hook in hooks:
@@ -128,7 +129,15 @@ def _compare(
     return Comparison(seen | whole, dtype, unchecked)
 
 
+def _chooses(model: nn.Module) -> bool:
+    """Whether a model decides on what its later layers see."""
+    return hasattr(model, 'roi_head')
+
+
 def _of_outputs(trained: nn.Module, written: nn.Module, example: Example, features: bool) -> float:
+    if not features and _chooses(trained):
+        outputs_of(trained, example)  # the hooks compare the layers of its heads
+        features = True
     before = outputs_of(trained, example, features)
     if not before or not all(output.isfinite().all() for output in before):
         raise UserError(f'the model gives no finite output for {example.source}, before it is folded')

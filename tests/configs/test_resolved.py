@@ -67,7 +67,7 @@ def products(cfg: Config) -> set[str]:
     """Return the names that the training of ``cfg`` leaves in its work dir."""
     hook = cfg.default_hooks.checkpoint
     unit, length = ('epoch', 'max_epochs') if hook.get('by_epoch', True) else ('iter', 'max_iters')
-    end = cfg.train_cfg[length]
+    end = cfg.train_cfg.get(length, 1)  # a loop of its own makes one pass
     steps = [step for step in range(1, end + 1) if step % hook.interval == 0]
     if hook.get('save_last', True) and end not in steps:
         steps.append(end)
@@ -106,7 +106,8 @@ def test_text_names_what_is_written(text):
     content = text.read_text()
     folders = {folder.rstrip('/') for file in (text, *TOOLS) for folder in OUTPUT.findall(file.read_text())}
     for path in (found.rstrip('.:;') for found in PATH.findall(content)):
-        if not re.search('[…<$]', path) and not any(f'{path}/'.startswith(f'{folder}/') for folder in folders):
+        own = f'{path.split("/")[1]}.py' in content.split(path)[0]  # a config that the text tells to write
+        if not own and not re.search('[…<$]', path) and not any(f'{path}/'.startswith(f'{f}/') for f in folders):
             assert_written(path, content)
 
 

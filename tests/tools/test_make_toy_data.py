@@ -14,7 +14,7 @@ def test_a_line_a_set(tmp_path, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if str(out) in line]
     assert [re.sub(r'[\d.]+ MB', 'N MB', line) for line in lines] == [
         f'{out}/cifar10: 7 files, N MB',
-        f'{out}/coco: 82 files, N MB',
+        f'{out}/coco: 83 files, N MB',
     ]
     megabytes = sum(path.stat().st_size for path in (out / 'coco').rglob('*.*') if path.is_file()) / 1e6
     assert lines[1].endswith(f' {megabytes:.1f} MB')

@@ -38,12 +38,12 @@ def main(args: argparse.Namespace) -> None:
     """Load, average, test both and write."""
     import torch
 
+    from reprefine.deploy.plain import plain_copy
     from reprefine.engine.build import load_trained
     from reprefine.engine.files import complete_file
     from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.analysis.static import static_model
     from reprefine.methods.pddr.analysis.trained import evaluate, training_images
-    from reprefine.methods.pddr.plain import plain_model
 
     if args.num < 1:
         raise UserError(f'--num {args.num}: use a positive number of images')
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))
     static, gates = static_model(model, training_images(cfg, model, args.num))
-    plain = plain_model(static)
+    plain = plain_copy(static)
     exact, approximate = (evaluate(cfg, network) for network in (model, plain))
     meta = dict(pddr_static_gates=dict(images=args.num, exact=exact, approximate=approximate))
     with complete_file(args.out) as partial:

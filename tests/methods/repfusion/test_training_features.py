@@ -61,7 +61,16 @@ def test_rates_by_name_and_kind_are_those_of_the_backbone_whether_or_not_the_stu
     keys = {f'student.{key.removeprefix(".")}': value for key, value in rules.get('custom_keys', {}).items()}
     named = rules | dict(custom_keys=keys)
     plain_rules = rules | dict(custom_keys={key.removeprefix('student.'): value for key, value in keys.items()})
-    expected = settings(MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=BACKBONE)), plain_rules)
+    expected = settings(
+        MODELS.build(
+            dict(
+                type='mmpretrain.ImageClassifier',
+                backbone=BACKBONE,
+                data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
+            )
+        ),
+        plain_rules,
+    )
     assert len(set(expected.values())) > 1
     for given in (rules, named):
         found = settings(distiller(), given)
