@@ -115,5 +115,10 @@ def test_teacher_is_probed_with_the_images_of_a_config(tmp_path, capsys):
     assert rows[0]['rank'] != rows[1]['rank']
     with Image.open(out) as image:
         assert image.width > 500
+    assert run_tool(PROBE, *argv, '--whole-maps', '--cfg-options', *options) == 0
+    whole = list(csv.DictReader(table.open()))
+    assert [row['accuracy'] for row in whole] == [row['accuracy'] for row in rows]
+    assert int(rows[0]['width']) == 16 < int(whole[0]['width'])
+    assert float(whole[0]['rank']) > float(rows[0]['rank'])
     assert run_tool(PROBE, *argv, '--timesteps', 1000, '--cfg-options', *options) == 1
     assert '--timesteps: timestep 1000 is outside 0..999' in capsys.readouterr().err

@@ -9,7 +9,12 @@ from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/analysis_tools/probe_timesteps.py CONFIG --steps 21 --images 2000 --out probe.png \\
-      --run work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10"""
+      --run work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10
+
+The published ranks, of whole maps at 12 timesteps:
+  python tools/analysis_tools/probe_timesteps.py \\
+      configs/repfusion/distill/resnet18-cifar_repfusion-rl-hint-published_200e_cifar10.py --whole-maps \\
+      --images 10000 --timesteps 0 1 2 5 8 10 20 50 300 500 900 999 --out ranks.png --csv ranks.csv"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -20,6 +25,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config of a distillation; its training images are used')
     parser.add_argument('--steps', type=int, default=21, help='number of timesteps, evenly from 0 to the last')
     parser.add_argument('--timesteps', nargs='+', type=int, metavar='T', help='these timesteps instead')
+    parser.add_argument(
+        '--whole-maps', action='store_true', help='take the rank of maps with all positions, not of their means'
+    )
     parser.add_argument('--images', type=int, default=1000, help='number of images')
     parser.add_argument('--run', metavar='DIR', help='run whose choices are drawn behind the curves')
     parser.add_argument('--device', default='cpu', help='torch device')
@@ -59,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     check_timesteps(grid, teacher.num_timesteps, '--timesteps')
     loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}, args.seed)
     images, labels = probing.take_images(model, loader, args.images)
-    results = probing.probe(teacher, images, labels, grid, args.seed)
+    results = probing.probe(teacher, images, labels, grid, args.seed, args.whole_maps)
     print(f'{len(images)} images, layer {teacher.tap.paths[-1]}, noise_mode {teacher.noise_mode}')
     print(f'{"t":>5} {"probe (%)":>10} {"rank":>8} of {results[0].width}')
     for row in results:

@@ -20,8 +20,8 @@ class Probe(NamedTuple):
     Attributes:
         timestep: The timestep.
         accuracy: Per cent of held-out images that a linear classifier gets right; NaN without labels.
-        rank: Effective rank of the pooled features.
-        width: Number of their channels.
+        rank: Effective rank of the pooled features, or of whole maps.
+        width: Numbers that a feature of the rank has.
     """
 
     timestep: int
@@ -56,18 +56,23 @@ def take_images(model: nn.Module, loader: Iterable[Any], count: int) -> tuple[Te
 
 
 @torch.no_grad()
-def pooled_features(teacher: nn.Module, images: Tensor, labels: Tensor | None, t: int, batch: int = 64) -> Tensor:
-    """Return the spatial means ``[N, C]`` of the teacher's last layer at one timestep."""
+def last_maps(teacher: nn.Module, images: Tensor, labels: Tensor | None, t: int, batch: int = 64) -> Tensor:
+    """Return the maps ``[N, C, H, W]`` of the teacher's last layer at one timestep."""
     results = []
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         times = torch.full((len(part),), t, device=images.device)
         results.append(teacher(part, times, None if labels is None else labels[start : start + batch])[-1])
-    return torch.cat([feats.mean(dim=(2, 3)) for feats in results])
+    return torch.cat(results)
 
 
 def probe(
-    teacher: nn.Module, images: Tensor, labels: Tensor | None, timesteps: Sequence[int], seed: int = 0
+    teacher: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    timesteps: Sequence[int],
+    seed: int = 0,
+    whole_maps: bool = False,
 ) -> list[Probe]:
     """Measure every timestep of a grid on the same images and the same split, 70 % to fit and 30 % to judge.
 
@@ -77,12 +82,15 @@ def probe(
         labels: Classes ``[N]`` or None.
         timesteps: The grid.
         seed: Seed of the split.
+        whole_maps: Whether the rank is that of maps with all their positions, as published, not of their means.
     """
     results = []
     for t in tqdm(timesteps, desc='timesteps', unit='t'):
-        feats = pooled_features(teacher, images, labels, t).cpu().double()
+        maps = last_maps(teacher, images, labels, t).cpu().double()
+        feats = maps.mean(dim=(2, 3))
+        ranked = maps.flatten(1) if whole_maps else feats
         accuracy = float('nan') if labels is None else linear_accuracy(feats.numpy(), labels.cpu().numpy(), seed)
-        results.append(Probe(t, accuracy, effective_rank(feats), feats.shape[1]))
+        results.append(Probe(t, accuracy, effective_rank(ranked), ranked.shape[1]))
     return results
 
 
