@@ -67,8 +67,8 @@ R50 = dict(
     reid='reid/r50_120e_market1501-256x128',
     detection='detection/retinanet_r50_fpn_1x_coco',
     segmentation='segmentation/fcn_r50-d8_4xb4-160k_ade20k-512x512',
-    face_parsing='face_parsing/bisenetv1_r18_160k_celebamask-hq-448x448',
-    landmarks='landmarks/r50_60e_wflw-256x256',
+    face_parsing='face_parsing/bisenetv1_r18_2xb8-160k_celebamask-hq-448x448',
+    landmarks='landmarks/r50_2xb64-60e_wflw-256x256',
 )
 VIT = dict(
     classification='classification/vit-tiny_digits',
@@ -105,7 +105,7 @@ find_unused_parameters = True
             dict(include='conv', phases="phase_length=10000, by='iter'"),
         ),
         face_parsing=Cell(R50['face_parsing'], dict(include='conv', phases="phase_length=10000, by='iter'")),
-        landmarks=Cell('landmarks/hrnetv2-w18_60e_wflw-256x256', dict(include='conv', phases='phase_length=5')),
+        landmarks=Cell('landmarks/hrnetv2-w18_2xb128-60e_wflw-256x256', dict(include='conv', phases='phase_length=5')),
         depth=Cell(VIT['depth'], dict(include='mlp', phases="phase_length=2000, by='iter'")),
     ),
     link='load_from',

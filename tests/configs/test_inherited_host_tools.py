@@ -13,8 +13,8 @@ from tests.configs.inherited import inherited
 BY_HOST = {
     'mmpretrain': 'denoiserep/classification/vit-tiny_denoiserep_digits.py',
     'mmdet': 'pddr/detection/retinanet_r50-pda_fpn_1x_coco.py',
-    'mmseg': 'baselines/face_parsing/bisenetv1_r18_160k_celebamask-hq-448x448.py',
-    'mmpose': 'pddr/landmarks/r50-pda_60e_wflw-256x256.py',
+    'mmseg': 'baselines/face_parsing/bisenetv1_r18_2xb8-160k_celebamask-hq-448x448.py',
+    'mmpose': 'pddr/landmarks/r50-pda_2xb64-60e_wflw-256x256.py',
 }
 
 

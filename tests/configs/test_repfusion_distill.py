@@ -44,10 +44,10 @@ def test_published_variants_differ_by_the_selector_alone(student, loss):
     [
         ('resnet18-cifar_repfusion-rl-hint_200e_cifar10', 128, 0.1, 'HintLoss', None),
         ('mobilenet-v2-cifar_repfusion-rl-at_200e_cifar10', 128, 0.1, 'AttentionTransferLoss', None),
-        ('resnet18-cifar_repfusion-uniform50-at_200e_tiny-imagenet', 32, 0.1, 'AttentionTransferLoss', 50),
+        ('resnet18-cifar_repfusion-uniform50-at_2xb32-200e_tiny-imagenet', 32, 0.1, 'AttentionTransferLoss', 50),
         ('mobilenet-v2-cifar_repfusion-uniform50-rkd_200e_tiny-imagenet', 64, 0.1, 'RelationalLoss', 50),
         ('resnet18_repfusion-uniform50-hint_200e_in1k', 32, 0.1, 'HintLoss', 50),
-        ('resnet50_repfusion-t0-dense_200e_celeba-hq-256x256', 8, 0.1, 'DenseLoss', None),
+        ('resnet50_repfusion-t0-dense_8xb8-200e_celeba-hq-256x256', 8, 0.1, 'DenseLoss', None),
     ],
 )
 def test_recipes_are_the_published_ones(name, batch, lr, loss, source):
@@ -104,14 +104,13 @@ def test_every_preprocessor_is_undone_for_the_teacher():
 
 
 def test_dense_losses_of_faces():
-    for model, terms in (('resnet18', [['l2', 1.0]]), ('resnet50', [['l1', 10.0]]), ('hrnetv2-w18', [['l1', 10.0]])):
-        cfg = config(f'{model}_repfusion-t0-dense_200e_celeba-hq-256x256')
+    l2, l1 = [['l2', 1.0]], [['l1', 10.0]]
+    for model, batch, terms in (('resnet18', '4xb16', l2), ('resnet50', '8xb8', l1), ('hrnetv2-w18', '2xb32', l1)):
+        cfg = config(f'{model}_repfusion-t0-dense_{batch}-200e_celeba-hq-256x256')
         assert cfg.model.loss.terms == terms
         assert cfg.train_dataloader.dataset.split == 'train'
-        assert (
-            config(f'{model}_repfusion-t0-dense-all-images_200e_celeba-hq-256x256').train_dataloader.dataset.split
-            == 'all'
-        )
+        published = config(f'{model}_repfusion-t0-dense-all-images_{batch}-200e_celeba-hq-256x256')
+        assert published.train_dataloader.dataset.split == 'all'
 
 
 def test_model_builds_with_its_own_student_and_a_small_teacher():

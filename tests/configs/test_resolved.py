@@ -41,11 +41,6 @@ GPUS = {
     'imagenet100-lt|inaturalist2018|_in1k|_in100': 8,
     'configs/(baselines|contrastive_ft|denoiserep|dvt|pddr)/detection': 8,
     'linear.*_(38k|40k)_': 8,
-    'wflw|bisenetv1': 2,
-    'resnet18_repfusion-t0': 4,
-    'resnet50_repfusion-t0': 8,
-    'hrnetv2-w18_repfusion-t0': 2,
-    'uniform50-at_200e_tiny-imagenet': 2,
 }
 
 

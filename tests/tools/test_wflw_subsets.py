@@ -15,7 +15,7 @@ from tests.helpers.run import ROOT, run_test
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'analysis_tools/test_wflw_subsets.py'
-CONFIG = f'{ROOT}/configs/baselines/landmarks/r50_60e_wflw-256x256.py'
+CONFIG = f'{ROOT}/configs/baselines/landmarks/r50_2xb64-60e_wflw-256x256.py'
 NETWORK = {
     'model.backbone.depth': 18,
     'model.backbone.base_channels': 8,

@@ -11,8 +11,8 @@ from reprefine.engine.errors import run_cli
 from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
-  python tools/analysis_tools/test_wflw_subsets.py configs/baselines/landmarks/hrnetv2-w18_60e_wflw-256x256.py \\
-      work_dirs/baselines/landmarks/hrnetv2-w18_60e_wflw-256x256/epoch_60.pth --out subsets.json
+  python tools/analysis_tools/test_wflw_subsets.py configs/baselines/landmarks/hrnetv2-w18_2xb128-60e_wflw-256x256.py \\
+      work_dirs/baselines/landmarks/hrnetv2-w18_2xb128-60e_wflw-256x256/epoch_60.pth --out subsets.json
 """
 
 

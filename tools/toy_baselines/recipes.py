@@ -235,7 +235,7 @@ RECIPES = {
     'celebamask-hq': Recipe(
         'celebamask-hq',
         'celebamask-hq',
-        'face_parsing/bisenetv1_r18_160k_celebamask-hq-448x448',
+        'face_parsing/bisenetv1_r18_2xb8-160k_celebamask-hq-448x448',
         'iter_200.pth',
         train=persistent_loaders(
             *iterations(200),
@@ -259,7 +259,7 @@ RECIPES = {
     'wflw': Recipe(
         'wflw',
         'wflw',
-        'landmarks/r50_60e_wflw-256x256',
+        'landmarks/r50_2xb64-60e_wflw-256x256',
         'epoch_20.pth',
         metric='NME',
         measure='normalised mean error (%)',

@@ -12,7 +12,7 @@ from reprefine.engine.launch import load_config
 from reprefine.engine.testing import draw_predictions
 from tests.helpers.run import ROOT
 
-CONFIG = f'{ROOT}/configs/baselines/face_parsing/bisenetv1_r18_160k_celebamask-hq-448x448.py'
+CONFIG = f'{ROOT}/configs/baselines/face_parsing/bisenetv1_r18_2xb8-160k_celebamask-hq-448x448.py'
 
 
 class Recorder:

@@ -69,10 +69,10 @@ def test_hidden_landmarks_and_faces_without_any_do_not_count():
     assert evaluate(LandmarkErrorRates(), [*batch, empty]) == before
 
 
-@pytest.mark.parametrize('name', ['hrnetv2-w18', 'r50'])
+@pytest.mark.parametrize('name', ['hrnetv2-w18_2xb128', 'r50_2xb64'])
 def test_configs_measure_both(name):
     pytest.importorskip('mmpose')
-    cfg = load_config(f'{ROOT}/configs/baselines/landmarks/{name}_60e_wflw-256x256.py')
+    cfg = load_config(f'{ROOT}/configs/baselines/landmarks/{name}-60e_wflw-256x256.py')
     kinds = [METRICS.build(metric) for metric in cfg.test_evaluator]
     assert [type(kind).__name__ for kind in kinds] == ['NME', 'LandmarkErrorRates']
     kinds[0].dataset_meta = dict(dataset_name='wflw')

@@ -1,4 +1,4 @@
-# 2 GPUs x 32 images. The fused scales learn, which the landmark model leaves behind.
+# The fused scales learn, which the landmark model leaves behind.
 _base_ = ['mmpretrain::_base_/models/hrnet/hrnet-w18.py', '../../_base_/recipes/repfusion_celeba-hq.py']
 
 model = dict(

@@ -1,5 +1,5 @@
 # The background as a class of its own, the usual way to report CelebAMask-HQ: not comparable with 18 classes.
-_base_ = './bisenetv1_r18_160k_celebamask-hq-448x448.py'
+_base_ = './bisenetv1_r18_2xb8-160k_celebamask-hq-448x448.py'
 
 model = dict(
     decode_head=dict(num_classes=19),

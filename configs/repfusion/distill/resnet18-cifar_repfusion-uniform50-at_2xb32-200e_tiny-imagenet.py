@@ -1,4 +1,4 @@
-# 2 GPUs x 32 images, without averaged weights.
+# Without averaged weights.
 _base_ = './resnet18-cifar_repfusion-uniform50-hint_200e_tiny-imagenet.py'
 
 model = dict(loss=dict(_delete_=True, type='reprefine.AttentionTransferLoss', loss_weight=1000.0))

@@ -1,5 +1,5 @@
-# ResNet-50 with three deconvolutions in HRNet's recipe, with 2 GPUs x 64 faces.
-_base_ = './hrnetv2-w18_60e_wflw-256x256.py'
+# ResNet-50 with three deconvolutions in HRNet's recipe.
+_base_ = './hrnetv2-w18_2xb128-60e_wflw-256x256.py'
 
 model = dict(
     backbone=dict(_delete_=True, type='ResNet', depth=50),

@@ -1,4 +1,4 @@
-# The official recipe from scratch, with 2 GPUs x 128 faces.
+# The official recipe from scratch.
 _base_ = [
     'mmpose::face_2d_keypoint/topdown_heatmap/wflw/td-hm_hrnetv2-w18_8xb64-60e_wflw-256x256.py',
     '../../_base_/reprefine.py',

@@ -1,7 +1,7 @@
-_base_ = '../../baselines/face_parsing/bisenetv1_r18_160k_celebamask-hq-448x448.py'
+_base_ = '../../baselines/face_parsing/bisenetv1_r18_2xb8-160k_celebamask-hq-448x448.py'
 
 # Or --cfg-options model.backbone.backbone_cfg.init_cfg.checkpoint=FILE
-checkpoint = 'work_dirs/repfusion/distill/resnet18_repfusion-t0-dense_200e_celeba-hq-256x256/epoch_200.pth'
+checkpoint = 'work_dirs/repfusion/distill/resnet18_repfusion-t0-dense_4xb16-200e_celeba-hq-256x256/epoch_200.pth'
 init_cfg = dict(type='Pretrained', checkpoint=checkpoint, prefix='student.backbone.')
 model = dict(backbone=dict(backbone_cfg=dict(init_cfg=init_cfg)))
 load_floor = 1.0
