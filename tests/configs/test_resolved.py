@@ -41,6 +41,7 @@ GPUS = {
     'imagenet100-lt|inaturalist2018|_in1k|_in100': 8,
     'configs/(baselines|contrastive_ft|denoiserep|dvt|pddr)/detection': 8,
     'linear.*_(38k|40k)_': 8,
+    'deploy_wflw': 2,
 }
 
 
