@@ -26,7 +26,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
         UserError: An option names nothing, or leads through a value that has no entries.
     """
     merged = cfg._cfg_dict
-    # Arguments are judged by the new class, in whichever order the options came.
+    # Arguments are checked by the new class, in whichever order the options came.
     for option in sorted(options, key=lambda option: (not option.endswith('.type'), not option.endswith('.base_type'))):
         keys = option.removeprefix('+').split('.')
         if not option.startswith('+'):
@@ -60,9 +60,9 @@ def _check_option(node: Any, place: Place, keys: Sequence[str], value: Any, path
 
 
 def _refuse_unknown(node: Mapping, keys: Sequence[str], value: Any, place: Place, path: str, scope: str | None) -> None:
-    # A type that needs a base type is judged with the one that it gets.
-    judged = {**node, 'base_type': value} if list(keys) == ['base_type'] else node
-    accepted = keys_in_source(judged, place, path, scope) or accepted_keys(judged, place, path, scope)
+    # A type that needs a base type is checked with the one that it gets.
+    changed = {**node, 'base_type': value} if list(keys) == ['base_type'] else node
+    accepted = keys_in_source(changed, place, path, scope) or accepted_keys(changed, place, path, scope)
     if accepted is None or keys[0] in accepted:
         return
     prefix = f'{path}.' if path else ''

@@ -20,7 +20,7 @@ def training_costs(configs: Sequence[Config], steps: Steps, flops: bool, no_data
     """Return the figures of a training and what each method adds to them.
 
     Args:
-        configs: The config judged and the baseline.
+        configs: The config and its baseline.
         steps: Prepares training steps.
         flops: Count those of a training step as well as parameters.
         no_data: Why there is no training batch.

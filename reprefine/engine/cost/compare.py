@@ -25,7 +25,7 @@ class CostComparison:
     """Compare the model of a config with that of a baseline.
 
     Args:
-        config: Complete config whose model is judged. Its training data feed both models.
+        config: Complete config whose model is evaluated. Its training data feed both models.
         baseline: Complete config of the baseline.
         settings: How to compare.
 

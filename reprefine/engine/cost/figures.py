@@ -50,7 +50,7 @@ class Figure:
         unit: Its unit.
         form: Form of the models: ``as trained`` or ``folded``.
         source: What they were fed with.
-        config: Values of the model judged.
+        config: Values of the model.
         baseline: Values of the baseline.
         ratio: Ratios, model over baseline, round by round; None if the baseline's value is zero.
         not_measured: Reason why the values are missing.
@@ -72,7 +72,7 @@ def exact(name: str, unit: str, values: Sequence[float], form: str, source: str)
     Args:
         name: What is measured.
         unit: Its unit.
-        values: The value of the model judged and that of the baseline.
+        values: The value of the model and that of the baseline.
         form: Form of the models.
         source: What they were fed with.
     """

@@ -103,7 +103,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
 
 
 @torch.no_grad()
-def test_statistics_that_are_not_finite_are_no_fault_of_the_fold(tmp_path):
+def test_statistics_that_are_not_finite_are_no_error_of_the_fold(tmp_path):
     model = make()
     model[3].standard2.bn.running_mean[1] = float('inf')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
