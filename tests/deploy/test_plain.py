@@ -1,5 +1,7 @@
 """The configs that folded models load into, and plain copies of models."""
 
+from inspect import signature
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -88,6 +90,9 @@ PD = dict(type='reprefine.PDResNet', depth=18, pd_cfg=dict(mode='A'), channels_l
 def test_parts_of_pddr():
     assert plain_config(PD) == dict(type='ResNet', depth=18)
     assert plain_config(PD | dict(host='mmdet', deploy=True)) == dict(type='mmdet.ResNet', depth=18)
+    own = set(signature(MODELS.get('reprefine.PDResNet').__init__).parameters) - {'self', 'args', 'kwargs'}
+    host = {'zero_init_residual'}
+    assert set(plain_config(PD | dict.fromkeys(own))) - {'type', 'depth'} == host
     assert deploy_config(PD) == PD | dict(deploy=True)
     neck = dict(type='FPN', conv_cfg=dict(type='reprefine.PDConv', mode='A'))
     assert plain_config(neck) == dict(type='FPN', conv_cfg=None)

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from .linear import PDLinear
 
 # Arguments of PDResNet that the ResNet of a host lacks.
-_OWN = ('pd_cfg', 'attention', 'attention_stages', 'deploy', 'channels_last', 'host')
+_OWN = (
+    'pd_cfg',
+    'attention',
+    'attention_stages',
+    'attention_blocks',
+    'attention_position',
+    'deploy',
+    'channels_last',
+    'host',
+)
 
 
 def _refuse_mixtures(layer: 'PDConv | PDLinear') -> None:
