@@ -14,7 +14,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from reprefine.engine.build import class_of
+from reprefine.engine.build import base_config, class_of
 from reprefine.engine.errors import UserError
 
 
@@ -57,14 +57,14 @@ def _mapped(cfg: Any, change: Callable[[Any, dict], Any]) -> Any:
 def _plain(kind: Any, cfg: dict) -> Any:
     if hasattr(kind, 'plain_config'):
         return kind.plain_config(cfg)
-    return _base(kind, cfg) if 'base_type' in cfg and (_folds(kind) or _deploy_options(kind)) else cfg
+    return base_config(kind, cfg) if 'base_type' in cfg and (_folds(kind) or _deploy_options(kind)) else cfg
 
 
 def _deployed(kind: Any, cfg: dict) -> Any:
     if 'base_type' in cfg and (options := _deploy_options(kind)):
         return cfg | {key: (cfg.get(key) or {}) | {'deploy': True} for key in options}
     if 'base_type' in cfg and _folds(kind):
-        return _base(kind, cfg)
+        return base_config(kind, cfg)
     return cfg | {'deploy': True} if 'deploy' in _parameters(kind) else cfg
 
 
@@ -76,11 +76,6 @@ def _deploy_options(kind: Any) -> list[str]:
     """Return the keys of a method's options among which ``deploy`` is one."""
     options = getattr(kind, 'config_options', {})
     return [key for key, function in options.items() if 'deploy' in _parameters(function)]
-
-
-def _base(kind: Any, cfg: dict) -> dict:
-    own = {'base_type', *getattr(kind, 'config_options', {})}
-    return {key: value for key, value in cfg.items() if key not in own} | {'type': cfg['base_type']}
 
 
 def _parameters(kind: Any) -> Mapping[str, Any]:

@@ -22,6 +22,17 @@ def class_of(registry: Registry, cfg: Mapping[str, Any]) -> Any:
         return active.get(kind)
 
 
+def base_config(kind: Any, cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of the base type alone, for one that has a ``base_type`` and options of a method beside it.
+
+    Args:
+        kind: What the ``type`` of ``cfg`` names; its ``config_options`` name the keys of the options.
+        cfg: The config; the result is of the same type of dict.
+    """
+    own = {'base_type', *getattr(kind, 'config_options', {})}
+    return type(cfg)({key: value for key, value in cfg.items() if key not in own}, type=cfg['base_type'])
+
+
 def build_model(cfg: Config) -> nn.Module:
     """Build the model of a checked config with the weights its constructor gives it.
 

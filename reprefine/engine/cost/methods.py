@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, Registry
 
-from reprefine.engine.build import class_of
+from reprefine.engine.build import base_config, class_of
 from reprefine.engine.config_check.rules import type_name
 from reprefine.engine.errors import UserError
 
@@ -70,11 +70,8 @@ def _strip(node: Any, package: str) -> Any:
 def _baseline(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the config of the baseline's part in place of a part, which may be the same."""
     kind = class_of(MODELS, node)
-    options = getattr(kind, 'config_options', {})
-    if options and 'base_type' in node:
-        own = ('base_type', *options)
-        kept = {key: value for key, value in node.items() if key not in own}
-        return type(node)(kept, type=node['base_type'])
+    if 'base_type' in node and getattr(kind, 'config_options', {}):
+        return base_config(kind, node)
     to_baseline = getattr(kind, 'baseline_config', None) or getattr(kind, 'plain_config', None)
     try:
         return node if to_baseline is None else to_baseline(node)

@@ -103,8 +103,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     if not inplace:
         model = copy.deepcopy(model)
         state = denoise_state(model)
-    for parameter in model.parameters():
-        parameter.requires_grad_(state.trainable.get(parameter, parameter.requires_grad))
+    state.thaw(model.parameters())
     for name, layer in denoise_layers(model, with_twins=True).items():
         parent, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(parent), attribute, layer.fuse())

@@ -187,8 +187,7 @@ class _DenoiseLayer(nn.Module):
         Args:
             _: What mmpose hands to every part that it deploys, not needed here.
         """
-        for parameter in self.parameters():
-            parameter.requires_grad_(self.state.trainable.get(parameter, parameter.requires_grad))
+        self.state.thaw(self.parameters())
         plain = self.fuse()
         self.__class__ = type(plain)
         self.__dict__ = plain.__dict__

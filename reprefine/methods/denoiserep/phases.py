@@ -45,11 +45,12 @@ def set_phase(model: nn.Module, phase: str) -> None:
     check_phases([phase])
     state = denoise_state(model)
     for parameter in model.parameters():
-        is_trainable = state.predictors.get(parameter)
-        active = phase in (('backbone', 'joint') if is_trainable is None else ('denoise', 'joint'))
-        if is_trainable is None:
-            is_trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
-        parameter.requires_grad_(active and is_trainable)
+        if parameter in state.predictors:
+            learns = phase in ('denoise', 'joint') and state.predictors[parameter]
+        else:
+            own = state.trainable.setdefault(parameter, parameter.requires_grad)
+            learns = phase in ('backbone', 'joint') and own
+        parameter.requires_grad_(learns)
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase

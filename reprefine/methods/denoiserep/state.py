@@ -1,6 +1,7 @@
 """What all denoising layers of one model share: the phase, and the noise losses of the running forward pass."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -56,6 +57,11 @@ class DenoiseState:
             root.register_forward_pre_hook(self._begin_forward),
             root.register_forward_hook(self._end_forward, always_call=True),
         ]
+
+    def thaw(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give parameters the ``requires_grad`` that the base model had set, where a phase has changed it."""
+        for parameter in parameters:
+            parameter.requires_grad_(self.trainable.get(parameter, parameter.requires_grad))
 
     def end(self) -> None:
         """Undo :meth:`watch` and let go of the model, whose layers are plain from now on."""

@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from reprefine.engine.build import unwrap
 from reprefine.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -46,7 +46,7 @@ class MemoryBankLoop(EpochBasedTrainLoop):
     @property
     def model(self) -> nn.Module:
         """The model without a distributed wrapper."""
-        return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        return unwrap(self.runner.model)
 
     def run(self) -> nn.Module:
         """Fill the bank; no schedule goes with it, because the optimiser takes no step."""
