@@ -148,7 +148,7 @@ val_cfg = val_dataloader = val_evaluator = None
 )
 FEATURE_TRANSFORM = Method(
     title='Feature transformation',
-    readme='contrastive_ft',
+    readme='feature_transform',
     about='The backbone of the task is pre-trained by MoCo v2 with transformed features, on the images and by the '
     'schedule of the baseline, without labels. Then the task is trained from it.',
     files={

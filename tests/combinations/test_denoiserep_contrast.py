@@ -13,8 +13,8 @@ from reprefine.methods.denoiserep.phases import set_phase
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
-BASE = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
-DOWNSTREAM = 'contrastive_ft/classification/resnet14-narrow-moco-v2-ft-pre_linear-30e_mnist5k'
+BASE = 'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
+DOWNSTREAM = 'feature_transform/classification/resnet14-narrow-moco-v2-ft-pre_linear-30e_mnist5k'
 # What MoCo moves in every iteration.
 QUEUE = frozenset({'queue', 'queue_ptr', 'encoder_k.steps'})
 

@@ -10,7 +10,7 @@ from tests.combinations import cells
 
 PDA, PDB = (f'pddr/classification/resnet18-w32-pd{mode}_10e_mnist5k' for mode in 'ab')
 MLP = 'pddr/classification/mlp-pdb_5e_mnist5k'
-MOCO = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
+MOCO = 'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
 CONV = r'backbone\.layer1\.0\.conv1'
 AS_ONE = 'which is denoised as one layer: name that'
 BY_ITSELF = 'computes no task loss, but only in that the momentum encoder follows'

@@ -13,8 +13,8 @@ from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
-CONTRAST = 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
-LINEAR = 'contrastive_ft/classification/resnet14-narrow-moco-v2-ft-pre_linear-30e_mnist5k'
+CONTRAST = 'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
+LINEAR = 'feature_transform/classification/resnet14-narrow-moco-v2-ft-pre_linear-30e_mnist5k'
 ENCODER = """_base_ = '{base}'
 
 model = dict(backbone=dict(type='reprefine.PDResNet', pd_cfg=dict(mode='{mode}', group_num='auto'), deploy={deploy}))

@@ -39,7 +39,7 @@ GPUS = {
     'vit-base-p16_.*_in1k': 64,
     'repfusion-uniform50-hint_.*_in1k': 1,
     'imagenet100-lt|inaturalist2018|_in1k|_in100': 8,
-    'configs/(baselines|contrastive_ft|denoiserep|dvt|pddr)/detection': 8,
+    'configs/(baselines|feature_transform|denoiserep|dvt|pddr)/detection': 8,
     'linear.*_(38k|40k)_': 8,
     'deploy_wflw': 2,
 }

@@ -39,7 +39,7 @@ custom_hooks[1].update(phase_length=2, by='iter')
     ),
     'pddr': ('pddr/classification/resnet18-w32-pda_10e_mnist5k', 'custom_hooks = [*_base_.custom_hooks]\n', ONE_VIEW),
     'feature_transform': (
-        'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k',
+        'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k',
         """
 model = dict(queue_len=8, backbone=dict(norm_cfg=dict(num_splits=1)))
 custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'reprefine.KNNMonitorHook']

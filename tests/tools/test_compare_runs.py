@@ -1,4 +1,4 @@
-"""compare_runs.py on logs as mmengine writes them, and bench_ft_logits.py."""
+"""compare_runs.py on logs as mmengine writes them, and bench_feature_transform.py."""
 
 import json
 
@@ -98,11 +98,11 @@ def test_a_real_run_is_read(tmp_path):
 
 def test_benchmark_checks_agreement_and_prints_ratios(capsys):
     argv = ('--batch-size', '4', '--queue-len', '64', '--feat-dim', '8', '--repeats', '2', '--warmup', '1')
-    assert run_tool('analysis_tools/bench_ft_logits.py', *argv, '--threads', '1') == 0
+    assert run_tool('analysis_tools/bench_feature_transform.py', *argv, '--threads', '1') == 0
     rows = capsys.readouterr().out.splitlines()
     assert rows[1].startswith('plain MoCo')
     assert rows[1].split()[-1] == '1.00'
     assert len(rows) == 10
     assert all(float(row.split()[-1]) > 0 for row in rows[1:])
-    assert run_tool('analysis_tools/bench_ft_logits.py', '--repeats', '0') == 1
+    assert run_tool('analysis_tools/bench_feature_transform.py', '--repeats', '0') == 1
     assert 'must be positive' in capsys.readouterr().err

@@ -48,7 +48,7 @@ class Variant(NamedTuple):
 
 
 MOCO = Variant('moco', 'MoCo v2', 'baselines/selfsup/moco-v2_resnet14-narrow_12e_mnist5k')
-FT = Variant('moco-ft', 'MoCo v2 + FT', 'contrastive_ft/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k')
+FT = Variant('moco-ft', 'MoCo v2 + FT', 'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k')
 # An epoch at a rate of zero leaves the weights as they were drawn and gives the norms their statistics.
 STILL = ('train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.0', 'param_scheduler.0.eta_min=0.0')
 UNTRAINED = Variant(

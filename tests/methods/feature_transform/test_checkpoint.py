@@ -16,7 +16,7 @@ from tests.helpers.run_tool import run_tool
 from .test_models import V1, assert_states_equal
 from .toys import BACKBONE, moco_ft
 
-TOOL = 'model_converters/ft_to_reprefine.py'
+TOOL = 'model_converters/import_feature_transform.py'
 NECKS = pytest.mark.parametrize('v1', [True, False], ids=['v1', 'v2'])
 
 

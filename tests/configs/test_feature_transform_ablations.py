@@ -6,9 +6,9 @@ from reprefine.engine.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 
-FOLDER = ROOT / 'configs/contrastive_ft'
+FOLDER = ROOT / 'configs/feature_transform'
 IN100 = 'moco-v2-ft{}_resnet50_8xb32-coslr-200e_in100'
-ABLATIONS = configs_below('contrastive_ft/ablations')
+ABLATIONS = configs_below('feature_transform/ablations')
 # For each ablation the path of the value that differs, and the value.
 CHANGES = {
     'pos-only': ('neg', None),

@@ -12,8 +12,8 @@ from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 from tests.helpers.run import run_train
 
-CLASSIFIERS = configs_below('contrastive_ft/classification')
-DETECTORS = configs_below('contrastive_ft/detection')
+CLASSIFIERS = configs_below('feature_transform/classification')
+DETECTORS = configs_below('feature_transform/detection')
 (SMALL,) = (path for path in CLASSIFIERS if path.stem.endswith('mnist5k'))
 
 
@@ -46,7 +46,7 @@ def pre_training_of(path: Path) -> tuple[str, int]:
 def test_starts_from_the_last_checkpoint_of_its_pre_training(path):
     cfg = load_config(str(path))
     name, epochs = pre_training_of(path)
-    config = str(ROOT / f'configs/contrastive_ft/selfsup/{name}.py')
+    config = str(ROOT / f'configs/feature_transform/selfsup/{name}.py')
     assert checkpoints(cfg) == {f'{default_work_dir(config)}/epoch_{epochs}.pth'}
     assert cfg.model.backbone.init_cfg.prefix == 'backbone.'
     pre_training = load_config(config)
@@ -60,7 +60,7 @@ def test_probe_finds_what_pre_training_has_written(tmp_path, monkeypatch):
     name, epochs = pre_training_of(SMALL)
     short = ('--no-validate', '--cfg-options', 'train_dataloader.dataset.indices=64')
     without_neighbours = ('custom_hooks.2.bank.dataset.indices=20', 'custom_hooks.2.query.dataset.indices=20')
-    pre_training = ROOT / f'configs/contrastive_ft/selfsup/{name}.py'
+    pre_training = ROOT / f'configs/feature_transform/selfsup/{name}.py'
     assert run_train(str(pre_training), *short, *without_neighbours) == 0
     assert run_train(str(SMALL), *short, 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0') == 0
     written = torch.load(f'{default_work_dir(str(pre_training))}/epoch_{epochs}.pth', weights_only=True)['state_dict']
@@ -72,7 +72,7 @@ def test_probe_finds_what_pre_training_has_written(tmp_path, monkeypatch):
 
 def test_every_layer_of_the_encoder_arrives(tmp_path):
     pre_training = load_config(
-        str(ROOT / 'configs/contrastive_ft/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k.py')
+        str(ROOT / 'configs/feature_transform/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k.py')
     )
     pre_training.model.queue_len = 8
     encoder = build_model(pre_training)
@@ -80,7 +80,7 @@ def test_every_layer_of_the_encoder_arrives(tmp_path):
         torch.nn.init.normal_(parameter)
     file = str(tmp_path / 'epoch_200.pth')
     torch.save(dict(state_dict=encoder.state_dict()), file)
-    config = ROOT / 'configs/contrastive_ft/detection/faster-rcnn_r50-c4-moco-v2-ft-pre_ms-24k_voc0712.py'
+    config = ROOT / 'configs/feature_transform/detection/faster-rcnn_r50-c4-moco-v2-ft-pre_ms-24k_voc0712.py'
     parts = ('model.backbone', 'model.roi_head.shared_head')
     cfg = load_config(str(config), {f'{part}.init_cfg.checkpoint': file for part in parts})
     detector = build_model(cfg)

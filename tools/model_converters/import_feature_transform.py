@@ -8,9 +8,9 @@ import sys
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:
-  python tools/model_converters/ft_to_reprefine.py moco_v2_200ep_pretrain.pth.tar moco-v2_200ep.pth
-  python tools/model_converters/ft_to_reprefine.py --to torchvision \\
-      work_dirs/contrastive_ft/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth resnet50.pth
+  python tools/model_converters/import_feature_transform.py moco_v2_200ep_pretrain.pth.tar moco-v2_200ep.pth
+  python tools/model_converters/import_feature_transform.py --to torchvision \\
+      work_dirs/feature_transform/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth resnet50.pth
 """
 
 

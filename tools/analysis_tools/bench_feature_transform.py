@@ -13,7 +13,7 @@ from torch import Tensor
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
-  python tools/analysis_tools/bench_ft_logits.py --batch-size 32 --queue-len 65536 --feat-dim 128
+  python tools/analysis_tools/bench_feature_transform.py --batch-size 32 --queue-len 65536 --feat-dim 128
 """
 TEMPERATURE, MU = 0.2, 0.3
 Work = Callable[[], Tensor | None]

@@ -12,12 +12,12 @@ from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 from tests.helpers.run import run_train
 
-FOLDER = ROOT / 'configs/contrastive_ft'
+FOLDER = ROOT / 'configs/feature_transform'
 SMALL = 'moco-v2-ft_resnet14-narrow_12e_mnist5k'
 IN100 = 'moco-v2-ft{}_resnet50_8xb32-coslr-200e_in100'
 
 
-@pytest.mark.parametrize('path', configs_below('contrastive_ft/selfsup'), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', configs_below('feature_transform/selfsup'), ids=lambda path: path.stem)
 def test_trains_and_tests(path, tmp_path, toy_folder):
     train_and_test(path, tmp_path, toy_folder)
 
@@ -35,7 +35,7 @@ def test_the_transform_is_the_published_one():
         assert config['post_norm'] is None
 
 
-@pytest.mark.parametrize('path', configs_below('contrastive_ft/selfsup'), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', configs_below('feature_transform/selfsup'), ids=lambda path: path.stem)
 def test_differs_from_its_twin_by_the_transform_alone(path):
     ours, twin = (load_config(str(p)) for p in (path, twin_of(path)))
     assert ours.model.pop('feature_transform')
