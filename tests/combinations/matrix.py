@@ -73,8 +73,8 @@ R50 = dict(
 VIT = dict(
     classification='classification/vit-tiny_digits',
     reid='reid/vit-small_120e_market1501-256x128',
-    segmentation='segmentation/vit-b-dinov2_linear_40k_voc12-512x512',
-    depth='depth/vit-b-dinov2_linear_38k_nyu-416x544',
+    segmentation='segmentation/vit-b-dinov2_linear_8xb2-40k_voc12-512x512',
+    depth='depth/vit-b-dinov2_linear_8xb2-38k_nyu-416x544',
 )
 
 DENOISEREP = Method(

@@ -17,8 +17,8 @@ SMALL = (
 )
 TRAINED = ('model.neck.frozen=False', 'model.backbone.frozen=False')
 BOTH = r"include=[r'blocks\.', 'decode_head'], exclude='attn'"
-SEGMENTATION = 'dvt/segmentation/vit-b-dinov2-dvt_linear_40k_voc12-512x512'
-DEPTH = 'dvt/depth/vit-b-dinov2-dvt_linear_38k_nyu-416x544'
+SEGMENTATION = 'dvt/segmentation/vit-b-dinov2-dvt_linear_8xb2-40k_voc12-512x512'
+DEPTH = 'dvt/depth/vit-b-dinov2-dvt_linear_8xb2-38k_nyu-416x544'
 # Config, what is denoised, and what is trained beside the head.
 CASES = {
     'segmentation frozen': (SEGMENTATION, BOTH, ()),

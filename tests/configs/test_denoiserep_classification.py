@@ -12,8 +12,8 @@ def test_trains_and_tests(path, tmp_path, toy_folder):
     ('name', 'count'),
     [
         ('vit-p4_denoiserep_cifar10', 26),
-        ('resnet50_denoiserep_in1k', 53),
-        ('swinv2-tiny-w8_denoiserep_in1k-256px', 24),
+        ('resnet50_denoiserep_8xb32_in1k', 53),
+        ('swinv2-tiny-w8_denoiserep_2xb128_in1k-256px', 24),
     ],
 )
 def test_number_of_denoised_layers(name, count):

@@ -1,4 +1,4 @@
-"""Configs of contrastive feature transformation: each trains and tests, and says what its name says."""
+"""Configs of feature transformation: each trains and tests, and says what its name says."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ablations of contrastive feature transformation: each trains, and changes what its name says and nothing else."""
+"""Ablations of feature transformation: each trains, and changes what its name says and nothing else."""
 
 import pytest
 

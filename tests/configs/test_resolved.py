@@ -32,15 +32,10 @@ TEXTS = [
 PATH = re.compile(r"work_dirs/(?:\{[^}\s]*\}|[^\s`'\",(){}])+")
 OUTPUT = re.compile(r"(?:--out |--work-dir |RUNS=|ROOT / '|Path\(')(work_dirs/[^\s';]+)")
 
-# Number of GPUs of the published recipe, where the name of the config does not tell it; else one.
+# Number of GPUs of the published recipe where, as in the names of the host library, the name leaves it out; else one.
 GPUS = {
-    'swinv2-tiny-w8_in1k': 16,
-    'swinv2-tiny-w8': 2,
-    'vit-base-p16_.*_in1k': 64,
-    'repfusion-uniform50-hint_.*_in1k': 1,
-    'imagenet100-lt|inaturalist2018|_in1k|_in100': 8,
-    'configs/(baselines|feature_transform|denoiserep|dvt|pddr)/detection': 8,
-    'linear.*_(38k|40k)_': 8,
+    'configs/.*/detection': 8,  # mmdet: 8 GPUs of 2 images are the default
+    'deploy_in1k': 8,  # mmpretrain: a deployed form is not trained
     'deploy_wflw': 2,
 }
 

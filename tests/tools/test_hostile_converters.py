@@ -33,4 +33,6 @@ def test_converters(tmp_path, created, capsys, tool, before):
 
 def test_moco_converter(tmp_path, created, capsys):
     file = write_hostile(tmp_path / 'a.pth', dict(state_dict={}, payload=system(created)))
-    assert_refused(run_tool('model_converters/import_feature_transform.py', file, tmp_path / 'out.pth'), capsys.readouterr().err)
+    assert_refused(
+        run_tool('model_converters/import_feature_transform.py', file, tmp_path / 'out.pth'), capsys.readouterr().err
+    )

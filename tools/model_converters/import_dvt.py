@@ -8,9 +8,9 @@ from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """examples:
   python tools/model_converters/import_dvt.py denoiser \\
-      configs/dvt/segmentation/vit-b-dinov2-dvt_linear_40k_voc12-512x512.py published.pth denoiser.pth
+      configs/dvt/segmentation/vit-b-dinov2-dvt_linear_8xb2-40k_voc12-512x512.py published.pth denoiser.pth
   python tools/model_converters/import_dvt.py vit \\
-      configs/baselines/segmentation/vit-b-dinov2_linear_40k_voc12-512x512.py published.pth vit.pth
+      configs/baselines/segmentation/vit-b-dinov2_linear_8xb2-40k_voc12-512x512.py published.pth vit.pth
 
 The first file is for model.neck.checkpoint, the second one for model.backbone.checkpoint.
 """

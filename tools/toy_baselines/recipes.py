@@ -166,7 +166,7 @@ RECIPES = {
     'voc': Recipe(
         'voc',
         'VOCdevkit/VOC2012',
-        'segmentation/vit-b-dinov2_linear_40k_voc12-512x512',
+        'segmentation/vit-b-dinov2_linear_8xb2-40k_voc12-512x512',
         'iter_200.pth',
         train=persistent_loaders(
             *iterations(200, *TRAIN_CROPS, 'train_dataloader.batch_size=8'),
@@ -201,7 +201,7 @@ RECIPES = {
     'ade20k-linear': Recipe(
         'ade20k',
         'ade/ADEChallengeData2016',
-        'segmentation/vit-b-dinov2_linear_40k_ade20k-512x512',
+        'segmentation/vit-b-dinov2_linear_8xb2-40k_ade20k-512x512',
         'iter_200.pth',
         train=persistent_loaders(
             *iterations(200, *TRAIN_CROPS, 'train_dataloader.batch_size=8'),
@@ -214,7 +214,7 @@ RECIPES = {
     'nyu': Recipe(
         'nyu',
         'nyu',
-        'depth/vit-b-dinov2_linear_38k_nyu-416x544',
+        'depth/vit-b-dinov2_linear_8xb2-38k_nyu-416x544',
         'iter_150.pth',
         metric='d1',
         measure='depth within a factor of 1.25 (%)',

@@ -15,7 +15,7 @@ from tests.helpers.run_tool import run_tool
 from .test_denoiser import maps, perturbed
 
 TOOL = 'model_converters/import_dvt.py'
-SEGMENTOR = ROOT / 'configs/dvt/segmentation/vit-b-deit3-dvt_linear_40k_voc12-512x512.py'
+SEGMENTOR = ROOT / 'configs/dvt/segmentation/vit-b-deit3-dvt_linear_8xb2-40k_voc12-512x512.py'
 VIT = dict(depth=1, embed_dim=64, num_heads=2)
 
 

@@ -71,7 +71,7 @@ def test_a_map_that_is_not_there_is_named():
 
 @pytest.fixture(scope='module')
 def segmentor_cfg():
-    cfg = load_config(str(ROOT / 'configs/dvt/segmentation/vit-b-dinov2-reg-dvt_linear_40k_voc12-512x512.py'))
+    cfg = load_config(str(ROOT / 'configs/dvt/segmentation/vit-b-dinov2-reg-dvt_linear_8xb2-40k_voc12-512x512.py'))
     cfg.model.backbone.model_args = dict(depth=1, embed_dim=64, num_heads=2)
     cfg.model.backbone.pretrained = False
     cfg.model.backbone.img_size = 56

@@ -42,7 +42,7 @@ def files(tmp_path_factory):
 
 def segmentor(vit_file=None, neck_file=None):
     """The config of linear segmentation with a transformer of one block."""
-    cfg = load_config(str(ROOT / 'configs/dvt/segmentation/vit-b-dinov2-reg-dvt_linear_40k_voc12-512x512.py'))
+    cfg = load_config(str(ROOT / 'configs/dvt/segmentation/vit-b-dinov2-reg-dvt_linear_8xb2-40k_voc12-512x512.py'))
     cfg.model.backbone.update(model_args=VIT, img_size=56, pretrained=False, checkpoint=vit_file)
     cfg.model.decode_head.update(in_channels=64, norm_cfg=dict(type='BN'))
     cfg.model.neck.update(in_channels=64, grid=4, checkpoint=neck_file, features=None)

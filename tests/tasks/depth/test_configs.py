@@ -7,12 +7,12 @@ from reprefine.engine.launch import load_config
 from tests.helpers.run import ROOT
 from tests.helpers.schedules import schedule
 
-CONFIGS = sorted((ROOT / 'configs/baselines/depth').glob('*_linear_38k_nyu-416x544.py'))
+CONFIGS = sorted((ROOT / 'configs/baselines/depth').glob('*_linear_8xb2-38k_nyu-416x544.py'))
 
 
 @pytest.fixture(scope='module')
 def cfg():
-    return load_config(str(ROOT / 'configs/baselines/depth/vit-b-dinov2_linear_38k_nyu-416x544.py'))
+    return load_config(str(ROOT / 'configs/baselines/depth/vit-b-dinov2_linear_8xb2-38k_nyu-416x544.py'))
 
 
 @pytest.fixture(scope='module')

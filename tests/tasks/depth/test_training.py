@@ -8,7 +8,7 @@ import timm
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from tests.helpers.run import ROOT, run_test, run_train
 
-CONFIG = str(ROOT / 'configs/baselines/depth/vit-b-dinov2-reg_linear_38k_nyu-416x544.py')
+CONFIG = str(ROOT / 'configs/baselines/depth/vit-b-dinov2-reg_linear_8xb2-38k_nyu-416x544.py')
 SMALL = (
     '--cfg-options',
     '+model.backbone.model_args.depth=1',

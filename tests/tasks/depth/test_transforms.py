@@ -8,7 +8,7 @@ from reprefine.engine.launch import load_config
 from reprefine.tasks.depth.transforms import FixedCrop, RandomColour, change_colour
 from tests.helpers.run import ROOT
 
-NYU = str(ROOT / 'configs/baselines/depth/vit-b-dinov2_linear_38k_nyu-416x544.py')
+NYU = str(ROOT / 'configs/baselines/depth/vit-b-dinov2_linear_8xb2-38k_nyu-416x544.py')
 
 
 def make_sample(height=480, width=640):

@@ -12,13 +12,13 @@ from tests.helpers.run import ROOT
 from tests.helpers.schedules import schedule
 
 FOLDER = ROOT / 'configs/baselines/segmentation'
-CONFIGS = sorted(FOLDER.glob('*_linear_40k_*.py'))
+CONFIGS = sorted(FOLDER.glob('*_linear_8xb2-40k_*.py'))
 CLASSES = dict(voc12=21, ade20k=150)
 
 
 @pytest.fixture(scope='module', params=CLASSES)
 def cfg(request):
-    return load_config(str(FOLDER / f'vit-b-dinov2_linear_40k_{request.param}-512x512.py'))
+    return load_config(str(FOLDER / f'vit-b-dinov2_linear_8xb2-40k_{request.param}-512x512.py'))
 
 
 def test_learning_rate(cfg):

@@ -1,0 +1,3 @@
+_base_ = ['../../_base_/models/vit-b-clip.py', '../../_base_/recipes/linear_8xb2-38k_nyu-416x544.py']
+
+model = dict(backbone=_base_.backbone)

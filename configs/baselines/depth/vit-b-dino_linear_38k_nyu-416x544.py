@@ -1,3 +1,0 @@
-_base_ = ['../../_base_/models/vit-b-dino.py', '../../_base_/recipes/linear_38k_nyu-416x544.py']
-
-model = dict(backbone=_base_.backbone)

@@ -1,3 +1,0 @@
-_base_ = './vit-b-eva02_linear_38k_nyu-416x544.py'
-
-model = dict(backbone=dict(norm='native'))

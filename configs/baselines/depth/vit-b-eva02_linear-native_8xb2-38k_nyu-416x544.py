@@ -1,0 +1,3 @@
+_base_ = './vit-b-eva02_linear_8xb2-38k_nyu-416x544.py'
+
+model = dict(backbone=dict(norm='native'))

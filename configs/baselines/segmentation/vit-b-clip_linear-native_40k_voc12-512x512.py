@@ -1,3 +1,0 @@
-_base_ = './vit-b-clip_linear_40k_voc12-512x512.py'
-
-model = dict(backbone=dict(norm='native'))

@@ -1,3 +1,0 @@
-_base_ = ['../../_base_/models/vit-b-dinov2-reg.py', '../../_base_/recipes/linear_40k_voc12-512x512.py']
-
-model = dict(backbone=_base_.backbone)

@@ -1,3 +1,0 @@
-_base_ = './vit-b-dinov2_linear_40k_voc12-512x512.py'
-
-model = dict(backbone=dict(crop_padding=True))

@@ -1,7 +1,0 @@
-# With the statistics that the denoiser was trained with, which it checks.
-_base_ = './vit-b-clip-dvt_linear_38k_nyu-416x544.py'
-
-model = dict(
-    backbone=dict(norm='native'),
-    neck=dict(features=dict(mean=_base_.native.mean, std=_base_.native.std)),
-)

@@ -1,4 +1,0 @@
-# With the denoiser of the newer release.
-_base_ = './vit-b-deit3-dvt_linear_38k_nyu-416x544.py'
-
-model = dict(neck=dict(checkpoint='work_dirs/dvt/denoiser/vit-b-deit3_denoiser_8xb16-50k_voc10k/iter_50000.pth'))

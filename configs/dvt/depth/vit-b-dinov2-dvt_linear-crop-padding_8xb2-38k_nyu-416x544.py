@@ -1,0 +1,3 @@
+_base_ = './vit-b-dinov2-dvt_linear_8xb2-38k_nyu-416x544.py'
+
+model = dict(backbone=dict(crop_padding=True))

@@ -1,9 +1,0 @@
-_base_ = '../../../baselines/depth/vit-b-mae_linear_38k_nyu-416x544.py'
-
-model = dict(
-    backbone=dict(
-        img_size=512,
-        checkpoint='work_dirs/dvt/distill/vit-b-mae_distill_8xb64-5e_in1k/epoch_5.pth',
-        revise_keys=[(r'^backbone\.vit\.', '')],
-    )
-)
