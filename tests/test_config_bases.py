@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch.optim import SGD
 
 from reprefine.config_bases import CONFIGS, read_base
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.helpers.run import DIGITS, SMALL, run_train
 
 NAME = 'baselines/classification/vit-tiny_digits.py'

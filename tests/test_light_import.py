@@ -43,13 +43,13 @@ def test_what_can_be_refused_without_torch_is(tmp_path):
     }
     code = f"""
 import argparse, sys
-from reprefine.engine import testing, training
+from reprefine.engine.cli import test, train
 from reprefine.engine.errors import run_cli
 for name, command in {refused}.items():
     for argv in command:
         parser = argparse.ArgumentParser(name)
-        getattr(globals()[name + 'ing'], f'add_{{name}}_arguments')(parser)
-        assert run_cli(getattr(globals()[name + 'ing'], name), parser, argv) == 1, argv
+        getattr(globals()[name], f'add_{{name}}_arguments')(parser)
+        assert run_cli(getattr(globals()[name], name), parser, argv) == 1, argv
 print([name for name in {HEAVY} if name in sys.modules])
 """
     env = fresh_environment()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.denoiserep import denoise_layers
 
 ROOT = Path(__file__).parents[1]

@@ -56,7 +56,7 @@ def test_where_it_begins(folder, begin):
     code = f"""
 {READ}
 from mmengine.config import Config
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.runner import Runner
 print(read())
 {begin}
@@ -178,7 +178,7 @@ def test_a_mmengine_that_imports_the_formatter_elsewhere_is_left_to_it():
 def test_inheriting_by_package_says_nothing_of_pkg_resources(tmp_path):
     pytest.importorskip('mmpretrain')
     (tmp_path / 'a.py').write_text("_base_ = 'mmpretrain::_base_/default_runtime.py'\n")
-    code = "from reprefine.engine.launch import parse_config; parse_config('a.py')"
+    code = "from reprefine.engine.cli.launch import parse_config; parse_config('a.py')"
     command = [sys.executable, '-W', 'always', '-c', code]
     env = fresh_environment()
     result = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path, check=True, env=env)

@@ -2,9 +2,9 @@
 
 import argparse
 
+from reprefine.engine.cli.test import add_test_arguments, test
 from reprefine.engine.errors import run_cli
 from reprefine.engine.processes import leave_process
-from reprefine.engine.testing import add_test_arguments, test
 
 EXAMPLE = """example:
   python tools/test.py configs/baselines/classification/vit-tiny_digits.py \\

@@ -2,9 +2,9 @@
 
 import argparse
 
+from reprefine.engine.cli.train import add_train_arguments, train
 from reprefine.engine.errors import run_cli
 from reprefine.engine.processes import leave_process
-from reprefine.engine.training import add_train_arguments, train
 
 EXAMPLE = """example:
   python tools/train.py configs/baselines/classification/vit-tiny_digits.py --cfg-options randomness.seed=1

@@ -18,28 +18,27 @@ from mmengine.runner.runner import ConfigType
 from torch import nn
 from torch.utils.data import DataLoader
 
+from reprefine.engine.build import class_of
+from reprefine.engine.checkpoints.checkpoint_hook import SafeCheckpointHook
+from reprefine.engine.checkpoints.checkpoint_runner import CheckpointRunner
+from reprefine.engine.checkpoints.integrity import refuse_former_run
+from reprefine.engine.data_checks.class_names import check_class_names, check_same_numbers
+from reprefine.engine.data_checks.corrupt_hook import build_tolerant_loader
+from reprefine.engine.data_checks.data_check import check_batches, check_classes, told_if_empty
+from reprefine.engine.data_checks.data_errors import name_unreadable_files
+from reprefine.engine.finite_check.finite import add_finite_check
+from reprefine.engine.optim import own_lr_follows
+from reprefine.engine.resuming.data_loader import end_workers, seekable
+from reprefine.engine.resuming.interrupt import StopHook, resumable
+from reprefine.engine.resuming.loops import exact
+from reprefine.engine.resuming.resume import ResumeHook, settle_resume
+from reprefine.engine.resuming.schedule import ScheduleHook
+from reprefine.engine.speed.averaging import average_at_once, make_hook_average_at_once
+from reprefine.engine.speed.copies import copies_overlap, copy_without_waiting
+from reprefine.engine.speed.foreach import speed_up
+from reprefine.engine.speed.message_hub import deferred_hub
 from reprefine.registry import RUNNERS
 from reprefine.set_up import set_up
-
-from .build import class_of
-from .checkpoints.checkpoint_hook import SafeCheckpointHook
-from .checkpoints.durable import refuse_former_run
-from .checkpoints.runner import CheckpointRunner
-from .datasets.class_names import check_class_names, check_same_numbers
-from .datasets.corrupt_hook import build_tolerant_loader
-from .datasets.data_check import check_batches, check_classes, told_if_empty
-from .datasets.faults import name_unreadable_files
-from .finite_check.finite import add_finite_check
-from .optim import own_lr_follows
-from .resuming.data_loader import end_workers, seekable
-from .resuming.interrupt import StopHook, resumable
-from .resuming.loops import exact
-from .resuming.resume import ResumeHook, settle_resume
-from .resuming.schedule import ScheduleHook
-from .speed.averaging import average_at_once, make_hook_average_at_once
-from .speed.copies import copies_overlap, copy_without_waiting
-from .speed.foreach import speed_up
-from .speed.message_hub import deferred_hub
 
 
 @RUNNERS.register_module()

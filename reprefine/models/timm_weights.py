@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from reprefine.engine.checkpoints.added import added_names
+from reprefine.engine.checkpoints.added_keys import added_names
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.weights import check_match, load_weights

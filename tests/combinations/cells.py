@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from reprefine.engine.build import build_model, load_trained
-from reprefine.engine.launch import OptionsAction, load_config, set_loader_defaults
+from reprefine.engine.cli.launch import OptionsAction, load_config, set_loader_defaults
 from tests.configs.brief import ROOT, brief_options, data_roots
 from tests.helpers.run import run_test, run_train
 

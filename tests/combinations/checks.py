@@ -12,13 +12,12 @@ from torch.utils._pytree import tree_leaves
 
 from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.build import build_model
-from reprefine.methods.denoiserep.converted import denoise_layers, denoise_state
-from reprefine.methods.denoiserep.denoiser import Denoiser
-from reprefine.methods.denoiserep.layer import _DenoiseLayer
-from reprefine.methods.denoiserep.phases import set_phase
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers, denoise_state
+from reprefine.methods.denoiserep.layers.base import _DenoiseLayer
+from reprefine.methods.denoiserep.layers.noise_predictor import Denoiser
+from reprefine.methods.denoiserep.training.phases import set_phase
+from tests.combinations.cells import ITERATIONS, Cell, config_of, filled, first_batch, losses_of, metrics_of, train
 from tests.helpers.killed import assert_equal_runs
-
-from .cells import ITERATIONS, Cell, config_of, filled, first_batch, losses_of, metrics_of, train
 
 Run = Callable[[nn.Module], list[Tensor]]
 

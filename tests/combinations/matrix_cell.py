@@ -12,8 +12,8 @@ from torch import nn
 from reprefine.deploy.checkpoint import write_checkpoint
 from reprefine.deploy.compare import WHOLE
 from reprefine.deploy.convert import fold_from_config
-from reprefine.engine.launch import config_from_args, default_work_dir
-from reprefine.engine.testing import add_test_arguments
+from reprefine.engine.cli.launch import config_from_args, default_work_dir
+from reprefine.engine.cli.test import add_test_arguments
 from tests.combinations.matrix import Cell, Method
 from tests.configs.brief import ROOT
 from tests.configs.small_networks import small_networks

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model, load_trained
-from reprefine.methods.denoiserep.fit import expected_noise_losses
-from reprefine.methods.denoiserep.moments import collect_moments
+from reprefine.methods.denoiserep.training.fit import expected_noise_losses
+from reprefine.methods.denoiserep.training.moments import collect_moments
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 

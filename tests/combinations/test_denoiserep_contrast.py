@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import build_model, load_trained
-from reprefine.methods.denoiserep.converted import denoise_layers
-from reprefine.methods.denoiserep.phases import set_phase
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
+from reprefine.methods.denoiserep.training.phases import set_phase
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 

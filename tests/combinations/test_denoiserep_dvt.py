@@ -5,7 +5,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 
 from reprefine.engine.build import build_model
-from reprefine.methods.denoiserep.converted import denoise_layers
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from tests.combinations import cells, checks
 
 SMALL = (

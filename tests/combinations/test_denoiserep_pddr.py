@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from reprefine.methods.denoiserep.converted import denoise_layers
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv, PDLinear
-from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
+from reprefine.methods.pddr.conversion.plain import pd_layers, plain_state_dict
 from tests.combinations import cells, checks
 from tests.methods.pddr.toys import randomise
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import load_trained
-from reprefine.methods.denoiserep.converted import denoise_layers
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from reprefine.methods.denoiserep.converted import denoise_layers
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
+from reprefine.methods.pddr.conversion.plain import pd_layers, plain_state_dict
 from tests.combinations import cells, checks
 from tests.configs.small_networks import small_networks
 

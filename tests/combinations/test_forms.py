@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import build_model
 from reprefine.methods.denoiserep import DenoiseRep, set_phase
-from reprefine.methods.denoiserep.converted import denoise_layers
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv, PDLinear
-from reprefine.methods.pddr.plain import pd_layers, plain_state_dict
+from reprefine.methods.pddr.conversion.plain import pd_layers, plain_state_dict
 from tests.combinations import cells, checks
 from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise

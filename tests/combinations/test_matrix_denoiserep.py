@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import default_work_dir
+from reprefine.engine.cli.launch import default_work_dir
 from reprefine.methods.denoiserep import denoise_layers
 from tests.combinations.matrix import DENOISEREP, TASKS
 from tests.combinations.matrix_cell import Stages, assert_folds, stages

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reprefine.engine.launch import default_work_dir
+from reprefine.engine.cli.launch import default_work_dir
 from tests.combinations.matrix import DVT, TASKS
 from tests.combinations.matrix_cell import stages
 from tests.combinations.matrix_refused import assert_refused

@@ -6,13 +6,10 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
 from reprefine.methods.repfusion import RepFusionDistiller
 from reprefine.methods.repfusion.export import export_backbone
-from tests.helpers.killed import assert_equal_runs, kill_and_resume
-from tests.methods.repfusion.run import distiller, make_runner
-
-from .pd_networks import (
+from tests.combinations.pd_networks import (
     KINDS,
     MODES,
     accuracy_of,
@@ -24,6 +21,8 @@ from .pd_networks import (
     images,
     refined,
 )
+from tests.helpers.killed import assert_equal_runs, kill_and_resume
+from tests.methods.repfusion.run import distiller, make_runner
 
 SMALL = dict(depth=18, base_channels=4, stem_channels=4)
 BACKBONES = dict(PDResNet=dict(type='ResNet', **SMALL), PDConverted=dict(type='ResNet_CIFAR', **SMALL))

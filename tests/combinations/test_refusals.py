@@ -4,8 +4,8 @@ import pytest
 from mmengine.runner import Runner
 
 from reprefine.engine.build import build_model
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from tests.combinations import cells
 
 PDA, PDB = (f'pddr/classification/resnet18-w32-pd{mode}_10e_mnist5k' for mode in 'ab')

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.deploy import switch_to_deploy
-from reprefine.methods.denoiserep.converted import denoise_layers
+from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.small_networks import small_networks
 from tests.configs.walk import brief_arguments
 from tests.helpers.run import run_test

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import reprefine
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import CONFIGS, train_and_test
 

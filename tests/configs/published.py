@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reprefine.engine.launch import default_work_dir
+from reprefine.engine.cli.launch import default_work_dir
 from tests.configs.brief import ROOT
 from tests.configs.published_recipes import RECIPES, config_of, rows
 

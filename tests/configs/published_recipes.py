@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 RECIPES = {path.stem: yaml.safe_load(path.read_text()) for path in Path(__file__).parent.glob('recipes/*.yml')}

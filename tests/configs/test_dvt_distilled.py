@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import default_work_dir, load_config
+from reprefine.engine.cli.launch import default_work_dir, load_config
 from reprefine.registry import MODELS
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test

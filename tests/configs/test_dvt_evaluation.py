@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprefine.engine.launch import default_work_dir, load_config
+from reprefine.engine.cli.launch import default_work_dir, load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.dvt import FeaturePairs, Stage1Config
 from tests.configs.walk import configs_below
 from tests.helpers.run_tool import run_tool

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reprefine.engine.launch import default_work_dir, load_config
+from reprefine.engine.cli.launch import default_work_dir, load_config
 from tests.configs.walk import brief_arguments, configs_below, train_and_test
 from tests.helpers.run import run_train
 from tests.methods.dvt.pair_files import write_pairs

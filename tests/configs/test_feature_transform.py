@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.feature_transform import read_run
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test

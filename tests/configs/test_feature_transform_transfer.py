@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import default_work_dir, load_config
+from reprefine.engine.cli.launch import default_work_dir, load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 from tests.helpers.run import run_train

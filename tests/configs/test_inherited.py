@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.inherited import cheapest, folder_of, inherited, one_of_each_folder
 from tests.configs.walk import brief_arguments, train_and_test

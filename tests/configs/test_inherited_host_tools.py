@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT, brief_options, data_roots
 from tests.configs.inherited import inherited
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT, nodes
 from tests.configs.walk import brief_arguments, configs_below
 from tests.helpers.run import run_test, run_train

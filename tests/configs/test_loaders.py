@@ -8,10 +8,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from reprefine.engine.datasets.data_check import check_classes
-from reprefine.engine.datasets.data_root import set_data_root
-from reprefine.engine.datasets.faults import check_data_folders
-from reprefine.engine.launch import DATALOADERS, set_loader_defaults
+from reprefine.engine.cli.launch import DATALOADERS, set_loader_defaults
+from reprefine.engine.data_checks.data_check import check_classes
+from reprefine.engine.data_checks.data_errors import check_data_folders
+from reprefine.engine.data_checks.data_root import set_data_root
 from reprefine.engine.runner import Runner
 from tests.configs.brief import data_roots
 from tests.configs.walk import CONFIGS

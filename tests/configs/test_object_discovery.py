@@ -2,7 +2,7 @@
 
 import pytest
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT
 from tests.configs.walk import configs_below, train_and_test
 from tests.methods.repfusion.tiny import TEACHER, tiny_teacher

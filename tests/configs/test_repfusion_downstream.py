@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.repfusion.student import Student
 from tests.configs.brief import ROOT, brief_options
 from tests.configs.walk import configs_below, train_and_test

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from reprefine.engine.launch import default_work_dir
+from reprefine.engine.cli.launch import default_work_dir
 from tests.configs.brief import LOADERS, ROOT
 from tests.configs.walk import CONFIGS
 

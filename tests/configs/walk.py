@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.denoiserep import ConvertedLayer, report
 from tests.configs.brief import ROOT, brief_options, data_roots
 from tests.configs.small_networks import small_networks

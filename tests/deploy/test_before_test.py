@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from reprefine.deploy.before_test import DeployBeforeTestHook
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.pddr import PDConv
 from tests.helpers.run import ROOT, run_test
 from tests.methods.pddr.toys import make_conv, randomise

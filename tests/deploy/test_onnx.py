@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from reprefine.deploy.onnx import export_onnx
 from reprefine.engine.build import build_model
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.methods.pddr import PDConv, PDResNet
 from tests.helpers.tiny_hosts import CONFIGS, write_config
 from tests.methods.pddr.toys import randomise

@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost import compare
 from reprefine.engine.cost.breakdown import REST, shares, step_flops
 from reprefine.engine.cost.compare import CostComparison
@@ -17,7 +18,6 @@ from reprefine.engine.cost.models import build_untrained
 from reprefine.engine.cost.phases import training_phases
 from reprefine.engine.cost.report import make_table
 from reprefine.engine.cost.steps import Steps
-from reprefine.engine.launch import load_config
 from reprefine.models.replaced_layer import ReplacedLayer
 from tests.configs.brief import ROOT
 from tests.engine import test_cost

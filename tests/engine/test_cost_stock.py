@@ -7,11 +7,11 @@ import pytest
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner import Runner as StockRunner
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost import stock as stock_module
 from reprefine.engine.cost.figures import Settings
 from reprefine.engine.cost.stock import EngineComparison, require_equal
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.engine.runner import Runner
 from reprefine.engine.speed.message_hub import DeferredMessageHub
 from tests.helpers.run import DIGITS

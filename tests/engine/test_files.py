@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from reprefine.engine.checkpoints.durable import require_checkpoint
+from reprefine.engine.checkpoints.integrity import require_checkpoint
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import natural_key, read_text
-from reprefine.methods.dvt.video import read_frames
+from reprefine.methods.dvt.visualization.video import read_frames
 
 
 def test_numbers_are_sorted_by_value_and_the_rest_as_text():

@@ -3,8 +3,8 @@ import re
 import pytest
 import torch
 
+from reprefine.engine.cli.launch import build_runner, load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import build_runner, load_config
 from reprefine.engine.runner import Runner
 from tests.helpers.run import DENOISED, DIGITS, SMALL, run_test, run_train, train_digits
 

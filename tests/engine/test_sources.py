@@ -11,7 +11,7 @@ import pytest
 from reprefine import registry as ours
 from reprefine.engine.config_check import sources
 from reprefine.engine.config_check.lookup import find_type
-from reprefine.engine.config_check.places import MODEL_REGISTRIES, RUNNER_PLACES, Place
+from reprefine.engine.config_check.schema import MODEL_REGISTRIES, RUNNER_PLACES, Place
 from reprefine.engine.config_check.signatures import accepted_arguments
 from reprefine.engine.config_check.sources import arguments_in_source, arguments_of_default
 from reprefine.registered import registered
@@ -93,12 +93,12 @@ def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported(tmp_path):
     (tmp_path / 'a.py').write_text(f'_base_ = {DIGITS!r}\nmodel = dict(backbone=dict(img_sise=8))\n')
     code = """
 import argparse, sys
-from reprefine.engine import training
+from reprefine.engine.cli import train
 from reprefine.engine.errors import run_cli
 for argv in (['a.py'], ['a.py', '--cfg-options', 'train_cfg.max_epoch=3'], ['a.py', '--cfg-options', 'model.nek=3']):
     parser = argparse.ArgumentParser('train')
-    training.add_train_arguments(parser)
-    assert run_cli(training.train, parser, argv) == 1
+    train.add_train_arguments(parser)
+    assert run_cli(train.train, parser, argv) == 1
 print([name for name in ('torch', 'mmcv', 'mmpretrain', 'reprefine.registry') if name in sys.modules])
 """
     command = [sys.executable, '-c', code]
@@ -119,7 +119,7 @@ def test_a_classification_imports_no_other_host(tmp_path):
     code = f"""
 import sys
 from mmengine.registry import DefaultScope, MODELS
-from reprefine.engine.launch import build_runner, load_config
+from reprefine.engine.cli.launch import build_runner, load_config
 cfg = load_config({DIGITS!r})
 cfg.work_dir = 'run'
 build_runner(cfg)

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.finite_check.replay import read_replay
 from reprefine.engine.finite_check.rerun import rerun
-from reprefine.engine.launch import load_config
 from tests.helpers.poison import poisoned, written
 from tests.helpers.run import run_train
 from tests.helpers.subjects import SUBJECTS, write_subject

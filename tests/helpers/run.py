@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from reprefine.engine.cli.test import add_test_arguments, test
+from reprefine.engine.cli.train import add_train_arguments, train
 from reprefine.engine.errors import run_cli
-from reprefine.engine.testing import add_test_arguments, test
-from reprefine.engine.training import add_train_arguments, train
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / 'configs/baselines/classification/vit-tiny_digits.py')

@@ -10,10 +10,10 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
-from reprefine.engine.checkpoints.added import added_names
+from reprefine.engine.checkpoints.added_keys import added_names
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.pddr import convert_to_pd
 from reprefine.models.timm_vit import TimmViT, center_padding
 from tests.helpers.run import ROOT

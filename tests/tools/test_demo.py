@@ -45,7 +45,7 @@ def test_every_variant_starts_from_its_seeds_baseline_and_is_tested_with_the_bas
 
 
 def test_control_and_denoiserep_have_the_same_budget(demo):
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
 
     control, refined = (
         load_config(str(variant.config_file('digits'))) for variant in (demo.variants.CONTROL, demo.variants.DENOISEREP)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reprefine.methods.dvt import DVTDenoiser, Stage1
-from reprefine.methods.dvt.plot import PcaBasis
-from reprefine.methods.dvt.video import front_score, softmax_norms
+from reprefine.methods.dvt.visualization.plot import PcaBasis
+from reprefine.methods.dvt.visualization.video import front_score, softmax_norms
 from tests.helpers.run_tool import run_tool
 
 CONFIG = """
@@ -135,7 +135,7 @@ def test_denoised_frames_at_any_stride(root):
 
 def test_truncated_frames_and_videos_are_told(root, capfd, monkeypatch):
     said = []
-    monkeypatch.setattr('reprefine.methods.dvt.video.print_log', lambda message, *_: said.append(message))
+    monkeypatch.setattr('reprefine.methods.dvt.visualization.video.print_log', lambda message, *_: said.append(message))
     assert paint(root, 'frames', 'video.avi') == 0
     assert paint(root, 'video.avi', 'whole') == 0
     assert not said

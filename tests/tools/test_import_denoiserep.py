@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.helpers.run import DENOISED, DIGITS
 from tests.helpers.run_tool import run_tool
 from tests.methods.denoiserep.published import PublishedLinear, save

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.pddr.import_published import PARTS
 from tests.helpers.run_tool import run_tool
 from tests.helpers.tiny_hosts import CLASSIFIER, write_config

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model, load_trained
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from tests.helpers.run import DENOISED, DIGITS, ROOT
 from tests.helpers.run_tool import TOOLS, run_tool
 

@@ -11,7 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.pddr.analysis import cam
 from reprefine.methods.pddr.analysis.trained import batch_for, evaluate, spread, training_images
 from tests.helpers.run_tool import TOOLS, run_tool

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.registry import DATASETS
 from reprefine.tasks.reid.predictions import Predictions
 from tests.helpers.run import run_test

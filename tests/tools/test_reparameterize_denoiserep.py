@@ -8,7 +8,7 @@ import torch
 
 from reprefine.engine.build import build_model
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.helpers.run import DENOISED, DIGITS, run_test, run_train
 from tests.helpers.run_tool import run_tool
 

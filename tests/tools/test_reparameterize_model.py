@@ -9,9 +9,9 @@ from torch import nn
 
 from reprefine.engine.build import build_model
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost.counting import forward
 from reprefine.engine.cost.inputs import random_batch
-from reprefine.engine.launch import load_config
 from tests.helpers.run_tool import run_tool
 from tests.helpers.tiny_hosts import CONFIGS, write_config, write_images
 

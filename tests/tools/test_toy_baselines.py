@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mmengine.config import DictAction
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.toy_data import SETS
 from tests.helpers.run import ROOT
 from tests.helpers.run_tool import run_tool

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from reprefine.engine.checkpoints import durable
+from reprefine.engine.checkpoints import integrity
 from tests.helpers import draws, two_processes
 from tests.helpers.killed import assert_equal_runs
 from tests.helpers.run import ROOT, read_until
@@ -75,4 +75,4 @@ def test_torchrun_hands_a_signal_on(whole, tmp_path):
     assert process.returncode != 0
     found = re.search(rf'stopped by SIGUSR1; continue from {tmp_path}/run/(iter_\d+.pth) with', error)
     assert found, error
-    assert durable.fault_of(tmp_path / 'run' / found[1]) is None
+    assert integrity.fault_of(tmp_path / 'run' / found[1]) is None

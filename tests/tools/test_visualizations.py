@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.visualization.browse import DatasetBrowser
 from reprefine.visualization.pictures import tile, to_rgb8
 from reprefine.visualization.schedule import compute_schedule, epoch_length

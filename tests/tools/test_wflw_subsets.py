@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.tasks.landmarks.subsets import SUBSETS, annotation_file
 from tests.helpers.run import ROOT, run_test
 from tests.helpers.run_tool import run_tool

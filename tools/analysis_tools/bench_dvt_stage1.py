@@ -86,7 +86,7 @@ def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     import torch
 
     from reprefine.methods.dvt import bench
-    from reprefine.methods.dvt.fit import PROFILES
+    from reprefine.methods.dvt.stage1.fit import PROFILES
     from reprefine.methods.dvt.synthetic import synthetic_views
 
     data = synthetic_views(torch.Generator().manual_seed(0), args.channels, args.grid, args.views, 'endpoint')

@@ -4,12 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.cli.launch import OptionsAction, add_config_arguments, load_config
 from reprefine.engine.cost.compare import CostComparison
 from reprefine.engine.cost.figures import PARTS, Settings
 from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
 from reprefine.engine.cost.stock import EngineComparison
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import OptionsAction, add_config_arguments, load_config
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_cost.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from reprefine.engine.cli.jobs import Job, run_jobs
+from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.jobs import Job, run_jobs
-from reprefine.engine.launch import add_config_arguments, load_config
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_seeds.py configs/pddr/classification/mlp-pd{a,b}_5e_mnist5k.py \\
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     scopes = sorted({cfg.get('default_scope') for cfg in configs.values()} - {None})
     preload = [f'{scope}.{part}' for scope in scopes for part in ('models', 'datasets', 'evaluation')]
     try:
-        run_jobs(jobs, args.jobs, [*preload, 'reprefine.engine.training', 'reprefine.engine.testing'])
+        run_jobs(jobs, args.jobs, [*preload, 'reprefine.engine.cli.train', 'reprefine.engine.cli.test'])
     except KeyboardInterrupt:
         raise UserError(f'interrupted: go on with {shlex.join([sys.executable, *sys.argv])}') from None
     table = make_table(configs, args)

@@ -6,11 +6,11 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.engine.cost.counting import PartCost, count_cost
 from reprefine.engine.cost.inputs import Batch, loader_batch, random_batch
 from reprefine.engine.cost.models import build_untrained
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments, load_config
 
 EXAMPLE = """example:
   python tools/analysis_tools/get_flops.py configs/baselines/classification/vit-tiny_digits.py --shape 8 8"""

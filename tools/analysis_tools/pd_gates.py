@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/analysis_tools/pd_gates.py configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py epoch_10.pth \\
@@ -33,11 +33,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.analysis import gate_table, mean_gates
     from reprefine.methods.pddr.analysis.plot import plot_gates
     from reprefine.methods.pddr.analysis.trained import batches_of
-    from reprefine.methods.pddr.plain import pd_convs
+    from reprefine.methods.pddr.conversion.plain import pd_convs
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))

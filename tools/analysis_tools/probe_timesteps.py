@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/analysis_tools/probe_timesteps.py CONFIG --steps 21 --images 2000 --out probe.png \\
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.runner import set_random_seed
 
     from reprefine.engine.build import build_model
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.engine.runner import Runner
     from reprefine.methods.repfusion import probe as probing
     from reprefine.methods.repfusion.functional import check_timesteps

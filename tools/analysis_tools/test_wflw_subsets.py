@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reprefine.engine.checkpoints.rename import add_key_arguments
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/analysis_tools/test_wflw_subsets.py configs/baselines/landmarks/hrnetv2-w18_2xb128-60e_wflw-256x256.py \\

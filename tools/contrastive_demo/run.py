@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from reprefine.engine.cli.jobs import Job, jobs_parser, run_jobs
 from reprefine.engine.errors import run_cli
-from reprefine.engine.jobs import Job, jobs_parser, run_jobs
 
 EXAMPLE = """example:
   python tools/contrastive_demo/run.py --seeds 5 --out work_dirs/contrastive_demo
@@ -22,8 +22,8 @@ PRELOAD = (
     'mmpretrain.evaluation',
     'mmpretrain.engine',
     'mmpretrain.visualization',
-    'reprefine.engine.training',
-    'reprefine.engine.testing',
+    'reprefine.engine.cli.train',
+    'reprefine.engine.cli.test',
     'reprefine.methods',
 )
 LINEAR = 'baselines/classification/resnet14-narrow_linear-30e_mnist5k'

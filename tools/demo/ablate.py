@@ -14,9 +14,9 @@ from run import jobs_of, prepare, run_all
 from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, ROOT, Variant
 
 from reprefine.engine.build import load_trained
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost.models import quiet_log
 from reprefine.engine.errors import run_cli
-from reprefine.engine.launch import load_config
 from reprefine.engine.runner import Runner
 from reprefine.visualization.results import markdown_table, mean_std, paired_difference
 

@@ -8,8 +8,8 @@ import torch
 from variants import BASELINE, CLOSEDFORM, CONTROL, DATASETS, DENOISEREP, Variant
 
 from reprefine.engine.build import build_model
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost.models import quiet_log
-from reprefine.engine.launch import load_config
 from reprefine.engine.runner import Runner
 from reprefine.methods.denoiserep import FeatureMoments, collect_moments, expected_noise_losses, fit_closed_form
 from reprefine.visualization.results import (

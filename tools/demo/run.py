@@ -13,8 +13,8 @@ from pathlib import Path
 
 from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, EXTRA, ROOT, Variant
 
+from reprefine.engine.cli.jobs import Job, run_jobs
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.jobs import Job, run_jobs
 
 EXAMPLE = """example:
   python tools/demo/run.py --dataset mnist5k --seeds 5 --out work_dirs/demo_mnist5k
@@ -27,8 +27,8 @@ PRELOAD = (
     'mmpretrain.evaluation',
     'mmpretrain.engine',
     'mmpretrain.visualization',
-    'reprefine.engine.training',
-    'reprefine.engine.testing',
+    'reprefine.engine.cli.train',
+    'reprefine.engine.cli.test',
     'reprefine.methods',
 )
 

@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from reprefine.engine.cli.launch import OptionsAction, load_config
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """examples:
   python tools/dvt/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise-field_768views.py \\
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
 
     from reprefine import __version__
     from reprefine.methods.dvt import FeaturePairs, Stage1, Stage1Config
-    from reprefine.methods.dvt.run import check_disk, denoise_all, needed_bytes, read_names, shard
+    from reprefine.methods.dvt.stage1.denoise_list import check_disk, denoise_all, needed_bytes, read_names, shard
 
     cfg = load_config(args.config, args.cfg_options)
     changes = {'solver': args.solver, 'storage_dtype': args.dtype}

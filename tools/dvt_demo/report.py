@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprefine.engine.datasets.images import read_image
+from reprefine.engine.data_checks.images import read_image
 from reprefine.methods.dvt import FeatureDenoiser, FeaturePairs
-from reprefine.methods.dvt.checkpoint import load_denoiser
-from reprefine.methods.dvt.denoiser_plot import Prediction, denoiser_strip
-from reprefine.methods.dvt.position import energy_ratio, fixed_share, position_correlation
+from reprefine.methods.dvt.denoiser.checkpoint import load_denoiser
+from reprefine.methods.dvt.visualization.denoiser_plot import Prediction, denoiser_strip
+from reprefine.methods.dvt.visualization.position_metrics import energy_ratio, fixed_share, position_correlation
 from reprefine.visualization.pictures import write_png
 
 LABELS = {

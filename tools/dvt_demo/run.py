@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from reprefine.engine.cli.jobs import Job, jobs_parser, run_jobs
 from reprefine.engine.errors import run_cli
-from reprefine.engine.jobs import Job, jobs_parser, run_jobs
 
 EXAMPLE = """example:
   python tools/dvt_demo/run.py --seeds 5 --out work_dirs/dvt_demo
@@ -30,8 +30,8 @@ PRELOAD = (
     'mmseg.datasets',
     'mmseg.evaluation',
     'mmseg.visualization',
-    'reprefine.engine.training',
-    'reprefine.engine.testing',
+    'reprefine.engine.cli.train',
+    'reprefine.engine.cli.test',
     'reprefine.methods',
     'reprefine.tasks',
 )

@@ -5,8 +5,8 @@ import difflib
 import sys
 from pathlib import Path
 
+from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments, load_config
 
 FORMATS = ('.py', '.json', '.yml', '.yaml')
 EXAMPLE = """examples:

@@ -4,10 +4,10 @@ import argparse
 import math
 import sys
 
+from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.finite_check.replay import read_replay
 from reprefine.engine.finite_check.rerun import Rerun, rerun
-from reprefine.engine.launch import add_config_arguments, load_config
 
 LISTED = 5
 EXAMPLE = """example:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.progress import track
 
-from reprefine.engine.datasets.faults import check_data_folders, one_line_faults
-from reprefine.engine.datasets.verify import count_line, plain_datasets, readings
+from reprefine.engine.cli.launch import DATALOADERS, add_config_arguments, load_config
+from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
+from reprefine.engine.data_checks.verify import count_line, plain_datasets, readings
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.files import complete_file
-from reprefine.engine.launch import DATALOADERS, add_config_arguments, load_config
 
 EXAMPLE = """example:
   python tools/misc/verify_dataset.py configs/baselines/detection/retinanet_r50_fpn_1x_coco.py --workers 8"""

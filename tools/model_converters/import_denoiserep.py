@@ -9,8 +9,8 @@ an unmerged one; in case of doubt take the baseline config.
 import argparse
 import sys
 
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/model_converters/import_denoiserep.py \\
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     """Build the model of the config, map names, check that nothing is missing or left over, and write."""
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.rename import parse_renames
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.denoiserep import DenoiseRep, import_published
 
     renames = parse_renames(args.rename)

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """examples:
   python tools/model_converters/import_dvt.py denoiser \\
@@ -44,9 +44,9 @@ def main(args: argparse.Namespace) -> None:
     """
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.rename import parse_renames
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.dvt import DVTDenoiser
-    from reprefine.methods.dvt.checkpoint import import_denoiser, import_vit
+    from reprefine.methods.dvt.denoiser.checkpoint import import_denoiser, import_vit
     from reprefine.models.timm_vit import TimmViT
 
     renames = parse_renames(args.rename)

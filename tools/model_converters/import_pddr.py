@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/model_converters/import_pddr.py \\
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     """Build the model of the config, map names, check that nothing is missing or left over, and write."""
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.rename import parse_renames
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.import_published import import_published
 
     renames = parse_renames(args.rename)

@@ -38,8 +38,8 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from reprefine.engine.build import load_trained
+    from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import complete_file
-    from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.analysis import lottery_state
 
     if Path(args.out).exists():

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.files import complete_file
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/model_converters/reparameterize_model.py \\
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.deploy.checkpoint import check_target, write_checkpoint
     from reprefine.deploy.convert import describe, fold_from_config
     from reprefine.deploy.onnx import export_onnx, import_onnxruntime
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
 
     check_target(args.out)
     if args.onnx:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/model_converters/static_gates_pddr.py \\
@@ -40,8 +40,8 @@ def main(args: argparse.Namespace) -> None:
 
     from reprefine.deploy.plain import plain_copy
     from reprefine.engine.build import load_trained
+    from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import complete_file
-    from reprefine.engine.launch import load_config
     from reprefine.methods.pddr.analysis.static import static_model
     from reprefine.methods.pddr.analysis.trained import evaluate, training_images
 

@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.checkpoint import read_checkpoint
     from reprefine.engine.checkpoints.weights import check_match, load_weights
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.repfusion.probe import fitted_accuracy
 
     cfg = load_config(str(Path(__file__).parents[2] / CONFIG.format('uniform')))

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from reprefine.engine.cli.jobs import Job, jobs_parser, run_jobs
 from reprefine.engine.errors import run_cli
-from reprefine.engine.jobs import Job, jobs_parser, run_jobs
 
 EXAMPLE = """example:
   python tools/repfusion_demo/run.py --seeds 5 --out work_dirs/repfusion_demo
@@ -25,7 +25,7 @@ PRELOAD = (
     'mmpretrain.engine',
     'mmpretrain.visualization',
     'diffusers',
-    'reprefine.engine.training',
+    'reprefine.engine.cli.train',
     'reprefine.methods',
 )
 TEACHER = 'repfusion/teacher/ddpm-small_20e_mnist5k-32px'

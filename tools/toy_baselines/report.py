@@ -9,7 +9,7 @@ from chance import CHANCE
 from mmengine.config import Config
 from recipe import Recipe
 
-from reprefine.engine.launch import add_config_arguments, load_config
+from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.visualization.results import markdown_table, read_scalars, seconds_of_training
 
 HEADER = ('data', 'config', 'iterations', 'measure', 'result', 'chance', 'minutes of training')

@@ -12,8 +12,8 @@ from pathlib import Path
 from recipe import ROOT, Recipe
 from recipes import RECIPES
 
+from reprefine.engine.cli.jobs import Job, run_jobs
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.jobs import Job, run_jobs
 from reprefine.toy_data import make_toy_data
 
 EXAMPLE = """example:
@@ -28,8 +28,8 @@ PRELOAD = (
     'mmseg.evaluation',
     'mmpose.datasets',
     'mmpose.evaluation',
-    'reprefine.engine.training',
-    'reprefine.engine.testing',
+    'reprefine.engine.cli.train',
+    'reprefine.engine.cli.test',
     'reprefine.tasks',
     'reprefine.models',
 )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.progress import track
 
+from reprefine.engine.cli.launch import add_config_arguments, default_work_dir, load_config
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments, default_work_dir, load_config
 from reprefine.visualization.browse import MODES, DatasetBrowser
 from reprefine.visualization.pictures import write_png
 

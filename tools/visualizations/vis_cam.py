@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/visualizations/vis_cam.py --out cam.png --num 6 \\
@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.analysis.cam import draw_maps
     from reprefine.methods.pddr.analysis.panels import MapOptions
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reprefine.engine.cli.launch import OptionsAction, load_config
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """example:
   python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise-closed-form_768views.py \\
@@ -45,10 +45,10 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     import torch
 
-    from reprefine.engine.datasets.images import read_image
+    from reprefine.engine.data_checks.images import read_image
     from reprefine.methods.dvt import Stage1, Stage1Config
-    from reprefine.methods.dvt.panels import explained_views
-    from reprefine.methods.dvt.plot import strip
+    from reprefine.methods.dvt.visualization.panels import explained_views
+    from reprefine.methods.dvt.visualization.plot import strip
     from reprefine.visualization.pictures import write_png
 
     cfg = load_config(args.config, args.cfg_options)

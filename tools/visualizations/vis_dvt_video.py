@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from reprefine.engine.cli.launch import OptionsAction, load_config
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import OptionsAction, load_config
 
 EXAMPLE = """example:
   python tools/visualizations/vis_dvt_video.py \\
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from tqdm import tqdm
 
-    from reprefine.methods.dvt.video import read_frames, save_basis
+    from reprefine.methods.dvt.visualization.video import read_frames, save_basis
 
     painter, write, close = make_painter(args), *make_writer(args)
     try:
@@ -56,7 +56,7 @@ def make_painter(args: argparse.Namespace):
     import torch
 
     from reprefine.methods.dvt import DVTDenoiser, Stage1, Stage1Config
-    from reprefine.methods.dvt.video import FramePainter, load_basis
+    from reprefine.methods.dvt.visualization.video import FramePainter, load_basis
 
     settings = Stage1Config.from_config(load_config(args.config, args.cfg_options))
     stage1 = Stage1(settings, args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
-from reprefine.engine.launch import add_config_arguments
 
 EXAMPLE = """example:
   python tools/visualizations/vis_pd_branches.py configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py \\
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
-    from reprefine.engine.launch import load_config
+    from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.analysis import branch_responses, branch_weights, find_layer
     from reprefine.methods.pddr.analysis.plot import plot_branches
     from reprefine.methods.pddr.analysis.trained import batches_of

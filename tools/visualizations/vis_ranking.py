@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename import add_key_arguments
+from reprefine.engine.cli.launch import add_config_arguments
+from reprefine.engine.cli.test import add_test_arguments, test
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments
-from reprefine.engine.testing import add_test_arguments, test
 from reprefine.tasks.reid.plot import plot_ranking
 from reprefine.tasks.reid.predictions import Predictions
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from reprefine.engine.cli.launch import add_config_arguments, default_work_dir, load_config
 from reprefine.engine.cost.models import build_untrained
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.launch import add_config_arguments, default_work_dir, load_config
 from reprefine.visualization.schedule import compute_schedule, epoch_length, plot_schedule
 
 EXAMPLE = """example:

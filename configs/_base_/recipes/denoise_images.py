@@ -1,4 +1,4 @@
-# Per-image denoising; what each entry means: reprefine/methods/dvt/settings.py.
+# Per-image denoising; what each entry means: reprefine/methods/dvt/stage1/settings.py.
 _base_ = '../reprefine.py'
 
 out_dir = 'data/dvt/closed-form'  # for the features; the solvers do not share a folder

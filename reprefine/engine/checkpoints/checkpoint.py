@@ -15,9 +15,9 @@ from mmengine.dist import all_gather_object
 from mmengine.runner import CheckpointLoader
 
 from reprefine.compat import allow_mmengine_checkpoints
+from reprefine.engine.errors import UserError
 
-from ..errors import UserError
-from .durable import checksum_file, fault_of, require_checkpoint
+from .integrity import checksum_file, fault_of, require_checkpoint
 from .safetensor_files import is_safetensors, read_safetensors
 
 allow_mmengine_checkpoints()  # here, because some tools read checkpoints without the registries

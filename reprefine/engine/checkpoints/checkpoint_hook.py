@@ -9,7 +9,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from . import durable
+from . import integrity
 
 STOP_CHECKPOINT = 'stop_checkpoint'  # under which the message hub knows what a signal had written
 
@@ -29,7 +29,7 @@ class LateRemovals(LocalBackend):
         waiting, self._waiting = self._waiting, []
         for path, inode in waiting:
             if path.is_file() and path.stat().st_ino == inode:
-                durable.remove(path)
+                integrity.remove(path)
 
 
 class SafeCheckpointHook(CheckpointHook):
@@ -57,7 +57,7 @@ class SafeCheckpointHook(CheckpointHook):
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_outdated()
         if stale is not None and is_main_process():
-            durable.remove(Path(stale))
+            integrity.remove(Path(stale))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         super()._save_best_checkpoint(runner, metrics)

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..errors import UserError, one_line
-from ..files import complete_file
+from reprefine.engine.errors import UserError, one_line
+from reprefine.engine.files import complete_file
+
 from .checkpoint import read_checkpoint
-from .durable import sha256
 from .entries import select_weights
+from .integrity import sha256
 from .safetensor_files import SUFFIX, is_safetensors, write_safetensors
 
 DEFAULT_KEYS = ('meta', 'state_dict')

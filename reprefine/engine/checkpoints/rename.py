@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
 
 MODULE_PREFIX = ((r'^module\.', ''),)  # of distributed wrappers, dropped by mmengine too
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .entries import suggest_keys
 from .layer_forms import refuse_other_form
+from .load_trace import LoadTrace, Shapes, is_counter, named_tensors
 from .rename import MODULE_PREFIX, revised
-from .trace import LoadTrace, Shapes, is_counter, named_tensors
 
 EXTRA_STATE = '_extra_state'  # torch's name for it
 

@@ -10,11 +10,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
-from .places import PLAIN, ROOT, Place
 from .refined import base_type_of, check_base, name_of_taker, options_of, place_of_options
+from .schema import PLAIN, ROOT, Place
 from .sources import arguments_in_source, arguments_of_default
 from .values import check_values
 

@@ -7,10 +7,11 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .check import accepted_keys, child_place, keys_in_source
 from .lookup import suggestion
-from .places import PLAIN, ROOT, Place
+from .schema import PLAIN, ROOT, Place
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:

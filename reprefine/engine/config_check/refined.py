@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from ..errors import UserError
-from .places import PLAIN, Place, always
+from reprefine.engine.errors import UserError
+
 from .rules import type_name
+from .schema import PLAIN, Place, always
 
 
 def options_of(target: Callable | None) -> Mapping[str, Callable]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmengine import registry as roots
 
-from ...registered import Source, registered
+from reprefine.registered import Source, registered
 
 REPLACED = {('WEIGHT_INITIALIZERS', 'Pretrained')}  # by reprefine.set_up
 BASES = ('mmengine', 'mmcv')  # which register in the roots, where the search ends

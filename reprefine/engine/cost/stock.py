@@ -15,8 +15,8 @@ from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, set_random_seed
 from mmengine.runner import Runner as StockRunner
 
+from reprefine.engine.cli.launch import build_runner, set_loader_defaults
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import build_runner, set_loader_defaults
 from reprefine.engine.optim import use_amp
 
 from .figures import TRAINED, Figure, Settings

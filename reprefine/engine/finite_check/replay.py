@@ -11,12 +11,13 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from ..checkpoints.checkpoint import read_checkpoint
-from ..errors import UserError
-from ..files import complete_file
-from ..resuming.random_state import random_state
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.errors import UserError
+from reprefine.engine.files import complete_file
+from reprefine.engine.resuming.random_state import random_state
+
 from .nonfinite import Step
-from .plain import to_plain
+from .plain_data import to_plain
 
 FORMAT = 'reprefine replay 1'
 PACKAGE = __name__.partition('.')[0]

@@ -16,9 +16,10 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
-from ..checkpoints.checkpoint_hook import STOP_CHECKPOINT
-from ..checkpoints.durable import last_checkpoint
-from ..errors import interruption_behind
+from reprefine.engine.checkpoints.checkpoint_hook import STOP_CHECKPOINT
+from reprefine.engine.checkpoints.integrity import last_checkpoint
+from reprefine.engine.errors import interruption_behind
+
 from .loops import ExactLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

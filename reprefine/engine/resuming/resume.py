@@ -12,9 +12,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ..build import unwrap
-from ..checkpoints.checkpoint import read_checkpoint
-from ..checkpoints.durable import last_checkpoint
+from reprefine.engine.build import unwrap
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.integrity import last_checkpoint
+
 from .loops import ExactEpochLoop, ExactLoop
 from .random_state import random_state, set_random_state
 

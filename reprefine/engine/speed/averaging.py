@@ -10,7 +10,7 @@ from mmengine.model import BaseAveragedModel
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..build import class_of
+from reprefine.engine.build import class_of
 
 # Their formulas use the operations of _Tensors alone, which tests/engine/speed/test_averaging.py compares bit by bit.
 PROVEN_EQUAL = frozenset(

@@ -1,14 +1,23 @@
 """DenoiseRep: linear noise predictors that are trained per layer and folded into the layer (NeurIPS 2024)."""
 
-from .convert import convert
-from .converted import ConvertedLayer, FusedModelError, denoise_layers, fuse, is_converted, is_fused, noise_loss, report
-from .fit import DenoiseFitLoop, expected_noise_losses, fit_closed_form
-from .hooks import DenoisePhaseHook, phase_at
+from .conversion.convert import convert
+from .conversion.converted import (
+    ConvertedLayer,
+    FusedModelError,
+    denoise_layers,
+    fuse,
+    is_converted,
+    is_fused,
+    noise_loss,
+    report,
+)
 from .import_published import import_published
-from .layers import DenoiseConv2d, DenoiseLinear
+from .layers.linear_conv import DenoiseConv2d, DenoiseLinear
 from .model import DenoiseRep
-from .moments import FeatureMoments, collect_moments
-from .phases import set_phase
+from .training.fit import DenoiseFitLoop, expected_noise_losses, fit_closed_form
+from .training.hooks import DenoisePhaseHook, phase_at
+from .training.moments import FeatureMoments, collect_moments
+from .training.phases import set_phase
 
 __all__ = [
     'ConvertedLayer',

@@ -27,12 +27,12 @@ from reprefine.engine.checkpoints.rename import rename, weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
-from .converted import denoise_layers
-from .denoiser import Denoiser
+from .conversion.converted import denoise_layers
+from .conversion.select import reference_timesteps
 from .functional import linear_betas, sinusoidal_embedding
-from .layer import _DenoiseLayer
+from .layers.base import _DenoiseLayer
+from .layers.noise_predictor import Denoiser
 from .model import DenoiseRep
-from .select import reference_timesteps
 
 CONTAINERS = ('state_dict', 'model')
 PREDICTOR, TIME_NETWORK = 'dm', 'time_mlp'

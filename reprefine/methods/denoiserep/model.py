@@ -6,15 +6,15 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor
 
-from reprefine.engine.checkpoints.added import added_names
+from reprefine.engine.checkpoints.added_keys import added_names
 from reprefine.models.refinement import Refinement
 from reprefine.registry import MODELS
 
-from .convert import convert
-from .converted import ConvertedLayer, denoise_state, fuse, is_fused, sum_of
-from .phases import check_phases, set_phase
-from .plain import plain_layers
-from .refusals import refuse_followers
+from .conversion.convert import convert
+from .conversion.converted import ConvertedLayer, denoise_state, fuse, is_fused, sum_of
+from .conversion.plain import plain_layers
+from .conversion.refusals import refuse_followers
+from .training.phases import check_phases, set_phase
 
 
 class Options(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .converted import denoise_layers, denoise_state
-from .moments import FeatureMoments
+from .conversion.converted import denoise_layers, denoise_state
+from .training.moments import FeatureMoments
 
 Spectra = dict[str, tuple[Tensor, Tensor]]
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .closed_form import ClosedForm, ClosedFormConfig
-from .data import draw_views, extract_features
-from .encoding import HashGrid
-from .fit import PROFILES, FitConfig, fit_fields
-from .solution import Solution
+from .stage1.closed_form import ClosedForm, ClosedFormConfig
+from .stage1.encoding import HashGrid
+from .stage1.fit import PROFILES, FitConfig, fit_fields
+from .stage1.solution import Solution
+from .stage1.views import draw_views, extract_features
 from .synthetic import SyntheticViews, centred_correlation, synthetic_views
 
 CASES: dict[str, dict[str, float]] = dict(

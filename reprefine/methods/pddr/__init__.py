@@ -2,12 +2,12 @@
 
 from .backbone import PDResNet
 from .comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
-from .conv import PDConv
-from .convert import convert_to_pd
-from .converted import build_converted
-from .layers import BRANCHES, ConvNorm, Gate, Skeleton
-from .linear import PDLinear
-from .plain import plain_state_dict
+from .conversion.convert import convert_to_pd
+from .conversion.converted import build_converted
+from .conversion.plain import plain_state_dict
+from .layers.branches_and_gate import BRANCHES, ConvNorm, Gate, Skeleton
+from .layers.conv import PDConv
+from .layers.linear import PDLinear
 
 __all__ = [
     'BRANCHES',

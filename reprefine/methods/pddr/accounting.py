@@ -15,9 +15,9 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.engine.cost.counting import count_parameters
 
 from .backbone import PDResNet
-from .conv import PDConv
-from .layers import Gate
-from .plain import pd_convs
+from .conversion.plain import pd_convs
+from .layers.branches_and_gate import Gate
+from .layers.conv import PDConv
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 

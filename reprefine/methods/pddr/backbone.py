@@ -14,9 +14,9 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import HOSTS, MODELS
 
 from .comparison.placement import AttentiveBlock, AttentiveResNet
-from .conv import PDConv
-from .convert import convert_to_pd
-from .plain_form import plain_resnet
+from .conversion.convert import convert_to_pd
+from .conversion.plain_form import plain_resnet
+from .layers.conv import PDConv
 
 
 @functools.cache
@@ -75,7 +75,7 @@ class PDResNet(nn.Module):
 
     @property
     def presumes_trained(self) -> str | None:
-        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained`."""
+        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained_warning`."""
         return 'norm_eval keeps the statistics of its norms as they start' if self.norm_eval else None
 
     def __new__(cls, *args: Any, host: str | None = None, **kwargs: Any) -> 'PDResNet':

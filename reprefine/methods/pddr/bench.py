@@ -12,8 +12,8 @@ from reprefine.engine.cost.memory import LiveMemory
 from reprefine.engine.cost.timing import Spread, interleave
 
 from .backbone import PDResNet
-from .conv import PDConv
-from .plain import pd_convs
+from .conversion.plain import pd_convs
+from .layers.conv import PDConv
 
 
 @dataclass(frozen=True)

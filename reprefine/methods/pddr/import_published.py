@@ -18,8 +18,8 @@ from reprefine.engine.checkpoints.rename import rename, weights_of
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 
-from .layers import BRANCHES
-from .plain import pd_convs
+from .conversion.plain import pd_convs
+from .layers.branches_and_gate import BRANCHES
 
 CONTAINERS = ('state_dict', 'model', 'net')
 PARTS = {

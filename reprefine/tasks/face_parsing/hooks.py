@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 
-from reprefine.engine.datasets.images import read_image
+from reprefine.engine.data_checks.images import read_image
 from reprefine.registry import HOOKS
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reprefine.engine.cli.launch import load_config
+from reprefine.engine.cli.test import add_test_arguments, test
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
-from reprefine.engine.testing import add_test_arguments, test
 
 SUBSETS = ('full', 'largepose', 'expression', 'illumination', 'makeup', 'occlusion', 'blur')
 

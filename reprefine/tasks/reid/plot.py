@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reprefine.engine.datasets.images import read_image
+from reprefine.engine.data_checks.images import read_image
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import complete_file
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import CheckpointHook
 
-from reprefine.engine.checkpoints import durable
+from reprefine.engine.checkpoints import integrity
 from reprefine.engine.checkpoints.checkpoint_hook import SafeCheckpointHook
 from reprefine.engine.runner import Runner
 from tests.helpers.run import train_digits
@@ -38,7 +38,7 @@ def test_as_many_as_asked_for_are_kept_each_with_its_checksum(tmp_path):
     best = [name for name in names(tmp_path) if name.startswith('best')]
     assert names(tmp_path) == [*best, 'epoch_3.pth', 'epoch_3.pth.sha256']
     assert len(best) == 2
-    assert all(durable.fault_of(path) is None for path in tmp_path.glob('*.pth'))
+    assert all(integrity.fault_of(path) is None for path in tmp_path.glob('*.pth'))
 
 
 @pytest.fixture

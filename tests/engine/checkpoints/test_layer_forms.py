@@ -9,13 +9,13 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
-from reprefine.engine.checkpoints.added import state_without_added
+from reprefine.engine.checkpoints.added_keys import state_without_added
 from reprefine.engine.checkpoints.layer_forms import METHODS, form_keys
 from reprefine.engine.checkpoints.pretrained import refuse_other_forms, register_initializer
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert
-from reprefine.methods.denoiserep.denoiser import Denoiser
+from reprefine.methods.denoiserep.layers.noise_predictor import Denoiser
 from reprefine.methods.dvt import DVTDenoiser
 from reprefine.methods.pddr import PDLinear, convert_to_pd
 from tests.helpers.run import DIGITS, SMALL, run_test, train_digits

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.durable import sha256
+from reprefine.engine.checkpoints.integrity import sha256
 from reprefine.engine.checkpoints.publish import clean_meta, own_memory, publish
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from reprefine.engine.config_check.check import check_config
 from reprefine.engine.config_check.options import merge_options
 from reprefine.engine.errors import UserError
+from reprefine.engine.finite_check.deferred_read import FlagReader
 from reprefine.engine.finite_check.finite import FiniteCheckHook
-from reprefine.engine.finite_check.late_read import FlagReader
+from reprefine.engine.finite_check.gradient_check import scales_gradients
 from reprefine.engine.finite_check.nonfinite import NonFiniteError
-from reprefine.engine.finite_check.update_watch import scales_gradients
 from reprefine.engine.runner import Runner
 from tests.helpers.run import assert_equal
 

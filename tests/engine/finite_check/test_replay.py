@@ -4,9 +4,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.finite_check.replay import capture, read_replay, set_settings, settings
 from reprefine.engine.finite_check.rerun import first_non_finite, rerun
-from reprefine.engine.launch import load_config
 from tests.helpers.poison import derived, written
 from tests.helpers.run import DENOISED, DIGITS, SMALL, assert_equal, run_train
 from tests.methods.repfusion.run import distiller

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import torch
 
+from reprefine.engine.cli.launch import build_runner, load_config, set_loader_defaults
 from reprefine.engine.cost.stock import build_stock
-from reprefine.engine.launch import build_runner, load_config, set_loader_defaults
 from tests.helpers.run import DIGITS, assert_equal
 
 PLAIN = [dict(type='PackInputs')]  # draws nothing

@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.config_check.check import check_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers
 from reprefine.models.refinement import refined_type
 from reprefine.registry import MODELS

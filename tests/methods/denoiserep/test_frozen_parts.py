@@ -10,7 +10,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 
 VIT = dict(
     model_name='vit_tiny_patch16_224', img_size=32, model_args=dict(embed_dim=16, depth=2, num_heads=2), frozen=True
@@ -24,7 +24,7 @@ def timm_vit() -> nn.Module:
 
 
 def dvt_denoiser() -> nn.Module:
-    from reprefine.methods.dvt.neck import DVTDenoiser
+    from reprefine.methods.dvt.denoiser.neck import DVTDenoiser
 
     return DVTDenoiser(16, grid=2, frozen=True, num_heads=2)
 

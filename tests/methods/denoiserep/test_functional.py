@@ -18,7 +18,7 @@ from reprefine.methods.denoiserep.functional import (
     reverse_step,
     sinusoidal_embedding,
 )
-from reprefine.methods.denoiserep.prediction_loss import noise_prediction_loss
+from reprefine.methods.denoiserep.layers.prediction_loss import noise_prediction_loss
 
 from .toys import constants
 

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, fuse
 from tests.helpers.tiny_hosts import CONFIGS, write_config, write_images
 

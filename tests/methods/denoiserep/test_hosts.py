@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 
 from reprefine.methods.denoiserep import convert, denoise_layers, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.registry import MODELS
 from tests.helpers.small_models import FCN, HOSTS, SEGFORMER, build_denoised, distance, predictions, stock_config
 

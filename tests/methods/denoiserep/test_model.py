@@ -21,7 +21,7 @@ from reprefine.methods.denoiserep import (
     noise_loss,
     set_phase,
 )
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.registry import MODELS
 
 from .toys import TinyConvNet, TinyViT, ToyClassifier, assert_same, build, images, refined, snapshot

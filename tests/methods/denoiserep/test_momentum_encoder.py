@@ -11,7 +11,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import DenoiseRep, convert, denoise_layers, fuse, is_converted, noise_loss, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.registry import MODELS
 
 MOMENTUM = 0.25

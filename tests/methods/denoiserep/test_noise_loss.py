@@ -8,7 +8,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert, denoise_layers, noise_loss, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 
 from .toys import TinyConvNet, TinyViT, build, converted, explicit_noise_loss, images
 

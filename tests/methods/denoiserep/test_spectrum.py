@@ -7,7 +7,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert, denoise_layers, fuse
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.denoiserep.plot import noise_series, plot_noise_losses, plot_spectra
 from reprefine.methods.denoiserep.spectrum import feature_spectra
 

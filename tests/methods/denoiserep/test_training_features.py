@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.optim import CPUAmpOptimWrapper
 from reprefine.methods.denoiserep import DenoiseRep, convert, denoise_layers, noise_loss, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.registry import MODELS
 
 from .toys import images, refined, snapshot

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from reprefine.methods.denoiserep import DenoiseRep, collect_moments, fit_closed_form, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from tests.helpers.small_models import HOSTS, build_denoised
 
 from .toys import images, refined

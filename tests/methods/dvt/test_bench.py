@@ -3,7 +3,7 @@
 import torch
 
 from reprefine.methods.dvt import bench
-from reprefine.methods.dvt.encoding import HashGrid
+from reprefine.methods.dvt.stage1.encoding import HashGrid
 from tests.helpers.run_tool import run_tool
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.methods.dvt import FeatureLoss
 from tests.helpers.forked import run_ranks
 from tests.helpers.run import ROOT

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from reprefine.methods.dvt import functional as dvt
-from reprefine.methods.dvt.data import render_view
+from reprefine.methods.dvt.stage1.views import render_view
 
 # top, left, height, width, flipped in an image of 60 x 90
 BOXES = torch.tensor([[0, 0, 60, 90, 0], [5, 11, 20, 31, 0], [5, 11, 20, 31, 1], [37, 60, 23, 30, 1]])

@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt import DenoiserPictureHook, DenoiserTraining, FeaturePairDataset, PatternedBackbone
-from reprefine.methods.dvt.denoiser_plot import LABELS, Prediction, denoiser_strip
-from reprefine.methods.dvt.plot import GAP, LABEL
-from reprefine.methods.dvt.position import energy_ratio, fixed_share, position_correlation
+from reprefine.methods.dvt.visualization.denoiser_plot import LABELS, Prediction, denoiser_strip
+from reprefine.methods.dvt.visualization.plot import GAP, LABEL
+from reprefine.methods.dvt.visualization.position_metrics import energy_ratio, fixed_share, position_correlation
 
 from .pair_files import MODEL, write_pairs
 from .workers import BACKBONE, images

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reprefine.methods.dvt.closed_form import ClosedForm, ClosedFormConfig
-from reprefine.methods.dvt.fit import PROFILES, fit_fields
+from reprefine.methods.dvt.stage1.closed_form import ClosedForm, ClosedFormConfig
+from reprefine.methods.dvt.stage1.fit import PROFILES, fit_fields
 from reprefine.methods.dvt.synthetic import centred_correlation, synthetic_views
 
 # Steps after which the field is better than what is asked of it, and without the pattern as poor as after all.

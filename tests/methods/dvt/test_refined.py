@@ -12,19 +12,19 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from reprefine.engine.build import build_model
-from reprefine.engine.checkpoints.added import added_names, is_added
+from reprefine.engine.checkpoints.added_keys import added_names, is_added
 from reprefine.engine.checkpoints.weights import load_weights
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.methods.denoiserep import convert, denoise_layers, noise_loss, set_phase
-from reprefine.methods.denoiserep.converted import denoise_state
+from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.dvt import DVTDenoiser
 from reprefine.methods.pddr import PDConv, convert_to_pd
 from reprefine.models.timm_vit import TimmViT
 from tests.helpers.run import ROOT
 
 from . import workers
-from .test_denoiser import maps, perturbed
+from .denoiser.test_network import maps, perturbed
 
 VIT = dict(depth=1, embed_dim=64, num_heads=2)
 NAME = 'vit_base_patch14_reg4_dinov2.lvd142m'

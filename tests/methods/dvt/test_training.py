@@ -8,18 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from reprefine.engine.datasets.faults import UnreadableSample
-from reprefine.engine.datasets.images import read_image
+from reprefine.engine.cli.launch import load_config
+from reprefine.engine.data_checks.data_errors import UnreadableSample
+from reprefine.engine.data_checks.images import read_image
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.methods.dvt import DenoiserPictureHook, DenoiserTraining, FeatureLoss, FeaturePairDataset, FeaturePairs
-from reprefine.methods.dvt.data import prepare_image
 from reprefine.methods.dvt.functional import distance_loss
+from reprefine.methods.dvt.stage1.views import prepare_image
 from tests.helpers.run import ROOT, run_train
 from tests.helpers.schedules import schedule
 
+from .denoiser.test_network import maps
 from .pair_files import MODEL, write_pairs
-from .test_denoiser import maps
 
 CONFIGS = ROOT / 'configs/dvt/denoiser'
 NECK = dict(type='reprefine.DVTDenoiser', in_channels=64, grid=4)
@@ -82,7 +82,9 @@ def test_missing_pairs_are_reported_and_left_out(tmp_path, monkeypatch):
     names = [f'data/VOCdevkit/VOC2012/{number}.jpg' for number in (5, 3, 0, 9)]
     (tmp_path / 'list.txt').write_text('\n'.join(names) + '\n')
     said = []
-    monkeypatch.setattr('reprefine.methods.dvt.pairs.print_log', lambda message, *_: said.append(message))
+    monkeypatch.setattr(
+        'reprefine.methods.dvt.denoiser.pair_dataset.print_log', lambda message, *_: said.append(message)
+    )
     dataset = FeaturePairDataset(str(tmp_path), MODEL, ann_file=str(tmp_path / 'list.txt'))
     assert dataset.names == ['VOC2012/5.jpg', 'VOC2012/0.jpg']
     assert said == ['2 of 4 listed images have no pair, such as VOC2012/3.jpg']

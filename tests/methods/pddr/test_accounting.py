@@ -16,7 +16,7 @@ from reprefine.methods.pddr.accounting import (
     mixing_macs,
     model_parameters,
 )
-from reprefine.methods.pddr.plain import pd_convs
+from reprefine.methods.pddr.conversion.plain import pd_convs
 from tests.helpers.run_tool import run_tool
 
 # Depth: plain, PD-A training form, gates, PD-A deployed with biases, PD-B deployed, its mixing.

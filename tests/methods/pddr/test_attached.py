@@ -13,8 +13,8 @@ from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
 from reprefine.methods.pddr.accounting import model_parameters
 from reprefine.methods.pddr.analysis import branch_weights, find_layer, lottery_state, mean_gates
-from reprefine.methods.pddr.layers import BRANCHES
-from reprefine.methods.pddr.plain import pd_layers
+from reprefine.methods.pddr.conversion.plain import pd_layers
+from reprefine.methods.pddr.layers.branches_and_gate import BRANCHES
 from reprefine.models.replaced_layer import ReplacedLayer
 
 from .toys import Map, attach, attach_everywhere, image, make_conv, randomise

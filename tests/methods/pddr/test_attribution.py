@@ -11,8 +11,8 @@ from mmpretrain.models import ResNet
 from torch import nn
 from torch.nn import functional as F
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.methods.pddr import PDResNet
 from reprefine.methods.pddr.analysis import (
     deconvnet_relu_gradient,

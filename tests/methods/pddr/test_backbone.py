@@ -11,7 +11,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDResNet
-from reprefine.methods.pddr.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
 from reprefine.registry import MODELS
 
 from .toys import image, randomise

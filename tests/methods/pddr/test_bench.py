@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reprefine.methods.pddr import bench
-from reprefine.methods.pddr.plain import pd_convs
+from reprefine.methods.pddr.conversion.plain import pd_convs
 
 from .toys import image, make_conv
 

@@ -14,7 +14,7 @@ from reprefine.deploy.plain import plain_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
-from reprefine.methods.pddr.plain import plain_state_dict
+from reprefine.methods.pddr.conversion.plain import plain_state_dict
 
 from .toys import image, randomise
 

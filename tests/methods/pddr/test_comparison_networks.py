@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from reprefine.engine.build import build_model
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.methods.pddr import PDConv, PDResNet
 from reprefine.methods.pddr.accounting import count_flops
 from tests.configs.brief import ROOT

@@ -3,7 +3,7 @@ import torch
 from mmengine.registry import DefaultScope
 
 from reprefine.engine.build import build_model
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from tests.helpers.run import ROOT
 from tests.helpers.schedules import schedule
 

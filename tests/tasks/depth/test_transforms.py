@@ -3,8 +3,8 @@ import pytest
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.tasks.depth.transforms import FixedCrop, RandomColour, change_colour
 from tests.helpers.run import ROOT
 

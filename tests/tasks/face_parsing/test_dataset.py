@@ -5,8 +5,8 @@ import pytest
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from PIL import Image
 
+from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.tasks.face_parsing import CelebAMaskHQ, RandomFaceFlip, ResizeToMask
 from reprefine.tasks.face_parsing.prepare import make_plan, prepare
 

@@ -7,9 +7,9 @@ from mmengine.visualization import Visualizer
 from mmseg.engine.hooks import SegVisualizationHook
 from PIL import Image
 
+from reprefine.engine.cli.launch import load_config
+from reprefine.engine.cli.test import draw_predictions
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
-from reprefine.engine.testing import draw_predictions
 from tests.helpers.run import ROOT
 
 CONFIG = f'{ROOT}/configs/baselines/face_parsing/bisenetv1_r18_2xb8-160k_celebamask-hq-448x448.py'

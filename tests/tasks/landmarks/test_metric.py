@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from mmengine.registry import METRICS, init_default_scope
 
-from reprefine.engine.launch import load_config
+from reprefine.engine.cli.launch import load_config
 from reprefine.tasks.landmarks import LandmarkErrorRates
 from tests.helpers.run import ROOT
 

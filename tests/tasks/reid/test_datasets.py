@@ -7,9 +7,9 @@ from mmengine.dataset import ClassBalancedDataset, Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from reprefine.engine.datasets.faults import check_data_folders
+from reprefine.engine.cli.launch import load_config
+from reprefine.engine.data_checks.data_errors import check_data_folders
 from reprefine.engine.errors import UserError
-from reprefine.engine.launch import load_config
 from reprefine.tasks.reid import CUHK03, MSMT17, DukeMTMC, Market1501, MergedReID
 
 from . import photos

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from ..conv import PDConv
+from ..layers.conv import PDConv
 
 
 def find_layer(model: nn.Module, name: str | None = None) -> tuple[str, PDConv]:

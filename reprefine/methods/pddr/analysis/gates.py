@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.visualization.results import markdown_table
 
-from ..conv import PDConv
+from ..layers.conv import PDConv
 
 
 @torch.no_grad()

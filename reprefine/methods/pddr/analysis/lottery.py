@@ -7,11 +7,11 @@ from torch.nn import functional as F
 from reprefine.deploy.plain import plain_copy
 from reprefine.engine.errors import UserError
 
-from ..conv import PDConv
+from ..conversion.plain import pd_layers
+from ..conversion.plain_form import plain_conv
 from ..functional import expand_groups
-from ..layers import ConvNorm
-from ..plain import pd_layers
-from ..plain_form import plain_conv
+from ..layers.branches_and_gate import ConvNorm
+from ..layers.conv import PDConv
 from .functional import elementwise_maximum
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
 
-from ..conv import PDConv
-from ..plain import pd_convs
+from ..conversion.plain import pd_convs
+from ..layers.conv import PDConv
 from .gates import mean_gates
 
 

@@ -1,0 +1,138 @@
+"""A Runner that writes checkpoints whole and reads them safely."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast, is_main_process
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from reprefine.engine.errors import UserError
+
+from . import integrity
+from .added_keys import added_names
+from .checkpoint import raise_together, read_checkpoint, without_config
+from .entries import select_weights
+from .pretrained import check_same_files, demand_floor, refuse_other_forms
+from .rename import MODULE_PREFIX
+from .untrained_warning import warn_of_random_weights, watch_loading
+from .weights import check_finite, check_match, load_weights
+
+LOAD_FLOOR = 0.5
+NOTHING_LOADED = 1e-9  # a share above 0 and below that of any weight, asked for even with load_floor=0
+
+
+class CheckpointRunner(Runner):
+    """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
+
+    The top-level config key ``load_floor`` is the share of the model that a checkpoint must load, default 0.5; it also
+    holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing ask for all of it.
+    ``checkpoint_key`` and ``revise_keys`` choose and rename the weights of ``load_from``, see
+    :func:`.entries.select_weights`.
+    """
+
+    def _init_model_weights(self) -> None:
+        # When a run is resumed, the weights of the run itself follow.
+        model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
+        check_same_files(model)
+        with raise_together(), demand_floor(floor), refuse_other_forms(model), watch_loading(model) as loaded:
+            if hasattr(model, 'init_weights'):
+                model.init_weights()
+        for tensor in model.state_dict().values():
+            broadcast(tensor)
+        if not (self._resume or self._load_from):
+            warn_of_random_weights(model, loaded, self.cfg.get('model'))
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.
+
+        Args:
+            out_dir: Folder.
+            filename: Name of the file.
+            *args: As mmengine's.
+            **kwargs: As mmengine's.
+
+        Raises:
+            UserError: If the disk is full.
+        """
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        target = Path(out_dir, filename)
+        partial = target.with_name(integrity.partial_name(filename))
+        try:
+            with integrity.told_if_full(target):
+                super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
+                if is_main_process():
+                    integrity.complete(partial, target)
+        finally:
+            if is_main_process():
+                partial.unlink(missing_ok=True)
+
+    def load_or_resume(self) -> None:
+        """Load what the run starts from; without a name, resuming takes the newest whole checkpoint."""
+        if self._resume and self._load_from is None:
+            self._load_from = integrity.last_checkpoint(self.work_dir)
+            self._resume = self._load_from is not None
+        super().load_or_resume()
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Continue the run that wrote ``filename``.
+
+        Raises:
+            UserError: If the file holds weights only, or those of another model.
+        """
+        self._resume = True  # asks load_checkpoint for a full match, also when resume is called directly
+        super().resume(filename, *args, **kwargs)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = MODULE_PREFIX,
+    ) -> dict[str, Any]:
+        """Load weights; every rank raises when one fails.
+
+        Args:
+            filename: Local path or URL.
+            map_location: As in :func:`torch.load`.
+            strict: Whether the whole model must be loaded.
+            revise_keys: Pairs of pattern and replacement for the names in the file.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            UserError: If the file is missing, damaged, unsafe to load, has no such entry, or loads too little.
+        """
+        with raise_together():
+            content = checkpoint = read_checkpoint(filename, map_location)
+            if not self._resume:
+                options = (self.cfg.get('checkpoint_key'), self.cfg.get('revise_keys') or ())
+                checkpoint = select_weights(content, filename, *options)
+            elif not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
+                raise UserError(f'checkpoint {filename} holds no training state: give it as load_from, not to resume')
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        floor = 1.0 if strict or self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
+        with raise_together():
+            model = self._bare_model()
+            # A refinement starts from its baseline's checkpoint, which cannot hold what the refinement adds.
+            may_lack = added_names(model) if floor < 1 else ()
+            match = load_weights(model, checkpoint, revise_keys, may_lack)
+            check_match(match, filename, max(floor, NOTHING_LOADED), model, content)
+            check_finite(model, filename)
+        self._has_loaded = True
+        level = logging.INFO if match.exact else logging.WARNING
+        self.logger.log(level, f'Load checkpoint from {filename}: {match}')
+        return without_config(checkpoint)
+
+    def _bare_model(self) -> nn.Module:
+        """Return the model without the wrappers whose prefix checkpoints do not carry."""
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        return model

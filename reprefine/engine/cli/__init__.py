@@ -1,0 +1,1 @@
+"""The commands behind tools/: training, testing, and running several scripts."""

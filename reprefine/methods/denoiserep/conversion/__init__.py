@@ -1,0 +1,1 @@
+"""Replacing the layers of a model by layers with a noise predictor."""

@@ -1,0 +1,144 @@
+"""The noise predictor that is attached to one layer."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reprefine.engine.errors import UserError
+
+from ..functional import Step, blockwise_product, ddim_step, linear_betas, reverse_step, sinusoidal_embedding
+
+SIDES = ('input', 'output')
+# In a checkpoint, what tells a layer with a noise predictor; read by reprefine.engine.checkpoints.layer_forms.
+FORM_KEYS = r'(^|\.)denoiser\.timestep$'
+
+
+class TimeEmbedding(nn.Module):
+    """Time vector ``tau = M2 GELU(M1 e(T) + m1) + m2`` of one layer, a constant because ``T`` is fixed.
+
+    Args:
+        channels: Width of the predictor.
+        width: Width of the sinusoidal embedding ``e(T)``, even and at least 4.
+
+    Raises:
+        UserError: If the width is odd or too small.
+    """
+
+    def __init__(self, channels: int, width: int = 2048) -> None:
+        super().__init__()
+        if width < 4 or width % 2:
+            raise UserError(f'the width of the time embedding must be even and at least 4, not {width}')
+        self.width = width
+        self.mlp = nn.Sequential(nn.Linear(width, channels), nn.GELU(), nn.Linear(channels, channels))
+
+    def forward(self, timestep: int) -> Tensor:
+        """Return ``tau`` of shape ``[channels]``."""
+        weight = self.mlp[0].weight
+        return self.mlp(sinusoidal_embedding(timestep, self.width, weight.device).to(weight.dtype))
+
+
+class Denoiser(nn.Module):
+    """Linear noise predictor ``eps_hat = D (x + tau) + d`` with the timestep of its layer.
+
+    The timestep is stored in the state, so that loading never depends on counting layers again; so are the schedule and
+    the side, because the weights mean something else under others: loading refuses them.
+
+    Args:
+        channels: Number of channels ``C`` of the feature.
+        timestep: ``T``, 0-based index of the schedule.
+        groups: Number of diagonal blocks of ``D``, whose shape is ``[C, C / groups]``.
+        constant: Whether there is a bias ``d``; without it there is no time vector either.
+        time_embed: Whether to learn the time vector ``tau``.
+        embed_width: Width of its sinusoidal embedding.
+        steps: Length of the noise schedule.
+        ddim_to: Target of a deterministic DDIM-like step; None for the DDPM reverse step.
+        side: ``'input'`` or ``'output'``, where the layer has the feature.
+    """
+
+    added_by_refinement = True  # see reprefine.engine.checkpoints.added_keys
+
+    def __init__(
+        self,
+        channels: int,
+        timestep: int,
+        groups: int = 1,
+        constant: bool = True,
+        time_embed: bool = False,
+        embed_width: int = 2048,
+        steps: int = 1000,
+        ddim_to: int | None = None,
+        side: str = 'input',
+    ) -> None:
+        super().__init__()
+        self.steps, self.ddim_to = steps, ddim_to
+        width = channels // groups
+        bound = 1 / math.sqrt(width)  # PyTorch's default for a Linear of this fan-in
+        self.weight = nn.Parameter(torch.empty(channels, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound)) if constant else None
+        self.time_embed = TimeEmbedding(channels, embed_width) if time_embed and constant else None
+        self.register_buffer('timestep', torch.tensor(timestep))
+        self.register_buffer('schedule', torch.tensor([steps, -1 if ddim_to is None else ddim_to]))
+        self.register_buffer('side', torch.tensor(SIDES.index(side)))
+        self.step: Step
+        self._set_step(timestep)
+
+    def _set_step(self, timestep: int) -> None:
+        betas = linear_betas(self.steps)
+        to = self.ddim_to
+        self.step = reverse_step(betas, timestep) if to is None else ddim_step(betas, timestep, to)
+        self._timestep = timestep
+
+    def constant(self) -> Tensor | None:
+        """Return ``D tau + d`` of shape ``[C]``, or None when the predictor has no constant."""
+        if self.time_embed is None:
+            return self.bias
+        return self.bias + blockwise_product(self.weight, self.time_embed(self._timestep))
+
+    def set_predictor(self, weight: Tensor, constant: Tensor | None) -> None:
+        """Replace ``D`` and the constant ``D tau + d`` in place, keeping ``tau``."""
+        with torch.no_grad():
+            self.weight.copy_(weight)
+            if constant is not None:
+                self.bias.add_(constant.to(self.bias) - self.constant())
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        if f'{prefix}weight' in state_dict:
+            self._check_setting(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        timestep = int(self.timestep)
+        if timestep != self._timestep:
+            self._set_step(timestep)
+
+    def _check_setting(self, state_dict: dict, prefix: str) -> None:
+        """Refuse weights that were trained with another schedule or on another side; older files do not say.
+
+        Raises:
+            UserError: With both settings.
+        """
+        own = {f'{prefix}{name}': getattr(self, name) for name in ('schedule', 'side')}
+        if not own.keys() <= state_dict.keys():
+            warnings.warn(
+                'the checkpoint does not say which schedule and side its noise predictors were trained with: those of '
+                'the model are assumed',
+                stacklevel=2,
+            )
+            state_dict |= own
+        found = [state_dict[name].tolist() for name in own]
+        wanted = [value.tolist() for value in own.values()]
+        if found != wanted:
+            raise UserError(
+                f'{prefix[:-1]} was trained with {_describe(*found)}, but the model has {_describe(*wanted)}: '
+                'set steps, step, to and side as in the run that wrote the checkpoint'
+            )
+
+    def extra_repr(self) -> str:
+        """Show the timestep and the shape of ``D``."""
+        return f'timestep={self._timestep}, predictor={tuple(self.weight.shape)}'
+
+
+def _describe(schedule: list[int], side: int) -> str:
+    steps, to = schedule
+    return f'steps={steps}, {"no DDIM target" if to < 0 else f"to={to}"} and side={SIDES[side]!r}'

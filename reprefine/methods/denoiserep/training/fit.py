@@ -1,0 +1,123 @@
+"""Closed-form fit: every predictor from one pass over unlabelled data, instead of epochs of gradient descent."""
+
+import torch
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from reprefine.engine.build import unwrap
+from reprefine.engine.errors import UserError
+from reprefine.registry import LOOPS
+
+from ..conversion.converted import denoise_layers
+from ..conversion.refusals import refuse_followers
+from ..functional import expected_l2_loss, optimal_predictor
+from .moments import FeatureMoments, collect_moments
+
+
+def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, tuple[float, float]]:
+    """Set every predictor to the minimiser of its L2 noise loss.
+
+    Args:
+        model: Converted model.
+        moments: Result of :func:`~.moments.collect_moments`, already reduced over processes.
+
+    Returns:
+        Expected L2 noise loss per layer before and after.
+
+    Raises:
+        UserError: If a layer saw no data.
+    """
+    before = expected_noise_losses(model, moments)
+    for name, layer in denoise_layers(model).items():
+        step, has_constant = layer.denoiser.step, layer.denoiser.bias is not None
+        m = moments[name]
+        layer.denoiser.set_predictor(*optimal_predictor(m.covariance, m.mean, step, has_constant))
+    after = expected_noise_losses(model, moments)
+    return {name: (before[name], after[name]) for name in before}
+
+
+@torch.no_grad()
+def expected_noise_losses(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, float]:
+    """Return the expected L2 noise loss of every layer for features of the given moments.
+
+    Raises:
+        UserError: If a layer saw no data.
+    """
+    silent = [name for name, m in moments.items() if m.count == 0]
+    if silent:
+        raise UserError(f'no feature reached {", ".join(silent[:5])}: exclude these layers, or check the data')
+    losses = {}
+    for name, layer in denoise_layers(model).items():
+        constant = layer.denoiser.constant()
+        losses[name] = expected_l2_loss(
+            moments[name].covariance,
+            moments[name].mean,
+            layer.denoiser.weight.double(),
+            None if constant is None else constant.double(),
+            layer.denoiser.step,
+        ).item()
+    return losses
+
+
+@LOOPS.register_module()
+class DenoiseFitLoop(EpochBasedTrainLoop):
+    """Training loop of the closed-form fit: one pass over the (unlabelled) training data, then all predictors solved.
+
+    Use it as ``train_cfg=dict(type='reprefine.DenoiseFitLoop')``; validation and checkpoints follow as usual.
+
+    Args:
+        runner: The runner.
+        dataloader: Training data loader.
+        token_fraction: Share of the positions of every feature that are counted; see
+            :func:`~.moments.collect_moments`.
+        val_begin: First epoch (1-based) followed by a validation.
+        val_interval: Epochs between validations.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        token_fraction: float = 1.0,
+        val_begin: int = 1,
+        val_interval: int = 1,
+    ) -> None:
+        super().__init__(runner, dataloader, max_epochs=1, val_begin=val_begin, val_interval=val_interval)
+        self.token_fraction = token_fraction
+
+    def run(self) -> nn.Module:
+        """Fit; no schedule goes with it, because the optimiser takes no step.
+
+        Raises:
+            UserError: If the model has a momentum encoder, which would not follow.
+        """
+        instead = "train with DenoisePhaseHook and phases=('denoise',), or fit a model that starts from this one"
+        refuse_followers(unwrap(self.runner.model), 'DenoiseFitLoop', instead)
+        self.runner.param_schedulers = []
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Collect the moments over one epoch, reduce them over processes and fit."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.eval()
+        with collect_moments(self.runner.model, self.token_fraction) as moments:
+            for index, batch in enumerate(self.dataloader):
+                self.run_iter(index, batch)
+        for moment in moments.values():
+            moment.all_reduce()
+        losses = fit_closed_form(self.runner.model, moments)
+        rows = [f'  {name}: {before:.4f} -> {after:.4f}' for name, (before, after) in losses.items()]
+        self.runner.logger.info('Expected L2 noise loss before and after the fit:\n' + '\n'.join(rows))
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Run the host on one batch; its labels, if any, are not used."""
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        model = unwrap(self.runner.model)
+        data = model.data_preprocessor(data_batch, False)
+        model(**data, mode='tensor')
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs={})
+        self._iter += 1

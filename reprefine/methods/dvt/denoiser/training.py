@@ -1,0 +1,153 @@
+"""Training of the denoiser on stored pairs, and distillation of a denoised transformer into a plain one."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from reprefine.engine.checkpoints.added_keys import added_names, state_without_added
+from reprefine.engine.checkpoints.weights import check_match, load_weights
+from reprefine.engine.errors import UserError
+from reprefine.registry import MODELS
+
+LOSS = {'type': 'reprefine.FeatureLoss'}
+
+
+def keep_in_checkpoints(module: nn.Module, prefix: str) -> None:
+    """Leave everything but one part out of a module's state, and do not miss it when loading.
+
+    Args:
+        module: The module.
+        prefix: Start of the names that stay.
+    """
+
+    def drop(_: nn.Module, state: dict[str, Any], path: str, __: Any) -> None:
+        for name in [name for name in state if name.startswith(path) and not name[len(path) :].startswith(prefix)]:
+            del state[name]
+
+    def excuse(_: nn.Module, keys: Any) -> None:
+        keys.missing_keys[:] = [name for name in keys.missing_keys if f'.{prefix}' in f'.{name}']
+
+    module.register_state_dict_post_hook(drop)
+    module.register_load_state_dict_post_hook(excuse)
+
+
+@MODELS.register_module()
+class DenoiserTraining(BaseModel):
+    """Trains the denoiser to give, from the raw features of an image, what per-image denoising gave (Sec. 4.3).
+
+    Checkpoints hold the denoiser alone, under the names it has as the neck of any other model.
+
+    Args:
+        neck: Config of :class:`~.neck.DVTDenoiser`; it is trained whatever its ``frozen`` says.
+        backbone: Config of the frozen transformer, to compute raw features that are not stored.
+        loss: Config of the loss of prediction and target.
+        data_preprocessor: Config of mmengine's; the default moves data to the device.
+    """
+
+    def __init__(
+        self,
+        neck: dict[str, Any],
+        backbone: dict[str, Any] | None = None,
+        loss: dict[str, Any] = LOSS,
+        data_preprocessor: dict[str, Any] | None = None,
+    ):
+        super().__init__(data_preprocessor)
+        self.backbone = MODELS.build({**backbone, 'frozen': True}) if backbone else None
+        self.neck = MODELS.build({**neck, 'frozen': False})
+        self.feature_loss = MODELS.build(loss)
+        keep_in_checkpoints(self, 'neck.')
+
+    def forward(
+        self,
+        denoised: Tensor | None = None,
+        raw: Tensor | None = None,
+        image: Tensor | None = None,
+        mode: str = 'tensor',
+        **kwargs: Any,
+    ) -> Tensor | dict[str, Tensor]:
+        """Denoise the features of a batch.
+
+        Args:
+            denoised: Targets (B, C, h, w), for ``loss``.
+            raw: Raw features of the same shape.
+            image: Normalised images (B, 3, H, W), instead of raw features.
+            mode: ``loss`` for the losses, otherwise the prediction.
+            **kwargs: What else a sample has, such as its name.
+
+        Raises:
+            UserError: If raw features are neither stored nor computed, or the grids differ.
+        """
+        if mode != 'loss':
+            return self.predict(raw, image)[1]
+        raw = self._raw(image) if raw is None else raw
+        if raw.shape != denoised.shape:
+            raise UserError(
+                f'raw features have shape {tuple(raw.shape)}, targets {tuple(denoised.shape)}; '
+                'both must come from one model, stride and input size'
+            )
+        return self.feature_loss(self.neck(raw), denoised)
+
+    def predict(self, raw: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return raw features (B, C, h, w), computed from ``image`` if they are not given, and their denoised ones."""
+        raw = self._raw(image) if raw is None else raw
+        return raw, self.neck(raw)
+
+    def _raw(self, image: Tensor | None) -> Tensor:
+        if self.backbone is None or image is None:
+            raise UserError('raw features are not stored: set model.backbone and train_dataloader.dataset.image_root')
+        with torch.no_grad():
+            return self.backbone(image)[-1]
+
+
+@MODELS.register_module()
+class DVTDistiller(BaseModel):
+    """Fine-tunes a transformer until its own patch features are those that a denoiser makes of the original's.
+
+    Checkpoints hold the student alone, as ``backbone``.
+
+    Args:
+        backbone: Config of the transformer, of which teacher and student are copies.
+        neck: Config of the trained :class:`~.neck.DVTDenoiser`.
+        loss: Config of the loss of the student's features and the teacher's.
+        data_preprocessor: Config of the preprocessor that normalises images.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        neck: dict[str, Any],
+        loss: dict[str, Any] = LOSS,
+        data_preprocessor: dict[str, Any] | None = None,
+    ):
+        super().__init__(data_preprocessor)
+        self.teacher = MODELS.build({**backbone, 'frozen': True})
+        self.neck = MODELS.build({**neck, 'frozen': True})
+        self.backbone = MODELS.build({**backbone, 'frozen': False})
+        self.feature_loss = MODELS.build(loss)
+        keep_in_checkpoints(self, 'backbone.')
+
+    def init_weights(self) -> None:
+        """Load the pre-trained weights and start the student where the teacher stands."""
+        super().init_weights()
+        weights = state_without_added(self.teacher)
+        match = load_weights(self.backbone, weights, may_lack=added_names(self.backbone))
+        check_match(match, 'of the teacher', 1.0)
+
+    def forward(
+        self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
+    ) -> tuple[Tensor, ...] | dict[str, Tensor]:
+        """Compare student and teacher.
+
+        Args:
+            inputs: Normalised images (B, 3, H, W).
+            data_samples: Ignored.
+            mode: ``loss`` for the losses, otherwise the student's features.
+        """
+        features = self.backbone(inputs)
+        if mode != 'loss':
+            return features
+        with torch.no_grad():
+            target = self.neck(self.teacher(inputs))[-1]
+        return self.feature_loss(features[-1], target)

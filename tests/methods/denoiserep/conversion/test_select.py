@@ -1,0 +1,301 @@
+"""Which layers are found, why others are skipped, and their timesteps (checks 11, 13)."""
+
+import warnings
+from importlib import import_module
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+
+from reprefine.engine.errors import UserError
+from reprefine.methods.denoiserep import convert, denoise_layers, fuse
+from reprefine.methods.denoiserep.conversion.select import assign_timesteps, find_layers
+from reprefine.registry import MODELS
+
+from ..toys import Block, TinyConvNet, TinyViT, images
+
+MLP = ['blocks.0.mlp.fc1', 'blocks.0.mlp.fc2', 'blocks.1.mlp.fc1', 'blocks.1.mlp.fc2']
+ATTN = ['blocks.0.attn.qkv', 'blocks.0.attn.proj', 'blocks.1.attn.qkv', 'blocks.1.attn.proj']
+LINEAR = [*ATTN[:2], *MLP[:2], *ATTN[2:], *MLP[2:], 'head']
+
+
+@pytest.mark.parametrize(
+    ('include', 'exclude', 'expected'),
+    [
+        ('mlp', (), MLP),
+        ('attn', (), ATTN),
+        ('linear', (), LINEAR),
+        ('conv', (), ['patch_embed']),
+        ('all', (), ['patch_embed', *LINEAR]),
+        ('last', (), ['head']),
+        (r'fc1$', (), [MLP[0], MLP[2]]),
+        ([r'^head$', r'patch'], (), ['patch_embed', 'head']),
+        ('linear', r'attn|head', MLP),
+        ('mlp', [r'blocks\.0', r'fc2'], [MLP[2]]),
+    ],
+)
+def test_presets_and_patterns(include, exclude, expected):
+    assert [c.name for c in find_layers(TinyViT(), include, exclude)] == expected
+    assert [row.name for row in convert(TinyViT(), include, exclude)] == expected
+
+
+def test_types_restrict_the_selection():
+    assert [c.name for c in find_layers(TinyViT(), '', types=(nn.Conv2d,))] == ['patch_embed']
+    assert [c.name for c in find_layers(TinyViT(), 'all', types=(nn.Linear,))] == LINEAR
+
+
+@pytest.mark.parametrize(('include', 'exclude'), [('ffn', ()), ('conv', 'patch'), ('mlp', 'blocks'), ([], ())])
+def test_no_match_raises_and_names_what_there_is(include, exclude):
+    model = TinyViT()
+    with pytest.raises(
+        ValueError, match=r'no layer can be converted .* 10 Linear and Conv2d layers, such as patch_embed'
+    ):
+        convert(model, include, exclude)
+    assert not denoise_layers(model)
+
+
+class WithMultihead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.fc = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.fc(self.attn(x, x, x)[0])
+
+
+class ReadsWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.fc = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.fc(nn.functional.linear(x, self.qkv.weight, self.qkv.bias))
+
+
+class Special(nn.Linear):
+    pass
+
+
+class Holder(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.odd, self.fc = layer, nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.fc(self.odd(x))
+
+
+@pytest.mark.parametrize(
+    ('make', 'name', 'reason'),
+    [
+        (WithMultihead, 'attn.out_proj', 'MultiheadAttention reads its weight'),
+        (ReadsWeight, 'qkv', 'ReadsWeight reads its weight'),
+        (lambda: Holder(Special(8, 8)), 'odd', 'Special is a layer of its own'),
+        (lambda: Holder(weight_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
+        (lambda: Holder(spectral_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
+        (lambda: Holder(parametrizations.weight_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
+    ],
+)
+@pytest.mark.filterwarnings('ignore::FutureWarning')
+def test_layers_that_cannot_fold_are_skipped_with_a_warning(make, name, reason):
+    model = make()
+    host = model.get_submodule(name)
+    with pytest.warns(UserWarning, match=rf"'{name}' is not denoised: .*{reason}"):
+        rows = {row.name: row for row in convert(model, 'linear')}
+    assert model.get_submodule(name) is host
+    assert reason in rows[name].skipped
+    assert rows[name].timestep is None
+    assert (rows['fc'].skipped, rows['fc'].timestep, rows['fc'].width, rows['fc'].side) == (None, 1, 8, 'input')
+
+
+class Tied(nn.Module):
+    """``how``: two layers with one weight, one layer under two names, or a head tied to an embedding."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.embed, self.a, self.b, self.fc = nn.Embedding(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        if how == 'weight':
+            self.b.weight = self.a.weight
+        elif how == 'module':
+            self.b = self.a
+        else:
+            self.a.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.fc(self.b(self.a(x)).relu())
+
+
+@pytest.mark.parametrize(('how', 'names'), [('weight', {'a', 'b'}), ('module', {'a', 'b'}), ('embedding', {'a'})])
+def test_every_layer_of_a_tied_weight_is_skipped(how, names):
+    """Folding one of them would part them, and the folded state dict would no longer be the baseline's."""
+    model = Tied(how)
+    with pytest.warns(UserWarning, match='tied'):
+        rows = convert(model, 'linear')
+    assert {row.name for row in rows if row.skipped} == names
+    assert set(denoise_layers(model)) == {'a', 'b', 'fc'} - names
+    fused = fuse(model)
+    assert (fused.a.weight is fused.b.weight) == (how != 'embedding')
+    stock = Tied(how)
+    stock.load_state_dict(fused.state_dict())
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(stock(x), model.eval()(x))
+
+
+class Nested(nn.Module):
+    """Blocks within stages, as Swin has them, and a layer beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(nn.ModuleList(Block(4, 0.0) for _ in range(n)) for n in (1, 3))
+        self.head = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+
+    def forward(self, x):
+        for block in [block for stage in self.stages for block in stage]:
+            x = block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(('model', 'include'), [(Nested(), 'linear'), (TinyViT(), 'all'), (TinyConvNet(), 'conv')])
+def test_descending_is_n_to_1_in_forward_order(model, include):
+    calls = []
+    rows = convert(model, include)
+    for name, layer in denoise_layers(model).items():
+        layer.register_forward_hook(lambda module, *_, name=name: calls.append((name, int(module.denoiser.timestep))))
+    model(torch.randn(2, 3, 4) if isinstance(model, Nested) else images())
+    assert [t for _, t in calls] == list(range(len(rows), 0, -1))
+    assert [name for name, _ in calls] == [row.name for row in rows]
+
+
+@pytest.mark.parametrize(
+    ('policy', 'expected'),
+    [
+        ('descending', [4, 3, 2, 1]),
+        ('ascending', [1, 2, 3, 4]),
+        (7, [7, 7, 7, 7]),
+        ([9, 3, 5, 1], [9, 3, 5, 1]),
+        ({r'blocks\.0': 40, r'fc1': 3, r'': 2}, [40, 40, 3, 2]),
+        ('reference', [4, 3, 4, 3]),
+    ],
+)
+def test_policies(policy, expected):
+    assert [row.timestep for row in convert(TinyViT(), 'mlp', timestep=policy)] == expected
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(timestep='middle'), "unknown timestep policy 'middle'"),
+        (dict(timestep=[1, 2]), '2 timesteps are given for 4 layers'),
+        (dict(timestep={'fc1': 3}), "no pattern .* matches the layer 'blocks.0.mlp.fc2'"),
+        (dict(timestep=[1, 2, 3, 1000]), 'outside the schedule of 1000 steps'),
+        (dict(timestep=-1), 'outside the schedule'),
+        (dict(steps=4), '4 layers need 4 timesteps'),
+        (dict(step='ddim', to=2), 'must be below the timestep'),
+        (dict(step='ddim'), 'together with its target'),
+        (dict(to=0), 'together with its target'),
+        (dict(step='euler'), 'step is'),
+        (dict(side='left'), "side is 'input', 'output' or 'narrow', not 'left'"),
+        (dict(bias_policy='drop'), "not 'drop'"),
+        (dict(loss_type='huber'), 'huber'),
+        (dict(kernel_size=3), '3x3 predictor cannot be folded'),
+    ],
+)
+def test_bad_options_are_refused_and_leave_the_model_alone(options, message):
+    model = TinyViT()
+    modules = dict(model.named_modules())
+    with pytest.raises(ValueError, match=message):
+        convert(model, 'mlp', **options)
+    assert dict(model.named_modules()) == modules
+    assert not model._forward_pre_hooks
+
+
+def test_as_many_layers_as_the_schedule_allows():
+    assert [row.timestep for row in convert(TinyViT(), 'mlp', steps=5)] == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ('policy', 'expected'), [(2, [2, 2, 2, 2]), ([2, 1, 2, 1], [2, 1, 2, 1]), ({'fc1': 1, '': 2}, [1, 2, 1, 2])]
+)
+def test_a_policy_that_may_repeat_timesteps_needs_no_step_for_each_layer(policy, expected):
+    assert [row.timestep for row in convert(TinyViT(), 'mlp', steps=3, timestep=policy)] == expected
+
+
+@pytest.mark.parametrize('policy', ['descending', 'ascending', 'reference'])
+def test_a_policy_that_counts_needs_a_step_for_each_layer(policy):
+    with pytest.raises(UserError, match='4 layers need 4 timesteps, but the schedule has 4 steps: raise steps'):
+        convert(TinyViT(), 'mlp', steps=4, timestep=policy)
+
+
+def vit_of_the_tutorial(depth: int, with_head: bool) -> nn.Module:
+    """Module tree of the CIFAR tutorial's ViT: patch embedding, (qkv, out), (fc1, fc2) per block, head."""
+    block = lambda: nn.ModuleList(  # noqa: E731
+        [
+            nn.ModuleDict(
+                {'norm': nn.LayerNorm(4), 'to_qkv': nn.Linear(4, 4), 'to_out': nn.Sequential(nn.Linear(4, 4))}
+            ),
+            nn.ModuleDict({'net': nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Dropout(), nn.Linear(4, 4))}),
+        ]
+    )
+    tree = {'patch': nn.Sequential(nn.Identity(), nn.Linear(4, 4))}
+    tree['transformer'] = nn.ModuleDict({'layers': nn.ModuleList(block() for _ in range(depth))})
+    return nn.ModuleDict(tree | ({'mlp_head': nn.Linear(4, 4)} if with_head else {}))
+
+
+def test_reference_policy_reproduces_the_released_counters():
+    cifar = vit_of_the_tutorial(6, True)
+    names = [c.name for c in find_layers(cifar, '')]
+    timesteps = list(assign_timesteps(names, 'reference', 1000).values())
+    assert timesteps == [26, *[26, 25, 26, 25] * 6, 26]
+    reid = TinyViT(depth=12)
+    assert [row.timestep for row in convert(reid, 'mlp', timestep='reference')] == [24, 23] * 12
+    by_mmcv = [f'backbone.layers.{i}.ffn.layers.{fc}' for i in range(12) for fc in ('0.0', '1')]
+    assert list(assign_timesteps(by_mmcv, 'reference', 1000).values()) == [24, 23] * 12
+
+
+def host(config: dict) -> nn.Module:
+    import_module('mmdet.models')
+    import_module('mmpretrain.models')
+
+    return MODELS.build(config)
+
+
+SWIN_V2_T = dict(type='mmpretrain.SwinTransformerV2', arch='tiny', img_size=256, window_size=[8, 8, 8, 8])
+SWIN_T = dict(type='mmdet.SwinTransformer', depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24))
+
+
+@pytest.mark.parametrize(
+    ('config', 'include', 'count'),
+    [
+        (SWIN_T, 'mlp', 24),
+        (SWIN_V2_T, 'mlp', 24),
+        (dict(type='mmdet.ResNet', depth=50), 'conv', 53),
+        (dict(type='mmpretrain.VisionTransformer', arch='deit-t'), 'mlp', 24),
+    ],
+)
+def test_counts_on_real_backbones(config, include, count):
+    model = host(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        rows = convert(model, include)
+    assert len(rows) == count
+    assert [row.timestep for row in rows] == list(range(count, 0, -1))
+    assert all('cpb_mlp' not in row.name for row in rows)
+    if include == 'mlp':
+        assert {row.name.partition('ffn.')[2] for row in rows} == {'layers.0.0', 'layers.1'}
+
+
+def test_swin_v2_keeps_the_layer_whose_weight_is_read():
+    """Its qkv is a functional call; the coordinate table is an MLP but holds no feature."""
+    model = host(SWIN_V2_T)
+    with pytest.warns(UserWarning, match='WindowMSAV2 reads its weight'):
+        rows = convert(model, 'linear')
+    skipped = [row.name for row in rows if row.skipped]
+    assert len(skipped) == 12
+    assert all(name.endswith('.qkv') for name in skipped)
+    converted = [row.name for row in rows if not row.skipped]
+    assert len(converted) == 24 + 12 + 3  # FFN, output projections, patch merging
+    assert not any('cpb_mlp' in name for name in converted)
+    with pytest.warns(UserWarning):
+        named = convert(host(SWIN_V2_T), '', types=(nn.Linear,), timestep='reference')
+    assert sum('cpb_mlp' in row.name for row in named) == 24
