@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
+from reprefine.engine.losses import rename_task_loss
 from reprefine.registry import MODELS
 
 from .labels import labels_of
@@ -19,8 +20,8 @@ from .teacher import DiffusionTeacher
 class RepFusionDistiller(HoldsTeacher, BaseModel):
     """Student, projectors and loss; the teacher stays outside, and how timesteps are chosen is not known here.
 
-    Checkpoints hold ``student.backbone.*``, from which a downstream model starts, ``student.neck.*`` and
-    ``projectors.*``.
+    Checkpoints hold ``student.backbone.*``, from which a downstream model starts, ``student.neck.*``,
+    ``projectors.*`` and, if there is one, ``head.*``.
 
     Args:
         student: Dict of configs ``backbone`` and, optionally, ``neck``.
@@ -30,6 +31,8 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         timestep_source: Config of a :class:`.select.TimestepSource`; None if a hook brings it.
         data_preprocessor: Config, by default of mmpretrain's for classification. Its ``mean`` and ``std`` tell how to
             get back to the pixels that the teacher sees.
+        head: Config of a head of mmpretrain on the student's neck, whose loss on the labels is added; None: the student
+            learns from the teacher alone.
         init_cfg: mmengine's initialisation.
 
     Attributes:
@@ -47,6 +50,7 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         loss: dict[str, Any],
         timestep_source: dict[str, Any] | None = None,
         data_preprocessor: Any = None,
+        head: dict[str, Any] | None = None,
         init_cfg: Any = None,
     ) -> None:
         if isinstance(data_preprocessor, dict):
@@ -60,6 +64,7 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         self.loss_function = MODELS.build(loss)
         pairs = zip(self.student.widths(), held.channels, strict=True) if self.loss_function.projects else ()
         self.projectors = nn.ModuleList(nn.Conv2d(ours, theirs, kernel_size=1) for ours, theirs in pairs)
+        self.head = None if head is None else MODELS.build(head)
         self.timestep_source = None
         if timestep_source is not None:
             self.timestep_source = MODELS.build(timestep_source)
@@ -80,10 +85,10 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
             return self.loss(inputs, data_samples)
         if mode == 'tensor':
             return self.student(inputs)
-        raise UserError('a distiller has no head that predicts: train without validation, or add KNNMonitorHook')
+        raise UserError('a distiller predicts nothing: train without validation, or add KNNMonitorHook')
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """Return ``loss_feat``, and the timesteps ``[N]`` for the log.
+        """Return ``loss_feat``, with a head its loss, ``loss_task``, and the timesteps ``[N]`` for the log.
 
         Args:
             inputs: Images ``[N, 3, H, W]``.
@@ -99,12 +104,16 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         timesteps = source.select(images, data_samples)
         targets = self.teacher(images, timesteps, labels_of(data_samples, inputs.device))
         source.observe(timesteps, targets, data_samples)
-        maps = self.student(inputs)
+        features, maps = self.student.features_and_maps(inputs)
         if self.loss_function.projects:
             maps = [projector(recorded) for projector, recorded in zip(self.projectors, maps, strict=True)]
+        source.observe_student(maps)
         if source.pair is not None:
             maps, targets = [maps[source.pair]], [targets[source.pair]]
-        return dict(loss_feat=self.loss_function(maps, targets), timesteps=timesteps.float())
+        losses = dict(loss_feat=self.loss_function(maps, targets), timesteps=timesteps.float())
+        if self.head is not None:
+            losses |= rename_task_loss(self.head.loss(features, data_samples))
+        return losses
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the backbone's maps of images ``[N, 3, H, W]``, as monitors of nearest neighbours ask for them."""

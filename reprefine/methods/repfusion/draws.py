@@ -28,3 +28,13 @@ class Draws:
         generator.manual_seed(mix(self.seed + 1000 * get_rank(), self.count))
         self.count += 1
         return generator
+
+    def bernoulli(self, probability: float) -> bool:
+        """Return a Bernoulli draw that belongs to the coming :meth:`next`, whose number it leaves as it is.
+
+        It depends on the seed and the count alone, so that all ranks see the same.
+
+        Args:
+            probability: Of True.
+        """
+        return mix(self.seed, self.count, 1) < probability * 2**63

@@ -4,6 +4,7 @@ Symbols: ``t`` timestep of a sample, ``T`` number of timesteps, ``abar`` cumulat
 policy, ``R`` reward, ``H`` entropy in nats. ``N`` samples of a batch, ``C`` channels, ``K`` classes.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from reprefine.engine.errors import UserError
 
-Reward = Callable[[Tensor | None, Tensor, Tensor | None], Tensor]
+Reward = Callable[..., Tensor]
 
 
 def add_noise(x0: Tensor, t: Tensor, abar: Tensor, eps: Tensor) -> Tensor:
@@ -126,14 +127,37 @@ def accuracy(logits: Tensor | None, feats: Tensor, labels: Tensor | None) -> Ten
     return (logits.argmax(dim=1) == labels).to(feats.dtype)
 
 
-REWARDS: dict[str, Reward] = dict(neg_ce=neg_ce, neg_info_nce=neg_info_nce, accuracy=accuracy)
+def neg_feature_mse(logits: Tensor | None, feats: Tensor, labels: Tensor | None, student: Tensor) -> Tensor:
+    """Return the reward ``-0.1 mean_c (p_ic - f_ic)^2``, ``[N]``: how close the student comes to the feature.
+
+    Args:
+        logits: Unused.
+        feats: The teacher's pooled features ``f``, ``[N, C]``.
+        labels: Unused.
+        student: The student's, projected and pooled, ``p``, ``[N, C]``.
+
+    Raises:
+        UserError: If the widths differ.
+    """
+    if student.shape != feats.shape:
+        raise UserError(
+            f"reward 'neg_feature_mse' compares features of one width, but the student's has {student.shape[1]} "
+            f"channels and the teacher's {feats.shape[1]}: use a loss that projects, such as reprefine.HintLoss"
+        )
+    return -0.1 * (student - feats).square().mean(dim=1)
+
+
+REWARDS: dict[str, Reward] = dict(
+    neg_ce=neg_ce, neg_info_nce=neg_info_nce, accuracy=accuracy, neg_feature_mse=neg_feature_mse
+)
 LABELLED = (neg_ce, accuracy)
 
 
 def find_reward(reward: str | Reward) -> Reward:
     """Return a reward by its name, or the callable itself: ``reward(logits, feats, labels) -> [N]``.
 
-    A label is -1 where an image has none; the labels are None if there are no samples.
+    A label is -1 where an image has none; the labels are None if there are no samples. One with a parameter ``student``
+    also gets the student's pooled features.
 
     Raises:
         UserError: If there is no reward of that name.
@@ -143,6 +167,11 @@ def find_reward(reward: str | Reward) -> Reward:
     if reward not in REWARDS:
         raise UserError(f"unknown reward '{reward}': use {', '.join(REWARDS)} or a function")
     return REWARDS[reward]
+
+
+def reads_student(reward: Reward) -> bool:
+    """Whether a reward has a parameter ``student``."""
+    return 'student' in inspect.signature(reward).parameters
 
 
 def moving_average(value: Tensor, new: Tensor, momentum: float = 0.1) -> Tensor:

@@ -13,7 +13,16 @@ from torch.optim import Optimizer
 from reprefine.engine.errors import UserError
 
 from .baselines import Baseline
-from .functional import LABELLED, Reward, check_timesteps, entropy, entropy_loss, labelled_cross_entropy, policy_loss
+from .functional import (
+    LABELLED,
+    Reward,
+    check_timesteps,
+    entropy,
+    entropy_loss,
+    labelled_cross_entropy,
+    policy_loss,
+    reads_student,
+)
 from .histogram import STATS
 from .labels import label_range, labels_of
 from .policy import log_policy
@@ -30,6 +39,7 @@ class Rollout:
     values: Tensor | None = None
     feats: Tensor | None = None
     labels: Tensor | None = None
+    student: Tensor | None = None
 
 
 class PolicyTimesteps(TimestepSource):
@@ -38,11 +48,14 @@ class PolicyTimesteps(TimestepSource):
     Args:
         nets: ``policy``, and where wanted ``head`` and ``value``.
         optimizer: Optimiser of their parameters.
-        reward: ``reward(logits, feats, labels) -> [N]``.
+        reward: See :func:`~.functional.find_reward`.
         baseline: What is taken off the reward.
         candidates: The timesteps that actions stand for, ascending.
         seed: Seed of the draws.
         grad_clip: Largest norm of the gradient; None: no limit.
+        uniform_prob: Probability of a batch of the phase ``'learn'``, the same on all ranks, to be treated as one of
+            ``'warmup'``. Its timesteps do not come from the policy, which therefore learns nothing from it; nor do
+            baseline and value network, which expect the reward of the policy.
 
     Attributes:
         phase: ``'warmup'``: uniform timesteps, only the head learns; ``'learn'``; ``'frozen'``: the most probable
@@ -61,11 +74,13 @@ class PolicyTimesteps(TimestepSource):
         candidates: Sequence[int],
         seed: int = 0,
         grad_clip: float | None = None,
+        uniform_prob: float = 0.0,
     ) -> None:
         super().__init__(seed)
         self.nets, self.optimizer, self.reward, self.baseline = nets, optimizer, reward, baseline
+        self.reads_student = reads_student(reward)
         self.candidates = list(candidates)
-        self.grad_clip = grad_clip
+        self.grad_clip, self.uniform_prob = grad_clip, uniform_prob
         self.phase, self.entropy_weight, self.frozen_t = 'learn', 0.0, None
         self.max_timestep = self.candidates[-1] + 1
         self.rollout: Rollout | None = None
@@ -89,7 +104,7 @@ class PolicyTimesteps(TimestepSource):
 
     def select(self, x_teacher: Tensor, data_samples: list[Any] | None) -> Tensor:
         """Choose by the rule of the phase, and keep what learning needs."""
-        if self.phase == 'warmup':
+        if self.phase == 'warmup' or (self.phase == 'learn' and self.draws.bernoulli(self.uniform_prob)):
             t = self._actions[self._uniform(x_teacher, 0, self.allowed)]
             self.rollout = Rollout(t)
         elif self.phase == 'frozen' and self.frozen_t is not None:
@@ -115,6 +130,11 @@ class PolicyTimesteps(TimestepSource):
         feat = teacher_feats[-1].detach().float()
         self.rollout.feats = feat.mean(dim=(2, 3))
         self.rollout.labels = labels_of(data_samples, feat.device)
+
+    def observe_student(self, student_maps: Sequence[Tensor]) -> None:
+        """Keep the student's pooled feature of the last layer, if the reward reads it."""
+        if self.reads_student:
+            self.rollout.student = student_maps[-1].detach().float().mean(dim=(2, 3))
 
     def _check_labels(self, labels: Tensor | None) -> None:
         low, high = label_range(labels)
@@ -151,7 +171,7 @@ class PolicyTimesteps(TimestepSource):
                 objective = self._objective(rollout, stats)
                 if objective.requires_grad:
                     objective.backward()
-                    self.waiting += 1
+                self.waiting += 1  # one without a gradient counts as 0, with a head or without
             if step:
                 self.step()
         row = torch.stack([stats.get(name, t.new_tensor(float('nan'))).detach().double() for name in STATS])
@@ -167,11 +187,11 @@ class PolicyTimesteps(TimestepSource):
                 total = total + labelled_cross_entropy(logits, rollout.labels)
                 known = rollout.labels >= 0
                 stats['head_accuracy'] = (logits.argmax(dim=1) == rollout.labels).sum() / known.sum()
-        reward = self.reward(None if logits is None else logits.detach(), rollout.feats, rollout.labels).detach()
+        reward = self._reward(rollout, logits).detach()
         mean = reward.mean()
         all_reduce(mean, 'mean')
         stats['reward'] = mean
-        if self.phase == 'warmup':
+        if rollout.log_probs is None:  # uniform timesteps
             return total
         expected = self.baseline(mean, rollout.values)
         stats['reward_baseline'] = expected.mean()
@@ -182,6 +202,11 @@ class PolicyTimesteps(TimestepSource):
         if rollout.values is not None:
             total = total + F.mse_loss(rollout.values, reward)
         return total
+
+    def _reward(self, rollout: Rollout, logits: Tensor | None) -> Tensor:
+        of_student = dict(student=rollout.student) if self.reads_student else {}
+        logits = None if logits is None else logits.detach()
+        return self.reward(logits, rollout.feats, rollout.labels, **of_student)
 
     def step(self) -> None:
         """Average the waiting gradients over batches and ranks, and change the parameters."""

@@ -49,6 +49,14 @@ class TimestepSource:
     def observe(self, t: Tensor, teacher_feats: Sequence[Tensor], data_samples: list[Any] | None) -> None:
         """Take note of the teacher's features at the chosen timesteps; only rules that learn do."""
 
+    def observe_student(self, student_maps: Sequence[Tensor]) -> None:
+        """Take note of what the student made of the images of the last :meth:`select`; only some rewards do.
+
+        Args:
+            student_maps: One map ``[N, C, H, W]`` a pair of layers, projected to the width of the teacher's if the loss
+                projects; with their graph.
+        """
+
     def _uniform(self, x: Tensor, low: int, high: int) -> Tensor:
         # Drawn on the CPU, so that every device sees the same timesteps.
         return torch.randint(low, high, (len(x),), generator=self.draws.next()).to(x.device, non_blocking=True)

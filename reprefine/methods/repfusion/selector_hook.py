@@ -34,7 +34,8 @@ class RLTimestepSelectorHook(Hook):
     Args:
         policy: Config of the policy; number of actions, size and channels of the images follow from the teacher.
         head: Arguments of :class:`~.policy.TaskHead` but for the width, ``dict(num_classes=10)``; None: no head.
-        reward: ``'neg_ce'``, ``'neg_info_nce'``, ``'accuracy'``, or a function of logits, features and labels.
+        reward: ``'neg_ce'``, ``'neg_info_nce'``, ``'accuracy'``, ``'neg_feature_mse'``, or a function of logits,
+            features and labels; see :func:`~.functional.find_reward`.
         baseline: ``'none'``, ``'batch_mean'``, ``'ema'`` or ``'value'``; see :class:`~.baselines.Baseline`.
         entropy_weight: ``lambda_H`` in the first epoch.
         entropy_epochs: It falls linearly to 0 at this epoch; None: it stays.
@@ -45,6 +46,9 @@ class RLTimestepSelectorHook(Hook):
         grad_clip: Largest norm of the gradient; None: no limit.
         warmup_epochs: First epochs with uniform timesteps, in which the head alone learns.
         warmup_iters: The same in iterations; whichever ends later counts.
+        uniform_prob: Probability of a batch between warm-up and freezing to get uniform timesteps as a whole, on all
+            ranks; from such a batch the head alone learns, and the baseline stays. With ``follow_accumulation`` it adds
+            0 to the policy's mean gradient.
         freeze_after_epoch: Number of epochs after which the policy is frozen; None: never.
         freeze_entropy: Pair of entropy in nats and number of epochs: freeze when it was lower for so long.
         frozen_scope: ``'sample'``: a frozen policy gives each image its most probable timestep; ``'global'``: all
@@ -70,6 +74,7 @@ class RLTimestepSelectorHook(Hook):
         grad_clip: float | None = None,
         warmup_epochs: int = 0,
         warmup_iters: int = 0,
+        uniform_prob: float = 0.0,
         freeze_after_epoch: int | None = None,
         freeze_entropy: tuple[float, int] | None = None,
         frozen_scope: str = 'sample',
@@ -81,12 +86,15 @@ class RLTimestepSelectorHook(Hook):
             raise UserError(f"reward '{self.reward.__name__}' needs a head: set head=dict(num_classes=...)")
         if frozen_scope not in ('sample', 'global'):
             raise UserError(f"frozen_scope='{frozen_scope}': use sample or global")
+        if not 0 <= uniform_prob < 1:
+            raise UserError(f'uniform_prob={uniform_prob}: give 0 or more, and less than 1, or the policy never learns')
         self.baseline = Baseline(baseline)
         self.policy, self.head = policy or dict(type='reprefine.LeNetPolicy'), head
         self.entropy_weight, self.entropy_epochs = entropy_weight, entropy_epochs
         self.optimizer = optimizer or dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
         self.head_lr, self.lr_follow, self.follow_accumulation = head_lr, lr_follow, follow_accumulation
         self.grad_clip, self.warmup_epochs, self.warmup_iters = grad_clip, warmup_epochs, warmup_iters
+        self.uniform_prob = uniform_prob
         self.freeze_after_epoch, self.freeze_entropy = freeze_after_epoch, freeze_entropy
         self.frozen_scope, self.seed = frozen_scope, seed
         self.candidates = None if candidates is None else sorted(set(candidates))
@@ -115,7 +123,8 @@ class RLTimestepSelectorHook(Hook):
         value = self.baseline.kind == 'value'
         nets = build_nets(teacher, len(candidates), self.policy, self.head, value, self.seed).to(teacher.abar.device)
         optimizer = build_optimizer(nets, self.optimizer, self.head_lr)
-        return PolicyTimesteps(nets, optimizer, self.reward, self.baseline, candidates, self.seed, self.grad_clip)
+        options = dict(grad_clip=self.grad_clip, uniform_prob=self.uniform_prob)
+        return PolicyTimesteps(nets, optimizer, self.reward, self.baseline, candidates, self.seed, **options)
 
     def replay_state(self) -> dict[str, Any]:
         """Return the weights that choose the timesteps of the coming step."""

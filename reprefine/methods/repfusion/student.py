@@ -76,15 +76,26 @@ class Student(nn.ModuleDict):
         Raises:
             UserError: If a layer was not run, has no map, or would teach nothing.
         """
+        return self.features_and_maps(images)[1]
+
+    def features_and_maps(self, images: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Return the features that a head takes, those of the neck where there is one, and the recorded maps.
+
+        Args:
+            images: ``[N, 3, H, W]``.
+
+        Raises:
+            UserError: As :meth:`forward`.
+        """
         for layer, recorder in zip(self.layers, self.recorders, strict=True):
             recorder.start(self.get_submodule(layer))
         features = self['backbone'](images)
         if 'neck' in self:
-            self['neck'](features)
+            features = self['neck'](features)
         maps = [recorder.take() for recorder in self.recorders]
         for layer, recorded in zip(self.layers, maps, strict=True):
             self._check(layer, recorded)
-        return maps
+        return features, maps
 
     def _check(self, layer: str, recorded: Tensor | None) -> None:
         if recorded is None or recorded.dim() != 4:

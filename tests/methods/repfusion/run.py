@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from reprefine.engine.runner import Runner
+from reprefine.methods.repfusion.draws import Draws
 
 from .tiny import TEACHER
 
@@ -93,6 +94,14 @@ def trained(folder: Path, hook: dict | None = None, **options: Any) -> Runner:
     runner = make_runner(folder, hook, **options)
     runner.train()
     return runner
+
+
+def uniform_batches(probability: float, count: int) -> list[bool]:
+    """Return which of the first batches of a run draw uniform timesteps, for seed 0 and one draw a batch."""
+    draws, drawn = Draws(), []
+    for draws.count in range(count):
+        drawn.append(draws.bernoulli(probability))
+    return drawn
 
 
 def selector_hook(runner: Runner) -> Any:

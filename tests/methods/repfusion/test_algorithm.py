@@ -13,7 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.repfusion import RepFusionDistiller
+from reprefine.methods.repfusion import RepFusionDistiller, TimestepSource
 from reprefine.methods.repfusion.student import Student
 from reprefine.registry import MODELS
 
@@ -55,12 +55,11 @@ def samples(number=4):
     return [DataSample().set_gt_label(index % 3) for index in range(number)]
 
 
-class Given:
+class Given(TimestepSource):
     """Chooses given timesteps and notes what it is told."""
 
-    pair = None
-
     def __init__(self, timesteps):
+        super().__init__()
         self.timesteps, self.seen = timesteps, []
 
     def select(self, x_teacher, data_samples):
@@ -69,6 +68,9 @@ class Given:
 
     def observe(self, t, teacher_feats, data_samples):
         self.seen.append((t, teacher_feats, data_samples))
+
+    def observe_student(self, student_maps):
+        self.of_student = student_maps
 
 
 def test_loss_is_the_distance_of_the_projected_map_from_the_teachers_at_the_chosen_timesteps():
@@ -90,6 +92,7 @@ def test_loss_is_the_distance_of_the_projected_map_from_the_teachers_at_the_chos
     assert_close(feats[0], target)
     assert not feats[0].requires_grad
     assert len(told) == 4
+    assert_close(source.of_student, [projected])
 
 
 def test_the_log_sums_nothing_but_the_loss():
@@ -255,7 +258,7 @@ def test_nothing_but_the_loss_asks_for_timesteps():
     model.eval()
     assert model(images(), mode='tensor')[0].shape[0] == 4
     assert model.extract_feat(images())[0].shape[0] == 4
-    with pytest.raises(UserError, match='no head that predicts'):
+    with pytest.raises(UserError, match='predicts nothing: train without validation'):
         model(images(), samples(), mode='predict')
 
 

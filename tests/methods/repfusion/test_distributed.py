@@ -8,6 +8,7 @@ from tests.helpers.forked import run_ranks
 from tests.helpers.run import assert_equal
 
 from . import workers
+from .run import uniform_batches
 
 
 @pytest.fixture(scope='module')
@@ -31,6 +32,16 @@ def test_every_rank_chooses_for_itself_and_all_choices_are_counted(ranks):
     assert counts.sum() == 2 * 12 * 3
     assert torch.equal(counts.long(), torch.bincount(torch.cat([first, second]), minlength=1000))
     assert torch.equal(counts, ranks[1]['whole']['counts'])
+
+
+def test_all_ranks_draw_uniform_timesteps_in_the_same_batches_each_its_own(ranks):
+    first, second = (rank['uniform'] for rank in ranks)
+    assert first['is_uniform'] == second['is_uniform'] == uniform_batches(0.5, 6)
+    assert set(first['is_uniform']) == {True, False}
+    assert_equal(first['nets'], second['nets'])
+    assert_equal(first['baseline'], second['baseline'])
+    for t, other, is_uniform in zip(first['t'], second['t'], first['is_uniform'], strict=True):
+        assert not is_uniform or not torch.equal(t, other)
 
 
 def test_resuming_goes_on_as_every_rank_would_have_gone_on(ranks):

@@ -97,6 +97,11 @@ def test_rewards():
     assert_close(f.neg_info_nce(None, feats, None), -f.info_nce(feats, feats))
     same = torch.ones(4, 6)  # features that tell nothing apart
     assert_close(f.neg_info_nce(None, same, None), torch.full((4,), -math.log(4)))
+    student = feats + torch.tensor([[1.0], [2.0], [0.0]]) * torch.tensor([1.0, -1.0, 2.0, 0.0, 0.0, 0.0])
+    assert_close(f.neg_feature_mse(None, feats, None, student), -0.1 * torch.tensor([1.0, 4.0, 0.0]))
+    with pytest.raises(UserError, match="the student's has 4 channels and the teacher's 6: use a loss that projects"):
+        f.neg_feature_mse(None, feats, None, student[:, :4])
+    assert [f.reads_student(reward) for reward in (f.neg_ce, f.neg_feature_mse)] == [False, True]
     assert f.find_reward('accuracy') is f.accuracy
     assert f.find_reward(f.neg_ce) is f.neg_ce
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.killed import assert_equal_runs, kill_and_resume
 
-from .run import distiller, make_runner
+from .run import distiller, make_runner, uniform_batches
 
 SAVE = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))
 
@@ -16,8 +16,9 @@ def train(work_dir, hook):
     make_runner(work_dir, hook, model=model, default_hooks=SAVE, resume=True).train()
 
 
-@pytest.mark.parametrize('hook', [dict(warmup_iters=2), None], ids=['policy', 'uniform'])
+@pytest.mark.parametrize('hook', [dict(warmup_iters=2, uniform_prob=0.5), None], ids=['policy', 'uniform'])
 def test_killed_and_resumed_equals_uninterrupted(hook, tmp_path):
+    assert set(uniform_batches(0.5, 9)[2:]) == {True, False}  # of both kinds after the warm-up
     keys = ('repfusion_selector',) if hook else ()
     for whole, parts, moments in kill_and_resume(train, hook, folder=tmp_path):
         assert_equal_runs(whole, parts, moments, 'repfusion_draws', *keys)

@@ -270,7 +270,9 @@ def test_average_of_the_model_holds_no_second_teacher(tmp_path):
 
 def test_wrong_settings_are_named(tmp_path):
     for options, message in (
-        (dict(reward='best'), "unknown reward 'best': use neg_ce, neg_info_nce, accuracy"),
+        (dict(reward='best'), "unknown reward 'best': use neg_ce, neg_info_nce, accuracy, neg_feature_mse"),
+        (dict(reward='neg_info_nce', uniform_prob=1.0), r'uniform_prob=1.0: give 0 or more, and less than 1'),
+        (dict(reward='neg_info_nce', uniform_prob=-0.1), r'uniform_prob=-0.1'),
         (dict(reward='neg_ce'), 'needs a head'),
         (dict(reward='neg_info_nce', baseline='median'), "unknown baseline 'median'"),
         (dict(reward='neg_info_nce', frozen_scope='all'), "frozen_scope='all'"),

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ class Notes(Hook):
     """Notes the choices and the networks of every iteration."""
 
     def __init__(self):
-        self.t, self.nets = [], []
+        self.t, self.nets, self.is_uniform = [], [], []
 
     def before_train(self, runner):
         source = runner.model.module.timestep_source
@@ -29,6 +30,7 @@ class Notes(Hook):
         def noted(x, data_samples):
             t = select(x, data_samples)
             self.t.append(t.clone())
+            self.is_uniform.append(source.rollout.log_probs is None)
             return t
 
         source.select = noted
@@ -38,11 +40,11 @@ class Notes(Hook):
         self.nets.append(torch.cat([p.detach().flatten().clone() for p in nets.parameters()]))
 
 
-def train(folder: Path, epochs: int, resume: bool = False) -> dict:
+def train(folder: Path, epochs: int, resume: bool = False, **options: Any) -> dict:
     notes = Notes()
     runner = make_runner(
         folder,
-        dict(baseline='ema'),
+        dict(baseline='ema', **options),
         launcher='pytorch',
         cfg=dict(model_wrapper_cfg=WRAPPER),
         resume=resume,
@@ -52,7 +54,8 @@ def train(folder: Path, epochs: int, resume: bool = False) -> dict:
     runner.train()
     hook = selector_hook(runner)
     counts = hook.histogram.rows['counts'].sum(dim=0)
-    return dict(t=notes.t, nets=notes.nets, counts=counts, baseline=hook.selector.baseline.average)
+    baseline = hook.selector.baseline.average
+    return dict(t=notes.t, nets=notes.nets, is_uniform=notes.is_uniform, counts=counts, baseline=baseline)
 
 
 def one_step(model: torch.nn.Module, rows: slice) -> dict:
@@ -79,6 +82,7 @@ def work(rank: int, folder: str) -> None:
     results = dict(step=wrapped_step(rank), whole=train(Path(folder) / 'whole', 3))
     train(Path(folder) / 'parts', 2)
     results['resumed'] = train(Path(folder) / 'parts', 3, resume=True)
+    results['uniform'] = train(Path(folder) / 'uniform', 2, uniform_prob=0.5)
     torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.barrier()
     dist.destroy_process_group()
