@@ -18,7 +18,7 @@ def test_trains_and_tests(path, tmp_path, toy_folder):
 
 
 @pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
-def test_changes_the_choice_of_timesteps_or_the_noise_alone(path):
+def test_changes_what_its_name_says_alone(path):
     cfg, base = load_config(str(path)), load_config(str(START))
     name, value = re.match(
         r'([a-z-]+?)([0-9p]*)$', path.name.split('_')[1].split('-', 1)[1].removesuffix('-hint')
@@ -32,6 +32,12 @@ def test_changes_the_choice_of_timesteps_or_the_noise_alone(path):
     elif name == 'rl-entropy':
         assert (last.pop('entropy_weight'), last.pop('entropy_epochs')) == (number, None)
         assert last == base.custom_hooks[-1]
+    elif name == 'rl-feature':
+        assert cfg.model.pop('head') == dict(type='LinearClsHead', num_classes=10, in_channels=512)
+        assert last == base.custom_hooks[-1] | dict(reward='neg_feature_mse', head=None)
+    elif name == 'rl-info-uniform':
+        changed = dict(reward='neg_info_nce', head=None, baseline='batch_mean', uniform_prob=number)
+        assert last == base.custom_hooks[-1] | changed
     elif name == 'decay':
         assert (last.type, last.end) == ('reprefine.MaxTimestepDecayHook', number)
         assert source == dict(type='reprefine.UniformTimesteps')
