@@ -1,0 +1,3 @@
+_base_ = './mobilenet-v2-cifar_kd-hint-wrn-28-2_200e_tiny-imagenet.py'
+
+model = dict(kd=dict(_delete_=True, type='reprefine.AttentionKD', weight=10.0))

@@ -1,0 +1,3 @@
+_base_ = './resnet18-cifar_kd-hint-wrn-28-2_200e_tiny-imagenet.py'
+
+model = dict(kd=dict(_delete_=True, type='reprefine.RelationalKD', weight=1.0))

@@ -1,0 +1,3 @@
+_base_ = './wrn-28-2-cifar_kd-hint-wrn-28-2_200e_cifar10.py'
+
+model = dict(kd=dict(_delete_=True, type='reprefine.RelationalKD', weight=1.0))
