@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.runner import ConfigType
 
-from reprefine.engine.lock import locked
+from reprefine.engine.lock import lock_work_dir
 from reprefine.engine.runner import Runner
 from reprefine.set_up import set_up
 
@@ -31,7 +31,7 @@ def from_cfg(cls: type[MMEngineRunner], cfg: ConfigType) -> MMEngineRunner:
     """
     if cls is not MMEngineRunner:
         return _from_cfg(cls, cfg)
-    _locks.enter_context(locked(cfg['work_dir']))
+    _locks.enter_context(lock_work_dir(cfg['work_dir']))
     return Runner.from_cfg(cfg)
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from reprefine.engine.cli.test import add_test_arguments, test
 from reprefine.engine.errors import run_cli
-from reprefine.engine.processes import leave_process
+from reprefine.engine.processes import exit_process
 
 EXAMPLE = """example:
   python tools/test.py configs/baselines/classification/vit-tiny_digits.py \\
@@ -23,4 +23,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    leave_process(run_cli(test, make_parser()))
+    exit_process(run_cli(test, make_parser()))

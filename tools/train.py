@@ -4,7 +4,7 @@ import argparse
 
 from reprefine.engine.cli.train import add_train_arguments, train
 from reprefine.engine.errors import run_cli
-from reprefine.engine.processes import leave_process
+from reprefine.engine.processes import exit_process
 
 EXAMPLE = """example:
   python tools/train.py configs/baselines/classification/vit-tiny_digits.py --cfg-options randomness.seed=1
@@ -21,4 +21,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    leave_process(run_cli(train, make_parser()))
+    exit_process(run_cli(train, make_parser()))

@@ -19,7 +19,7 @@ from reprefine.engine.checkpoints.publish import TORCH_SUFFIXES, clean_meta, own
 from reprefine.engine.checkpoints.safetensor_files import SUFFIX, is_safetensors, write_safetensors
 from reprefine.engine.checkpoints.weights import check_finite, load_weights
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 _KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version')
 
@@ -171,7 +171,7 @@ def write_checkpoint(folding: Folding, target: str | Path) -> None:
         target: ``.pth`` or ``.safetensors`` file; it appears whole or not at all.
     """
     state_dict = own_memory(folding.written.state_dict(), shared=not is_safetensors(str(target)))
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         if is_safetensors(partial):
             write_safetensors(state_dict, folding.meta, partial)
         else:

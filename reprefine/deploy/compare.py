@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reprefine.deploy.examples import Example, outputs_of, tensors_in
 from reprefine.deploy.fold import relative_difference
-from reprefine.engine.errors import UserError, essence
+from reprefine.engine.errors import UserError, error_summary
 
 # Largest difference, relative to the largest output, that counts as rounding. In float64 it is that of the weights.
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-4}
@@ -90,7 +90,9 @@ def compare(
         except Exception as error:  # of somebody's model, in a type or a mode that it may not know
             failures.append(error)
     on = ' and '.join(example.source for example in examples)
-    raise UserError(f'the model does not run on {on or "random features"} ({essence(failures[0])}): give --shape H W')
+    raise UserError(
+        f'the model does not run on {on or "random features"} ({error_summary(failures[0])}): give --shape H W'
+    )
 
 
 def evaluated_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -13,8 +13,8 @@ from reprefine.deploy.compare import evaluated_copy, largest
 from reprefine.deploy.fold import training_forms
 from reprefine.deploy.onnx_operators import OPSET, more_operators
 from reprefine.deploy.onnx_parts import Part, parts_of
-from reprefine.engine.errors import UserError, essence
-from reprefine.engine.files import complete_file
+from reprefine.engine.errors import UserError, error_summary
+from reprefine.engine.files import atomic_write
 
 TOLERANCE = 1e-4
 BATCH, SIZE = {0: 'batch'}, {2: 'height', 3: 'width'}
@@ -68,7 +68,7 @@ def export_onnx(
     for part in parts_of(model):
         for axes in [BATCH | SIZE] if dynamic else [BATCH, {}]:
             try:
-                with complete_file(target) as partial:
+                with atomic_write(target) as partial:
                     difference = _export(part, partial, tuple(shape), axes, tolerance)
                 return Exported(part.description, _shape_text(shape, axes), difference)
             except Exception as error:  # of the exporter, of onnxruntime, or of a head that wants more than images
@@ -80,7 +80,9 @@ def export_onnx(
 
 def _refusal(target: str | Path, failures: Sequence[Exception], dynamic: bool) -> str:
     last = failures[-1]
-    reason = str(last) if isinstance(last, UserError) else f'the model cannot be exported ({essence(failures[0])})'
+    reason = (
+        str(last) if isinstance(last, UserError) else f'the model cannot be exported ({error_summary(failures[0])})'
+    )
     hint = ', when its graph takes images of any size: leave --dynamic out' if dynamic else ''
     return f'{Path(target).name}: {reason}{hint}; nothing is written'
 

@@ -57,7 +57,7 @@ def run_cli(
         main(args)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        if interruption_behind(error):
+        if find_interruption(error):
             print(f'\n{parser.prog}: stopped by the user', file=sys.stderr)
             return 130
         if _output_closed(error):
@@ -104,7 +104,7 @@ def _output_closed(error: BaseException) -> bool:
     return True
 
 
-def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
+def find_interruption(error: BaseException) -> KeyboardInterrupt | None:
     """Return the interruption that ``error`` is, or that a library turned into it by catching all exceptions."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, KeyboardInterrupt):
@@ -119,10 +119,12 @@ def _unexpected(error: Exception, logs: set[Path]) -> str:
             file.write(''.join(traceback.format_exception(error)))
     place = traceback.extract_tb(error.__traceback__)[-1]
     told = f'is in {", ".join(map(str, logs))}' if logs else 'is shown with --traceback'
-    return f'{essence(error)} (at {"/".join(Path(place.filename).parts[-3:])}:{place.lineno}); the traceback {told}'
+    return (
+        f'{error_summary(error)} (at {"/".join(Path(place.filename).parts[-3:])}:{place.lineno}); the traceback {told}'
+    )
 
 
-def essence(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Return type and message of ``error`` on a single line; of one raised in a loader's worker, those it had there."""
     text = str(error).strip()
     if 'Original Traceback' in text:

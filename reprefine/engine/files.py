@@ -11,7 +11,7 @@ from reprefine.engine.errors import UserError
 
 
 @contextmanager
-def complete_file(path: str | Path | None) -> Iterator[str | None]:
+def atomic_write(path: str | Path | None) -> Iterator[str | None]:
     """Yield a name to write to; only when all went well does the file appear under ``path``.
 
     Args:
@@ -38,7 +38,7 @@ def natural_key(path: Path) -> list[str | int]:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Let ``target`` hold what ``source`` holds: by a hard link where the file system has them, else by a copy."""
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         try:
             os.link(source.resolve(), partial)
         except OSError:

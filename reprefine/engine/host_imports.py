@@ -8,7 +8,7 @@ from importlib.util import find_spec
 LAYER_OF_MMDET = 'mmpretrain.models.utils.res_layer_extra_norm'
 
 
-def import_mmpretrain_alone() -> None:
+def import_mmpretrain_without_mmdet() -> None:
     """Import mmpretrain's models, and not mmdet's, which no classification needs and take longer.
 
     The layer that mmpretrain adds to mmdet's registry is registered on the first look-up there. Where either library is

@@ -29,7 +29,7 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def locked(work_dir: str | Path) -> Iterator[None]:
+def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
     """Keep other runs out of a work directory. Of several processes of a run the first one does.
 
     The lock is the operating system's and ends with the process, however that ends, so that none is ever stale. The

@@ -30,7 +30,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
 
 @contextmanager
-def own_lr_follows(optim_wrapper: BaseOptimWrapper) -> Iterator[None]:
+def sync_default_lr(optim_wrapper: BaseOptimWrapper) -> Iterator[None]:
     """Let an optimiser's own learning rate follow what is done within to those of its parameter groups.
 
     It is what a group has that names no rate; schedules take shares of it, and the log shows it as ``base_lr``.

@@ -41,7 +41,7 @@ def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
 
 
-def leave_group() -> None:
+def shutdown_process_group() -> None:
     """End the process group, if there is one, while the interpreter is whole."""
     import torch.distributed as dist
 
@@ -51,7 +51,7 @@ def leave_group() -> None:
     dist.destroy_process_group()
 
 
-def leave_process(code: int) -> None:
+def exit_process(code: int) -> None:
     """End the process with an exit code; one of several ends without tearing the interpreter down.
 
     A thread of the group that wants the interpreter's lock during the teardown aborts the process, rarely, and so a run

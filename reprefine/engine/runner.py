@@ -21,22 +21,22 @@ from torch.utils.data import DataLoader
 from reprefine.engine.build import class_of
 from reprefine.engine.checkpoints.checkpoint_hook import SafeCheckpointHook
 from reprefine.engine.checkpoints.checkpoint_runner import CheckpointRunner
-from reprefine.engine.checkpoints.integrity import refuse_former_run
+from reprefine.engine.checkpoints.integrity import refuse_existing_run
 from reprefine.engine.data_checks.class_names import check_class_names, check_same_numbers
 from reprefine.engine.data_checks.corrupt_hook import build_tolerant_loader
-from reprefine.engine.data_checks.data_check import check_batches, check_classes, told_if_empty
+from reprefine.engine.data_checks.data_check import check_batches, check_classes, raise_if_empty
 from reprefine.engine.data_checks.data_errors import name_unreadable_files
 from reprefine.engine.finite_check.finite import add_finite_check
-from reprefine.engine.optim import own_lr_follows
-from reprefine.engine.resuming.data_loader import end_workers, seekable
+from reprefine.engine.optim import sync_default_lr
+from reprefine.engine.resuming.data_loader import make_seekable, shutdown_workers
 from reprefine.engine.resuming.interrupt import StopHook, resumable
 from reprefine.engine.resuming.loops import exact
-from reprefine.engine.resuming.resume import ResumeHook, settle_resume
+from reprefine.engine.resuming.resume import ResumeHook, fill_resume_settings
 from reprefine.engine.resuming.schedule import ScheduleHook
-from reprefine.engine.speed.averaging import average_at_once, make_hook_average_at_once
-from reprefine.engine.speed.copies import copies_overlap, copy_without_waiting
-from reprefine.engine.speed.foreach import speed_up
-from reprefine.engine.speed.message_hub import deferred_hub
+from reprefine.engine.speed.averaging import make_hook_use_foreach, use_foreach_averages
+from reprefine.engine.speed.foreach import speed_up_optim_wrapper
+from reprefine.engine.speed.message_hub import get_deferred_hub
+from reprefine.engine.speed.non_blocking import set_non_blocking, should_copy_non_blocking
 from reprefine.registry import RUNNERS
 from reprefine.set_up import set_up
 
@@ -57,7 +57,7 @@ class Runner(CheckpointRunner):
     def from_cfg(cls, cfg: ConfigType) -> 'Runner':
         """Build from a config; a run that is resumed finds its checkpoint and its seed."""
         if cfg.get('resume'):
-            settle_resume(cfg)
+            fill_resume_settings(cfg)
         return super().from_cfg(cfg)
 
     def train(self) -> nn.Module:
@@ -67,7 +67,7 @@ class Runner(CheckpointRunner):
             UserError: If nothing is resumed and the work directory holds checkpoints of a run already.
         """
         if not self._resume:
-            refuse_former_run(self.work_dir)
+            refuse_existing_run(self.work_dir)
         with resumable(self.work_dir), self._ending_workers():
             return super().train()
 
@@ -83,7 +83,7 @@ class Runner(CheckpointRunner):
         finally:
             for loop in (self._train_loop, self._val_loop, self._test_loop):
                 if isinstance(loop, BaseLoop):
-                    end_workers(loop.dataloader)
+                    shutdown_workers(loop.dataloader)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop over a data set that replaces up to ``max_corrupt`` unreadable samples, default 0.
@@ -93,7 +93,7 @@ class Runner(CheckpointRunner):
         if self._train_dataloader is not None:
             build_tolerant_loader(self)
             check_classes(self.cfg.get('model'), self._train_dataloader.dataset)
-            self._train_dataloader = seekable(self._train_dataloader, self.seed)  # one that was given, not built
+            self._train_dataloader = make_seekable(self._train_dataloader, self.seed)  # one that was given, not built
         return super().build_train_loop(exact(loop))
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -114,23 +114,23 @@ class Runner(CheckpointRunner):
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Build the message hub as mmengine does; it reads values from the device when they are looked at."""
         if message_hub is None:
-            deferred_hub(self._experiment_name)
+            get_deferred_hub(self._experiment_name)
         return super().build_message_hub(message_hub)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
         """Build the optimiser as mmengine does; equal parameter groups are updated together."""
-        return speed_up(super().build_optim_wrapper(optim_wrapper))
+        return speed_up_optim_wrapper(super().build_optim_wrapper(optim_wrapper))
 
     def scale_lr(self, optim_wrapper: BaseOptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the learning rates of the parameter groups as mmengine does, and that of the optimiser itself."""
-        with own_lr_follows(optim_wrapper):
+        with sync_default_lr(optim_wrapper):
             super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes; without a GPU, SyncBN layers become the BatchNorm that a CPU can compute."""
-        average_at_once(model)
-        if copies_overlap(self.cfg):
-            copy_without_waiting(model)
+        use_foreach_averages(model)
+        if should_copy_non_blocking(self.cfg):
+            set_non_blocking(model)
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
         if self.distributed and not any(parameter.requires_grad for parameter in model.parameters()):
@@ -142,12 +142,12 @@ class Runner(CheckpointRunner):
         dataloader: DataLoader | dict, seed: int | None = None, *args: Any, **kwargs: Any
     ) -> DataLoader:
         """Build a data loader that can begin anywhere, and whose data set names the file it cannot read."""
-        with told_if_empty(dataloader):
+        with raise_if_empty(dataloader):
             loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), seed, *args, **kwargs)
         check_batches(loader, dataloader)
         check_class_names(loader.dataset)
         name_unreadable_files(loader.dataset)
-        return seekable(loader, seed)
+        return make_seekable(loader, seed)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; the config of a ``CheckpointHook`` builds :class:`.checkpoint_hook.SafeCheckpointHook`.
@@ -163,7 +163,7 @@ class Runner(CheckpointRunner):
         super().register_hook(hook, priority)
         for registered in self._hooks:
             if isinstance(registered, EMAHook):
-                make_hook_average_at_once(registered)
+                make_hook_use_foreach(registered)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue the run that wrote ``filename``.

@@ -104,8 +104,8 @@ class TimmViT(BaseModule):
         self.train()
 
     @property
-    def presumes_trained(self) -> str | None:
-        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained_warning`."""
+    def requires_pretrained(self) -> str | None:
+        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.random_init_warning`."""
         return 'it is frozen' if self.frozen else None
 
     def _check_outputs(self) -> None:

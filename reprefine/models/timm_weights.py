@@ -10,9 +10,9 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from reprefine.engine.checkpoints.added_keys import added_names
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
+from reprefine.engine.checkpoints.method_keys import added_names
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
 
@@ -103,7 +103,7 @@ def fill_vit(vit: nn.Module, weights: Mapping[str, Any], source: str, content: A
     Raises:
         UserError: If they do not load the whole model.
     """
-    match = load_weights(vit, weights, may_lack=added_names(vit))
+    match = load_weights(vit, weights, allowed_missing=added_names(vit))
     check_match(match, source, 1.0, None if content is None else vit, content)
 
 

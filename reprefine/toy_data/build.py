@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 MARKER = '.toy_data.json'
 # Raise it when the content of a set changes, so that older data are not taken for the new ones.
@@ -142,5 +142,5 @@ def _build(out: Path, name: str, seed: int, made: set[str]) -> None:
 
 
 def _note(out: Path, seed: int, made: set[str]) -> None:
-    with complete_file(out / MARKER) as path:
+    with atomic_write(out / MARKER) as path:
         Path(path).write_text(json.dumps(dict(seed=seed, version=VERSION, names=sorted(made))) + '\n')

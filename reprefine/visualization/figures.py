@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -15,7 +15,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         UserError: If the ending has no format.
     """
     try:
-        with complete_file(path) as partial:
+        with atomic_write(path) as partial:
             figure.savefig(partial)
     except ValueError as error:
         raise UserError(f'{path} cannot be written: {error}') from error

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from reprefine.engine.errors import LONGEST, UserError, essence, run_cli
+from reprefine.engine.errors import LONGEST, UserError, error_summary, run_cli
 from tests.helpers.run import ROOT
 
 
@@ -83,12 +83,12 @@ class Broken(torch.utils.data.Dataset):
 def test_of_a_worker_only_what_it_raised_is_told():
     with pytest.raises(KeyError) as caught:
         next(iter(torch.utils.data.DataLoader(Broken(), num_workers=1)))
-    assert essence(caught.value) == "KeyError: 'bboxes'"
+    assert error_summary(caught.value) == "KeyError: 'bboxes'"
 
 
 def test_messages_are_told_in_full_up_to_a_length():
-    assert essence(ValueError()) == 'ValueError: without a message'
-    assert len(essence(ValueError('a' * 10_000))) == LONGEST + 4
+    assert error_summary(ValueError()) == 'ValueError: without a message'
+    assert len(error_summary(ValueError('a' * 10_000))) == LONGEST + 4
 
 
 def test_a_closed_output_ends_it_quietly():

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reprefine.engine.checkpoints.integrity import require_checkpoint
+from reprefine.engine.checkpoints.integrity import check_checkpoint_exists
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import natural_key, read_text
 from reprefine.methods.dvt.visualization.video import read_frames
@@ -28,7 +28,7 @@ def test_checkpoints_of_a_folder_are_listed_in_their_order(tmp_path):
     for number in (2, 10, 1):
         (tmp_path / f'epoch_{number}.pth').touch()
     with pytest.raises(UserError, match='its folder holds epoch_1.pth, epoch_2.pth, epoch_10.pth$'):
-        require_checkpoint(str(tmp_path / 'epoch_3.pth'))
+        check_checkpoint_exists(str(tmp_path / 'epoch_3.pth'))
 
 
 def test_the_byte_order_mark_is_not_part_of_the_first_name(tmp_path):

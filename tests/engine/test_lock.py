@@ -10,11 +10,11 @@ import time
 import pytest
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.lock import FILE, locked
+from reprefine.engine.lock import FILE, lock_work_dir
 from tests.helpers.run import train_digits
 
-HOLD = 'import sys, time\nfrom reprefine.engine.lock import locked\n'
-HOLD += 'with locked(sys.argv[1]):\n    print("held", flush=True)\n    time.sleep(60)'
+HOLD = 'import sys, time\nfrom reprefine.engine.lock import lock_work_dir\n'
+HOLD += 'with lock_work_dir(sys.argv[1]):\n    print("held", flush=True)\n    time.sleep(60)'
 
 
 @pytest.fixture
@@ -35,22 +35,22 @@ def test_second_run_is_refused_until_the_first_is_killed(tmp_path, holder, capsy
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    with locked(tmp_path):
+    with lock_work_dir(tmp_path):
         assert f'process {os.getpid()} ' in (tmp_path / FILE).read_text()
 
 
 def test_a_lock_ends_with_its_block_and_on_errors(tmp_path):
-    with pytest.raises(ValueError, match='failed'), locked(tmp_path / 'run'):
-        with pytest.raises(UserError, match='in use'), locked(tmp_path / 'run'):
+    with pytest.raises(ValueError, match='failed'), lock_work_dir(tmp_path / 'run'):
+        with pytest.raises(UserError, match='in use'), lock_work_dir(tmp_path / 'run'):
             pass
         raise ValueError('failed')
-    with locked(tmp_path / 'run'):
+    with lock_work_dir(tmp_path / 'run'):
         pass
 
 
 def test_other_ranks_need_none(tmp_path, monkeypatch):
     monkeypatch.setenv('RANK', '1')
-    with locked(tmp_path), locked(tmp_path):
+    with lock_work_dir(tmp_path), lock_work_dir(tmp_path):
         assert not (tmp_path / FILE).exists()
 
 
@@ -63,12 +63,12 @@ def test_a_forked_process_keeps_no_lock(tmp_path):
     """A worker of a data loader outlives a killed run for some seconds."""
     context = multiprocessing.get_context('fork')
     started = context.Event()
-    with locked(tmp_path):
+    with lock_work_dir(tmp_path):
         worker = context.Process(target=wait, args=(started,))
         worker.start()
         assert started.wait(30)
     try:
-        with locked(tmp_path):
+        with lock_work_dir(tmp_path):
             assert worker.is_alive()
     finally:
         worker.kill()

@@ -5,7 +5,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 import reprefine
-from reprefine.engine.optim import own_lr_follows
+from reprefine.engine.optim import sync_default_lr
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 
@@ -57,7 +57,7 @@ def test_own_rates_of_several_optimisers_follow_those_of_their_groups():
         OptimWrapper(torch.optim.SGD([{'params': layer.parameters(), 'lr': lr}], lr=2 * lr))
         for layer, lr in zip(layers, (0.1, 0.3), strict=True)
     ]
-    with own_lr_follows(OptimWrapperDict(a=wrappers[0], b=wrappers[1])):
+    with sync_default_lr(OptimWrapperDict(a=wrappers[0], b=wrappers[1])):
         for wrapper, ratio in zip(wrappers, (2, 0.5), strict=True):
             wrapper.optimizer.param_groups[0]['lr'] *= ratio
     assert [wrapper.optimizer.defaults['lr'] for wrapper in wrappers] == pytest.approx([0.4, 0.3])

@@ -12,13 +12,13 @@ from tests.helpers.run import ROOT
 
 LEAVE = """
 import atexit, sys, threading, time
-from reprefine.engine.processes import leave_process
+from reprefine.engine.processes import exit_process
 class Torn:
     def __del__(self): print('torn down')
 torn = Torn()
 torn.self = torn
 atexit.register(print, 'files closed')
-leave_process(3)
+exit_process(3)
 """
 
 

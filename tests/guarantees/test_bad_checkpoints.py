@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reprefine.engine.lock import locked
+from reprefine.engine.lock import lock_work_dir
 from tests.helpers.killed import assert_equal_runs
 from tests.helpers.run import run_train
 from tests.helpers.subjects import SUBJECTS, write_subject
@@ -21,7 +21,7 @@ def test_resuming_passes_over_a_damaged_one_and_what_does_not_fit_is_refused(nam
     middle = len(content) // 2
     last.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
-    with locked(str(parts)):
+    with lock_work_dir(str(parts)):
         assert run_train(subject.config, '--work-dir', str(parts), *subject.argv, '--resume') == 1
     assert 'is in use by' in capsys.readouterr().err
 

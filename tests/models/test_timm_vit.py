@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
-from reprefine.engine.checkpoints.added_keys import added_names
+from reprefine.engine.checkpoints.method_keys import added_names
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert
 from reprefine.methods.denoiserep.conversion.converted import denoise_state

@@ -75,4 +75,4 @@ def test_torchrun_hands_a_signal_on(whole, tmp_path):
     assert process.returncode != 0
     found = re.search(rf'stopped by SIGUSR1; continue from {tmp_path}/run/(iter_\d+.pth) with', error)
     assert found, error
-    assert integrity.fault_of(tmp_path / 'run' / found[1]) is None
+    assert integrity.find_corruption(tmp_path / 'run' / found[1]) is None

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.build import load_trained
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.engine.cost.models import quiet_log
 from reprefine.engine.errors import UserError, run_cli

@@ -82,9 +82,9 @@ def write(results: list, path: Path) -> None:
     """Write the values as CSV."""
     import csv
 
-    from reprefine.engine.files import complete_file
+    from reprefine.engine.files import atomic_write
 
-    with complete_file(path) as partial, open(partial, 'w', newline='') as file:
+    with atomic_write(path) as partial, open(partial, 'w', newline='') as file:
         csv.writer(file).writerows([results[0]._fields, *results])
     print(f'wrote {path}')
 

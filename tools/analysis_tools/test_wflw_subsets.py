@@ -6,7 +6,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from reprefine.engine.checkpoints.rename import add_key_arguments
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments
 from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import run_cli
 
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     import mmengine
 
-    from reprefine.engine.files import complete_file
+    from reprefine.engine.files import atomic_write
     from reprefine.tasks.landmarks.subsets import evaluate_subsets
 
     changes = (args.work_dir, args.cfg_options, args.data_root, args.checkpoint_key, args.revise_keys)
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     for subset, metrics in results.items():
         table.add_row(subset, *(f'{metrics[name]:.4f}' for name in names))
     Console().print(table)
-    with complete_file(args.out) as partial:
+    with atomic_write(args.out) as partial:
         if partial:
             mmengine.dump(results, partial, file_format='json', indent=2)
 

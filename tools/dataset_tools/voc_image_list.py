@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reprefine.engine.errors import run_cli
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 from reprefine.tasks.segmentation.voc_image_list import YEARS, mixed_list, train_images
 
 EXAMPLE = """example:
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     years = [train_images(args.data_root, year) for year in YEARS]
     images = mixed_list(years, args.style, np.random.default_rng(args.seed))
-    with complete_file(args.out) as file:
+    with atomic_write(args.out) as file:
         Path(file).write_text(''.join(f'{image}\n' for image in images))
     counts = ', '.join(f'{len(year):,} of {name}' for year, name in zip(years, YEARS, strict=True))
     print(f'{args.out}: {len(images):,} images, {counts} (the whole sets give 15,676 and 4,798)')

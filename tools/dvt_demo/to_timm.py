@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.rename import rename
+from reprefine.engine.checkpoints.rename_keys import rename_key
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 from reprefine.registry import MODELS  # noqa: F401  lets what checkpoints of mmengine hold be read
 
 EXAMPLE = """example:
@@ -47,8 +47,8 @@ def main(args: argparse.Namespace) -> None:
     encoder = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     if not encoder:
         raise UserError(f'{args.checkpoint} holds no {PREFIX}*: give a checkpoint of the pre-training')
-    with complete_file(args.out) as partial:
-        torch.save({rename(name, RENAMES): value for name, value in encoder.items()}, partial)
+    with atomic_write(args.out) as partial:
+        torch.save({rename_key(name, RENAMES): value for name, value in encoder.items()}, partial)
     print(f'{args.out}: {len(encoder)} tensors')
 
 

@@ -11,7 +11,7 @@ from reprefine.engine.cli.launch import DATALOADERS, add_config_arguments, load_
 from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
 from reprefine.engine.data_checks.verify import count_line, plain_datasets, readings
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 EXAMPLE = """example:
   python tools/misc/verify_dataset.py configs/baselines/detection/retinanet_r50_fpn_1x_coco.py --workers 8"""
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
                     print(lines[-1])
             print(f'{place}: {len(dataset):,} samples read, {len(lines) - before:,} unreadable or mislabelled')
             print(f'{place}: {count_line(dataset, labels)}')
-    with complete_file(args.out) as file:
+    with atomic_write(args.out) as file:
         if file:
             Path(file).write_text(''.join(f'{line}\n' for line in lines))
     if lines:

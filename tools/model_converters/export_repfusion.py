@@ -7,7 +7,7 @@ keys of a ResNet are those of torchvision.
 import argparse
 import sys
 
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """example:

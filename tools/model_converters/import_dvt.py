@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
         UserError: If the model has no such part or the file does not fill it exactly.
     """
     from reprefine.engine.build import build_model
-    from reprefine.engine.checkpoints.rename import parse_renames
+    from reprefine.engine.checkpoints.rename_keys import parse_renames
     from reprefine.engine.cli.launch import load_config
     from reprefine.methods.dvt import DVTDenoiser
     from reprefine.methods.dvt.denoiser.checkpoint import import_denoiser, import_vit

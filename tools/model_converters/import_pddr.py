@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Build the model of the config, map names, check that nothing is missing or left over, and write."""
     from reprefine.engine.build import build_model
-    from reprefine.engine.checkpoints.rename import parse_renames
+    from reprefine.engine.checkpoints.rename_keys import parse_renames
     from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.import_published import import_published
 

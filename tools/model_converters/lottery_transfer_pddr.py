@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """example:
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
 
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
-    from reprefine.engine.files import complete_file
+    from reprefine.engine.files import atomic_write
     from reprefine.methods.pddr.analysis import lottery_state
 
     if Path(args.out).exists():
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     model = load_trained(load_config(args.config), args.checkpoint, **key_options(args))
     generator = None if args.redraw is None else torch.Generator().manual_seed(args.redraw)
     state = lottery_state(model, generator)
-    with complete_file(args.out) as partial:
+    with atomic_write(args.out) as partial:
         torch.save(dict(meta=dict(pddr_lottery=True), state_dict=state), partial)
     kernels = 'maximum of the branches' if generator is None else f'drawn with seed {args.redraw}'
     print(f'{args.out}: start of the plain network, kernels: {kernels}')

@@ -7,7 +7,7 @@ as its weights, and that is published. A .safetensors file cannot hold code; nam
 import argparse
 import sys
 
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.errors import run_cli
 
 EXAMPLE = """examples:

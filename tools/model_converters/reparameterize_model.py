@@ -8,10 +8,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 EXAMPLE = """example:
   python tools/model_converters/reparameterize_model.py \\
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     options = dict(shape=args.shape and tuple(args.shape), must_have_data=args.data_root is not None)
     options |= dict(tolerance=args.tolerance, **key_options(args))
     folding, shape = fold_from_config(cfg, args.checkpoint, args.export_plain, plain, **options)
-    with complete_file(args.onnx) as partial:
+    with atomic_write(args.onnx) as partial:
         exported = partial and export_onnx(folding.model, partial, shape, args.dynamic, args.onnx_tolerance)
         write_checkpoint(folding, args.out)
     print(f'{args.out}: {describe(folding)}')

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.errors import UserError, run_cli
 
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.deploy.plain import plain_copy
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
-    from reprefine.engine.files import complete_file
+    from reprefine.engine.files import atomic_write
     from reprefine.methods.pddr.analysis.static import static_model
     from reprefine.methods.pddr.analysis.trained import evaluate, training_images
 
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
     plain = plain_copy(static)
     exact, approximate = (evaluate(cfg, network) for network in (model, plain))
     meta = dict(pddr_static_gates=dict(images=args.num, exact=exact, approximate=approximate))
-    with complete_file(args.out) as partial:
+    with atomic_write(args.out) as partial:
         torch.save(dict(meta=meta, state_dict=plain.state_dict()), partial)
     print(f'{args.out}: plain checkpoint, APPROXIMATE, with the mean of {len(gates)} gates over {args.num} images')
     for name, value in exact.items():

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from reprefine.engine.files import complete_file
+    from reprefine.engine.files import atomic_write
     from reprefine.methods.repfusion import DiffusionTeacher
     from reprefine.methods.repfusion.probe import fitted_accuracy
     from reprefine.tasks.classification.digits import SmallDigits
@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     accuracy = {}
     for t in tqdm(range(0, teacher.num_timesteps, args.interval)):
         accuracy[t] = fitted_accuracy(features('train', t), sets['train'][1], features('val', t), sets['val'][1])
-    with complete_file(args.out) as path:
+    with atomic_write(args.out) as path:
         Path(path).write_text(json.dumps(dict(best=max(accuracy, key=accuracy.get), accuracy=accuracy), indent=1))
     print(f'best timestep: {max(accuracy, key=accuracy.get)}')
 

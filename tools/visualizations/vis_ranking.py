@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reprefine.engine.checkpoints.rename import add_key_arguments
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments
 from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.cli.test import add_test_arguments, test
 from reprefine.engine.errors import UserError, run_cli

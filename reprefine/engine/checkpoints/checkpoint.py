@@ -17,7 +17,7 @@ from mmengine.runner import CheckpointLoader
 from reprefine.compat import allow_mmengine_checkpoints
 from reprefine.engine.errors import UserError
 
-from .integrity import checksum_file, fault_of, require_checkpoint
+from .integrity import check_checkpoint_exists, checksum_file, find_corruption
 from .safetensor_files import is_safetensors, read_safetensors
 
 allow_mmengine_checkpoints()  # here, because some tools read checkpoints without the registries
@@ -27,7 +27,7 @@ CONFIG_TEXTS = ('cfg', 'config')
 
 
 @contextmanager
-def raise_together() -> Iterator[None]:
+def raise_on_all_ranks() -> Iterator[None]:
     """Raise a :class:`UserError` of any rank on all ranks, so that none waits for the others."""
     error = None
     try:
@@ -53,7 +53,7 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
     Raises:
         UserError: If the file is missing, cut short, no checkpoint, or holds objects whose loading runs code.
     """
-    require_checkpoint(filename)
+    check_checkpoint_exists(filename)
     if '://' not in filename and is_safetensors(filename):
         return read_safetensors(filename, map_location)
     try:
@@ -63,7 +63,7 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
         else:
             path = Path(filename).expanduser()
             in_parts = zipfile.is_zipfile(path)
-            if not mmap and (in_parts or checksum_file(path).is_file()) and (fault := fault_of(path)):
+            if not mmap and (in_parts or checksum_file(path).is_file()) and (fault := find_corruption(path)):
                 raise UserError(f'checkpoint {filename} cannot be read: {fault}')
             checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and in_parts)
     except UserError:

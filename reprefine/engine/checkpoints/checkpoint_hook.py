@@ -14,8 +14,8 @@ from . import integrity
 STOP_CHECKPOINT = 'stop_checkpoint'  # under which the message hub knows what a signal had written
 
 
-class LateRemovals(LocalBackend):
-    """The local disk, whose removals wait for :meth:`carry_out`."""
+class DeferredRemovalBackend(LocalBackend):
+    """The local disk, whose removals wait for :meth:`remove_deferred`."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Path, int]] = []
@@ -24,12 +24,12 @@ class LateRemovals(LocalBackend):
         """Note that a file is to go. One written under its name in the meantime stays."""
         self._waiting.append((Path(filepath), os.stat(filepath).st_ino))
 
-    def carry_out(self) -> None:
+    def remove_deferred(self) -> None:
         """Delete the files, with their checksums."""
         waiting, self._waiting = self._waiting, []
         for path, inode in waiting:
             if path.is_file() and path.stat().st_ino == inode:
-                integrity.remove(path)
+                integrity.remove_checkpoint(path)
 
 
 class SafeCheckpointHook(CheckpointHook):
@@ -50,19 +50,19 @@ class SafeCheckpointHook(CheckpointHook):
             path = self.file_backend.join_path(self.out_dir, Path(last).name)
             self.last_ckpt = path if self.file_backend.isfile(path) else None
         if type(self.file_backend) is LocalBackend:
-            self.file_backend = LateRemovals()
+            self.file_backend = DeferredRemovalBackend()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         stale = runner.message_hub.runtime_info.pop(STOP_CHECKPOINT, None)
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_outdated()
         if stale is not None and is_main_process():
-            integrity.remove(Path(stale))
+            integrity.remove_checkpoint(Path(stale))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         super()._save_best_checkpoint(runner, metrics)
         self._remove_outdated()
 
     def _remove_outdated(self) -> None:
-        if isinstance(self.file_backend, LateRemovals):
-            self.file_backend.carry_out()
+        if isinstance(self.file_backend, DeferredRemovalBackend):
+            self.file_backend.remove_deferred()

@@ -13,12 +13,12 @@ from torch import nn
 from reprefine.engine.errors import UserError
 
 from . import integrity
-from .added_keys import added_names
-from .checkpoint import raise_together, read_checkpoint, without_config
+from .checkpoint import raise_on_all_ranks, read_checkpoint, without_config
 from .entries import select_weights
-from .pretrained import check_same_files, demand_floor, refuse_other_forms
-from .rename import MODULE_PREFIX
-from .untrained_warning import warn_of_random_weights, watch_loading
+from .method_keys import added_names
+from .pretrained import check_same_files, refuse_other_forms, require_load_ratio
+from .random_init_warning import record_loaded_modules, warn_random_init
+from .rename_keys import MODULE_PREFIX
 from .weights import check_finite, check_match, load_weights
 
 LOAD_FLOOR = 0.5
@@ -38,13 +38,18 @@ class CheckpointRunner(Runner):
         # When a run is resumed, the weights of the run itself follow.
         model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
         check_same_files(model)
-        with raise_together(), demand_floor(floor), refuse_other_forms(model), watch_loading(model) as loaded:
+        with (
+            raise_on_all_ranks(),
+            require_load_ratio(floor),
+            refuse_other_forms(model),
+            record_loaded_modules(model) as loaded,
+        ):
             if hasattr(model, 'init_weights'):
                 model.init_weights()
         for tensor in model.state_dict().values():
             broadcast(tensor)
         if not (self._resume or self._load_from):
-            warn_of_random_weights(model, loaded, self.cfg.get('model'))
+            warn_random_init(model, loaded, self.cfg.get('model'))
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.
@@ -64,10 +69,10 @@ class CheckpointRunner(Runner):
         target = Path(out_dir, filename)
         partial = target.with_name(integrity.partial_name(filename))
         try:
-            with integrity.told_if_full(target):
+            with integrity.disk_full_as_user_error(target):
                 super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
                 if is_main_process():
-                    integrity.complete(partial, target)
+                    integrity.finalize(partial, target)
         finally:
             if is_main_process():
                 partial.unlink(missing_ok=True)
@@ -75,7 +80,7 @@ class CheckpointRunner(Runner):
     def load_or_resume(self) -> None:
         """Load what the run starts from; without a name, resuming takes the newest whole checkpoint."""
         if self._resume and self._load_from is None:
-            self._load_from = integrity.last_checkpoint(self.work_dir)
+            self._load_from = integrity.find_latest_checkpoint(self.work_dir)
             self._resume = self._load_from is not None
         super().load_or_resume()
 
@@ -109,7 +114,7 @@ class CheckpointRunner(Runner):
         Raises:
             UserError: If the file is missing, damaged, unsafe to load, has no such entry, or loads too little.
         """
-        with raise_together():
+        with raise_on_all_ranks():
             content = checkpoint = read_checkpoint(filename, map_location)
             if not self._resume:
                 options = (self.cfg.get('checkpoint_key'), self.cfg.get('revise_keys') or ())
@@ -118,11 +123,11 @@ class CheckpointRunner(Runner):
                 raise UserError(f'checkpoint {filename} holds no training state: give it as load_from, not to resume')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         floor = 1.0 if strict or self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
-        with raise_together():
+        with raise_on_all_ranks():
             model = self._bare_model()
             # A refinement starts from its baseline's checkpoint, which cannot hold what the refinement adds.
-            may_lack = added_names(model) if floor < 1 else ()
-            match = load_weights(model, checkpoint, revise_keys, may_lack)
+            allowed_missing = added_names(model) if floor < 1 else ()
+            match = load_weights(model, checkpoint, revise_keys, allowed_missing)
             check_match(match, filename, max(floor, NOTHING_LOADED), model, content)
             check_finite(model, filename)
         self._has_loaded = True

@@ -9,7 +9,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 
-from .rename import revised
+from .rename_keys import rename_keys
 
 STRIPPED, ADDED = 4, 3  # how many parts of a name a suggested prefix has at most, in the file and in the model
 Shapes = dict[str, torch.Size]
@@ -44,7 +44,7 @@ def select_weights(
         weights = entries[checkpoint_key]
     try:
         # Unless renamed, a state dict keeps the versions of its modules.
-        state_dict = revised(weights, revise_keys) if revise_keys else weights
+        state_dict = rename_keys(weights, revise_keys) if revise_keys else weights
     except UserError as error:
         raise UserError(f'checkpoint {filename}: {error}') from error
     rest = checkpoint if 'state_dict' in checkpoint or checkpoint_key else {}

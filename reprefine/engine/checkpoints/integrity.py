@@ -31,7 +31,7 @@ def checksum_file(checkpoint: Path) -> Path:
 
 
 @contextmanager
-def told_if_full(target: Path) -> Iterator[None]:
+def disk_full_as_user_error(target: Path) -> Iterator[None]:
     """Turn a disk without space, met while ``target`` is written, into one line.
 
     Raises:
@@ -48,7 +48,7 @@ def told_if_full(target: Path) -> Iterator[None]:
         ) from error
 
 
-def complete(partial: Path, target: Path) -> None:
+def finalize(partial: Path, target: Path) -> None:
     """Turn a file that was written completely into ``target``, on the disk and with its checksum.
 
     Whenever the machine stops, ``target`` is the former file or the new one. The old checksum goes first, so that it
@@ -78,13 +78,13 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def remove(checkpoint: Path) -> None:
+def remove_checkpoint(checkpoint: Path) -> None:
     """Delete a checkpoint and its checksum, if they are there."""
     checkpoint.unlink(missing_ok=True)
     checksum_file(checkpoint).unlink(missing_ok=True)
 
 
-def fault_of(checkpoint: Path) -> str | None:
+def find_corruption(checkpoint: Path) -> str | None:
     """Return what is wrong with a checkpoint, None if it is whole.
 
     Without a checksum beside it, those that torch keeps inside the file are looked at.
@@ -109,7 +109,7 @@ def _fault(checkpoint: Path, expected: str | None, state: tuple[int, ...]) -> st
     return None if damaged is None else f'it is damaged ({damaged})'
 
 
-def require_checkpoint(filename: str) -> None:
+def check_checkpoint_exists(filename: str) -> None:
     """Refuse a local path that names no file."""
     if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
         folder = Path(filename).expanduser().parent
@@ -118,7 +118,7 @@ def require_checkpoint(filename: str) -> None:
         raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 
-def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:
+def latest_valid_checkpoint(work_dir: str) -> tuple[Path | None, list[str]]:
     """Return the newest whole checkpoint of training in a work directory, and a line for each newer one passed over.
 
     Args:
@@ -129,7 +129,7 @@ def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:
     """
     skipped = []
     for checkpoint in _candidates(Path(work_dir)):
-        fault = fault_of(checkpoint)
+        fault = find_corruption(checkpoint)
         if fault is None:
             return checkpoint, skipped
         skipped.append(f'{checkpoint}: {fault}')
@@ -138,20 +138,20 @@ def newest_whole(work_dir: str) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def last_checkpoint(work_dir: str) -> str | None:
+def find_latest_checkpoint(work_dir: str) -> str | None:
     """Return the newest whole checkpoint of a run in ``work_dir``, or None if it wrote none; say what is passed over.
 
     Raises:
         UserError: If all that it wrote is gone or damaged.
     """
-    checkpoint, skipped = newest_whole(work_dir)
+    checkpoint, skipped = latest_valid_checkpoint(work_dir)
     if os.environ.get('RANK', '0') == '0':
         for line in skipped:
             print(f'not resumed from {line}', file=sys.stderr)
     return None if checkpoint is None else str(checkpoint)
 
 
-def refuse_former_run(work_dir: str | Path) -> None:
+def refuse_existing_run(work_dir: str | Path) -> None:
     """Refuse to start a run where another has left checkpoints, which the new one would replace.
 
     Raises:

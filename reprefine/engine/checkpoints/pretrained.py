@@ -14,10 +14,10 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 
-from .added_keys import added_names
 from .checkpoint import read_checkpoint
 from .entries import select_weights, suggest_keys
 from .layer_forms import refuse_other_form
+from .method_keys import added_names
 from .weights import check_match, load_weights
 
 _floor: ContextVar[float] = ContextVar('floor', default=0.0)
@@ -26,8 +26,8 @@ _floor: ContextVar[float] = ContextVar('floor', default=0.0)
 class CheckedPretrainedInit(PretrainedInit):
     """mmengine's ``Pretrained`` that says how much of a part its checkpoint loads.
 
-    It refuses a file that loads less than :func:`demand_floor` asks for; what a method has added to the part does not
-    count. Modules that load and convert their checkpoints themselves do not come here.
+    It refuses a file that loads less than :func:`require_load_ratio` asks for; what a method has added to the part does
+    not count. Modules that load and convert their checkpoints themselves do not use it.
 
     Args:
         checkpoint: Local path or URL.
@@ -58,7 +58,7 @@ class CheckedPretrainedInit(PretrainedInit):
         checkpoint = select_weights(content, self.checkpoint, self.checkpoint_key, self.revise_keys)
         below = '' if self.prefix is None else f" ('{self.prefix}')"
         weights = checkpoint if self.prefix is None else self._below_prefix(checkpoint, module)
-        match = load_weights(module, weights, may_lack=added_names(module))
+        match = load_weights(module, weights, allowed_missing=added_names(module))
         level = logging.INFO if match.exact else logging.WARNING
         print_log(f'{type(module).__name__} starts from {self.checkpoint}{below}: {match}', 'current', level)
         source = f'{self.checkpoint}{below} (init_cfg of {type(module).__name__})'
@@ -85,7 +85,7 @@ def register_initializer() -> None:
 
 
 @contextmanager
-def demand_floor(floor: float) -> Iterator[None]:
+def require_load_ratio(floor: float) -> Iterator[None]:
     """Ask, while the weights of a model are initialised, that checkpoints load the parts that start from them.
 
     Args:

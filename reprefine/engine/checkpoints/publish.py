@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from reprefine.engine.errors import UserError, one_line
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .checkpoint import read_checkpoint
 from .entries import select_weights
@@ -165,7 +165,7 @@ def own_memory(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
 def _write(content: dict[str, Any], target: Path) -> Path:
     """Write a file under the name that its content gives it."""
     try:
-        with complete_file(target) as partial:
+        with atomic_write(target) as partial:
             _serialise(content, partial)
             digits = sha256(Path(partial))
             named = target.with_name(f'{target.stem}-{digits[:DIGITS]}{target.suffix}')

@@ -12,7 +12,7 @@ from reprefine.engine.errors import UserError
 from .entries import suggest_keys
 from .layer_forms import refuse_other_form
 from .load_trace import LoadTrace, Shapes, is_counter, named_tensors
-from .rename import MODULE_PREFIX, revised
+from .rename_keys import MODULE_PREFIX, rename_keys
 
 EXTRA_STATE = '_extra_state'  # torch's name for it
 
@@ -21,26 +21,26 @@ class KeyMatch(NamedTuple):
     """How a state dict fitted a model.
 
     Attributes:
-        share: Fraction of the elements of the model's state that were loaded. What modules leave out on purpose does
+        ratio: Fraction of the elements of the model's state that were loaded. What modules leave out on purpose does
             not count; if nothing was loaded, it is 0.
         matched: Number of tensors of the model that were loaded.
         missing: Names in the model that the file lacks.
-        misshaped: Names that both have, with the shape in the file and the shape in the model.
+        mismatched: Names that both have, with the shape in the file and the shape in the model.
         unexpected: Names in the file that the model lacks.
         resized: Names of what a module resampled to its own size, such as position tables, with the same two shapes.
     """
 
-    share: float
+    ratio: float
     matched: int
     missing: list[str]
-    misshaped: dict[str, Shapes]
+    mismatched: dict[str, Shapes]
     unexpected: list[str]
     resized: dict[str, Shapes] = {}  # noqa: RUF012, never changed
 
     @property
-    def unfilled(self) -> list[str]:
+    def not_loaded(self) -> list[str]:
         """Names in the model that were not loaded."""
-        return self.missing + list(self.misshaped)
+        return self.missing + list(self.mismatched)
 
     @property
     def shrunk(self) -> dict[str, Shapes]:
@@ -50,22 +50,27 @@ class KeyMatch(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether file and model hold the same names and shapes."""
-        return not (self.missing or self.misshaped or self.unexpected or self.resized)
+        return not (self.missing or self.mismatched or self.unexpected or self.resized)
 
     def __str__(self) -> str:
         """Return the line for the log."""
-        misshaped, resized = (
+        mismatched, resized = (
             [f'{name} is {given} instead of {own}' for name, (given, own) in shapes.items()]
-            for shapes in (self.misshaped, self.resized)
+            for shapes in (self.mismatched, self.resized)
         )
-        kinds = {'missing': self.missing, 'size mismatch': misshaped, 'unexpected': self.unexpected, 'resized': resized}
+        kinds = {
+            'missing': self.missing,
+            'size mismatch': mismatched,
+            'unexpected': self.unexpected,
+            'resized': resized,
+        }
         rest = ''.join(f', {len(names)} {kind} ({_first(names)})' for kind, names in kinds.items() if names)
-        return f'{percentage(self.share)} of the model loaded: {self.matched} keys matched{rest}'
+        return f'{percentage(self.ratio)} of the model loaded: {self.matched} keys matched{rest}'
 
 
-def percentage(share: float) -> str:
-    """Return a share with one decimal; never 100.0% for less than all."""
-    return f'{min(share, 0.999) if share < 1 else share:.1%}'
+def percentage(ratio: float) -> str:
+    """Return a ratio with one decimal; never 100.0% for less than all."""
+    return f'{min(ratio, 0.999) if ratio < 1 else ratio:.1%}'
 
 
 def _first(names: list[str], count: int = 5) -> str:
@@ -80,7 +85,7 @@ def load_weights(
     model: nn.Module,
     checkpoint: Mapping[str, Any],
     revise_keys: Sequence[tuple[str, str]] = MODULE_PREFIX,
-    may_lack: Collection[str] = (),
+    allowed_missing: Collection[str] = (),
 ) -> KeyMatch:
     """Load what fits and report how much did.
 
@@ -91,19 +96,19 @@ def load_weights(
         model: The model, without a distributed wrapper.
         checkpoint: A state dict, or a dict that holds one under ``state_dict``.
         revise_keys: Pairs of pattern and replacement for the names in the file.
-        may_lack: Names in the model that do not count, such as those of :func:`.added.added_names`.
+        allowed_missing: Names in the model that do not count, such as those of :func:`.added.added_names`.
     """
     source = checkpoint.get('state_dict', checkpoint)
-    state_dict = _without_complex(revised(_entries(source), revise_keys), dict(named_tensors(model)))
+    state_dict = _without_complex(rename_keys(_entries(source), revise_keys), dict(named_tensors(model)))
     with LoadTrace(model, state_dict) as trace:
-        missing, unexpected, misshaped = _load(model, _with_metadata(state_dict, source))
-    loaded, left_out = trace.loaded({*missing, *misshaped}), trace.left_out()
-    uncounted = {*may_lack, *filter(is_counter, trace.own)}
+        missing, unexpected, mismatched = _load(model, _with_metadata(state_dict, source))
+    loaded, left_out = trace.loaded({*missing, *mismatched}), trace.left_out()
+    uncounted = {*allowed_missing, *filter(is_counter, trace.own)}
     excused = loaded | left_out | uncounted
     missing = [name for name in missing if name not in excused]
-    misshaped = {name: shapes for name, shapes in misshaped.items() if name not in may_lack}
-    share = _share(trace.own, loaded - uncounted, {*missing, *misshaped})
-    return KeyMatch(share, len(loaded), missing, misshaped, unexpected, trace.resized(loaded))
+    mismatched = {name: shapes for name, shapes in mismatched.items() if name not in allowed_missing}
+    ratio = _ratio(trace.own, loaded - uncounted, {*missing, *mismatched})
+    return KeyMatch(ratio, len(loaded), missing, mismatched, unexpected, trace.resized(loaded))
 
 
 def _entries(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,17 +126,17 @@ def _load(model: nn.Module, state_dict: dict[str, Tensor]) -> tuple[list[str], l
     """Load and return what the modules report: missing and unexpected names, and those of another shape."""
     found: dict[str, list[str]] = {}
     hook = model.register_load_state_dict_post_hook(lambda _, keys: found.update(keys._asdict()))
-    misshaped = {}
+    mismatched = {}
     try:
         model.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
         # torch raises on another shape even when not strict, after it has loaded the rest.
-        misshaped = {name: (_shape(given), _shape(own)) for name, given, own in _SIZE_MISMATCH.findall(str(error))}
-        if len(misshaped) != str(error).count('\n\t') or not misshaped:
+        mismatched = {name: (_shape(given), _shape(own)) for name, given, own in _SIZE_MISMATCH.findall(str(error))}
+        if len(mismatched) != str(error).count('\n\t') or not mismatched:
             raise
     finally:
         hook.remove()
-    return list(found['missing_keys']), list(found['unexpected_keys']), misshaped
+    return list(found['missing_keys']), list(found['unexpected_keys']), mismatched
 
 
 _SIZE_MISMATCH = re.compile(
@@ -144,7 +149,7 @@ def _shape(numbers: str) -> list[int]:
     return [int(number) for number in numbers.split(',') if number.strip()]
 
 
-def _share(own: dict[str, Tensor], loaded: set[str], lacking: set[str]) -> float:
+def _ratio(own: dict[str, Tensor], loaded: set[str], lacking: set[str]) -> float:
     """Return the loaded elements as a fraction of those loaded and lacking; a model without state lacks nothing."""
     filled, empty = ({id(own[name]): own[name].numel() for name in names & own.keys()} for names in (loaded, lacking))
     total = sum((filled | empty).values())
@@ -174,11 +179,11 @@ def check_match(
         checkpoint: Content of the file.
 
     Raises:
-        UserError: With the share and the first names on either side.
+        UserError: With the ratio and the first names on either side.
     """
     refuse_other_form(match.unexpected, filename)
-    if match.share < floor:
-        fitting = '' if model is None else suggest_keys(checkpoint, model, match.share)
+    if match.ratio < floor:
+        fitting = '' if model is None else suggest_keys(checkpoint, model, match.ratio)
         raise UserError(
             f'checkpoint {filename} belongs to another model: {match}; '
             f'at least {floor:.0%} needed (key load_floor){fitting}'

@@ -12,12 +12,12 @@ import mmengine
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS
 
-from reprefine.engine.checkpoints.integrity import require_checkpoint
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.integrity import check_checkpoint_exists
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.config_check.values import require_settings
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
-from reprefine.engine.processes import leave_group
+from reprefine.engine.files import atomic_write
+from reprefine.engine.processes import shutdown_process_group
 
 from .launch import add_run_arguments, build_runner, config_from_args, parse_config, work_dir_of
 
@@ -62,7 +62,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     """
     predictions, metrics_file = _output_files(args)
     if args.checkpoint:
-        require_checkpoint(args.checkpoint)
+        check_checkpoint_exists(args.checkpoint)
     parsed = parse_config(args.config)
     if not args.checkpoint and parsed.get('train_dataloader'):
         raise UserError(f'config {args.config} trains a model: name the checkpoint to test after the config')
@@ -88,17 +88,17 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         if (args.show or args.show_dir) and cfg.get('default_scope') == 'mmpretrain':
             raise UserError('--tta: mmpretrain cannot draw an image of several views; leave --show and --show-dir out')
         use_tta(cfg)
-    with one_line_faults(), complete_file(predictions) as partial:
+    with one_line_faults(), atomic_write(predictions) as partial:
         runner = build_runner(cfg)
         if not args.checkpoint:
             runner._init_model_weights()
         if partial:
             runner.test_evaluator.metrics.append(DumpResults(partial))
         metrics = runner.test()
-    with complete_file(metrics_file) as partial:
+    with atomic_write(metrics_file) as partial:
         if partial and is_main_process():
             mmengine.dump(metrics, partial)
-    leave_group()
+    shutdown_process_group()
     return metrics
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reprefine.engine.checkpoints.integrity import last_checkpoint, refuse_former_run, require_checkpoint
-from reprefine.engine.checkpoints.rename import add_key_arguments, key_options
+from reprefine.engine.checkpoints.integrity import check_checkpoint_exists, find_latest_checkpoint, refuse_existing_run
+from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.config_check.values import check_values, require_settings
 from reprefine.engine.errors import UserError
-from reprefine.engine.lock import is_first_process, locked
-from reprefine.engine.processes import leave_group
+from reprefine.engine.lock import is_first_process, lock_work_dir
+from reprefine.engine.processes import shutdown_process_group
 
 from .launch import (
     DATALOADERS,
@@ -64,11 +64,11 @@ def train(args: argparse.Namespace) -> None:
     _set_key_options(cfg, args)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])
-    with one_line_faults(), locked(cfg.work_dir), resumable(cfg.work_dir):
+    with one_line_faults(), lock_work_dir(cfg.work_dir), resumable(cfg.work_dir):
         if is_first_process():
             note_owner(cfg.work_dir, args.config)
         build_runner(cfg).train()
-    leave_group()
+    shutdown_process_group()
 
 
 def _start(parsed: Config, args: argparse.Namespace) -> dict[str, Any]:
@@ -90,16 +90,16 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
     """
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
-    checkpoint = last_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    checkpoint = find_latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
         cfg.load_from = checkpoint
         try:
-            require_checkpoint(checkpoint)
+            check_checkpoint_exists(checkpoint)
         except UserError as error:
             raise UserError(f'{error} (--resume): name another, or none to continue from the last one') from error
         return
-    refuse_former_run(cfg.work_dir)
+    refuse_existing_run(cfg.work_dir)
     if cfg.get('load_from'):
         _require_start(cfg.load_from, cfg.get('load_from_command') or '')
 
@@ -107,7 +107,7 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
 def _require_start(checkpoint: str, command: str) -> None:
     """Refuse a missing ``load_from`` and say how to make it: by a config, where its path tells, or by a command."""
     try:
-        require_checkpoint(checkpoint)
+        check_checkpoint_exists(checkpoint)
     except UserError as error:
         parts = Path(checkpoint).parent.parts
         config = Path(f'{Path("configs", *parts[1:])}.py')

@@ -8,7 +8,7 @@ import mmengine.registry
 from mmengine.registry import DefaultScope, Registry
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.host_imports import import_mmpretrain_alone
+from reprefine.engine.host_imports import import_mmpretrain_without_mmdet
 from reprefine.set_up import set_up
 
 LISTED = 12  # more names than this help nobody
@@ -51,7 +51,7 @@ def _active(registries: Iterable[str]) -> Iterator[Registry]:
     """Yield the registries as the default scope sees them."""
     current = DefaultScope.get_current_instance()
     if current and current.scope_name == 'mmpretrain':
-        import_mmpretrain_alone()
+        import_mmpretrain_without_mmdet()
     host = importlib.import_module(f'{current.scope_name}.registry') if current else None
     for name in registries:
         root = getattr(mmengine.registry, name, None)

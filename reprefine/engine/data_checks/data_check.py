@@ -7,14 +7,14 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.resuming.data_loader import is_endless
+from reprefine.engine.resuming.data_loader import is_infinite
 
 from .data_errors import nodes
 from .nesting import class_names, leaf_datasets
 
 
 @contextmanager
-def told_if_empty(dataloader: Any) -> Iterator[None]:
+def raise_if_empty(dataloader: Any) -> Iterator[None]:
     """Turn what mmengine raises over a data set without samples into one line.
 
     Args:
@@ -59,7 +59,7 @@ def check_batches(loader: DataLoader, dataloader: Any) -> None:
         return
     if samples == 0:
         raise _empty(dataloader)
-    if batches == 0 and not is_endless(loader):
+    if batches == 0 and not is_infinite(loader):
         raise UserError(
             f'{_name(dataloader)} has {samples} samples, fewer than batch_size = {loader.batch_size}, and drop_last '
             'leaves no batch: lower batch_size, or set drop_last=False'

@@ -13,8 +13,8 @@ from torch import nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
-from reprefine.engine.resuming.random_state import random_state
+from reprefine.engine.files import atomic_write
+from reprefine.engine.resuming.rng_state import get_rng_state
 
 from .nonfinite import Step
 from .plain_data import to_plain
@@ -81,7 +81,7 @@ def capture(model: nn.Module, batch: Any, hooks: Sequence[Hook] = ()) -> dict[st
         trainable=[name for name, parameter in model.named_parameters() if parameter.requires_grad],
         settings=settings(model),
         hooks={type(hook).__name__: deepcopy(hook.replay_state()) for hook in hooks if hasattr(hook, 'replay_state')},
-        random_state=random_state(),
+        random_state=get_rng_state(),
         batch=plain,
     )
 
@@ -112,7 +112,7 @@ def write_replay(work_dir: str, step: Step, wrapper: OptimWrapper, model: nn.Mod
         'terms': {name: float(value) for name, value in step.terms.items()},
         'autocast': _autocast(wrapper, model),
     }
-    with complete_file(path) as partial:
+    with atomic_write(path) as partial:
         torch.save(content, partial)
     return str(path)
 

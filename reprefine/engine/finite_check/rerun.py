@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reprefine.engine.build import build_model
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import one_line
-from reprefine.engine.resuming.random_state import set_random_state
+from reprefine.engine.resuming.rng_state import set_rng_state
 from reprefine.registry import HOOKS
 
 from .plain_data import from_plain
@@ -110,7 +110,7 @@ def _prepare(model: nn.Module, content: dict[str, Any]) -> tuple[Any, _BackwardO
     model.zero_grad()
     batch = from_plain(content['batch'])
     wrapper = _BackwardOnly(model, content['autocast'] and getattr(torch, content['autocast']))
-    set_random_state(from_plain(content['random_state']))
+    set_rng_state(from_plain(content['random_state']))
     return batch, wrapper
 
 

@@ -11,7 +11,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
-from .random_state import mix, seed_cpu, seeded_cpu
+from .rng_state import mix_seeds, seed_cpu, seeded_cpu
 
 
 class SeededBatch(list):
@@ -77,7 +77,7 @@ class _SeededBatches:
         # The sampler passes over the indices before; no sample of theirs is read.
         for number, indices in enumerate(islice(self.batches, first, None), first):
             batch = SeededBatch(indices)
-            batch.seed = mix(place.seed, epoch, number)
+            batch.seed = mix_seeds(place.seed, epoch, number)
             yield batch
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class SeekableDataLoader(DataLoader):
         yield from super().__iter__()
 
 
-def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
+def make_seekable(loader: DataLoader, seed: int | None) -> DataLoader:
     """Return a :class:`SeekableDataLoader` over the same batches; what it cannot be made of is returned as it is.
 
     That is a loader without batches or indices, and one of another class than torch's.
@@ -120,7 +120,7 @@ def seekable(loader: DataLoader, seed: int | None) -> DataLoader:
         return loader
     if type(loader) is DataLoader:
         loader = SeekableDataLoader(**_arguments(loader))
-        loader.place = Place(seed=mix(seed, get_rank()))
+        loader.place = Place(seed=mix_seeds(seed, get_rank()))
     if not isinstance(getattr(loader.dataset, '__getitems__', None), SeededFetch):
         with suppress(AttributeError):  # a list takes no attributes, and draws nothing
             loader.dataset.__getitems__ = SeededFetch(loader.dataset)
@@ -134,13 +134,13 @@ def _arguments(loader: DataLoader) -> dict[str, Any]:
     return {name: getattr(loader, name) for name in signature(DataLoader).parameters if name not in given}
 
 
-def is_endless(loader: DataLoader) -> bool:
+def is_infinite(loader: DataLoader) -> bool:
     """Tell whether the sampler of a loader never ends."""
     sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, 'sampler', None)
     return isinstance(sampler, InfiniteSampler)
 
 
-def end_workers(loader: DataLoader) -> None:
+def shutdown_workers(loader: DataLoader) -> None:
     """End the persistent workers of a loader now, in order; the garbage collector would close their pipes in any."""
     iterator = getattr(loader, '_iterator', None)
     if hasattr(iterator, '_shutdown_workers'):

@@ -17,8 +17,8 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
 from reprefine.engine.checkpoints.checkpoint_hook import STOP_CHECKPOINT
-from reprefine.engine.checkpoints.integrity import last_checkpoint
-from reprefine.engine.errors import interruption_behind
+from reprefine.engine.checkpoints.integrity import find_latest_checkpoint
+from reprefine.engine.errors import find_interruption
 
 from .loops import ExactLoop
 
@@ -69,11 +69,11 @@ def resumable(work_dir: str) -> Iterator[None]:
     try:
         yield
     except (Exception, Interrupted) as error:
-        interrupt = interruption_behind(error)
+        interrupt = find_interruption(error)
         if not isinstance(interrupt, Interrupted):
             raise
         if os.environ.get('RANK', '0') == '0':
-            print(f'\n{_farewell(interrupt, work_dir)}', file=sys.stderr)
+            print(f'\n{_resume_hint(interrupt, work_dir)}', file=sys.stderr)
         raise SystemExit(128 + interrupt.signal) from None
     finally:
         _request.number, _request.may_wait = 0, False
@@ -81,8 +81,8 @@ def resumable(work_dir: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _farewell(interrupt: Interrupted, work_dir: str) -> str:
-    checkpoint = last_checkpoint(work_dir)
+def _resume_hint(interrupt: Interrupted, work_dir: str) -> str:
+    checkpoint = find_latest_checkpoint(work_dir)
     if checkpoint is None:
         return f'stopped by {interrupt.signal.name} before the first checkpoint'
     command = shlex.join(['python', *sys.argv, *([] if '--resume' in sys.argv else ['--resume'])])

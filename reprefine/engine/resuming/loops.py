@@ -11,8 +11,8 @@ from torch import nn
 
 from reprefine.engine.build import class_of
 
-from .data_loader import SeekableDataLoader, is_endless
-from .random_state import random_state, set_random_state
+from .data_loader import SeekableDataLoader, is_infinite
+from .rng_state import get_rng_state, set_rng_state
 
 
 class ExactLoop:
@@ -29,9 +29,9 @@ class ExactLoop:
     def _begin_pass(self, epoch: int, batch: int) -> Iterator[Any]:
         """Return an iterator over the data from a batch of a pass on."""
         if batch and self.pass_state is not None:
-            set_random_state(self.pass_state)
+            set_rng_state(self.pass_state)
         else:
-            self.pass_state = random_state()
+            self.pass_state = get_rng_state()
         if not isinstance(self.dataloader, SeekableDataLoader):
             return islice(self.dataloader, batch, None)  # without indices, there is no way but to read
         self.dataloader.seek(epoch, batch)
@@ -39,7 +39,7 @@ class ExactLoop:
 
     def _restore_random_state(self) -> None:
         if self.awaited is not None:
-            set_random_state(self.awaited)
+            set_rng_state(self.awaited)
             self.awaited = None
 
 
@@ -95,7 +95,7 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Train."""
-        place = (0, self._iter) if is_endless(self.dataloader) else divmod(self._iter, len(self.dataloader))
+        place = (0, self._iter) if is_infinite(self.dataloader) else divmod(self._iter, len(self.dataloader))
         # The fork's loop, which has this option, skips at once or not at all instead of asking for each batch.
         skipped = 0 if hasattr(self, 'fast_forward_on_resume') else self._iter
         self.dataloader_iterator = _Batches(self, place, skipped)

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.integrity import last_checkpoint
+from reprefine.engine.checkpoints.integrity import find_latest_checkpoint
 
 from .loops import ExactEpochLoop, ExactLoop
-from .random_state import random_state, set_random_state
+from .rng_state import get_rng_state, set_rng_state
 
 KEY = 'resume'
 VERSION = 1
 
 
-def settle_resume(cfg: Config) -> None:
+def fill_resume_settings(cfg: Config) -> None:
     """Fill in what a resumed run takes from the run before: the newest whole checkpoint and, unless given, the seed.
 
     Args:
@@ -32,7 +32,7 @@ def settle_resume(cfg: Config) -> None:
     Raises:
         UserError: If all checkpoints in the work dir are damaged.
     """
-    checkpoint = cfg.get('load_from') or last_checkpoint(cfg.work_dir)
+    checkpoint = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
     if checkpoint is None:
         return
     cfg.load_from = checkpoint
@@ -71,7 +71,7 @@ class ResumeHook(Hook):
             return
         model = unwrap(runner.model)
         own = dict(
-            random=self.training_state or random_state(),
+            random=self.training_state or get_rng_state(),
             pass_random=loop.pass_state,
             gradients=accumulated_gradients(model, runner.optim_wrapper),
             buffers=differing_buffers(model),
@@ -103,10 +103,10 @@ class ResumeHook(Hook):
         own = self._own_state(runner, entry)
         if own is not None:
             restore(unwrap(runner.model), own)
-            set_random_state(own['random'])
+            set_rng_state(own['random'])
             loop.awaited, loop.pass_state = own['random'], own['pass_random']
         for hook in runner.hooks:
-            if isinstance(hook, EarlyStoppingHook) and repeat_decisions(hook, runner.message_hub):
+            if isinstance(hook, EarlyStoppingHook) and replay_early_stopping(hook, runner.message_hub):
                 runner.logger.warning('The run has stopped early already: EarlyStoppingHook decides whether it goes on')
                 loop.stop_training = True
         if not entry.get('validated') and loop.is_validation_due():
@@ -138,16 +138,16 @@ class ResumeHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Take down the random state of the training."""
-        self.training_state = random_state()
+        self.training_state = get_rng_state()
 
     def after_val(self, runner: Runner) -> None:
         """Put it back."""
         if self.training_state is not None:
-            set_random_state(self.training_state)
+            set_rng_state(self.training_state)
         self.training_state = None
 
 
-def repeat_decisions(hook: EarlyStoppingHook, message_hub: MessageHub) -> bool:
+def replay_early_stopping(hook: EarlyStoppingHook, message_hub: MessageHub) -> bool:
     """Bring a new hook to where it was after the validations whose scores a message hub holds.
 
     Args:

@@ -12,7 +12,8 @@ from torch import nn
 
 from reprefine.engine.build import class_of
 
-# Their formulas use the operations of _Tensors alone, which tests/engine/speed/test_averaging.py compares bit by bit.
+# Averages whose formulas only use the operations of _TensorList: tests/engine/speed/test_averaging.py compares them
+# with mmengine's loop bit by bit.
 PROVEN_EQUAL = frozenset(
     (
         'mmengine.model.averaged_model.ExponentialMovingAverage',
@@ -25,33 +26,33 @@ PROVEN_EQUAL = frozenset(
 )
 
 
-class _Tensors:
+class _TensorList:
     """Several tensors that compute as one: what a formula of averaging asks of a tensor."""
 
     def __init__(self, tensors: Sequence[torch.Tensor]):
         self.tensors = tensors
 
-    def lerp_(self, end: '_Tensors', weight: float) -> '_Tensors':
+    def lerp_(self, end: '_TensorList', weight: float) -> '_TensorList':
         torch._foreach_lerp_(self.tensors, end.tensors, weight)
         return self
 
-    def mul_(self, factor: float) -> '_Tensors':
+    def mul_(self, factor: float) -> '_TensorList':
         torch._foreach_mul_(self.tensors, factor)
         return self
 
-    def add_(self, other: '_Tensors', alpha: float = 1) -> '_Tensors':
+    def add_(self, other: '_TensorList', alpha: float = 1) -> '_TensorList':
         torch._foreach_add_(self.tensors, other.tensors, alpha=alpha)
         return self
 
-    def copy_(self, other: '_Tensors') -> '_Tensors':
+    def copy_(self, other: '_TensorList') -> '_TensorList':
         torch._foreach_copy_(self.tensors, other.tensors)
         return self
 
-    def __sub__(self, other: '_Tensors') -> '_Tensors':
-        return _Tensors(torch._foreach_sub(self.tensors, other.tensors))
+    def __sub__(self, other: '_TensorList') -> '_TensorList':
+        return _TensorList(torch._foreach_sub(self.tensors, other.tensors))
 
 
-class _AtOnce(BaseAveragedModel):
+class _ForeachUpdate(BaseAveragedModel):
     """Mixin: the update of mmengine's average without its loop over parameters."""
 
     def update_parameters(self, model: nn.Module) -> None:
@@ -67,13 +68,13 @@ class _AtOnce(BaseAveragedModel):
             return
         steps = self._steps_taken()
         if steps == 0:
-            _apply(_Tensors.copy_, pairs)
+            _apply(_TensorList.copy_, pairs)
         elif steps % self.interval == 0:
             floating = [pair for pair in pairs if pair[0].dtype.is_floating_point]
             # A tensor, because formulas round as tensors do, but one that is not on a GPU.
             _apply(partial(self.avg_func, steps=torch.tensor(steps)), floating)
         if not self.update_buffers:
-            _apply(_Tensors.copy_, list(zip(self.module.buffers(), model.buffers(), strict=False)))
+            _apply(_TensorList.copy_, list(zip(self.module.buffers(), model.buffers(), strict=False)))
         self.steps += 1
         self._known = (self.steps, self.steps._version, steps + 1)
 
@@ -86,18 +87,18 @@ class _AtOnce(BaseAveragedModel):
 def _apply(function: Any, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     if pairs:
         averages, sources = zip(*pairs, strict=True)
-        function(_Tensors(averages), _Tensors(sources))
+        function(_TensorList(averages), _TensorList(sources))
 
 
 @lru_cache
 def _class_at_once(kind: type) -> type:
     """Return the class whose update is the same in a few calls; of a class not known to allow that, itself."""
-    if f'{kind.__module__}.{kind.__qualname__}' not in PROVEN_EQUAL or _AtOnce in kind.__mro__:
+    if f'{kind.__module__}.{kind.__qualname__}' not in PROVEN_EQUAL or _ForeachUpdate in kind.__mro__:
         return kind
-    return type(kind.__name__, (_AtOnce, kind), {'__module__': kind.__module__})
+    return type(kind.__name__, (_ForeachUpdate, kind), {'__module__': kind.__module__})
 
 
-def average_at_once(module: nn.Module) -> nn.Module:
+def use_foreach_averages(module: nn.Module) -> nn.Module:
     """Let the averages of weights within a module be updated at once. Their values stay the same to the bit.
 
     Args:
@@ -113,7 +114,7 @@ def average_at_once(module: nn.Module) -> nn.Module:
     return module
 
 
-def make_hook_average_at_once(hook: EMAHook) -> None:
+def make_hook_use_foreach(hook: EMAHook) -> None:
     """Let a hook build its average as one that is updated at once; a second call changes nothing.
 
     Args:

@@ -21,7 +21,7 @@ SMALL = 2**14
 FORMS = ('foreach', 'fused', 'capturable', 'differentiable')
 
 
-def speed_up(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
+def speed_up_optim_wrapper(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
     """Spare an optimiser wrapper its work per step that changes nothing: the updates stay the same to the bit.
 
     Args:
@@ -37,7 +37,7 @@ def speed_up(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
         one._is_sped_up = True
         if isinstance(getattr(one, 'optimizer', None), optim.Optimizer):
             use_plain_groups(one.optimizer)
-            step_together(one.optimizer)
+            use_joint_step(one.optimizer)
         if getattr(type(one), '_clip_grad', None) is OptimWrapper._clip_grad and one.clip_grad_kwargs:
             one.clip_func = _LoggedClip(one)
     return wrapper
@@ -52,7 +52,7 @@ def use_plain_groups(optimizer: optim.Optimizer) -> None:
     optimizer.param_groups[:] = [dict(group) for group in optimizer.param_groups]
 
 
-def step_together(optimizer: optim.Optimizer) -> None:
+def use_joint_step(optimizer: optim.Optimizer) -> None:
     """Let an optimiser update the parameters of equal settings in one go.
 
     mmengine makes a group of every parameter once ``paramwise_cfg`` is given, and torch walks through the groups one by

@@ -10,7 +10,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 
 # Values held at most before they are read on their own account: about a hundred iterations' worth, and less than a
 # megabyte of a GPU.
-MAX_WAITING = 1024
+MAX_PENDING = 1024
 
 
 class DeferredHistory(HistoryBuffer):
@@ -42,7 +42,7 @@ class DeferredHistory(HistoryBuffer):
 
     def update(self, log_val: int | float, count: int = 1) -> None:
         """Add a number, after those that wait."""
-        self._hub.read_waiting()
+        self._hub.flush()
         super().update(log_val, count)
 
     def current(self) -> np.ndarray:
@@ -51,7 +51,7 @@ class DeferredHistory(HistoryBuffer):
             return np.float64(self._waiting[-1][0])
         return super().current()
 
-    def take_waiting(self) -> list[tuple[float | torch.Tensor, int]]:
+    def take_pending(self) -> list[tuple[float | torch.Tensor, int]]:
         """Return what waits, and forget it."""
         waiting, self._waiting = self._waiting, []
         return waiting
@@ -74,7 +74,7 @@ class DeferredHistory(HistoryBuffer):
     def _stored(name: str) -> property:  # noqa: N805 - makes the two properties below
         def read(self: 'DeferredHistory') -> np.ndarray:
             if self._waiting:
-                self._hub.read_waiting()
+                self._hub.flush()
             return self.__dict__[name]
 
         def write(self: 'DeferredHistory', array: np.ndarray) -> None:
@@ -87,7 +87,7 @@ class DeferredHistory(HistoryBuffer):
 
     def __reduce_ex__(self, protocol: int) -> Any:
         """Copy and save as a plain HistoryBuffer."""
-        self._hub.read_waiting()
+        self._hub.flush()
         plain = HistoryBuffer.__new__(HistoryBuffer)
         plain.__dict__.update(self.__dict__)
         return plain.__reduce_ex__(protocol)
@@ -101,7 +101,7 @@ class DeferredMessageHub(MessageHub):
     interval, by a checkpoint, by any other code); then all of them are read in one transfer. What is seen is the same.
     """
 
-    _count_waiting = 0
+    _num_pending = 0
 
     def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
         """Update a history as mmengine does, but without waiting for the device.
@@ -127,9 +127,9 @@ class DeferredMessageHub(MessageHub):
         self._set_resumed_keys(key, resumed)
         # The owner may change the tensor in place afterwards.
         history.defer(value.detach().clone() if is_tensor else value, count)
-        self._count_waiting += 1
-        if self._count_waiting >= MAX_WAITING:
-            self.read_waiting()
+        self._num_pending += 1
+        if self._num_pending >= MAX_PENDING:
+            self.flush()
 
     def load_state_dict(self, state_dict: MessageHub | dict) -> None:
         """Load histories and information as mmengine does.
@@ -141,12 +141,12 @@ class DeferredMessageHub(MessageHub):
         for key in self._log_scalars:
             self._defer(key)
 
-    def read_waiting(self) -> None:
+    def flush(self) -> None:
         """Add all values that wait to their histories, by one transfer for each kind of tensor among them."""
-        self._count_waiting = 0
+        self._num_pending = 0
         histories = [history for history in self._log_scalars.values() if type(history) is DeferredHistory]
-        taken = [history.take_waiting() for history in histories]
-        numbers = read_numbers(value for waiting in taken for value, _ in waiting)
+        taken = [history.take_pending() for history in histories]
+        numbers = read_scalars(value for waiting in taken for value, _ in waiting)
         start = 0
         for history, waiting in zip(histories, taken, strict=True):
             if waiting:
@@ -159,7 +159,7 @@ class DeferredMessageHub(MessageHub):
             self._log_scalars[key] = DeferredHistory(history, self)
 
 
-def deferred_hub(name: str) -> MessageHub:
+def get_deferred_hub(name: str) -> MessageHub:
     """Make the hub of a name that :meth:`mmengine.logging.MessageHub.get_instance` returns from now on.
 
     Args:
@@ -169,7 +169,7 @@ def deferred_hub(name: str) -> MessageHub:
     return MessageHub._instance_dict.setdefault(name, DeferredMessageHub(name))
 
 
-def read_numbers(values: Iterable[float | torch.Tensor]) -> list[float]:
+def read_scalars(values: Iterable[float | torch.Tensor]) -> list[float]:
     """Read tensors as ``Tensor.item`` would, with one transfer for each device and type.
 
     Args:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from reprefine.deploy.meta import is_deployed
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.rename import rename, weights_of
+from reprefine.engine.checkpoints.rename_keys import rename_key, unwrap_state_dict
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .conversion.converted import denoise_layers
 from .conversion.select import reference_timesteps
@@ -74,7 +74,7 @@ def import_published(
         _check_names(published, model.state_dict(), 'weights')
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(dict(meta=dict(source=Path(source).name), state_dict=published), partial)
     return len(parts)
 
@@ -83,10 +83,10 @@ def _renamed(checkpoint: dict[str, Any], renames: Sequence[tuple[str, str]]) -> 
     """Return the name in the file and the value of every weight, by its new name."""
     if is_deployed(checkpoint, 'Denoise'):
         raise UserError('it is folded already and a checkpoint of this package, not of the released code')
-    checkpoint = weights_of(checkpoint, CONTAINERS)
+    checkpoint = unwrap_state_dict(checkpoint, CONTAINERS)
     renamed = {}
     for key, value in checkpoint.items():
-        name = rename(key.removeprefix('module.'), renames)
+        name = rename_key(key.removeprefix('module.'), renames)
         if name in renamed:
             raise UserError(f'two of its weights are called {name} after renaming')
         if name:

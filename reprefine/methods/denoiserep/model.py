@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor
 
-from reprefine.engine.checkpoints.added_keys import added_names
+from reprefine.engine.checkpoints.method_keys import added_names
 from reprefine.models.refinement import Refinement
 from reprefine.registry import MODELS
 
@@ -46,7 +46,7 @@ class DenoiseRep(Refinement):
     """
 
     option_key = 'denoise'
-    presumes_trained = 'its noise predictors learn the noise of trained features'
+    requires_pretrained = 'its noise predictors learn the noise of trained features'
 
     def refine(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.layer_forms import refuse_other_form
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 FORMATS = ('reprefine', 'pycontrast', 'facebook', 'torchvision')
 BACKBONE = re.compile(r'(conv1|bn1|layer[1-4]\.\d+)\.')
@@ -54,7 +54,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, to: str = 'repref
     if to != 'reprefine':
         refuse_other_form(state_dict, str(source))
     result = dict(meta=dict(source=Path(source).name), state_dict=written) if to == 'reprefine' else written
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(result, partial)
     return found, _count(written)
 

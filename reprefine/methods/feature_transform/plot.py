@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .score_files import ScoreRun
 
@@ -137,7 +137,7 @@ def plot_waterfall(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) 
 
 def write_csv(runs: Sequence[ScoreRun], keys: Sequence[str], path: Path) -> None:
     """Write the values as they were recorded, neither smoothed nor cut: run, iteration, epoch and the statistics."""
-    with complete_file(path) as partial, open(partial, 'w', newline='') as file:
+    with atomic_write(path) as partial, open(partial, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['run', 'iter', 'epoch', *keys])
         for run in runs:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file, natural_key
+from reprefine.engine.files import atomic_write, natural_key
 
 STATS = ('pos_mean', 'pos_var', 'neg_mean', 'neg_var')
 KEYS = (*STATS, 'exp_pos', 'exp_neg', *(f'raw_{key}' for key in STATS), 'p_pos', 'contrast_top1')
@@ -46,7 +46,7 @@ def write_block(path: Path, iters: np.ndarray, values: dict[str, np.ndarray], me
         meta: What JSON can hold.
     """
     columns = {key: np.asarray(column, np.float32) for key, column in values.items()}
-    with complete_file(path) as partial:
+    with atomic_write(path) as partial:
         np.savez_compressed(partial, iter=np.asarray(iters, np.int64), meta=json.dumps(meta), **columns)
 
 

@@ -74,8 +74,8 @@ class PDResNet(nn.Module):
     plain_config = staticmethod(plain_resnet)
 
     @property
-    def presumes_trained(self) -> str | None:
-        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.untrained_warning`."""
+    def requires_pretrained(self) -> str | None:
+        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.random_init_warning`."""
         return 'norm_eval keeps the statistics of its norms as they start' if self.norm_eval else None
 
     def __new__(cls, *args: Any, host: str | None = None, **kwargs: Any) -> 'PDResNet':

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.rename import rename, weights_of
+from reprefine.engine.checkpoints.rename_keys import rename_key, unwrap_state_dict
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .conversion.plain import pd_convs
 from .layers.branches_and_gate import BRANCHES
@@ -59,7 +59,7 @@ def import_published(
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
     checkpoint = read_checkpoint(str(source))
-    checkpoint = weights_of(checkpoint, CONTAINERS)
+    checkpoint = unwrap_state_dict(checkpoint, CONTAINERS)
     try:
         state = own_names(checkpoint, renames)
         _check_kind(state, model)
@@ -70,7 +70,7 @@ def import_published(
         _check_fit(state, expected)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(dict(meta=dict(source=Path(source).name), state_dict=state), partial)
     return len(pd_convs(model))
 
@@ -97,7 +97,7 @@ def own_names(weights: dict[str, Tensor], renames: Sequence[tuple[str, str]] = (
 
 
 def _own_name(key: str, renames: Sequence[tuple[str, str]]) -> str:
-    key = rename(key, renames)
+    key = rename_key(key, renames)
     key = re.sub(r'^(module\.)?(1\.)?', '', key)
     if key.startswith('fc.'):
         return f'head.{key}'

@@ -2,7 +2,7 @@
 
 import torch
 
-from reprefine.engine.resuming.random_state import mix
+from reprefine.engine.resuming.rng_state import mix_seeds
 
 
 class Draws:
@@ -25,7 +25,7 @@ class Draws:
 
         device = torch.device(device)
         generator = self._generators.setdefault(device, torch.Generator(device))
-        generator.manual_seed(mix(self.seed + 1000 * get_rank(), self.count))
+        generator.manual_seed(mix_seeds(self.seed + 1000 * get_rank(), self.count))
         self.count += 1
         return generator
 

@@ -16,7 +16,7 @@ from reprefine.engine.build import unwrap
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 from reprefine.registry import HOOKS
 
 from .hooks import DRAWS
@@ -103,7 +103,7 @@ def export_backbone(
         timesteps=None if selector is None else _chosen(selector['histogram']),
     )
     renamed = {prefix + key.removeprefix(STUDENT): value for key, value in weights.items()}
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(dict(meta=meta, state_dict=renamed), partial)
     return meta
 

@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 FILE = 'timestep_hist.npz'
 STATS = (
@@ -83,7 +83,7 @@ class TimestepHistogram:
             name: np.where(n > 0, s / np.maximum(n, 1), np.nan)
             for name, s, n in zip(STATS, sums.T, counts.T, strict=True)
         }
-        with complete_file(path) as partial:
+        with atomic_write(path) as partial:
             np.savez_compressed(
                 partial,
                 epochs=self.rows['epochs'].numpy().astype(np.int64),

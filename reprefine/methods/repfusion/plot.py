@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .histogram import STATS, HistogramRun
 
@@ -128,7 +128,7 @@ def plot_probe(
 
 def write_stats(runs: Sequence[HistogramRun], path: Path) -> None:
     """Write run, epoch, all statistics and the timestep chosen most often as CSV."""
-    with complete_file(path) as partial, open(partial, 'w', newline='') as file:
+    with atomic_write(path) as partial, open(partial, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['run', 'epoch', *STATS, 'mode'])
         for run in runs:

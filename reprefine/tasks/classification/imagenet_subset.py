@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file, read_text
+from reprefine.engine.files import atomic_write, read_text
 
 WNID = re.compile(r'n\d{8}')
 
@@ -57,10 +57,10 @@ def write_subset(root: Path, wnids: Sequence[str], suffix: str = '100') -> dict[
         if not samples:
             raise UserError(f'{root}/{split} holds no image of these classes; is the data set unpacked?')
         (root / 'meta').mkdir(exist_ok=True)
-        with complete_file(root / 'meta' / f'{split}_{suffix}.txt') as file:
+        with atomic_write(root / 'meta' / f'{split}_{suffix}.txt') as file:
             Path(file).write_text(''.join(f'{path} {label}\n' for path, label in samples))
         counts[split] = len(samples)
-    with complete_file(root / 'meta' / f'classes_{suffix}.txt') as file:
+    with atomic_write(root / 'meta' / f'classes_{suffix}.txt') as file:
         Path(file).write_text(''.join(f'{wnid}\n' for wnid in labels))
     return counts
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file, read_text
+from reprefine.engine.files import atomic_write, read_text
 
 Samples = Sequence[tuple[str, int]]
 
@@ -33,7 +33,7 @@ def read_list(file: Path) -> list[tuple[str, int]]:
 def write_list(samples: Samples, file: Path) -> None:
     """Write a list, whole or not at all; its folder is made when needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with complete_file(file) as path:
+    with atomic_write(file) as path:
         Path(path).write_text(''.join(f'{path} {label}\n' for path, label in samples))
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from rich.progress import track
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file, link_or_copy, read_text
+from reprefine.engine.files import atomic_write, link_or_copy, read_text
 
 # Where the release keeps the files that its lists name.
 ROOTS = ('', 'sync', 'official_splits/test')
@@ -106,7 +106,7 @@ def prepare(source: Path, out: Path, split: str, list_file: Path) -> int:
         _place(root / pair.image, out / image)
         _place(root / pair.depth, out / depth)
         lines.append(f'{image} {depth} {pair.focal}\n')
-    with complete_file(out / f'nyu_{split}.txt') as partial:
+    with atomic_write(out / f'nyu_{split}.txt') as partial:
         Path(partial).write_text(''.join(lines))
     return len(pairs)
 

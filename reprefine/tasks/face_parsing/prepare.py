@@ -12,7 +12,7 @@ from PIL import Image
 from rich.progress import track
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .classes import CLASSES
 from .merge import merge_files
@@ -119,7 +119,7 @@ def check(plan: Plan, workers: int = 1) -> None:
 def _write_text(file: Path, text: str) -> None:
     if file.is_file() and file.read_text() != text:
         raise UserError(f'{file} was made from other files or options: remove it, or repeat what it was made with')
-    with complete_file(file) as partial:
+    with atomic_write(file) as partial:
         Path(partial).write_text(text)
 
 
@@ -135,7 +135,7 @@ def _each(function: Callable, items: Sequence, workers: int) -> Iterator[Any]:
 
 def _write_labels(face: Face) -> None:
     labels = merge_files(face.parts)
-    with complete_file(face.labels) as partial:
+    with atomic_write(face.labels) as partial:
         Image.fromarray(labels).save(partial)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.rename import weights_of
+from reprefine.engine.checkpoints.rename_keys import unwrap_state_dict
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 from reprefine.models.vit_conv_stem import STEM_STRIDE, ConvStemViT, PortraitViT, portrait_grid
 
 # Where a file holds its state dict, if it is not one itself. DINO stores a student and its average, the teacher.
@@ -58,7 +58,7 @@ def import_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
         backbone = backbone_of(state_dict)
     except UserError as error:
         raise UserError(f'{source} is no TransReID-SSL checkpoint of a ViT: {error}') from error
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         meta = dict(source=Path(source).name, backbone=backbone)
         torch.save(dict(meta=meta, state_dict=state_dict), partial)
     return backbone
@@ -66,7 +66,7 @@ def import_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Take the state dict out of its containers and the names out of their prefixes."""
-    weights = weights_of(checkpoint, CONTAINERS)
+    weights = unwrap_state_dict(checkpoint, CONTAINERS)
     return {PREFIX.sub('', key, count=1): value for key, value in weights.items()}
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.progress import track
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 RAW = 'cuhk-03.mat'
 FOLDERS = dict(train='bounding_box_train', query='query', gallery='bounding_box_test')
@@ -123,5 +123,5 @@ def _write_image(raw: Any, boxes: str, place: tuple[int, int, int], target: Path
         raise UserError(f'{raw.filename}: no image {place} among {boxes} ({error}); download the file again') from error
     if image.ndim != 3 or image.dtype != np.uint8:
         raise UserError(f'{raw.filename}: image {place} among {boxes} is empty; the protocol is of another release')
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         Image.fromarray(image).save(partial)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from reprefine.engine.data_checks.images import read_image
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .functional import blocks_of_distance, nearest
 from .predictions import Predictions
@@ -50,7 +50,7 @@ def plot_ranking(predictions: Predictions, out: Path, topk: int = 10, num: int =
         for axes, image, is_right in zip(row[1:], ranking, right, strict=False):
             _draw(axes, predictions, image, RIGHT if is_right else WRONG)
     try:
-        with complete_file(out) as partial:
+        with atomic_write(out) as partial:
             figure.savefig(partial)
     except ValueError as error:
         raise UserError(f'{out} cannot be written: {error}') from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .functional import Tags
 
@@ -33,7 +33,7 @@ class Predictions:
         Args:
             file: An ``.npz`` file; its folder is made.
         """
-        with complete_file(file) as partial:
+        with atomic_write(file) as partial:
             np.savez(
                 partial,
                 feature=self.feature.numpy(),

@@ -90,9 +90,9 @@ def test_share_is_weighted_by_elements_and_names_both_sides():
     source['1.bias'] = torch.zeros(7)  # 2 elements, another shape
     before = target[1].bias.clone()
     match = load_weights(target, source)
-    assert match.share == pytest.approx(1 - 18 / 30)
-    assert match == (match.share, 2, ['0.weight'], {'1.bias': ([7], [2])}, ['other'], {})
-    assert match.unfilled == ['0.weight', '1.bias']
+    assert match.ratio == pytest.approx(1 - 18 / 30)
+    assert match == (match.ratio, 2, ['0.weight'], {'1.bias': ([7], [2])}, ['other'], {})
+    assert match.not_loaded == ['0.weight', '1.bias']
     assert not match.exact
     line = '2 keys matched, 1 missing (0.weight), 1 size mismatch (1.bias is [7] instead of [2]), 1 unexpected (other)'
     assert str(match) == f'40.0% of the model loaded: {line}'
@@ -102,7 +102,7 @@ def test_share_is_weighted_by_elements_and_names_both_sides():
 
 def test_prefix_of_a_distributed_wrapper_is_dropped():
     source = {f'module.{key}': value for key, value in net().state_dict().items()}
-    assert load_weights(net(), source).share == 1.0
+    assert load_weights(net(), source).ratio == 1.0
 
 
 def test_load_hooks_of_modules_have_their_say():
@@ -148,7 +148,7 @@ def test_what_a_module_takes_out_of_the_file_on_purpose_is_not_missing():
     file = {'weight': torch.ones(2), 'table': torch.zeros(9)}
     model = Windowed()
     match = load_weights(model, file)
-    assert (match.share, match.matched, match.unfilled) == (1, 1, [])
+    assert (match.ratio, match.matched, match.not_loaded) == (1, 1, [])
     assert model.weight.tolist() == [1, 1]
     assert model.table.tolist() == [0, 1, 2]
     assert load_weights(Windowed(), {'weight': torch.ones(2)}).missing == ['table']

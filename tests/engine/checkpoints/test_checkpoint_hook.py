@@ -38,7 +38,7 @@ def test_as_many_as_asked_for_are_kept_each_with_its_checksum(tmp_path):
     best = [name for name in names(tmp_path) if name.startswith('best')]
     assert names(tmp_path) == [*best, 'epoch_3.pth', 'epoch_3.pth.sha256']
     assert len(best) == 2
-    assert all(integrity.fault_of(path) is None for path in tmp_path.glob('*.pth'))
+    assert all(integrity.find_corruption(path) is None for path in tmp_path.glob('*.pth'))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def nested(path, weights):
 def test_the_options_of_the_refusal_load_everything(entry, prefix):
     source = state(prefix)
     file, target = nested(entry, source), model()
-    hint = suggest_keys(file, target, load_weights(target, file).share)
+    hint = suggest_keys(file, target, load_weights(target, file).ratio)
     pattern = prefix.replace('.', r'\.')
     renaming = f" --revise-keys '^{pattern}='" if prefix else ''
     assert f'matches 9 of 9 keys: give --checkpoint-key {entry}{renaming} (in a config checkpoint_key=' in hint

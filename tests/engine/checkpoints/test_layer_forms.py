@@ -9,8 +9,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
-from reprefine.engine.checkpoints.added_keys import state_without_added
 from reprefine.engine.checkpoints.layer_forms import METHODS, form_keys
+from reprefine.engine.checkpoints.method_keys import state_without_added
 from reprefine.engine.checkpoints.pretrained import refuse_other_forms, register_initializer
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
-from reprefine.engine.checkpoints.pretrained import demand_floor
+from reprefine.engine.checkpoints.pretrained import require_load_ratio
 from reprefine.engine.errors import UserError
 
 
@@ -33,7 +33,7 @@ def checkpoint(tmp_path):
 
 
 def initialise(model, floor=0.5):
-    with demand_floor(floor):
+    with require_load_ratio(floor):
         model['inner'].init_weights()
 
 

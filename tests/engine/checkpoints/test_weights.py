@@ -27,10 +27,10 @@ def test_complex_weights_do_not_lose_their_imaginary_part_in_silence():
     before = model.weight.clone()
     complex_weights = {name: value * 1j for name, value in model.state_dict().items()}
     match = load_weights(model, complex_weights)
-    assert (match.share, sorted(match.missing)) == (0, ['bias', 'weight'])
+    assert (match.ratio, sorted(match.missing)) == (0, ['bias', 'weight'])
     assert torch.equal(model.weight, before)
     model = nn.Linear(2, 3, dtype=torch.complex64)
-    assert load_weights(model, complex_weights).share == 1
+    assert load_weights(model, complex_weights).ratio == 1
     assert torch.equal(model.weight, complex_weights['weight'])
 
 
@@ -65,12 +65,12 @@ def test_names_that_a_load_hook_moves_elsewhere_are_not_loaded(place):
     before = {name: value.clone() for name, value in model.named_parameters()}
     state = {name: torch.ones_like(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
     match = load_weights(model, state)
-    assert (match.share, match.matched, len(match.unexpected)) == (0, 0, 9)
+    assert (match.ratio, match.matched, len(match.unexpected)) == (0, 0, 9)
     assert len(match.missing) == 8  # all but the counter, also the buffers
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
     with pytest.raises(UserError, match=r"0.0% of the model loaded: 0 keys .* --revise-keys '\^(inner\\.)?model\\.="):
         check_match(match, 'a.pth', 0.1, model, state)
-    assert load_weights(model, Renaming(net()).state_dict() if not place else {}).share == (not place)
+    assert load_weights(model, Renaming(net()).state_dict() if not place else {}).ratio == (not place)
 
 
 def test_what_a_module_does_not_miss_does_not_count_as_loaded():
@@ -81,11 +81,11 @@ def test_what_a_module_does_not_miss_does_not_count_as_loaded():
             slice(None), [key for key in keys.missing_keys if key.startswith('student')]
         )
     )
-    assert load_weights(model, {'other': torch.zeros(1)}).share == 0
+    assert load_weights(model, {'other': torch.zeros(1)}).ratio == 0
     student = {f'student.{key}': value for key, value in net().state_dict().items()}
-    assert load_weights(model, student).share == 1
+    assert load_weights(model, student).ratio == 1
     del student['student.0.weight']
-    assert load_weights(model, student).share == pytest.approx(1 - 16 / 46)
+    assert load_weights(model, student).ratio == pytest.approx(1 - 16 / 46)
 
 
 def test_a_tied_weight_is_loaded_under_either_name():
@@ -94,7 +94,7 @@ def test_a_tied_weight_is_loaded_under_either_name():
     state = {name: torch.ones_like(value) for name, value in model.state_dict().items() if name != 'decoder.weight'}
     match = load_weights(model, state)
     assert match.exact
-    assert match.share == 1
+    assert match.ratio == 1
 
 
 def test_weights_written_past_autograd_count():
@@ -106,12 +106,12 @@ def test_weights_written_past_autograd_count():
         def _load_from_state_dict(self, state_dict, prefix, *_):
             self.weight.data.copy_(state_dict[f'{prefix}weight'])
 
-    assert load_weights(Writes(), {'weight': torch.ones(3)}).share == 1
+    assert load_weights(Writes(), {'weight': torch.ones(3)}).ratio == 1
 
 
 def test_a_model_without_state_lacks_nothing():
-    assert load_weights(nn.ReLU(), {}).share == 1
-    assert load_weights(nn.Linear(1, 1), {}).share == 0
+    assert load_weights(nn.ReLU(), {}).ratio == 1
+    assert load_weights(nn.Linear(1, 1), {}).ratio == 0
 
 
 def test_an_error_beside_another_shape_is_raised():
@@ -127,7 +127,7 @@ def test_an_error_beside_another_shape_is_raised():
 def test_nearly_all_is_not_shown_as_all():
     model = nn.Linear(100, 100)
     match = load_weights(model, {'weight': torch.zeros(100, 100), 'bias': torch.zeros(1)})
-    assert match.share == pytest.approx(1 - 100 / 10100)
+    assert match.ratio == pytest.approx(1 - 100 / 10100)
     tiny = KeyMatch(1 - 1e-6, 1, [], {'bias': ([1], [2])}, [])
     assert str(tiny) == '99.9% of the model loaded: 1 keys matched, 1 size mismatch (bias is [1] instead of [2])'
 

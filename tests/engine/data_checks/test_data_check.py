@@ -4,7 +4,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, TensorDataset
 
-from reprefine.engine.data_checks.data_check import check_batches, check_classes, told_if_empty
+from reprefine.engine.data_checks.data_check import check_batches, check_classes, raise_if_empty
 from reprefine.engine.errors import UserError
 
 CONFIG = dict(dataset=dict(type='CocoDataset', data_root='data/x', ann_file='a.json'))
@@ -18,9 +18,9 @@ def loader(samples, sampler=DefaultSampler, **options):
 def test_an_empty_data_set_is_named():
     with pytest.raises(UserError, match=r'CocoDataset \(data_root data/x, ann_file a.json\) has no samples'):
         check_batches(loader(0), CONFIG)
-    with pytest.raises(UserError, match='CocoDataset .* has no samples'), told_if_empty(CONFIG):
+    with pytest.raises(UserError, match='CocoDataset .* has no samples'), raise_if_empty(CONFIG):
         np.concatenate([])
-    with pytest.raises(ValueError, match='other'), told_if_empty(CONFIG):
+    with pytest.raises(ValueError, match='other'), raise_if_empty(CONFIG):
         raise ValueError('other')
 
 

@@ -9,7 +9,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from reprefine.engine.resuming import data_loader
-from reprefine.engine.resuming.data_loader import SeededFetch, SeekableDataLoader, is_endless, seekable
+from reprefine.engine.resuming.data_loader import SeededFetch, SeekableDataLoader, is_infinite, make_seekable
 
 
 class Draws(Dataset):
@@ -31,7 +31,7 @@ def make(seed=7, sampler=DefaultSampler, workers=0, persistent=False):
     loader = DataLoader(dataset, 4, sampler=sampler(dataset, shuffle=True, seed=1), num_workers=workers)
     if persistent:
         loader = DataLoader(dataset, 4, sampler=loader.sampler, num_workers=workers, persistent_workers=True)
-    return seekable(loader, seed)
+    return make_seekable(loader, seed)
 
 
 def epochs(loader, count=3):
@@ -87,8 +87,8 @@ def test_an_endless_sampler_is_wound_forward():
         iterator = iter(loader)
         return [next(iterator) for _ in range(count)]
 
-    assert is_endless(make(sampler=InfiniteSampler))
-    assert not is_endless(make())
+    assert is_infinite(make(sampler=InfiniteSampler))
+    assert not is_infinite(make())
     whole = take(make(sampler=InfiniteSampler), 20)
     loader = make(sampler=InfiniteSampler)
     loader.seek(0, 13)
@@ -112,12 +112,12 @@ def test_a_data_set_that_reads_batches_itself_still_does():
             return [self[index] * 2 for index in indices]
 
     plain, own = Draws(), Batches()
-    loaders = [seekable(DataLoader(dataset, 4), 3) for dataset in (plain, own)]
+    loaders = [make_seekable(DataLoader(dataset, 4), 3) for dataset in (plain, own)]
     for one, two in zip(*loaders, strict=True):
         assert torch.equal(2 * one, two)
     assert isinstance(own.__getitems__, SeededFetch)
     assert own.__getitems__.own is not own.__getitems__
-    seekable(DataLoader(own, 4), 3)
+    make_seekable(DataLoader(own, 4), 3)
     assert not isinstance(own.__getitems__.own, SeededFetch)  # not wrapped twice
 
 
@@ -130,7 +130,7 @@ def test_all_else_of_a_loader_stays():
     batches = BatchSampler(sampler, 3, drop_last=True)
     for own in (dict(batch_size=4, sampler=sampler, drop_last=True), dict(batch_sampler=batches), dict(shuffle=True)):
         loader = DataLoader(dataset, **own, **common)
-        made = seekable(loader, 1)
+        made = make_seekable(loader, 1)
         assert type(loader) is DataLoader
         assert type(made) is SeekableDataLoader
         names = set(inspect.signature(DataLoader).parameters) - {'shuffle', 'sampler', 'batch_sampler'}
@@ -149,7 +149,7 @@ def test_a_loader_of_another_class_stays():
         pass
 
     loader = Own(Draws(), 4)
-    assert seekable(loader, 1) is loader
+    assert make_seekable(loader, 1) is loader
     assert isinstance(loader.dataset.__getitems__, SeededFetch)
 
 
@@ -159,7 +159,7 @@ def test_loaders_without_indices_or_seed_stay_as_they_are():
             return iter(range(3))
 
     for loader, seed in ((DataLoader(Stream(), 2), 1), (DataLoader(Draws(), None), 1), (DataLoader(Draws(), 2), None)):
-        assert not isinstance(seekable(loader, seed), SeekableDataLoader)
-    loader = seekable(DataLoader([1, 2, 3, 4], 2), 1)  # a list takes no attributes
+        assert not isinstance(make_seekable(loader, seed), SeekableDataLoader)
+    loader = make_seekable(DataLoader([1, 2, 3, 4], 2), 1)  # a list takes no attributes
     loader.seek(0, 1)
     assert [batch.tolist() for batch in loader] == [[3, 4]]

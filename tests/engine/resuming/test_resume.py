@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.logging import MessageHub
 
-from reprefine.engine.resuming.resume import repeat_decisions
+from reprefine.engine.resuming.resume import replay_early_stopping
 from tests.helpers.killed import assert_equal_runs, kill_and_resume, run, train_config
 from tests.helpers.run import DIGITS, SMALL
 
@@ -78,7 +78,7 @@ def test_early_stopping_counts_on(seed, tmp_path):
     for score in scores:
         hub.update_scalar('val/accuracy/top1', score)
         stops.append(whole._check_stop_condition(score)[0])
-    assert repeat_decisions(resumed, hub) == any(stops)
+    assert replay_early_stopping(resumed, hub) == any(stops)
     assert (resumed.wait_count, resumed.best_score) == (whole.wait_count, whole.best_score)
 
 

@@ -12,7 +12,7 @@ from mmpose.engine.hooks import ExpMomentumEMA as PoseEMA
 from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
-from reprefine.engine.speed.averaging import PROVEN_EQUAL, average_at_once, make_hook_average_at_once
+from reprefine.engine.speed.averaging import PROVEN_EQUAL, make_hook_use_foreach, use_foreach_averages
 from tests.helpers.run import assert_equal
 
 KINDS = [ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage, ExpMomentumEMA, PoseEMA, CosineEMA]
@@ -46,7 +46,7 @@ def test_every_average_called_equal_is_tested():
 def test_average_is_that_of_the_loop(kind, settings, monkeypatch):
     MessageHub.get_current_instance().update_info('max_iters', 9)
     loop = follow(kind(model(), **settings), model())
-    average = average_at_once(kind(model(), **settings))
+    average = use_foreach_averages(kind(model(), **settings))
     monkeypatch.setattr(kind, 'update_parameters', None)  # the loop is not used
     assert_equal(loop, follow(average, model()))
     assert isinstance(average, kind)
@@ -54,16 +54,16 @@ def test_average_is_that_of_the_loop(kind, settings, monkeypatch):
 
 def test_averages_within_a_model_are_found_and_their_copies_keep_the_way():
     whole = nn.ModuleDict(dict(encoder=model(), momentum=ExponentialMovingAverage(model())))
-    kind = type(average_at_once(whole)['momentum'])
+    kind = type(use_foreach_averages(whole)['momentum'])
     assert kind is not ExponentialMovingAverage
-    assert type(average_at_once(whole)['momentum']) is kind
+    assert type(use_foreach_averages(whole)['momentum']) is kind
     assert type(copy.deepcopy(whole)['momentum']) is kind
 
 
 def test_number_of_updates_is_read_only_after_others_changed_it(monkeypatch):
     reads = []
     real = torch.Tensor.__int__
-    average, source = average_at_once(ExponentialMovingAverage(model(), interval=2)), model()
+    average, source = use_foreach_averages(ExponentialMovingAverage(model(), interval=2)), model()
     monkeypatch.setattr(torch.Tensor, '__int__', lambda tensor: reads.append(1) or real(tensor))
     follow(average, source, 5)
     assert len(reads) == 1
@@ -80,12 +80,12 @@ def test_average_with_a_formula_of_its_own_is_left_alone():
         pass
 
     average = Mine(model())
-    average_at_once(average)
+    use_foreach_averages(average)
     assert type(average) is Mine
 
 
 def test_average_on_another_device_takes_the_loop():
-    average = average_at_once(ExponentialMovingAverage(model(), device=torch.device('meta')))
+    average = use_foreach_averages(ExponentialMovingAverage(model(), device=torch.device('meta')))
     follow(average, model(), steps=0)
     average.steps = torch.tensor(0)
     average.update_parameters(model())
@@ -97,8 +97,8 @@ def test_hook_builds_its_average_so_whatever_names_it():
     for name in ('ExponentialMovingAverage', 'mmengine.MomentumAnnealingEMA', 'mmdet.ExpMomentumEMA'):
         hook = EMAHook(name, momentum=0.125, update_buffers=True)
         for _ in range(2):
-            make_hook_average_at_once(hook)
+            make_hook_use_foreach(hook)
         hook.before_run(runner)
-        assert type(hook.ema_model).__mro__[1].__name__ == '_AtOnce'
+        assert type(hook.ema_model).__mro__[1].__name__ == '_ForeachUpdate'
         assert type(hook.ema_model).__name__ == name.split('.')[-1]
         assert (hook.ema_model.momentum, hook.ema_model.update_buffers) == (0.125, True)

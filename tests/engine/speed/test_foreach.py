@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from torch import nn, optim
 
-from reprefine.engine.speed.foreach import PROVEN_EQUAL, SMALL, join_groups, speed_up, step_together
+from reprefine.engine.speed.foreach import PROVEN_EQUAL, SMALL, join_groups, speed_up_optim_wrapper, use_joint_step
 from tests.helpers.run import assert_equal
 
 SETTINGS = {
@@ -48,7 +48,7 @@ def build(kind, settings, together):
     groups[3]['weight_decay'] = 0.0
     optimizer = kind(groups, **settings)
     if together:
-        step_together(optimizer)
+        use_joint_step(optimizer)
     return optimizer
 
 
@@ -144,7 +144,7 @@ def test_choice_of_the_config_holds_and_odd_settings_do_no_harm(settings):
 
 def test_other_optimisers_are_left_alone():
     for optimizer in (optim.NAdam(net()), optim.RAdam(net()), type('Mine', (optim.SGD,), {})(net(), lr=0.1)):
-        step_together(optimizer)
+        use_joint_step(optimizer)
         assert 'step' not in vars(optimizer)
 
 
@@ -184,11 +184,11 @@ def losses(network, wrapper, steps=6):
 @pytest.mark.parametrize('clip', [dict(max_norm=0.5), dict(type='value', clip_value=0.01), None])
 def test_wrapper_trains_and_logs_as_before(clip):
     results = []
-    for change in (lambda wrapper: wrapper, speed_up):
+    for change in (lambda wrapper: wrapper, speed_up_optim_wrapper):
         network = model()
         wrapper = change(build_optim_wrapper(network, wrapper_config(clip_grad=clip, accumulative_counts=2)))
         wrapper.message_hub = hub = MessageHub(f'{clip}')
-        if clip and change is speed_up:
+        if clip and change is speed_up_optim_wrapper:
             wrapper.clip_func.hub = hub
         results.append((list(losses(network, wrapper)), network.state_dict(), wrapper.state_dict(), hub))
     (*stock, stock_hub), (*ours, our_hub) = results
@@ -201,7 +201,7 @@ def test_wrapper_trains_and_logs_as_before(clip):
 def test_groups_of_a_config_become_plain_dicts_that_schedulers_still_reach():
     wrapper = build_optim_wrapper(model(), wrapper_config())
     assert {type(group) for group in wrapper.optimizer.param_groups} == {ConfigDict}
-    speed_up(wrapper)
+    speed_up_optim_wrapper(wrapper)
     assert {type(group) for group in wrapper.optimizer.param_groups} == {dict}
     assert len(wrapper.optimizer.param_groups) == 4
     wrapper.param_groups[2]['lr'] = 0.5
@@ -211,7 +211,7 @@ def test_groups_of_a_config_become_plain_dicts_that_schedulers_still_reach():
 def test_every_wrapper_of_a_dict_is_changed():
     one = OptimWrapper(optim.SGD(model().parameters(), lr=0.1), clip_grad=dict(max_norm=1))
     two = OptimWrapper(optim.Adam(model().parameters()))
-    speed_up(OptimWrapperDict(one=one, two=two))
+    speed_up_optim_wrapper(OptimWrapperDict(one=one, two=two))
     assert 'step' in vars(one.optimizer)
     assert 'step' in vars(two.optimizer)
     assert one.clip_func is not nn.utils.clip_grad_norm_

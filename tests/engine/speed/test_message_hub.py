@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from reprefine.engine.speed import message_hub
-from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, deferred_hub, read_numbers
+from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, get_deferred_hub, read_scalars
 
 VALUES = [
     0.1, torch.tensor(1 / 3), torch.tensor([[2.5]], dtype=torch.float64), torch.tensor(0.1, dtype=torch.bfloat16),
@@ -92,7 +92,7 @@ def test_values_are_held_without_their_graph():
 
 
 def test_number_of_values_that_wait_is_bounded(monkeypatch):
-    monkeypatch.setattr(message_hub, 'MAX_WAITING', 10)
+    monkeypatch.setattr(message_hub, 'MAX_PENDING', 10)
     _, hub = hubs()
     for index in range(106):
         hub.update_scalar('x' if index % 2 else 'y', torch.tensor(float(index)))
@@ -139,12 +139,12 @@ def test_numbers_of_any_type_wait_and_force_no_reading():
 
 
 def test_hosts_find_it_by_its_name():
-    hub = deferred_hub('a hub that is asked for')
+    hub = get_deferred_hub('a hub that is asked for')
     assert type(hub) is DeferredMessageHub
     assert MessageHub.get_instance('a hub that is asked for') is hub is MessageHub.get_current_instance()
-    assert deferred_hub('a hub that is asked for') is hub
+    assert get_deferred_hub('a hub that is asked for') is hub
     stock = MessageHub.get_instance('a hub of other code')
-    assert deferred_hub('a hub of other code') is stock
+    assert get_deferred_hub('a hub of other code') is stock
     assert type(stock) is MessageHub
 
 
@@ -175,5 +175,5 @@ def test_one_transfer_for_each_kind_of_tensor(monkeypatch):
     real = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, 'tolist', lambda tensor: reads.append(len(tensor)) or real(tensor))
     values = [torch.tensor(1.5), 0.1, torch.tensor(2), torch.tensor(2.5), torch.tensor([3.5])]
-    assert read_numbers(values) == [1.5, 0.1, 2, 2.5, 3.5]
+    assert read_scalars(values) == [1.5, 0.1, 2, 2.5, 3.5]
     assert sorted(reads) == [1, 3]

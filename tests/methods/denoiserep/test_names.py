@@ -130,8 +130,8 @@ def test_checkpoints_of_a_network_kept_in_model_go_there_and_back(tmp_path):
     """mmpretrain's TimmClassifier keeps its network in ``self.model`` and takes that prefix out of its state dict."""
     plain, refined = pair('mmpretrain', TIMM, include='mlp')
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    match = load_weights(refined, plain.state_dict(), may_lack=refined.added_keys)
-    assert (match.share, match.missing, match.unexpected) == (1.0, [], [])
+    match = load_weights(refined, plain.state_dict(), allowed_missing=refined.added_keys)
+    assert (match.ratio, match.missing, match.unexpected) == (1.0, [], [])
     again, stock = pair('mmpretrain', TIMM, include='mlp')[::-1]
     assert plain.state_dict().keys() < refined.state_dict().keys() == get_state_dict(refined).keys()
     again.load_state_dict(refined.state_dict())

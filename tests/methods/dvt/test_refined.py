@@ -12,7 +12,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from reprefine.engine.build import build_model
-from reprefine.engine.checkpoints.added_keys import added_names, is_added
+from reprefine.engine.checkpoints.method_keys import added_names, is_added
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import functional as f
-from reprefine.methods.repfusion.draws import Draws, mix
+from reprefine.methods.repfusion.draws import Draws, mix_seeds
 
 ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 
@@ -130,7 +130,7 @@ def test_draws_depend_on_seed_and_number_alone():
     assert torch.equal(torch.rand(4, generator=second.next()), a[3])
     assert len({tuple(x.tolist()) for x in a}) == 5
     assert not torch.equal(torch.rand(4, generator=Draws(4).next()), a[0])
-    values = {mix(seed, count) for seed in range(60) for count in range(60)}
+    values = {mix_seeds(seed, count) for seed in range(60) for count in range(60)}
     assert len(values) == 3600
     assert all(0 <= value < 2**63 for value in values)
     # The first number of each draw is uniform, although each draw has a seed of its own.

@@ -132,6 +132,6 @@ def test_trained_student_is_a_plain_classifier(checkpoint):
     model = student(checkpoint, HINT).eval()
     plain = ImageClassifier(**{key: value for key, value in classifier(4).items() if key != 'type'}).eval()
     match = load_weights(plain, dict(state_dict=model.state_dict()))
-    assert match.share == 1
+    assert match.ratio == 1
     assert {key.split('.')[0] for key in match.unexpected} == {'kd'}
     assert_close(plain(images()), model(images()))

@@ -109,7 +109,7 @@ def test_pretrained_checkpoint_starts_a_model_for_a_higher_image(tmp_path):
     config, target = convert(tmp_path, dino(reference(stem=True)))
     match = load_weights(reid_model(config | dict(img_size=(96, 32))), target)
     assert not match.unexpected
-    assert {name.split('.')[0] for name in match.unfilled} == {'head'}
+    assert {name.split('.')[0] for name in match.not_loaded} == {'head'}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Denoiser(nn.Module):
         side: ``'input'`` or ``'output'``, where the layer has the feature.
     """
 
-    added_by_refinement = True  # see reprefine.engine.checkpoints.added_keys
+    added_by_refinement = True  # see reprefine.engine.checkpoints.method_keys
 
     def __init__(
         self,

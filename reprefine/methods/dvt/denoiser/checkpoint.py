@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reprefine.engine.checkpoints.added_keys import added_names
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.rename import rename, weights_of
+from reprefine.engine.checkpoints.method_keys import added_names
+from reprefine.engine.checkpoints.rename_keys import rename_key, unwrap_state_dict
 from reprefine.engine.checkpoints.weights import KeyMatch, load_weights
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from ..stage1.storage import first_difference
 
@@ -34,15 +34,15 @@ def denoiser_weights(checkpoint: Mapping[str, Any], renames: Sequence[tuple[str,
         checkpoint: Of a model with :class:`~.neck.DVTDenoiser` as its neck, or of the released code.
         renames: Pairs of pattern and replacement for the names in the file, applied first.
     """
-    weights = _renamed(weights_of(dict(checkpoint), ('state_dict', 'denoiser')), renames)
+    weights = _renamed(unwrap_state_dict(dict(checkpoint), ('state_dict', 'denoiser')), renames)
     if any(name.startswith(OWN) for name in weights):
         return {name.removeprefix(OWN): value for name, value in weights.items() if name.startswith(OWN)}
-    return {rename(name, PUBLISHED_BLOCKS): value for name, value in weights.items()}
+    return {rename_key(name, PUBLISHED_BLOCKS): value for name, value in weights.items()}
 
 
 def vit_weights(checkpoint: Mapping[str, Any], renames: Sequence[tuple[str, str]] = ()) -> dict[str, Tensor]:
     """Return the state of timm's transformer in a checkpoint of a distillation, ours or the released code's."""
-    weights = _renamed(weights_of(dict(checkpoint), ('state_dict', 'model')), renames)
+    weights = _renamed(unwrap_state_dict(dict(checkpoint), ('state_dict', 'model')), renames)
     for prefix in (STUDENT, 'model.'):
         if weights and all(name.startswith(prefix) for name in weights):
             return {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -51,7 +51,7 @@ def vit_weights(checkpoint: Mapping[str, Any], renames: Sequence[tuple[str, str]
 
 def _renamed(weights: Mapping[str, Any], renames: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
     tensors = {name: value for name, value in weights.items() if torch.is_tensor(value)}
-    return {rename(name.removeprefix('module.'), renames): value for name, value in tensors.items()}
+    return {rename_key(name.removeprefix('module.'), renames): value for name, value in tensors.items()}
 
 
 def fill_exactly(module: nn.Module, weights: Mapping[str, Tensor], filename: str, hint: str) -> None:
@@ -70,7 +70,7 @@ def fill_exactly(module: nn.Module, weights: Mapping[str, Tensor], filename: str
         UserError: If a weight is missing, left over, or of another shape; the module is then as it was.
     """
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    match = load_weights(module, weights, may_lack=added_names(module))
+    match = load_weights(module, weights, allowed_missing=added_names(module))
     if reason := _misfit(match, hint):
         module.load_state_dict(before)
         raise UserError(f'{filename}{reason}')
@@ -81,7 +81,7 @@ def _misfit(match: KeyMatch, hint: str) -> str | None:
     kinds = {'lacks': match.missing, 'has in addition': match.unexpected}
     if parts := [f'it {kind} {_listing(sorted(names))}' for kind, names in kinds.items() if names]:
         return f' does not fit: {" and ".join(parts)}'
-    for name, (theirs, ours) in (match.misshaped | match.resized).items():
+    for name, (theirs, ours) in (match.mismatched | match.resized).items():
         return f': {name} has shape {tuple(theirs)}, the model needs {tuple(ours)}; {hint}'
     return None
 
@@ -146,5 +146,5 @@ def refuse_existing(target: str) -> None:
 
 
 def _write(weights: Mapping[str, Tensor], source: str, target: str) -> None:
-    with complete_file(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(dict(meta=dict(source=Path(source).name), state_dict=dict(weights)), partial)

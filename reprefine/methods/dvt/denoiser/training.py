@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from reprefine.engine.checkpoints.added_keys import added_names, state_without_added
+from reprefine.engine.checkpoints.method_keys import added_names, state_without_added
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
@@ -132,7 +132,7 @@ class DVTDistiller(BaseModel):
         """Load the pre-trained weights and start the student where the teacher stands."""
         super().init_weights()
         weights = state_without_added(self.teacher)
-        match = load_weights(self.backbone, weights, may_lack=added_names(self.backbone))
+        match = load_weights(self.backbone, weights, allowed_missing=added_names(self.backbone))
         check_match(match, 'of the teacher', 1.0)
 
     def forward(

@@ -10,7 +10,7 @@ import numpy as np
 
 from reprefine.engine.data_checks.data_errors import UnreadableSample
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file, read_text
+from reprefine.engine.files import atomic_write, read_text
 
 RAW, DENOISED, COMPONENTS = 'raw_features', 'denoised_features', 'components'
 PUBLISHED_PREFIX = 'data/VOCdevkit/'
@@ -115,13 +115,13 @@ class FeaturePairs:
         arrays = {RAW: raw, DENOISED: denoised}
         ready = {kind: self._finite(name, kind, arrays[kind]) for kind in self.kinds}
         for kind, array in ready.items():
-            with complete_file(self.path(kind, _checked(name))) as partial, open(partial, 'wb') as file:
+            with atomic_write(self.path(kind, _checked(name))) as partial, open(partial, 'wb') as file:
                 np.save(file, array, allow_pickle=False)
 
     def write_components(self, name: str, components: Mapping[str, np.ndarray]) -> None:
         """Store ``G``, and ``Delta`` where it was fitted, in one file; refused as by :meth:`write`."""
         ready = {key: self._finite(name, COMPONENTS, array) for key, array in components.items()}
-        with complete_file(self.path(COMPONENTS, _checked(name))) as partial:
+        with atomic_write(self.path(COMPONENTS, _checked(name))) as partial:
             np.savez(partial, **ready)
 
     def _finite(self, name: str, kind: str, array: np.ndarray) -> np.ndarray:
@@ -172,7 +172,7 @@ class FeaturePairs:
             names: All images of the run, in order, also those of other shards.
         """
         known = self.list_file.read_text().splitlines() if self.list_file.is_file() else []
-        with complete_file(self.list_file) as partial:
+        with atomic_write(self.list_file) as partial:
             Path(partial).write_text(''.join(f'{name}\n' for name in dict.fromkeys([*known, *names])))
 
     def read_meta(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class FeaturePairs:
             raise UserError(
                 f'{self.root} holds features of {self.model_id} made with {difference}; write to another folder'
             )
-        with complete_file(self.meta_file) as partial:
+        with atomic_write(self.meta_file) as partial:
             Path(partial).write_text(json.dumps(meta, indent=2) + '\n')
 
 

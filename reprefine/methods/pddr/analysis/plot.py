@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import complete_file
+from reprefine.engine.files import atomic_write
 
 from .functional import common_histograms, density_of_fit
 
@@ -97,7 +97,7 @@ def save(figure: Figure, out: Path) -> None:
     """
     FigureCanvasAgg(figure)
     try:
-        with complete_file(out) as partial:
+        with atomic_write(out) as partial:
             figure.savefig(partial, dpi=110)
     except ValueError as error:
         raise UserError(f'{out} cannot be written: {error}') from error

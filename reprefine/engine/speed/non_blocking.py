@@ -8,7 +8,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
 
-def copies_overlap(cfg: Config) -> bool:
+def should_copy_non_blocking(cfg: Config) -> bool:
     """Whether batches go to a GPU from pinned memory, and the config does not decide on ``non_blocking`` itself.
 
     Args:
@@ -18,7 +18,7 @@ def copies_overlap(cfg: Config) -> bool:
     return torch.cuda.is_available() and bool(pinned) and not _mentions(cfg.to_dict(), 'non_blocking')
 
 
-def copy_without_waiting(model: nn.Module) -> None:
+def set_non_blocking(model: nn.Module) -> None:
     """Let the data preprocessors of a model go on while a batch is copied; the GPU keeps the order of its work.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 _MASK = (1 << 64) - 1
 
 
-def mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """Return 63 well-mixed bits of one or more integers (the finaliser of SplitMix64, number after number)."""
     value = numbers[0]
     for number in numbers[1:] or (0,):
@@ -22,7 +22,7 @@ def mix(*numbers: int) -> int:
     return value >> 1
 
 
-def random_state() -> dict[str, Any]:
+def get_rng_state() -> dict[str, Any]:
     """Return the state of the generators of Python, NumPy, torch and the current GPU, as weights-only loading takes it.
 
     No device is waited for.
@@ -33,8 +33,8 @@ def random_state() -> dict[str, Any]:
     return state
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` returned."""
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`get_rng_state` returned."""
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['torch'].cpu())

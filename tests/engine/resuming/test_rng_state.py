@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import reprefine.engine.checkpoints.checkpoint  # noqa: F401, lets weights-only loading take numpy's state
-from reprefine.engine.resuming.random_state import mix, random_state, seeded_cpu, set_random_state
+from reprefine.engine.resuming.rng_state import get_rng_state, mix_seeds, seeded_cpu, set_rng_state
 
 
 def draw():
@@ -15,20 +15,20 @@ def draw():
 
 def test_random_state_comes_back_from_a_file(tmp_path):
     np.random.randn()  # leaves a second number waiting
-    torch.save(random_state(), tmp_path / 'state.pth')
+    torch.save(get_rng_state(), tmp_path / 'state.pth')
     draws = [draw() for _ in range(2)]
     assert draws[0] != draws[1]
-    set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
+    set_rng_state(torch.load(tmp_path / 'state.pth', weights_only=True))
     assert [draw() for _ in range(2)] == draws
 
 
 def test_draws_of_a_seeded_block_depend_on_its_seed_alone_and_touch_nothing():
     np.random.seed(0)  # no second number is left from a pair
-    state = random_state()
+    state = get_rng_state()
     after = draw()
     drawn = []
     for seed in (2**62 + 1, 2**62 + 1, 5):
-        set_random_state(state)
+        set_rng_state(state)
         with seeded_cpu(seed):
             drawn.append(draw())
         assert draw() == after
@@ -41,8 +41,8 @@ def test_mix_is_splitmix_and_tells_neighbours_apart():
     value = np.uint64((3 * 0x9E3779B97F4A7C15 + 5 * 0xD1B54A32D192ED03) % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         value = np.uint64(int(value ^ (value >> np.uint64(shift))) * factor % 2**64)
-    assert mix(3, 4) == int(value ^ (value >> np.uint64(31))) >> 1
-    numbers = [mix(seed, epoch, batch) for seed in range(8) for epoch in range(8) for batch in range(64)]
+    assert mix_seeds(3, 4) == int(value ^ (value >> np.uint64(31))) >> 1
+    numbers = [mix_seeds(seed, epoch, batch) for seed in range(8) for epoch in range(8) for batch in range(64)]
     assert len(set(numbers)) == len(numbers)
     assert all(0 <= number < 2**63 for number in numbers)
     ones = np.unpackbits(np.array(numbers, np.uint64).view(np.uint8)).mean() * 64 / 63

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from reprefine.engine.checkpoints.added_keys import added_names, state_without_added
+from reprefine.engine.checkpoints.method_keys import added_names, state_without_added
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.methods.denoiserep import convert
 
@@ -46,7 +46,7 @@ def test_a_file_without_additions_loads_all_of_a_model_with_them_and_leaves_them
     model, plain = net(), net()
     weights = {name: torch.full_like(value, 3) for name, value in state_without_added(plain).items()}
     before = model['denoiser'][0].denoiser.weight.clone()
-    assert load_weights(model, weights, may_lack=added_names(model)).exact
+    assert load_weights(model, weights, allowed_missing=added_names(model)).exact
     assert not load_weights(model, weights).exact
     assert (model['denoiser'][0].weight == 3).all()
     assert torch.equal(model['denoiser'][0].denoiser.weight, before)

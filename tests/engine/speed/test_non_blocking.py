@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, ImgDataPreprocessor
 from torch import nn
 
-from reprefine.engine.speed.copies import copies_overlap, copy_without_waiting
+from reprefine.engine.speed.non_blocking import set_non_blocking, should_copy_non_blocking
 
 
 def config(pin=True, **data_preprocessor):
@@ -25,7 +25,7 @@ def config(pin=True, **data_preprocessor):
 )
 def test_only_from_pinned_memory_to_a_gpu(monkeypatch, gpu, cfg, expected):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    assert copies_overlap(cfg) is expected
+    assert should_copy_non_blocking(cfg) is expected
 
 
 def test_every_preprocessor_of_the_model_hands_the_flag_on(monkeypatch):
@@ -33,7 +33,7 @@ def test_every_preprocessor_of_the_model_hands_the_flag_on(monkeypatch):
     flags = []
     monkeypatch.setattr(torch.Tensor, 'to', lambda tensor, device, non_blocking: flags.append(non_blocking) or tensor)
     model['b']['c'].cast_data([torch.ones(1)])
-    copy_without_waiting(model)
+    set_non_blocking(model)
     for preprocessor in (model['a'], model['b']['c']):
         preprocessor.cast_data(dict(inputs=[torch.ones(1)]))
     assert flags == [False, True, True]

@@ -46,7 +46,7 @@ def parse_renames(words: Sequence[str], flag: str = '--rename') -> list[tuple[st
     return [tuple(word.rsplit('=', 1)) for word in words]
 
 
-def rename(name: str, renames: Sequence[tuple[str, str]]) -> str:
+def rename_key(name: str, renames: Sequence[tuple[str, str]]) -> str:
     """Apply pairs of regular expression and replacement to a name, in turn.
 
     Raises:
@@ -60,7 +60,7 @@ def rename(name: str, renames: Sequence[tuple[str, str]]) -> str:
     return name
 
 
-def revised(state_dict: Mapping[str, Any], revise_keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def rename_keys(state_dict: Mapping[str, Any], revise_keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return a state dict with renamed keys.
 
     Args:
@@ -72,14 +72,14 @@ def revised(state_dict: Mapping[str, Any], revise_keys: Sequence[tuple[str, str]
     """
     result: dict[str, Any] = {}
     for key, value in state_dict.items():
-        name = rename(key, revise_keys)
+        name = rename_key(key, revise_keys)
         if name in result:
             raise UserError(f'two weights get the name {name} (one of them is {key}): change the revised keys')
         result[name] = value
     return result
 
 
-def weights_of(checkpoint: dict[str, Any], containers: Sequence[str]) -> dict[str, Any]:
+def unwrap_state_dict(checkpoint: dict[str, Any], containers: Sequence[str]) -> dict[str, Any]:
     """Return the state dict of a checkpoint, unwrapped from whichever of the named dicts hold it."""
     for container in containers:
         checkpoint = checkpoint[container] if isinstance(checkpoint.get(container), dict) else checkpoint

@@ -1,6 +1,6 @@
 """A warning for methods that presume trained weights and start from random ones.
 
-A module says so by an attribute ``presumes_trained``: the reason as a string, or None where there is none.
+A module says so by an attribute ``requires_pretrained``: the reason as a string, or None where there is none.
 """
 
 import logging
@@ -13,7 +13,7 @@ from torch import nn
 
 
 @contextmanager
-def watch_loading(model: nn.Module) -> Iterator[set[nn.Module]]:
+def record_loaded_modules(model: nn.Module) -> Iterator[set[nn.Module]]:
     """Collect the modules of a model whose own tensors are in a state dict that anything loads meanwhile."""
     loaded: set[nn.Module] = set()
 
@@ -27,7 +27,7 @@ def watch_loading(model: nn.Module) -> Iterator[set[nn.Module]]:
         yield loaded
 
 
-def warn_of_random_weights(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = None) -> None:
+def warn_random_init(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = None) -> None:
     """Warn of each module that presumes trained weights, none of whose parts has been given any.
 
     Args:
@@ -38,7 +38,7 @@ def warn_of_random_weights(model: nn.Module, loaded: set[nn.Module], model_cfg: 
     if _names_pretrained(model_cfg):
         return
     for name, module in model.named_modules():
-        reason = getattr(module, 'presumes_trained', None)
+        reason = getattr(module, 'requires_pretrained', None)
         if reason and not loaded.intersection(module.modules()):
             print_log(
                 f'{type(module).__name__}{f" ({name})" if name else ""} starts from random weights, but {reason}: '

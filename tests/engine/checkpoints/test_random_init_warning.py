@@ -8,14 +8,14 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
-from reprefine.engine.checkpoints.untrained_warning import warn_of_random_weights, watch_loading
+from reprefine.engine.checkpoints.random_init_warning import record_loaded_modules, warn_random_init
 from reprefine.methods.pddr import PDResNet
 from reprefine.models.timm_vit import TimmViT
 from tests.helpers.run import DENOISED, SMALL, run_train, train_digits
 
 
 class Refined(BaseModule):
-    presumes_trained = 'it refines features'
+    requires_pretrained = 'it refines features'
 
     def __init__(self, init_cfg=None):
         super().__init__(init_cfg)
@@ -34,7 +34,7 @@ def records():
 
 
 def test_random_weights_are_named_with_the_reason_and_the_remedy(records):
-    warn_of_random_weights(nn.ModuleDict(dict(part=Refined(), other=nn.Linear(1, 1))), set())
+    warn_random_init(nn.ModuleDict(dict(part=Refined(), other=nn.Linear(1, 1))), set())
     (line,) = records
     assert line.startswith('Refined (part) starts from random weights, but it refines features: set load_from')
 
@@ -42,10 +42,10 @@ def test_random_weights_are_named_with_the_reason_and_the_remedy(records):
 @pytest.mark.parametrize(('names', 'warns'), [(['layer.0.weight'], 0), (['other'], 1), ([], 1)])
 def test_any_loading_of_a_part_counts_but_names_that_fit_nothing_do_not(names, warns, records):
     model = nn.ModuleDict(dict(part=Refined(), other=nn.Linear(2, 2)))
-    with watch_loading(model) as loaded:
+    with record_loaded_modules(model) as loaded:
         model['part'].load_state_dict({name: torch.zeros(2, 2) for name in names}, strict=False)
         model['other'].load_state_dict(nn.Linear(2, 2).state_dict())
-    warn_of_random_weights(model, loaded)
+    warn_random_init(model, loaded)
     assert len(records) == warns
     model['part'].load_state_dict(Refined().state_dict())  # no longer watched
     assert loaded <= set(model.modules()) - {model['part'].layer[0]} or names == ['layer.0.weight']
@@ -54,21 +54,21 @@ def test_any_loading_of_a_part_counts_but_names_that_fit_nothing_do_not(names, w
 def test_an_init_cfg_counts(tmp_path, records):
     torch.save(Refined().state_dict(), tmp_path / 'a.pth')
     model = Refined(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
-    with watch_loading(model) as loaded:
+    with record_loaded_modules(model) as loaded:
         model.init_weights()
-    warn_of_random_weights(model, loaded)
+    warn_random_init(model, loaded)
     assert not records
 
 
 @pytest.mark.parametrize(('cfg', 'warns'), [(dict(backbone=dict(pretrained=True)), 0), (dict(parts=[dict(x=1)]), 1)])
 def test_what_a_constructor_downloads_is_known_by_the_config(cfg, warns, records):
-    warn_of_random_weights(Refined(), set(), cfg)
+    warn_random_init(Refined(), set(), cfg)
     assert len(records) == warns
 
 
 @pytest.mark.parametrize('norm_eval', [True, False])
 def test_fixed_statistics_of_a_disentangled_resnet_presume_training(norm_eval, records):
-    warn_of_random_weights(PDResNet(18, pd_cfg=dict(mode='A'), norm_eval=norm_eval), set())
+    warn_random_init(PDResNet(18, pd_cfg=dict(mode='A'), norm_eval=norm_eval), set())
     assert [('norm_eval keeps the statistics' in line) for line in records] == [True] * norm_eval
 
 
@@ -79,9 +79,9 @@ def test_a_frozen_transformer_presumes_training(frozen, starts, warns, tmp_path,
         torch.save(TimmViT('vit_tiny_patch16_224', **small).vit.state_dict(), tmp_path / 'vit.pth')
         small['checkpoint'] = str(tmp_path / 'vit.pth')
     model = TimmViT('vit_tiny_patch16_224', frozen=frozen, **small)
-    with watch_loading(model) as loaded:
+    with record_loaded_modules(model) as loaded:
         model.init_weights()
-    warn_of_random_weights(model, loaded)
+    warn_random_init(model, loaded)
     assert len(records) == warns
 
 
