@@ -37,4 +37,4 @@ class Draws:
         Args:
             probability: Of True.
         """
-        return mix(self.seed, self.count, 1) < probability * 2**63
+        return mix_seeds(self.seed, self.count, 1) < probability * 2**63
