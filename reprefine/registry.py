@@ -11,8 +11,8 @@ from typing import Any
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
-from reprefine.compat import allow_mmengine_checkpoints, fix_adjust_hue
-from reprefine.registered import registered
+from .compat import allow_mmengine_checkpoints, fix_adjust_hue
+from .registered import registered
 
 allow_mmengine_checkpoints()
 fix_adjust_hue()

@@ -6,9 +6,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from reprefine.deploy.fold import switch_to_deploy
 from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
+
+from .fold import switch_to_deploy
 
 
 @HOOKS.register_module()

@@ -8,11 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from reprefine.deploy.compare import Comparison, compare
-from reprefine.deploy.examples import Example
-from reprefine.deploy.fold import folded_layers, is_foldable, switch_to_deploy
-from reprefine.deploy.meta import DEPLOYED_META, deployed_layers
-from reprefine.deploy.plain import plain_copy
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.publish import TORCH_SUFFIXES, clean_meta, own_memory
@@ -20,6 +15,12 @@ from reprefine.engine.checkpoints.safetensor_files import SUFFIX, is_safetensors
 from reprefine.engine.checkpoints.weights import check_finite, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
+
+from .compare import Comparison, compare
+from .examples import Example
+from .fold import folded_layers, is_foldable, switch_to_deploy
+from .meta import DEPLOYED_META, deployed_layers
+from .plain import plain_copy
 
 _KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version')
 

@@ -7,12 +7,13 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
-from reprefine.deploy.checkpoint import Folding, fold_checkpoint
-from reprefine.deploy.examples import examples_of_test_set, random_example
-from reprefine.deploy.plain import deploy_config, plain_config
 from reprefine.engine.build import build_model
 from reprefine.engine.cost.models import without_pretrained
 from reprefine.engine.errors import UserError
+
+from .checkpoint import Folding, fold_checkpoint
+from .examples import examples_of_test_set, random_example
+from .plain import deploy_config, plain_config
 
 
 def fold_from_config(

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reprefine.deploy.compare import evaluated_copy, largest
-from reprefine.deploy.fold import training_forms
-from reprefine.deploy.onnx_operators import OPSET, more_operators
-from reprefine.deploy.onnx_parts import Part, parts_of
 from reprefine.engine.errors import UserError, error_summary
 from reprefine.engine.files import atomic_write
+
+from .compare import evaluated_copy, largest
+from .fold import training_forms
+from .onnx_operators import OPSET, more_operators
+from .onnx_parts import Part, parts_of
 
 TOLERANCE = 1e-4
 BATCH, SIZE = {0: 'batch'}, {2: 'height', 3: 'width'}

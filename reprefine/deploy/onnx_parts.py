@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.deploy.examples import tensors_in
+from .examples import tensors_in
 
 
 class Part(nn.Module):

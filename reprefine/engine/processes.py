@@ -7,7 +7,7 @@ import sys
 
 from mmengine.config import Config
 
-from reprefine.engine.errors import UserError
+from .errors import UserError
 
 
 def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:

@@ -7,7 +7,10 @@ from torch import nn
 from reprefine.engine.errors import UserError
 from reprefine.methods.feature_transform import MoCoFT
 from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
-from tests.combinations.pd_networks import (
+from tests.helpers.killed import assert_equal_runs, kill_and_resume
+from tests.methods.feature_transform.toys import BACKBONE, moco_ft, runner, views
+
+from .pd_networks import (
     KINDS,
     MODES,
     accuracy_of,
@@ -19,8 +22,6 @@ from tests.combinations.pd_networks import (
     images,
     refined,
 )
-from tests.helpers.killed import assert_equal_runs, kill_and_resume
-from tests.methods.feature_transform.toys import BACKBONE, moco_ft, runner, views
 
 BOTH = [(kind, mode) for kind in KINDS for mode in MODES]
 SAVE = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))

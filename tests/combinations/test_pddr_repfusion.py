@@ -9,7 +9,10 @@ from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
 from reprefine.methods.repfusion import RepFusionDistiller
 from reprefine.methods.repfusion.export import export_backbone
-from tests.combinations.pd_networks import (
+from tests.helpers.killed import assert_equal_runs, kill_and_resume
+from tests.methods.repfusion.run import distiller, make_runner
+
+from .pd_networks import (
     KINDS,
     MODES,
     accuracy_of,
@@ -21,8 +24,6 @@ from tests.combinations.pd_networks import (
     images,
     refined,
 )
-from tests.helpers.killed import assert_equal_runs, kill_and_resume
-from tests.methods.repfusion.run import distiller, make_runner
 
 SMALL = dict(depth=18, base_channels=4, stem_channels=4)
 BACKBONES = dict(PDResNet=dict(type='ResNet', **SMALL), PDConverted=dict(type='ResNet_CIFAR', **SMALL))

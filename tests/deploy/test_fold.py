@@ -8,7 +8,8 @@ from torch import nn
 
 from reprefine.deploy import Foldable, relative_difference, switch_to_deploy
 from reprefine.deploy.fold import folded_layers, training_forms
-from tests.deploy.toys import TwoBranches, two_layers
+
+from .toys import TwoBranches, two_layers
 
 
 class Recorder(nn.Module):

@@ -11,7 +11,8 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.deploy.plain import deploy_config, plain_config, plain_copy
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
-from tests.deploy.toys import TwoBranches, plain_layers, two_layers
+
+from .toys import TwoBranches, plain_layers, two_layers
 
 
 class Method(nn.Module):

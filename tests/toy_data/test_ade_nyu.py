@@ -7,7 +7,8 @@ from mmseg.datasets.transforms import LoadAnnotations, LoadDepthAnnotation
 from mmseg.evaluation.metrics import DepthMetric
 
 from reprefine.toy_data.ade_classes import CLASSES
-from tests.toy_data.compare import assert_like, files
+
+from .compare import assert_like, files
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from reprefine.engine.errors import UserError
+from ..errors import UserError
 
 
 @dataclass(frozen=True)

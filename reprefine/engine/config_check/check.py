@@ -10,8 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from reprefine.engine.errors import UserError
-
+from ..errors import UserError
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .refined import base_type_of, check_base, name_of_taker, options_of, place_of_options

@@ -7,8 +7,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-from reprefine.engine.errors import UserError
-
+from ..errors import UserError
 from .check import accepted_keys, child_place, keys_in_source
 from .lookup import suggestion
 from .schema import PLAIN, ROOT, Place

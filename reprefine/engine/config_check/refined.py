@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from reprefine.engine.errors import UserError
-
+from ..errors import UserError
 from .rules import type_name
 from .schema import PLAIN, Place, always
 

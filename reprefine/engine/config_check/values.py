@@ -5,8 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from reprefine.engine.errors import UserError
-
+from ..errors import UserError
 from .rules import (
     ABOVE_ZERO,
     BETAS,

@@ -13,8 +13,7 @@ from xml.etree import ElementTree
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from reprefine.engine.errors import UserError
-
+from ..errors import UserError
 from .nesting import class_names, leaf_datasets
 
 

@@ -15,8 +15,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from reprefine.engine.errors import UserError, one_line
-
+from ..errors import UserError, one_line
 from .label_range import LabelRange
 from .nesting import inner_datasets
 

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reprefine.engine.errors import UserError
-
+from ..errors import UserError
 from .nesting import class_names
 
 

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from reprefine.toy_data.outlines import curve, ellipse
-
+from ..outlines import curve, ellipse
 from .layer import Layer, PosedFace
 
 _DARK = np.full(3, 0.08)

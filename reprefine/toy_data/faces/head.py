@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from reprefine.toy_data.outlines import curve, ellipse
-
+from ..outlines import curve, ellipse
 from .layer import Layer, PosedFace
 
 

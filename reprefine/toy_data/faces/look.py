@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reprefine.toy_data.textures import colour
-
+from ..textures import colour
 from .landmarks import Expression, Shape
 
 Color = np.ndarray  # RGB in [0, 1]

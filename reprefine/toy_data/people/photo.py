@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from reprefine.toy_data.outlines import inside
-
+from ..outlines import inside
 from .camera import Camera
 from .figure import body_parts
 from .identity import Person
