@@ -9,7 +9,7 @@ from torch import nn
 from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
 
-from .fold import switch_to_deploy
+from .protocol import switch_to_deploy
 
 
 @HOOKS.register_module()

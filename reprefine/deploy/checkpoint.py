@@ -18,14 +18,14 @@ from reprefine.engine.files import atomic_write
 
 from .compare import Comparison, compare
 from .examples import Example
-from .fold import folded_layers, is_foldable, switch_to_deploy
+from .forms import baseline_copy
 from .meta import DEPLOYED_META, deployed_layers
-from .plain import plain_copy
+from .protocol import is_deployable, reparameterized_layers, switch_to_deploy
 
 _KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version')
 
 
-class Folding(NamedTuple):
+class Reparameterization(NamedTuple):
     """A checkpoint that was folded and found equal.
 
     Attributes:
@@ -49,29 +49,29 @@ class Folding(NamedTuple):
     meta: dict
 
 
-def reparameterize(
+def reparameterize_file(
     model: nn.Module,
     source: str | Path,
     target: str | Path,
     examples: Sequence[Example] = (),
     overwrite: bool = False,
     tolerance: float | None = None,
-) -> Folding:
+) -> Reparameterization:
     """Fold a checkpoint, check that it computes the same, and write it.
 
     Args:
-        model: As in :func:`fold_checkpoint`.
+        model: As in :func:`reparameterize_checkpoint`.
         source: Checkpoint of its training.
         target: As in :func:`write_checkpoint`.
-        examples: As in :func:`fold_checkpoint`.
+        examples: As in :func:`reparameterize_checkpoint`.
         overwrite: Whether an existing target may be replaced.
-        tolerance: As in :func:`fold_checkpoint`.
+        tolerance: As in :func:`reparameterize_checkpoint`.
 
     Raises:
-        UserError: As :func:`check_target` and :func:`fold_checkpoint`.
+        UserError: As :func:`check_target` and :func:`reparameterize_checkpoint`.
     """
     check_target(target, overwrite)
-    folding = fold_checkpoint(model, source, examples, tolerance=tolerance)
+    folding = reparameterize_checkpoint(model, source, examples, tolerance=tolerance)
     write_checkpoint(folding, target)
     return folding
 
@@ -88,7 +88,7 @@ def check_target(target: str | Path, overwrite: bool = False) -> None:
         raise UserError(f'{target} exists: give another name, or remove it')
 
 
-def fold_checkpoint(
+def reparameterize_checkpoint(
     model: nn.Module,
     source: str | Path,
     examples: Sequence[Example] = (),
@@ -97,7 +97,7 @@ def fold_checkpoint(
     tolerance: float | None = None,
     checkpoint_key: str | None = None,
     revise_keys: Sequence[tuple[str, str]] = (),
-) -> Folding:
+) -> Reparameterization:
     """Load a training checkpoint, fold the model, and check that it computes the same.
 
     Args:
@@ -115,7 +115,7 @@ def fold_checkpoint(
         UserError: If nothing folds, the checkpoint is folded already, does not fit, or holds weights that are not
             finite, a plain form does not exist, or what would be written differs.
     """
-    if not any(map(is_foldable, model.modules())):
+    if not any(map(is_deployable, model.modules())):
         raise UserError('nothing in the model of the config folds: give the config the checkpoint was trained with')
     checkpoint = select_weights(read_checkpoint(str(source)), str(source), checkpoint_key, revise_keys)
     if done := deployed_layers(checkpoint):
@@ -127,7 +127,7 @@ def fold_checkpoint(
     parameters, trained = sum(p.numel() for p in model.parameters()), copy.deepcopy(model)
     model.eval()
     switch_to_deploy(model)
-    layers = folded_layers(trained, model)
+    layers = reparameterized_layers(trained, model)
     if not layers:
         raise UserError('nothing was folded, the config builds the deployed form: give the one of the training')
     written = _written(model, into, plain)
@@ -136,7 +136,7 @@ def fold_checkpoint(
     _check_equal(comparison, allowed, str(source))
     meta = clean_meta(_kept(checkpoint.get('meta'))) | {DEPLOYED_META: layers}
     averaged = checkpoint_key in (None, 'state_dict') and 'ema_state_dict' in checkpoint
-    return Folding(model, written, layers, parameters, comparison, allowed, averaged, meta)
+    return Reparameterization(model, written, layers, parameters, comparison, allowed, averaged, meta)
 
 
 def _kept(meta: Any) -> dict:
@@ -144,7 +144,7 @@ def _kept(meta: Any) -> dict:
 
 
 def _written(folded: nn.Module, into: nn.Module | None, plain: bool) -> nn.Module:
-    renamed = plain_copy(folded) if plain else folded
+    renamed = baseline_copy(folded) if plain else folded
     if into is None:
         return renamed
     match = load_weights(into, renamed.state_dict())
@@ -164,11 +164,11 @@ def _check_equal(comparison: Comparison, allowed: float, source: str) -> None:
         )
 
 
-def write_checkpoint(folding: Folding, target: str | Path) -> None:
+def write_checkpoint(folding: Reparameterization, target: str | Path) -> None:
     """Write the folded weights and what was folded, without optimiser and message hub.
 
     Args:
-        folding: What :func:`fold_checkpoint` returned.
+        folding: What :func:`reparameterize_checkpoint` returned.
         target: ``.pth`` or ``.safetensors`` file; it appears whole or not at all.
     """
     state_dict = own_memory(folding.written.state_dict(), shared=not is_safetensors(str(target)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError, error_summary
 
 from .examples import Example, outputs_of, tensors_in
-from .fold import relative_difference
+from .protocol import relative_difference
 
 # Largest difference, relative to the largest output, that counts as rounding. In float64 it is that of the weights.
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-4}

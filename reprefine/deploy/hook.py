@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
 
-from .checkpoint import reparameterize
+from .checkpoint import reparameterize_file
 from .compare import evaluated_copy
 from .examples import Example, outputs_of, random_example
 
@@ -36,7 +36,7 @@ class ReparameterizeHook(Hook):
             if source is not None and Path(source).is_file():
                 target = Path(source).with_name(f'{Path(source).stem}_deploy.pth')
                 model = copy.deepcopy(unwrap(runner.model))
-                folding = reparameterize(model, source, target, examples, overwrite=True)
+                folding = reparameterize_file(model, source, target, examples, overwrite=True)
                 runner.logger.info(
                     f'The folded checkpoint is saved to {target}; it differs by {folding.comparison.worst[1]:.0e}, '
                     f'on {folding.comparison}'

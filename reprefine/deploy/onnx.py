@@ -13,9 +13,9 @@ from reprefine.engine.errors import UserError, error_summary
 from reprefine.engine.files import atomic_write
 
 from .compare import evaluated_copy, largest
-from .fold import training_forms
 from .onnx_operators import OPSET, more_operators
 from .onnx_parts import Part, parts_of
+from .protocol import training_forms
 
 TOLERANCE = 1e-4
 BATCH, SIZE = {0: 'batch'}, {2: 'height', 3: 'width'}

@@ -12,13 +12,13 @@ class ReplacedLayer(Protocol):
     Other methods treat it as the one layer that it replaces: they see input and output, never the layers inside.
 
     Attributes:
-        plain_type: Type of the layer that it replaces, ``nn.Linear`` (channels in the last dimension of the output) or
-            ``nn.Conv2d`` (in the second).
+        replaced_type: Type of the layer that it replaces, ``nn.Linear`` (channels in the last dimension of the output)
+            or ``nn.Conv2d`` (in the second).
         out_channels: Channels ``C`` of the output.
         groups: Groups ``g`` of the convolution that is replaced, 1 for a linear layer.
     """
 
-    plain_type: type[nn.Module]
+    replaced_type: type[nn.Module]
     out_channels: int
     groups: int
 

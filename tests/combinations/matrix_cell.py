@@ -11,7 +11,7 @@ from torch import nn
 
 from reprefine.deploy.checkpoint import write_checkpoint
 from reprefine.deploy.compare import WHOLE
-from reprefine.deploy.convert import fold_from_config
+from reprefine.deploy.from_config import reparameterize_from_config
 from reprefine.engine.cli.launch import config_from_args, default_work_dir
 from reprefine.engine.cli.test import add_test_arguments
 from tests.combinations.matrix import Cell, Method
@@ -111,7 +111,9 @@ def assert_folds(run: Stages, path: Path) -> nn.Module:
     Layers and outputs are compared on random input and on images of the test set.
     """
     cfg, target = run.config(path, run.checkpoint(path)), run.folder / 'plain.pth'
-    folding, _ = fold_from_config(cfg, run.checkpoint(path), plain=True, must_have_data=True, tolerance=TOLERANCE)
+    folding, _ = reparameterize_from_config(
+        cfg, run.checkpoint(path), plain=True, must_have_data=True, tolerance=TOLERANCE
+    )
     assert folding.layers
     assert f'{WHOLE} for test image 1' in folding.comparison.differences
     write_checkpoint(folding, target)

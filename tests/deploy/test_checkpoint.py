@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reprefine.deploy import switch_to_deploy
-from reprefine.deploy.checkpoint import fold_checkpoint, reparameterize
+from reprefine.deploy.checkpoint import reparameterize_checkpoint, reparameterize_file
 from reprefine.deploy.examples import Example
 from reprefine.deploy.meta import deployed_layers, is_deployed
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
@@ -29,7 +29,7 @@ def trained(tmp_path):
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_written_are_weights_and_what_was_folded(trained, tmp_path, suffix):
     out = tmp_path / f'out{suffix}'
-    folding = reparameterize(two_layers(), trained, out, [EXAMPLE])
+    folding = reparameterize_file(two_layers(), trained, out, [EXAMPLE])
     assert (folding.parameters, folding.averaged) == (2 * 39, False)
     content = read_checkpoint(str(out))
     assert content.keys() == {'state_dict', 'meta'}
@@ -43,20 +43,20 @@ def test_written_are_weights_and_what_was_folded(trained, tmp_path, suffix):
 
 
 def test_the_plain_model_must_load_the_result_and_is_compared(trained):
-    folding = fold_checkpoint(two_layers(), trained, [EXAMPLE], into=plain_layers(), plain=True)
+    folding = reparameterize_checkpoint(two_layers(), trained, [EXAMPLE], into=plain_layers(), plain=True)
     assert set(folding.written.state_dict()) == set(plain_layers().state_dict())
     torch.testing.assert_close(folding.written(EXAMPLE.inputs), two_layers()(EXAMPLE.inputs))
     with pytest.raises(UserError, match=r'not those of the deployed model: .*missing \(0.weight'):
-        fold_checkpoint(two_layers(), trained, [EXAMPLE], into=plain_layers())
+        reparameterize_checkpoint(two_layers(), trained, [EXAMPLE], into=plain_layers())
     narrow = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     with pytest.raises(UserError, match=r'not those of the plain model: .*size mismatch \(2.weight'):
-        fold_checkpoint(two_layers(), trained, [EXAMPLE], into=narrow, plain=True)
+        reparameterize_checkpoint(two_layers(), trained, [EXAMPLE], into=narrow, plain=True)
 
 
 def refusal(tmp_path, source, model=None, out='out.pth', **options) -> str:
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError) as caught:
-        reparameterize(model or two_layers(), source, tmp_path / out, [EXAMPLE], **options)
+        reparameterize_file(model or two_layers(), source, tmp_path / out, [EXAMPLE], **options)
     assert sorted(tmp_path.iterdir()) == before
     return str(caught.value)
 
@@ -93,7 +93,7 @@ def test_what_differs_is_named_and_not_written(error, trained, tmp_path):
     assert re.search(r'trained.pth: .* differs by (\S+) of its largest output once folded, more than 1.0e-05', message)
     assert refusal(tmp_path, trained, tolerance=1e-30).count('more than 1.0e-30') == 1
     if error == 0.01:
-        reparameterize(two_layers(error), trained, tmp_path / 'out.pth', [EXAMPLE], tolerance=10.0)
+        reparameterize_file(two_layers(error), trained, tmp_path / 'out.pth', [EXAMPLE], tolerance=10.0)
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
 def test_a_layer_left_in_training_form_fails(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(TwoBranches, 'switch_to_deploy', lambda self: None)
     with pytest.raises(RuntimeError, match='0 is in training form still'):
-        reparameterize(two_layers(), trained, tmp_path / 'out.pth', [EXAMPLE])
+        reparameterize_file(two_layers(), trained, tmp_path / 'out.pth', [EXAMPLE])
     assert not (tmp_path / 'out.pth').exists()
 
 
@@ -127,7 +127,7 @@ class Backbone(nn.Module):
 
 def test_a_backbone_of_a_host_library(tmp_path):
     torch.save(Backbone().state_dict(), tmp_path / 'trained.pth')
-    folding = fold_checkpoint(Backbone(), tmp_path / 'trained.pth', [EXAMPLE], into=folded_backbone())
+    folding = reparameterize_checkpoint(Backbone(), tmp_path / 'trained.pth', [EXAMPLE], into=folded_backbone())
     assert list(folding.layers) == ['layers.0', 'layers.2']
     torch.testing.assert_close(folding.written(EXAMPLE.inputs), Backbone()(EXAMPLE.inputs))
 
@@ -141,5 +141,5 @@ def test_targets(trained, tmp_path):
     (tmp_path / 'out.pth').write_text('precious')
     assert 'out.pth exists' in refusal(tmp_path, trained)
     assert (tmp_path / 'out.pth').read_text() == 'precious'
-    reparameterize(two_layers(), trained, tmp_path / 'out.pth', [EXAMPLE], overwrite=True)
+    reparameterize_file(two_layers(), trained, tmp_path / 'out.pth', [EXAMPLE], overwrite=True)
     assert torch.load(tmp_path / 'out.pth', weights_only=True)['meta']['epoch'] == 7

@@ -31,7 +31,7 @@ class TwoBranches(nn.Module):
         del self.first, self.second
         self.deploy = True
 
-    def plain_form(self) -> dict[str, nn.Module]:
+    def baseline_modules(self) -> dict[str, nn.Module]:
         return {'': self.plain}
 
 

@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Load, fold, compare, export and write."""
     from reprefine.deploy.checkpoint import check_target, write_checkpoint
-    from reprefine.deploy.convert import describe, fold_from_config
+    from reprefine.deploy.from_config import describe, reparameterize_from_config
     from reprefine.deploy.onnx import export_onnx, import_onnxruntime
     from reprefine.engine.cli.launch import load_config
 
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     options = dict(shape=args.shape and tuple(args.shape), must_have_data=args.data_root is not None)
     options |= dict(tolerance=args.tolerance, **key_options(args))
-    folding, shape = fold_from_config(cfg, args.checkpoint, args.export_plain, plain, **options)
+    folding, shape = reparameterize_from_config(cfg, args.checkpoint, args.export_plain, plain, **options)
     with atomic_write(args.onnx) as partial:
         exported = partial and export_onnx(folding.model, partial, shape, args.dynamic, args.onnx_tolerance)
         write_checkpoint(folding, args.out)

@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     """Load, average, test both and write."""
     import torch
 
-    from reprefine.deploy.plain import plain_copy
+    from reprefine.deploy.forms import baseline_copy
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import atomic_write
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))
     static, gates = static_model(model, training_images(cfg, model, args.num))
-    plain = plain_copy(static)
+    plain = baseline_copy(static)
     exact, approximate = (evaluate(cfg, network) for network in (model, plain))
     meta = dict(pddr_static_gates=dict(images=args.num, exact=exact, approximate=approximate))
     with atomic_write(args.out) as partial:

@@ -1,9 +1,8 @@
 """The methods in a config, and the config without one of them.
 
 A part of a model stands for a method if its type is defined in ``reprefine.methods`` and tells the part of the
-baseline in its place: by ``config_options``, as types with a ``base_type`` do, or by a function ``plain_config`` of the
-part's config that returns another one, or ``baseline_config`` where that is not what it folds into; None is no part.
-Methods that are a training of their own do neither.
+baseline in its place: by ``config_options``, as types with a ``base_type`` do, or by a function ``baseline_config``
+that maps the part's config to the baseline's; None is no part. Methods that are a training of their own do neither.
 """
 
 from collections.abc import Iterator, Mapping
@@ -72,10 +71,10 @@ def _baseline(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
     kind = class_of(MODELS, node)
     if 'base_type' in node and getattr(kind, 'config_options', {}):
         return base_config(kind, node)
-    to_baseline = getattr(kind, 'baseline_config', None) or getattr(kind, 'plain_config', None)
+    to_baseline = getattr(kind, 'baseline_config', None)
     try:
         return node if to_baseline is None else to_baseline(node)
-    except UserError:  # it has no plain form
+    except UserError:  # no baseline computes the same
         return node
 
 

@@ -71,7 +71,7 @@ class PDResNet(nn.Module):
         **kwargs: Arguments of the host's ResNet.
     """
 
-    plain_config = staticmethod(plain_resnet)
+    baseline_config = staticmethod(plain_resnet)
 
     @property
     def requires_pretrained(self) -> str | None:

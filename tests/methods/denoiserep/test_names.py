@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import get_state_dict
 from torch import nn
 
-from reprefine.deploy.checkpoint import reparameterize
+from reprefine.deploy.checkpoint import reparameterize_file
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.methods.denoiserep import DenoiseRep, denoise_layers
 from reprefine.registry import MODELS
@@ -137,7 +137,7 @@ def test_checkpoints_of_a_network_kept_in_model_go_there_and_back(tmp_path):
     again.load_state_dict(refined.state_dict())
     torch.testing.assert_close(again.eval()(images), refined.eval()(images), rtol=0, atol=0)
     torch.save(dict(state_dict=refined.state_dict(), meta={}), tmp_path / 'run.pth')
-    reparameterize(again, tmp_path / 'run.pth', tmp_path / 'plain.pth')
+    reparameterize_file(again, tmp_path / 'run.pth', tmp_path / 'plain.pth')
     stock.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
     torch.testing.assert_close(stock.eval()(images), refined(images), rtol=1e-5, atol=1e-6)
 

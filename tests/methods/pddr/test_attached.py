@@ -36,7 +36,7 @@ def own(state: dict) -> dict:
 @pytest.mark.parametrize('layer', [make_conv(), make_conv(groups=2), make_linear()])
 def test_it_is_a_replaced_layer_in_either_form(layer):
     assert isinstance(layer, ReplacedLayer)
-    plain = layer.plain_type
+    plain = layer.replaced_type
     assert (layer.out_channels, layer.groups) == ((16, layer.groups) if plain is nn.Conv2d else (4, 1))
     layer.switch_to_deploy()
     assert isinstance(layer, ReplacedLayer)
@@ -270,7 +270,7 @@ def test_the_analyses_see_the_branches_of_a_layer_with_a_child():
 class Replaced(nn.Sequential):
     """A layer of another method that consists of what could be disentangled."""
 
-    plain_type, out_channels, groups = nn.Conv2d, 8, 1
+    replaced_type, out_channels, groups = nn.Conv2d, 8, 1
 
     def switch_to_deploy(self):
         raise NotImplementedError

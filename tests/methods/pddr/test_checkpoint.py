@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.deploy import switch_to_deploy
-from reprefine.deploy.checkpoint import fold_checkpoint, reparameterize
+from reprefine.deploy.checkpoint import reparameterize_checkpoint, reparameterize_file
 from reprefine.deploy.compare import compare
 from reprefine.deploy.examples import Example
-from reprefine.deploy.plain import plain_copy
+from reprefine.deploy.forms import baseline_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
@@ -64,7 +64,7 @@ def test_a_wrapper_that_changes_names(plain, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
     expected = model(IMAGES.inputs)
     target = plain_net() if plain else switch_to_deploy(make())
-    folding = fold_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, plain=plain)
+    folding = reparameterize_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, plain=plain)
     assert count_parameters(folding.written) < folding.parameters
     torch.testing.assert_close(target(IMAGES.inputs), expected, rtol=1e-4, atol=1e-4)
     assert str(folding.comparison) == '3 layers and the model for images, in float64'
@@ -78,7 +78,9 @@ def test_a_backbone(host, tmp_path):
     assert net.train() is net
     assert net.eval() is net
     torch.save(net.state_dict(), tmp_path / 'trained.pth')
-    reparameterize(net, tmp_path / 'trained.pth', tmp_path / 'out.pth')  # the layers are compared, on random features
+    reparameterize_file(
+        net, tmp_path / 'trained.pth', tmp_path / 'out.pth'
+    )  # the layers are compared, on random features
     again = PDResNet(18, **options, deploy=True)
     again.load_state_dict(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'])
     x = image(2, 3, 64, 64, dtype=torch.float32)
@@ -88,7 +90,7 @@ def test_a_backbone(host, tmp_path):
 def test_the_plain_model_may_be_a_single_layer():
     conv = PDConv(8, 16, 3, padding=1, bias=True, group_num=4).eval()
     x = image(2, 8, 5, 5, dtype=torch.float32)
-    torch.testing.assert_close(plain_copy(conv)(x), conv(x))
+    torch.testing.assert_close(baseline_copy(conv)(x), conv(x))
     assert plain_state_dict(PDLinear(3, 2)).keys() == {'weight', 'bias'}
 
 
@@ -98,7 +100,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
     model[3].standard2.conv.weight[1, 1, 1, 1] = float('nan')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
     with pytest.raises(UserError, match=r'not finite: 3.standard2.conv.weight'):
-        reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth')
+        reparameterize_file(model, tmp_path / 'trained.pth', tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
 
 
@@ -108,7 +110,7 @@ def test_statistics_that_are_not_finite_are_no_error_of_the_fold(tmp_path):
     model[3].standard2.bn.running_mean[1] = float('inf')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
     with pytest.raises(UserError, match='the model gives no finite output for images, before it is folded'):
-        reparameterize(model, tmp_path / 'trained.pth', tmp_path / 'out.pth', [IMAGES])
+        reparameterize_file(model, tmp_path / 'trained.pth', tmp_path / 'out.pth', [IMAGES])
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from reprefine.deploy.plain import plain_copy
+from reprefine.deploy.forms import baseline_copy
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDResNet
 from reprefine.methods.pddr.analysis import static_model
@@ -53,7 +53,7 @@ def test_a_network_with_constant_gates_loses_nothing():
     static, means = static_model(model, [image(1, 3, 32, 32, seed=5)])
     assert len(means) == 16
     scale = expected.abs().max().item()
-    for form in (static, plain_copy(static)):
+    for form in (static, baseline_copy(static)):
         torch.testing.assert_close(form(x)[-1], expected, rtol=0, atol=1e-6 * scale)
 
 
@@ -61,7 +61,7 @@ def test_a_static_network_is_a_plain_one():
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         plain = PDResNet(18, stem_channels=8, base_channels=8)
     static, _ = static_model(network(), [image(1, 3, 32, 32)])
-    plain.load_state_dict(plain_copy(static).state_dict(), strict=True)
+    plain.load_state_dict(baseline_copy(static).state_dict(), strict=True)
 
 
 class Detector(nn.Module):

@@ -61,7 +61,7 @@ class Attached:
 
     def forward(self, x: Tensor) -> Tensor:
         y, weight = super().forward(x), self.denoiser.full().detach()
-        if self.plain_type is nn.Linear:
+        if self.replaced_type is nn.Linear:
             return y @ weight.T + self.denoiser.shift
         return functional.conv2d(y, weight[:, :, None, None], self.denoiser.shift, groups=self.groups)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseAveragedModel
 from torch import nn
 
-from reprefine.deploy import Foldable
+from reprefine.deploy import Deployable
 from reprefine.engine.errors import UserError
 from reprefine.models.replaced_layer import ReplacedLayer
 
@@ -58,7 +58,7 @@ def refuse_lost_biases(model: nn.Module, chosen: Sequence[Candidate]) -> None:
     Raises:
         UserError: If there is such a layer.
     """
-    inner = [(name, module) for name, module in model.named_modules() if name and isinstance(module, Foldable)]
+    inner = [(name, module) for name, module in model.named_modules() if name and isinstance(module, Deployable)]
     hosts = {name: module for name, module in inner if not type(module).__module__.startswith('reprefine.')}
     for candidate in chosen:
         holder = next((name for name in hosts if candidate.name.startswith(f'{name}.')), None)

@@ -68,7 +68,7 @@ def find_layers(
     found = []
     for name, parent, attribute, layer in walk_layers(model):
         is_named = any(re.search(p, name) for p in include) and not any(re.search(p, name) for p in exclude)
-        if issubclass(layer.plain_type if isinstance(layer, ReplacedLayer) else type(layer), types) and is_named:
+        if issubclass(layer.replaced_type if isinstance(layer, ReplacedLayer) else type(layer), types) and is_named:
             is_tied = any(owners[id(p)] > 1 for p in layer.parameters(recurse=False))
             reason = 'its weight is tied to another layer' if is_tied else skip_reason(parent, attribute, layer)
             found.append(Candidate(name, parent, attribute, layer, reason))

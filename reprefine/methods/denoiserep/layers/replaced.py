@@ -24,7 +24,7 @@ class DenoiseReplaced(_DenoiseLayer):
     @property
     def channel_dim(self) -> int:
         """Axis of the channels of the output."""
-        return -1 if self.plain_type is nn.Linear else 1
+        return -1 if self.replaced_type is nn.Linear else 1
 
     def _attach(self, host_class: type[nn.Module], *args: Any, side: str | None = None, **options: Any) -> None:
         if side == 'input':

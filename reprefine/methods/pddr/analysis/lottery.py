@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reprefine.deploy.plain import plain_copy
+from reprefine.deploy.forms import baseline_copy
 from reprefine.engine.errors import UserError
 
 from ..conversion.plain import pd_layers
@@ -33,7 +33,7 @@ def lottery_state(model: nn.Module, generator: torch.Generator | None = None) ->
     layers = pd_layers(model).values()
     if not layers or not all(_is_transferable(layer) for layer in layers):
         raise UserError('the transfer needs PD-A convolutions in training form, each in place of one with a norm')
-    return plain_copy(model, lambda conv: _merged(conv, generator)).state_dict()
+    return baseline_copy(model, lambda conv: _merged(conv, generator)).state_dict()
 
 
 def _is_transferable(layer: nn.Module) -> bool:

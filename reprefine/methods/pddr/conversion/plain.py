@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from reprefine.deploy.plain import plain_copy
+from reprefine.deploy.forms import baseline_copy
 
 from ..layers.conv import PDConv
 from ..layers.linear import PDLinear
@@ -25,4 +25,4 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
         UserError: If the model has PD-B layers, which no plain model equals, or one of them replaces what has neither
             norm nor bias.
     """
-    return plain_copy(model).state_dict()
+    return baseline_copy(model).state_dict()

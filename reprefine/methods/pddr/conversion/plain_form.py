@@ -31,7 +31,7 @@ def _refuse_mixtures(layer: 'PDConv | PDLinear') -> None:
 
 @torch.no_grad()
 def plain_linear(layer: 'PDLinear') -> dict[str, nn.Module]:
-    """Return the linear layer that a PD-A one equals, as :class:`reprefine.deploy.plain.HasPlainForm` asks for it.
+    """Return the linear layer that a PD-A one equals, see :class:`reprefine.deploy.forms.HasBaselineModules`.
 
     Raises:
         UserError: If the layer is PD-B.

@@ -58,7 +58,7 @@ class PDConv(nn.Module):
         UserError: If an argument makes branches that differ in what they see, or that cannot be folded.
     """
 
-    plain_type = nn.Conv2d
+    replaced_type = nn.Conv2d
     transposed = False
     output_padding = (0, 0)
 
@@ -214,8 +214,8 @@ class PDConv(nn.Module):
         finally:
             self.compute = former
 
-    def plain_form(self) -> dict[str, nn.Module]:
-        """See :class:`reprefine.deploy.plain.HasPlainForm`."""
+    def baseline_modules(self) -> dict[str, nn.Module]:
+        """See :class:`reprefine.deploy.forms.HasBaselineModules`."""
         return plain_conv_and_norm(self)
 
     @torch.no_grad()
@@ -292,4 +292,4 @@ def pd_conv_layer(
     return nn.Conv2d(in_channels, out_channels, kernel_size, *args, **{k: v for k, v in kwargs.items() if k in plain})
 
 
-pd_conv_layer.plain_config = plain_layer
+pd_conv_layer.baseline_config = plain_layer

@@ -32,8 +32,8 @@ class PDLinear(nn.Module):
         UserError: If the mode is another.
     """
 
-    plain_config = staticmethod(plain_layer)
-    plain_type = nn.Linear
+    baseline_config = staticmethod(plain_layer)
+    replaced_type = nn.Linear
     groups = 1
 
     def __init__(self, in_features: int, out_features: int, mode: str = 'A', deploy: bool = False):
@@ -96,8 +96,8 @@ class PDLinear(nn.Module):
         del self.standard1, self.standard2
         self.deploy = True
 
-    def plain_form(self) -> dict[str, nn.Module]:
-        """See :class:`reprefine.deploy.plain.HasPlainForm`."""
+    def baseline_modules(self) -> dict[str, nn.Module]:
+        """See :class:`reprefine.deploy.forms.HasBaselineModules`."""
         return plain_linear(self)
 
     @torch.no_grad()

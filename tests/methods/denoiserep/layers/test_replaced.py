@@ -56,7 +56,7 @@ class _Branches(nn.Module):
 
 
 class BranchedLinear(_Branches):
-    plain_type, groups = nn.Linear, 1
+    replaced_type, groups = nn.Linear, 1
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__([nn.Linear(inputs, outputs) for _ in range(2)], partial(nn.Linear, inputs, outputs))
@@ -67,7 +67,7 @@ class BranchedLinear(_Branches):
 
 
 class BranchedConv(_Branches):
-    plain_type = nn.Conv2d
+    replaced_type = nn.Conv2d
 
     def __init__(self, inputs: int, outputs: int, groups: int = 1) -> None:
         wide = dict(kernel_size=3, padding=1, stride=2, groups=groups)
@@ -180,7 +180,7 @@ def test_the_layers_inside_are_never_converted(case, include):
     assert {name for name, _ in model.named_parameters() if 'denoiser' in name} == {
         'mlp.0.denoiser.weight', 'mlp.0.denoiser.bias'
     }  # fmt: skip
-    assert all(type(branch) is model.mlp[0].plain_type for branch in model.mlp[0].branches)
+    assert all(type(branch) is model.mlp[0].replaced_type for branch in model.mlp[0].branches)
 
 
 def test_a_model_of_plain_and_replaced_layers():

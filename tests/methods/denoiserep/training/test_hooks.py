@@ -10,7 +10,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch.utils.data import DataLoader, Dataset
 
 from reprefine.deploy import switch_to_deploy
-from reprefine.deploy.checkpoint import reparameterize
+from reprefine.deploy.checkpoint import reparameterize_file
 from reprefine.deploy.compare import compare
 from reprefine.deploy.examples import Example
 from reprefine.engine.errors import UserError
@@ -303,7 +303,7 @@ def test_a_fold_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch)
         'reprefine.methods.denoiserep.layers.linear_conv.merge_input_side', lambda w, b, d, shift, step: (2 * w, b)
     )
     with pytest.raises(UserError, match='differs by .* nothing is written'):
-        reparameterize(refined(), folder / 'epoch_3.pth', tmp_path / 'out.pth')
+        reparameterize_file(refined(), folder / 'epoch_3.pth', tmp_path / 'out.pth')
     assert not list(tmp_path.iterdir())
 
 
@@ -312,7 +312,7 @@ def test_what_holds_no_denoiser_is_not_folded(trained, tmp_path):
     torch.save({'state_dict': ToyClassifier().state_dict()}, folder / 'baseline.pth')
     for name, reason in (('epoch_3_deploy', r'folded already \(Denoise'), ('baseline', r'does not fit.*denoiser')):
         with pytest.raises(UserError, match=reason):
-            reparameterize(refined(), folder / f'{name}.pth', tmp_path / 'out.pth')
+            reparameterize_file(refined(), folder / f'{name}.pth', tmp_path / 'out.pth')
     assert not list(tmp_path.iterdir())
 
 

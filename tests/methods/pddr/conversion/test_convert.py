@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.deploy import switch_to_deploy
-from reprefine.deploy.plain import plain_copy
+from reprefine.deploy.forms import baseline_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
@@ -206,7 +206,7 @@ def test_a_kernel_that_is_computed_is_no_candidate():
 def test_plain_model_keeps_mode_and_resolution_of_the_norms(training):
     net = small_net().train(training)
     convert_to_pd(net, group_num='auto')
-    plain = plain_copy(net)
+    plain = baseline_copy(net)
     assert all(module.training == training for module in plain.modules())
     assert (plain[1].bn.eps, plain[3].eps) == (1e-3, 1e-5)
     assert plain[1].conv.weight.dtype == torch.float64

@@ -11,12 +11,12 @@ from reprefine.engine.build import build_model
 from reprefine.engine.cost.models import without_pretrained
 from reprefine.engine.errors import UserError
 
-from .checkpoint import Folding, fold_checkpoint
+from .checkpoint import Reparameterization, reparameterize_checkpoint
 from .examples import examples_of_test_set, random_example
-from .plain import deploy_config, plain_config
+from .forms import baseline_config, deploy_config
 
 
-def fold_from_config(
+def reparameterize_from_config(
     cfg: Config,
     source: str | Path,
     plain: bool = False,
@@ -26,7 +26,7 @@ def fold_from_config(
     tolerance: float | None = None,
     checkpoint_key: str | None = None,
     revise_keys: Sequence[tuple[str, str]] = (),
-) -> tuple[Folding, tuple[int, ...]]:
+) -> tuple[Reparameterization, tuple[int, ...]]:
     """Fold a checkpoint for the deployed or the plain form of its config, whose model must load it strictly.
 
     Args:
@@ -36,7 +36,7 @@ def fold_from_config(
         plain_cfg: The plain config, which implies ``plain``; None: derived from ``cfg``.
         shape: Height and width of the images to compare on, in pixels; default the model's own.
         must_have_data: Whether a missing test set is an error.
-        tolerance: See :func:`~.checkpoint.fold_checkpoint`.
+        tolerance: See :func:`~.checkpoint.reparameterize_checkpoint`.
         checkpoint_key: Entry of the source that holds the weights.
         revise_keys: Pairs of pattern and replacement for their names.
 
@@ -44,7 +44,7 @@ def fold_from_config(
         The folding, and channels, height and width of the images.
 
     Raises:
-        UserError: As :func:`~.checkpoint.fold_checkpoint`, and if the test set must be there and is not.
+        UserError: As :func:`~.checkpoint.reparameterize_checkpoint`, and if the test set must be there and is not.
     """
     model = _build(cfg, cfg.model)
     into = _target(cfg, plain, plain_cfg)
@@ -52,7 +52,7 @@ def fold_from_config(
     random = random_example(cfg, model, shape, images[0].inputs if images else None)
     examples = [random, *images]
     is_plain = plain or plain_cfg is not None
-    folding = fold_checkpoint(model, source, examples, into, is_plain, tolerance, checkpoint_key, revise_keys)
+    folding = reparameterize_checkpoint(model, source, examples, into, is_plain, tolerance, checkpoint_key, revise_keys)
     return folding, tuple(random.inputs.shape[1:])
 
 
@@ -67,7 +67,7 @@ def _target(cfg: Config, plain: bool, plain_cfg: Config | None) -> nn.Module | N
     """Return the model that is to load the folded weights, None if the config does not tell which."""
     if plain_cfg is not None:
         return _build(plain_cfg, plain_cfg.model)
-    derived = (plain_config if plain else deploy_config)(cfg.model)
+    derived = (baseline_config if plain else deploy_config)(cfg.model)
     if derived != cfg.model:
         return _build(cfg, derived)
     if plain:
@@ -75,7 +75,7 @@ def _target(cfg: Config, plain: bool, plain_cfg: Config | None) -> nn.Module | N
     return None
 
 
-def describe(folding: Folding) -> str:
+def describe(folding: Reparameterization) -> str:
     """Return the report of a fold: what was folded, what it is now, and how equal it is."""
     kinds = sorted(set(folding.layers.values()))
     weights = ' of the moving average of the run' if folding.averaged else ''

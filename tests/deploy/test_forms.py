@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from reprefine.deploy import switch_to_deploy
-from reprefine.deploy.plain import deploy_config, plain_config, plain_copy
+from reprefine.deploy.forms import baseline_config, baseline_copy, deploy_config
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
@@ -53,24 +53,24 @@ def layer(size: int, deploy: bool = False) -> None:
     """A layer of a config."""
 
 
-layer.plain_config = lambda cfg: dict(type='Linear', size=cfg['size'])
+layer.baseline_config = lambda cfg: dict(type='Linear', size=cfg['size'])
 
 
 def test_a_method_leaves_its_base_type():
     cfg = ConfigDict(type='reprefine.ToyMethod', base_type='Base', toy=dict(strength=2), backbone=dict(type='ResNet'))
     base = dict(type='Base', backbone=dict(type='ResNet'))
-    assert plain_config(cfg) == deploy_config(cfg) == base
+    assert baseline_config(cfg) == deploy_config(cfg) == base
     assert cfg.base_type == 'Base'
 
 
 def test_a_method_that_does_not_fold_stays():
     cfg = dict(type='reprefine.ToyStays', base_type='Base', toy=dict(strength=2))
-    assert plain_config(cfg) == deploy_config(cfg) == cfg
+    assert baseline_config(cfg) == deploy_config(cfg) == cfg
 
 
 def test_a_conversion_leaves_its_base_type_or_is_deployed():
     cfg = dict(type='reprefine.ToyConverted', base_type='Base', toy=dict(strength=2), depth=3)
-    assert plain_config(cfg) == dict(type='Base', depth=3)
+    assert baseline_config(cfg) == dict(type='Base', depth=3)
     assert deploy_config(cfg) == cfg | dict(toy=dict(strength=2, deploy=True))
     del cfg['toy']
     assert deploy_config(cfg)['toy'] == dict(deploy=True)
@@ -80,7 +80,7 @@ def test_layers_within():
     part = dict(type='reprefine.ToyLayer', size=3)
     cfg = dict(type='reprefine.ToyMethod', base_type='Base', heads=[part, dict(type='Unknown', inner=(part, None))])
     plain = dict(type='Linear', size=3)
-    assert plain_config(cfg) == dict(type='Base', heads=[plain, dict(type='Unknown', inner=(plain, None))])
+    assert baseline_config(cfg) == dict(type='Base', heads=[plain, dict(type='Unknown', inner=(plain, None))])
     assert deploy_config(cfg)['heads'][1]['inner'][0] == part | dict(deploy=True)
 
 
@@ -88,46 +88,46 @@ PD = dict(type='reprefine.PDResNet', depth=18, pd_cfg=dict(mode='A'), channels_l
 
 
 def test_parts_of_pddr():
-    assert plain_config(PD) == dict(type='ResNet', depth=18)
-    assert plain_config(PD | dict(host='mmdet', deploy=True)) == dict(type='mmdet.ResNet', depth=18)
+    assert baseline_config(PD) == dict(type='ResNet', depth=18)
+    assert baseline_config(PD | dict(host='mmdet', deploy=True)) == dict(type='mmdet.ResNet', depth=18)
     own = set(signature(MODELS.get('reprefine.PDResNet').__init__).parameters) - {'self', 'args', 'kwargs'}
     host = {'zero_init_residual'}
-    assert set(plain_config(PD | dict.fromkeys(own))) - {'type', 'depth'} == host
+    assert set(baseline_config(PD | dict.fromkeys(own))) - {'type', 'depth'} == host
     assert deploy_config(PD) == PD | dict(deploy=True)
     neck = dict(type='FPN', conv_cfg=dict(type='reprefine.PDConv', mode='A'))
-    assert plain_config(neck) == dict(type='FPN', conv_cfg=None)
+    assert baseline_config(neck) == dict(type='FPN', conv_cfg=None)
     assert deploy_config(neck)['conv_cfg']['deploy'] is True
     mlp = dict(type='reprefine.MLP', layer_cfg=dict(type='reprefine.PDLinear', mode='A'))
-    assert plain_config(mlp) == dict(type='reprefine.MLP', layer_cfg=None)
+    assert baseline_config(mlp) == dict(type='reprefine.MLP', layer_cfg=None)
     assert deploy_config(mlp)['layer_cfg']['deploy'] is True
     part = dict(type='reprefine.PDConverted', base_type='FPN', num_outs=2, pd=dict(mode='A'))
-    assert plain_config(part) == dict(type='FPN', num_outs=2)
+    assert baseline_config(part) == dict(type='FPN', num_outs=2)
     assert deploy_config(part) == part | dict(pd=dict(mode='A', deploy=True))
     with pytest.raises(UserError, match='attention=.*does not fold'):
-        plain_config(PD | dict(attention=dict(type='reprefine.SE')))
+        baseline_config(PD | dict(attention=dict(type='reprefine.SE')))
 
 
 def test_a_config_without_such_parts_stays():
     cfg = dict(type='ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18), head=dict(type='Nothing'))
-    assert plain_config(cfg) == deploy_config(cfg) == cfg
+    assert baseline_config(cfg) == deploy_config(cfg) == cfg
 
 
 def test_plain_copies():
     model = switch_to_deploy(two_layers())
-    plain = plain_copy(model)
+    plain = baseline_copy(model)
     assert plain.state_dict().keys() == plain_layers().state_dict().keys()
     x = torch.randn(3, 5)
     assert torch.equal(plain(x), model(x))
     assert isinstance(model[0], TwoBranches)
-    assert isinstance(plain_copy(model[0]), nn.Linear)
+    assert isinstance(baseline_copy(model[0]), nn.Linear)
 
 
 def test_what_has_no_plain_form_is_named(monkeypatch):
     def refuse(self):
         raise UserError('is of many minds')
 
-    monkeypatch.setattr(TwoBranches, 'plain_form', refuse)
+    monkeypatch.setattr(TwoBranches, 'baseline_modules', refuse)
     with pytest.raises(UserError, match='0 is of many minds'):
-        plain_copy(two_layers())
+        baseline_copy(two_layers())
     with pytest.raises(UserError, match='the model is of many minds'):
-        plain_copy(two_layers()[0])
+        baseline_copy(two_layers()[0])

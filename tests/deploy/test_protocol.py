@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from reprefine.deploy import Foldable, relative_difference, switch_to_deploy
-from reprefine.deploy.fold import folded_layers, training_forms
+from reprefine.deploy import Deployable, relative_difference, switch_to_deploy
+from reprefine.deploy.protocol import reparameterized_layers, training_forms
 
 from .toys import TwoBranches, two_layers
 
@@ -40,8 +40,8 @@ def test_models_are_folded_from_the_inside_out():
 
 
 def test_protocol_tells_foldable_modules_apart():
-    assert isinstance(Recorder('', []), Foldable)
-    assert not isinstance(nn.Linear(1, 1), Foldable)
+    assert isinstance(Recorder('', []), Deployable)
+    assert not isinstance(nn.Linear(1, 1), Deployable)
 
 
 def test_relative_difference_is_scaled_by_the_reference():
@@ -63,14 +63,14 @@ def test_what_was_folded_is_told_by_name_and_former_type():
     assert training_forms(model) == ['0', '2']
     switch_to_deploy(model)
     assert training_forms(model) == []
-    assert folded_layers(trained, model) == {'0': 'TwoBranches', '2': 'TwoBranches'}
-    assert folded_layers(model, copy.deepcopy(model)) == {}
+    assert reparameterized_layers(trained, model) == {'0': 'TwoBranches', '2': 'TwoBranches'}
+    assert reparameterized_layers(model, copy.deepcopy(model)) == {}
 
 
 def test_a_layer_that_becomes_another_type_was_folded():
     trained = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     folded = nn.Sequential(nn.Linear(2, 2), nn.Identity())
-    assert folded_layers(trained, folded) == {'1': 'Linear'}
+    assert reparameterized_layers(trained, folded) == {'1': 'Linear'}
 
 
 def test_a_layer_within_a_folded_one_counts():
@@ -79,7 +79,7 @@ def test_a_layer_within_a_folded_one_counts():
             super().__init__()
             self.inner = TwoBranches(2, 2)
 
-    assert folded_layers(nn.Sequential(Holder()), nn.Sequential(nn.Linear(2, 2))) == {
+    assert reparameterized_layers(nn.Sequential(Holder()), nn.Sequential(nn.Linear(2, 2))) == {
         '0': 'Holder',
         '0.inner': 'TwoBranches',
     }

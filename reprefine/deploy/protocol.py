@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @runtime_checkable
-class Foldable(Protocol):
+class Deployable(Protocol):
     """A module that can replace its training form by a cheaper, equal one.
 
     A layer that keeps its type when it folds says by its attribute ``deploy`` whether it has. One whose evaluation
@@ -24,7 +24,7 @@ class Foldable(Protocol):
 
 @torch.no_grad()
 def switch_to_deploy(model: nn.Module) -> nn.Module:
-    """Fold every module of ``model`` that implements :class:`Foldable`, in place, from the inside out.
+    """Fold every module of ``model`` that implements :class:`Deployable`, in place, from the inside out.
 
     A part of a host library whose ``switch_to_deploy`` takes arguments is left to the module that holds it.
 
@@ -43,13 +43,13 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
 def _fold(module: nn.Module) -> None:
     for child in list(module.children()):
         _fold(child)
-    if is_foldable(module):
+    if is_deployable(module):
         module.switch_to_deploy()
 
 
-def is_foldable(module: nn.Module) -> bool:
+def is_deployable(module: nn.Module) -> bool:
     """Whether a module folds by itself, without arguments."""
-    return isinstance(module, Foldable) and not _takes_arguments(module.switch_to_deploy)
+    return isinstance(module, Deployable) and not _takes_arguments(module.switch_to_deploy)
 
 
 def _takes_arguments(method: Callable) -> bool:
@@ -63,11 +63,11 @@ def training_forms(model: nn.Module) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if getattr(module, 'deploy', None) is False and is_foldable(module)
+        if getattr(module, 'deploy', None) is False and is_deployable(module)
     ]
 
 
-def folded_layers(trained: nn.Module, folded: nn.Module) -> dict[str, str]:
+def reparameterized_layers(trained: nn.Module, folded: nn.Module) -> dict[str, str]:
     """Return name and type of what was folded: what is of another type than before, or changed its ``deploy``.
 
     Args:
