@@ -12,6 +12,7 @@ from mmengine import registry as roots
 from mmengine.registry import Registry
 
 from .compat import allow_mmengine_checkpoints, fix_adjust_hue
+from .engine.config_check.deprecated import current_type
 from .registered import registered
 
 allow_mmengine_checkpoints()
@@ -43,7 +44,8 @@ class LazyRegistry(Registry):
 
         What builds on a host library that is not installed is not found.
         """
-        name = key.removeprefix('reprefine.')
+        scope = 'reprefine.' if key.startswith('reprefine.') else ''
+        name = current_type(key.removeprefix(scope))
         source = registered('reprefine').get((self.variable, name))
         try:
             if source is not None and name not in self.module_dict:
@@ -51,7 +53,7 @@ class LazyRegistry(Registry):
         except ModuleNotFoundError as error:
             if (error.name or '').partition('.')[0] not in HOSTS:
                 raise
-        return super().get(key)
+        return super().get(scope + name)
 
     def import_from_location(self) -> None:
         """Import nothing: :meth:`get` has done so."""

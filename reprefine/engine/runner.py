@@ -26,6 +26,7 @@ from .build import class_of
 from .checkpoints.checkpoint_hook import SafeCheckpointHook
 from .checkpoints.checkpoint_runner import CheckpointRunner
 from .checkpoints.integrity import refuse_existing_run
+from .config_check.deprecated import rename_keys
 from .data_checks.class_names import check_class_names, check_same_numbers
 from .data_checks.corrupt_hook import build_tolerant_loader
 from .data_checks.data_check import check_batches, check_classes, raise_if_empty
@@ -57,6 +58,7 @@ class Runner(CheckpointRunner):
     @classmethod
     def from_cfg(cls, cfg: ConfigType) -> 'Runner':
         """Build from a config; a run that is resumed finds its checkpoint and its seed."""
+        rename_keys(cfg)
         if cfg.get('resume'):
             fill_resume_settings(cfg)
         return super().from_cfg(cfg)
@@ -87,7 +89,7 @@ class Runner(CheckpointRunner):
                     shutdown_workers(loop.dataloader)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop over a data set that replaces up to ``max_corrupt`` unreadable samples, default 0.
+        """Build the loop over a data set that replaces up to ``max_corrupt_samples`` unreadable samples, default 0.
 
         The loops of mmengine go on where a run was stopped, see :func:`.loops.exact`.
         """

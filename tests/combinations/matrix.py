@@ -115,7 +115,7 @@ START = """\
 _base_ = 'reprefine::baselines/$baseline.py'
 start = dict(type='Pretrained', checkpoint='work_dirs/$stage/$checkpoint', prefix='$prefix')
 model = dict(backbone=dict(_base_.model.backbone, _delete_=True, init_cfg=start))
-load_floor = 1.0
+min_load_ratio = 1.0
 """
 REPFUSION = Method(
     title='RepFusion',

@@ -21,7 +21,7 @@ def test_trains_and_tests(path, tmp_path, toy_folder):
 @pytest.mark.parametrize('path', STARTS, ids=lambda path: path.stem)
 def test_differs_from_its_twin_by_the_start_alone(path):
     ours = load_config(str(path))
-    assert ours.load_floor == 1.0
+    assert ours.min_load_ratio == 1.0
     base = path.name.replace('-repfusion-pre', '').replace('_repfusion-pre', '').replace('linear-steps', 'linear')
     twin = load_config(str(ROOT / 'configs/baselines' / path.parent.name / base))
     backbone = ours.model.backbone.get('backbone_cfg', ours.model.backbone)

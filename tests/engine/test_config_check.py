@@ -342,7 +342,7 @@ def test_types_of_new_style_configs_are_classes():
 
 
 def test_the_top_level_keys_are_those_of_the_runner():
-    ours = {'finite_check', 'load_floor', 'checkpoint_key', 'revise_keys', 'max_corrupt', 'reset_schedule'}
+    ours = {'finite_check', 'min_load_ratio', 'checkpoint_key', 'revise_keys', 'max_corrupt_samples', 'reset_schedule'}
     ours |= {'load_from_command'}
     read = {'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'runner_type', 'custom_imports'}
     assert set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} == RUNNER_KEYS - ours - read

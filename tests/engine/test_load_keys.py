@@ -50,7 +50,7 @@ def test_a_test_refuses_what_loads_nothing_and_the_named_options_give_the_same_r
     assert options == ['--checkpoint-key', 'teacher', '--revise-keys', r'^module\.model\.=']
     assert metrics(tmp_path, foreign, *options) == metrics(tmp_path, str(trained))
     # A floor of 0 accepts a part, but not nothing.
-    assert run_test(DIGITS, foreign, '--work-dir', str(tmp_path), *SMALL, '+load_floor=0.0') == 1
+    assert run_test(DIGITS, foreign, '--work-dir', str(tmp_path), *SMALL, '+min_load_ratio=0.0') == 1
 
 
 def test_training_starts_from_it_by_flags_or_by_keys_of_the_config(trained, foreign, tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_training_starts_from_it_by_flags_or_by_keys_of_the_config(trained, fore
     options = options_of_refusal(capsys)
     assert train_digits(tmp_path / 'a', *start, *options) == 0
     config = tmp_path / 'digits.py'
-    keys = r"checkpoint_key = 'teacher'; revise_keys = [(r'^module\.model\.', '')]; load_floor = 0.5"
+    keys = r"checkpoint_key = 'teacher'; revise_keys = [(r'^module\.model\.', '')]; min_load_ratio = 0.5"
     config.write_text(f'_base_ = {DIGITS!r}\n{keys}\n')
     assert run_train(str(config), '--work-dir', str(tmp_path / 'b'), *SMALL, *start) == 0
     before = torch.load(trained, weights_only=True)['state_dict']
@@ -75,7 +75,7 @@ def test_training_starts_from_it_by_flags_or_by_keys_of_the_config(trained, fore
 
 def test_a_test_asks_for_the_whole_model_whatever_the_floor_of_training(trained, tmp_path, capsys):
     config = tmp_path / 'digits.py'
-    config.write_text(f'_base_ = {DIGITS!r}\nload_floor = 0.1\n')
+    config.write_text(f'_base_ = {DIGITS!r}\nmin_load_ratio = 0.1\n')
     state = torch.load(trained, weights_only=True)['state_dict']
     del state['backbone.cls_token']
     torch.save(state, tmp_path / 'partial.pth')

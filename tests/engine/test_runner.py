@@ -34,7 +34,7 @@ def test_checkpoint_of_another_model_is_refused_with_the_share(trained, tmp_path
 
 
 def test_floor_is_a_key_of_the_config(trained, tmp_path):
-    wider = ('--cfg-options', 'model.backbone.arch.embed_dims=32', 'model.head.in_channels=32', '+load_floor=0.0')
+    wider = ('--cfg-options', 'model.backbone.arch.embed_dims=32', 'model.head.in_channels=32', '+min_load_ratio=0.0')
     assert run_test(DIGITS, str(trained), '--work-dir', str(tmp_path), *SMALL, *wider) == 0
 
 

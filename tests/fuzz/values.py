@@ -208,8 +208,8 @@ RUN = _cases(
         'visualizer.vis_backends.0.type': {'NoBackend': MISSING},
         'env_cfg': {'3': DICT},
         'env_cfg.mp_cfg.mp_start_method': {'x': 'ValueError: cannot find context'},
-        'load_floor': dict.fromkeys(['2', '-1', 'x'], NUMBER),
-        'max_corrupt': {**dict.fromkeys(['-1', 'x', '1.5'], WHOLE), '3': None},
+        'min_load_ratio': dict.fromkeys(['2', '-1', 'x'], NUMBER),
+        'max_corrupt_samples': {**dict.fromkeys(['-1', 'x', '1.5'], WHOLE), '3': None},
         'runner_type': {'NoRunner': 'NoRunner'},
         'no.such.key': {'3': "'no' is neither in the config"},
     }

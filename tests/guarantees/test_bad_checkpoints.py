@@ -38,4 +38,4 @@ def test_resuming_passes_over_a_damaged_one_and_what_does_not_fit_is_refused(nam
     assert run_train(subject.config, '--work-dir', str(tmp_path / 'other'), *subject.argv, *options) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert str(foreign) in error
-    assert 'load_floor' in error
+    assert 'min_load_ratio' in error

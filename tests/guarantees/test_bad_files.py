@@ -15,9 +15,10 @@ def test_is_named_or_replaced(name, tmp_path, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('train.py: error: ')
     assert str(bad) in error
-    assert 'max_corrupt=N' in error
+    assert 'max_corrupt_samples=N' in error
 
     run = tmp_path / 'run'
-    assert run_train(subject.config, '--work-dir', str(run), *subject.argv, '--cfg-options', 'max_corrupt=1') == 0
+    options = ('--cfg-options', 'max_corrupt_samples=1')
+    assert run_train(subject.config, '--work-dir', str(run), *subject.argv, *options) == 0
     assert [line.split('\t')[0] for line in (run / 'corrupt_samples.txt').read_text().splitlines()] == [str(bad)]
     assert (run / 'iter_6.pth').is_file()

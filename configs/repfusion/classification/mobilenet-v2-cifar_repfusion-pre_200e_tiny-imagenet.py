@@ -3,4 +3,4 @@ _base_ = '../../baselines/classification/mobilenet-v2-cifar_200e_tiny-imagenet.p
 # Or --cfg-options model.backbone.init_cfg.checkpoint=FILE
 checkpoint = 'work_dirs/repfusion/distill/mobilenet-v2-cifar_repfusion-uniform50-hint_200e_tiny-imagenet/epoch_200.pth'
 model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='student.backbone.')))
-load_floor = 1.0
+min_load_ratio = 1.0

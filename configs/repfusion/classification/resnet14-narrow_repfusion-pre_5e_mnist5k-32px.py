@@ -3,4 +3,4 @@ _base_ = '../../baselines/classification/resnet14-narrow_5e_mnist5k-32px.py'
 # Or --cfg-options model.backbone.init_cfg.checkpoint=FILE
 checkpoint = 'work_dirs/repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px/epoch_6.pth'
 model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='student.backbone.')))
-load_floor = 1.0
+min_load_ratio = 1.0

@@ -3,4 +3,4 @@ _base_ = '../../baselines/classification/resnet18-cifar_200e_tiny-imagenet.py'
 # Or --cfg-options model.backbone.init_cfg.checkpoint=FILE
 checkpoint = 'work_dirs/repfusion/distill/resnet18-cifar_repfusion-rl-hint_200e_tiny-imagenet/epoch_200.pth'
 model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='student.backbone.')))
-load_floor = 1.0
+min_load_ratio = 1.0

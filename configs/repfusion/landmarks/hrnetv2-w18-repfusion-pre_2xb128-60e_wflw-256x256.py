@@ -5,4 +5,4 @@ checkpoint = 'work_dirs/repfusion/distill/hrnetv2-w18_repfusion-t0-dense_2xb32-2
 model = dict(
     backbone=dict(init_cfg=dict(_delete_=True, type='Pretrained', checkpoint=checkpoint, prefix='student.backbone.'))
 )
-load_floor = 1.0
+min_load_ratio = 1.0

@@ -21,21 +21,21 @@ from .rename_keys import MODULE_PREFIX
 from .weights import check_finite, check_match, load_weights
 
 LOAD_FLOOR = 0.5
-NOTHING_LOADED = 1e-9  # a share above 0 and below that of any weight, asked for even with load_floor=0
+NOTHING_LOADED = 1e-9  # a share above 0 and below that of any weight, asked for even with min_load_ratio=0
 
 
 class CheckpointRunner(Runner):
     """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
 
-    The top-level config key ``load_floor`` is the share of the model that a checkpoint must load, default 0.5; it also
-    holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing ask for all of it.
+    The top-level config key ``min_load_ratio`` is the share of the model that a checkpoint must load, default 0.5; it
+    also holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing ask for all of it.
     ``checkpoint_key`` and ``revise_keys`` choose and rename the weights of ``load_from``, see
     :func:`.entries.select_weights`.
     """
 
     def _init_model_weights(self) -> None:
         # When a run is resumed, the weights of the run itself follow.
-        model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
+        model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('min_load_ratio', LOAD_FLOOR)
         check_same_files(model)
         with (
             raise_on_all_ranks(),
@@ -121,7 +121,7 @@ class CheckpointRunner(Runner):
             elif not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
                 raise UserError(f'checkpoint {filename} holds no training state: give it as load_from, not to resume')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        floor = 1.0 if strict or self._resume else self.cfg.get('load_floor', LOAD_FLOOR)
+        floor = 1.0 if strict or self._resume else self.cfg.get('min_load_ratio', LOAD_FLOOR)
         with raise_on_all_ranks():
             model = self._bare_model()
             # A refinement starts from its baseline's checkpoint, which cannot hold what the refinement adds.

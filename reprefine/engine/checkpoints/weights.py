@@ -185,13 +185,13 @@ def check_match(
         fitting = '' if model is None else suggest_keys(checkpoint, model, match.ratio)
         raise UserError(
             f'checkpoint {filename} belongs to another model: {match}; '
-            f'at least {floor:.0%} needed (key load_floor){fitting}'
+            f'at least {floor:.0%} needed (key min_load_ratio){fitting}'
         )
     if floor >= 1 and match.shrunk:
         name, (given, own) = next(iter(match.shrunk.items()))
         raise UserError(
             f'checkpoint {filename}: {name} is {given}, the model resamples it to {own}, which loses detail: '
-            "set the model's img_size (or window size) to that of the checkpoint's training, or load_floor=0.99"
+            "set the model's img_size (or window size) to that of the checkpoint's training, or min_load_ratio=0.99"
         )
 
 

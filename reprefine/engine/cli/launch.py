@@ -16,6 +16,7 @@ from mmengine.registry import RUNNERS, init_default_scope
 
 from reprefine.set_up import set_up
 
+from ..config_check.deprecated import rename_keys
 from ..config_check.keys import check_top_level_keys
 from ..data_checks.data_root import set_data_root
 from ..errors import UserError
@@ -77,6 +78,7 @@ def parse_config(path: str) -> Config:
         cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is the user's program: whatever it raises is theirs to mend
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+    rename_keys(cfg)
     check_top_level_keys(cfg)
     return cfg
 

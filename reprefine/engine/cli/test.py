@@ -15,6 +15,7 @@ from mmengine.registry import HOOKS
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 
 from ..checkpoints.integrity import check_checkpoint_exists
+from ..config_check.deprecated import rename_options
 from ..config_check.values import require_settings
 from ..errors import UserError
 from ..files import atomic_write
@@ -67,6 +68,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if not args.checkpoint and parsed.get('train_dataloader'):
         raise UserError(f'config {args.config} trains a model: name the checkpoint to test after the config')
     work_dir_of(args, parsed)
+    args.cfg_options = rename_options(parsed, args.cfg_options or {})
     cfg = config_from_args(args, parsed)
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
@@ -76,8 +78,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
     # What the config says of loading belongs to the start of training; a test wants no model that is partly random.
-    options = {name.removeprefix('+'): value for name, value in (args.cfg_options or {}).items()}
-    cfg.load_floor = options.get('load_floor', 1.0)
+    options = {name.removeprefix('+'): value for name, value in args.cfg_options.items()}
+    cfg.min_load_ratio = options.get('min_load_ratio', 1.0)
     cfg.update(key_options(args))
     check_data_folders(cfg, ['test_dataloader'])
     if args.amp:

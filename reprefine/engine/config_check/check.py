@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ..errors import UserError
+from .deprecated import rename_keys
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .refined import base_type_of, check_base, name_of_taker, options_of, place_of_options
@@ -30,11 +31,12 @@ def check_config(cfg: Config) -> None:
     Call it after the custom imports; the config's own ``default_scope`` is applied.
 
     Args:
-        cfg: The parsed config.
+        cfg: The parsed config; deprecated keys get their new names in place.
 
     Raises:
         UserError: One line with the config path of the first offending key and the nearest valid name.
     """
+    rename_keys(cfg)
     check_top_level_keys(cfg)
     _check_keys(cfg, keys_in_source)
     check_values(cfg)

@@ -13,7 +13,7 @@ RUNNER_KEYS = frozenset((
     'custom_hooks', 'data_preprocessor', 'load_from', 'load_from_command', 'resume', 'launcher', 'env_cfg',
     'log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name',
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'runner_type', 'custom_imports',
-    'finite_check', 'load_floor', 'checkpoint_key', 'revise_keys', 'max_corrupt', 'reset_schedule',
+    'finite_check', 'min_load_ratio', 'checkpoint_key', 'revise_keys', 'max_corrupt_samples', 'reset_schedule',
 ))  # fmt: skip
 # Built by the tools for testing.
 TOP_LEVEL_KEYS = RUNNER_KEYS | {'tta_model', 'tta_pipeline'}

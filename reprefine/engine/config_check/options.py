@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 
 from ..errors import UserError
 from .check import accepted_keys, child_place, keys_in_source
+from .deprecated import rename_options
 from .lookup import suggestion
 from .schema import PLAIN, ROOT, Place
 
@@ -25,7 +26,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     Raises:
         UserError: An option names nothing, or leads through a value that has no entries.
     """
-    merged = cfg._cfg_dict
+    merged, options = cfg._cfg_dict, rename_options(cfg, options)
     # Arguments are checked by the new class, in whichever order the options came.
     for option in sorted(options, key=lambda option: (not option.endswith('.type'), not option.endswith('.base_type'))):
         keys = option.removeprefix('+').split('.')

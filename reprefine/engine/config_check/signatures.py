@@ -45,7 +45,7 @@ def _parameters(function: Callable) -> tuple[frozenset[str], str | None]:
     kinds = inspect.Parameter
     parameters = inspect.signature(function).parameters.values()
     names = {p.name for p in parameters if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)}
-    # Former names that mmengine's ``deprecated_api_warning`` still translates.
+    # Former names that mmengine's ``deprecated_api_warning`` and our ``deprecated_arguments`` still translate.
     if inspect.isfunction(function):
         names |= set(inspect.getclosurevars(function).nonlocals.get('name_dict', ()))
     keyword_dicts = [p.name for p in parameters if p.kind is kinds.VAR_KEYWORD]
@@ -109,7 +109,7 @@ def _use_of_kwargs(init: Callable, owner: str, name: str) -> KwargsUse | None:
             use.fixed |= {k.arg for k in node.keywords if k.arg}
             use.forwarded = True
             understood += 1
-        elif (names := _given_to_function(node, name, init.__globals__)) is not None:
+        elif (names := _given_to_function(node, name, inspect.unwrap(init).__globals__)) is not None:
             use.read |= names
             understood += 1
         elif _adds_defaults(node, name):

@@ -67,8 +67,8 @@ OPTIONAL = {
 RULES = {
     'randomness': DICT,
     'custom_hooks.priority': PRIORITY,
-    'max_corrupt': COUNT,
-    'load_floor': SHARE,
+    'max_corrupt_samples': COUNT,
+    'min_load_ratio': SHARE,
     'resume': FLAG,
     'reset_schedule': FLAG,
     '*_dataloader.batch_size': SOME,

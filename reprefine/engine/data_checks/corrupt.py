@@ -57,15 +57,15 @@ class CorruptRecord:
             UserError: If as many as the cap allows have been.
         """
         if self.cap == 0:
-            raise UserError(f'{error}; restore it, or let training replace up to N such samples with max_corrupt=N')
+            raise UserError(f'{error}; restore it, or replace up to N such samples with max_corrupt_samples=N')
         with self._locked():
             known = {corrupt.file for corrupt in self.read()}
             if error.file in known:
                 return
             if len(known) >= self.cap:
                 raise UserError(
-                    f'{error}; {len(known)} others are replaced already ({self.path}) and max_corrupt allows no more: '
-                    'list all with tools/misc/verify_dataset.py and restore them, or raise max_corrupt'
+                    f'{error}; {len(known)} others are replaced already ({self.path}), the limit max_corrupt_samples: '
+                    'list all with tools/misc/verify_dataset.py and restore them, or raise the limit'
                 )
             _append(self.path, f'{error.file}\t{one_line(error)}\n'.encode())
 

@@ -50,7 +50,7 @@ class CorruptSamplesHook(Hook):
             lines = ''.join(f'\n  {one.reason}' for one in corrupt)
             runner.logger.warning(
                 f'{len(corrupt)} training samples could not be read and were replaced, as {self.record.path} lists '
-                f'(max_corrupt = {self.record.cap}):{lines}'
+                f'(max_corrupt_samples = {self.record.cap}):{lines}'
             )
         if empty:
             runner.logger.warning(
@@ -70,13 +70,13 @@ def build_tolerant_loader(runner: Runner) -> None:
     """Build the training loader of a runner, in place, over a data set that replaces unreadable samples.
 
     Call it before the training loop is built: a loop over iterations starts the workers at once. The top-level config
-    key ``max_corrupt`` is the number of distinct files that may be replaced, default 0; the hook that lists them is
-    registered.
+    key ``max_corrupt_samples`` is the number of distinct files that may be replaced, default 0; the hook that lists
+    them is registered.
 
     Args:
         runner: A runner of mmengine's kind.
     """
-    record = CorruptRecord(runner.work_dir, runner.cfg.get('max_corrupt', 0))
+    record = CorruptRecord(runner.work_dir, runner.cfg.get('max_corrupt_samples', 0))
     runner.register_hook(CorruptSamplesHook(record, runner._resume))
     different = runner._randomness_cfg.get('diff_rank_seed', False)
     loader = runner.build_dataloader(runner._train_dataloader, seed=runner.seed, diff_rank_seed=different)

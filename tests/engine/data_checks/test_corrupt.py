@@ -122,7 +122,7 @@ def test_one_more_than_the_cap_stops(tmp_path):
     dataset = Numbers(bad=(1, 2, 5))
     replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), cap=2))
     assert dataset[1] == 3
-    with pytest.raises(UserError, match='image 5 is bad; 2 others are replaced already .* max_corrupt allows no more'):
+    with pytest.raises(UserError, match='image 5 is bad; 2 others are replaced already .* limit max_corrupt_samples'):
         dataset[5]
     assert len(record.read()) == 2
 
@@ -130,7 +130,7 @@ def test_one_more_than_the_cap_stops(tmp_path):
 def test_nothing_is_replaced_by_default(tmp_path):
     dataset = Numbers(bad=(1,))
     replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), cap=0))
-    with pytest.raises(UserError, match='image 1 is bad; restore it, or let training replace .* max_corrupt=N'):
+    with pytest.raises(UserError, match='image 1 is bad; restore it, or replace .* max_corrupt_samples=N'):
         dataset[1]
     assert record.read() == []
 
@@ -231,15 +231,15 @@ def test_a_loader_that_hides_unreadable_files_does_not_escape_the_count(tmp_path
 
 
 @pytest.mark.parametrize('value', [-1, 1.5, '3', True, None])
-def test_max_corrupt_must_be_a_count(value):
-    with pytest.raises(UserError, match='max_corrupt'):
-        check_config(Config(dict(max_corrupt=value)))
+def test_max_corrupt_samples_must_be_a_count(value):
+    with pytest.raises(UserError, match='max_corrupt_samples'):
+        check_config(Config(dict(max_corrupt_samples=value)))
 
 
-def test_max_corrupt_is_known_by_name():
-    check_config(Config(dict(max_corrupt=2)))
-    with pytest.raises(UserError, match="did you mean 'max_corrupt'"):
-        check_config(Config(dict(max_corupt=2)))
+def test_max_corrupt_samples_is_known_by_name():
+    check_config(Config(dict(max_corrupt_samples=2)))
+    with pytest.raises(UserError, match="did you mean 'max_corrupt_samples'"):
+        check_config(Config(dict(max_corupt_samples=2)))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -249,7 +249,7 @@ def test_a_run_replaces_warns_and_lists(root, workers, capsys):
     (root / 'train' / 'c0' / '04.png').mkdir()  # a folder by the name of an image is no image, and not listed
     write_image(root / 'train' / 'c0' / '05.png', 1)
     files.remove(str(root / 'train' / 'c0' / '04.png'))
-    options = ('--cfg-options', 'max_corrupt=2', f'train_dataloader.num_workers={workers}')
+    options = ('--cfg-options', 'max_corrupt_samples=2', f'train_dataloader.num_workers={workers}')
     assert train(root, *options) == 0
     assert sorted(recorded(root)) == files
     text = log(root)
@@ -262,7 +262,7 @@ def test_a_run_replaces_warns_and_lists(root, workers, capsys):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_run_stops_over_the_cap_with_one_line(root, workers, capsys):
     damage(root, 'c0/00.png', 'c0/04.png', 'c1/11.png')
-    options = ('--cfg-options', 'max_corrupt=2', f'train_dataloader.num_workers={workers}')
+    options = ('--cfg-options', 'max_corrupt_samples=2', f'train_dataloader.num_workers={workers}')
     assert train(root, *options) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('train.py: error: image ')
@@ -275,7 +275,7 @@ def test_a_loop_over_iterations_whose_workers_start_early_replaces_too(root):
     text = CONFIG.replace('by_epoch=True, max_epochs=2', 'by_epoch=False, max_iters=6, val_interval=6')
     text = text.replace("sampler=dict(type='DefaultSampler', shuffle=True)", "sampler=dict(type='InfiniteSampler')")
     write_config(root, text)
-    assert train(root, '--cfg-options', 'max_corrupt=2', 'train_dataloader.num_workers=2') == 0
+    assert train(root, '--cfg-options', 'max_corrupt_samples=2', 'train_dataloader.num_workers=2') == 0
     assert sorted(recorded(root)) == files
     assert '2 training samples could not be read' in log(root)
 
@@ -283,11 +283,11 @@ def test_a_loop_over_iterations_whose_workers_start_early_replaces_too(root):
 def test_validation_is_never_replaced(root, capsys):
     damaged = root / 'val' / 'c0' / '0.png'
     damaged.write_bytes(b'')
-    assert train(root, '--cfg-options', 'max_corrupt=5') == 1
+    assert train(root, '--cfg-options', 'max_corrupt_samples=5') == 1
     assert f'image {damaged} cannot be read' in capsys.readouterr().err.splitlines()[-1]
     assert not (root / 'run' / 'corrupt_samples.txt').exists()
     checkpoint = str(root / 'run' / 'epoch_1.pth')
-    assert run_test(str(root / 'tiny.py'), checkpoint, '--cfg-options', 'max_corrupt=5') == 1
+    assert run_test(str(root / 'tiny.py'), checkpoint, '--cfg-options', 'max_corrupt_samples=5') == 1
     assert f'image {damaged} cannot be read' in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -297,7 +297,7 @@ def weights(root: Path, work_dir: str) -> dict:
 
 def test_resumed_and_uninterrupted_runs_agree_and_count_on(root):
     files = damage(root, 'c0/00.png', 'c1/11.png')
-    once = ('--cfg-options', 'max_corrupt=2')
+    once = ('--cfg-options', 'max_corrupt_samples=2')
     assert train(root, *once, work_dir='whole') == 0
     assert train(root, *once, 'train_cfg.max_epochs=1', work_dir='parts') == 0
     assert sorted(recorded(root, 'parts')) == files
@@ -309,7 +309,7 @@ def test_resumed_and_uninterrupted_runs_agree_and_count_on(root):
 
 def test_a_resumed_run_keeps_the_count_of_what_is_repaired(root):
     files = damage(root, 'c0/00.png', 'c1/11.png')
-    once = ('--cfg-options', 'max_corrupt=2')
+    once = ('--cfg-options', 'max_corrupt_samples=2')
     assert train(root, *once, 'train_cfg.max_epochs=1') == 0
     for name in ('c0/00.png', 'c1/11.png'):
         write_image(root / 'train' / name, 3)
@@ -321,17 +321,17 @@ def test_a_resumed_run_keeps_the_count_of_what_is_repaired(root):
 
 def test_a_new_run_forgets_the_record_of_a_failed_one(root):
     damage(root, 'c0/00.png', 'c1/11.png')
-    assert train(root, '--cfg-options', 'max_corrupt=1') == 1
+    assert train(root, '--cfg-options', 'max_corrupt_samples=1') == 1
     for name in ('c0/00.png', 'c1/11.png'):
         write_image(root / 'train' / name, 3)
-    assert train(root, '--cfg-options', 'max_corrupt=1') == 0
+    assert train(root, '--cfg-options', 'max_corrupt_samples=1') == 0
     assert not (root / 'run' / 'corrupt_samples.txt').exists()
     assert 'could not be read' not in log(root)
 
 
 def test_two_processes_share_the_count(root):
     files = damage(root, 'c0/00.png', 'c0/02.png', 'c1/11.png')
-    code, said = two_processes.train(root / 'run', str(root / 'tiny.py'), '--cfg-options', 'max_corrupt=3')
+    code, said = two_processes.train(root / 'run', str(root / 'tiny.py'), '--cfg-options', 'max_corrupt_samples=3')
     assert code == 0, said
     assert sorted(recorded(root)) == files
     assert '3 training samples could not be read and were replaced' in log(root)
