@@ -27,7 +27,7 @@ def test_denoises(path, tmp_path, toy_folder):
     patch = 14 if 'dinov2' in path.stem else 16
     options = ['--data-root', root, '--list', tmp_path / 'list.txt', '--out', tmp_path / 'out']
     brief = [*BRIEF, f'native.size={3 * patch}']
-    assert run_tool('dvt/denoise_images.py', path, *options, '--cfg-options', *brief) == 0
+    assert run_tool('denoise_images.py', path, *options, '--cfg-options', *brief) == 0
     pairs = FeaturePairs(tmp_path / 'out', cfg.backbone.model_name)
     assert pairs.names == pairs.list_file.read_text().split() == [name]
     assert pairs.raw(name).shape == pairs.denoised(name).shape == (3, 3, 768)

@@ -41,5 +41,5 @@ def test_stage_1_denoises(tmp_path, toy_folder):
     config, images = inherited(STAGES['stage1'], tmp_path), toy_folder(['data/images'])
     brief = ['backbone.pretrained=False', '+backbone.model_args.depth=1', 'stage1.num_views=4', 'native.size=48']
     arguments = ['--data-root', images, '--num', 1, '--out', tmp_path / 'out', '--cfg-options', *brief]
-    assert run_tool('dvt/denoise_images.py', config, *arguments) == 0
+    assert run_tool('denoise_images.py', config, *arguments) == 0
     assert len(list((tmp_path / 'out').rglob('*.npy'))) == 2

@@ -80,7 +80,7 @@ def test_a_field_is_drawn_as_stage_1_fits_it(root, monkeypatch):
     options = ['--data-root', root / 'frames', '--num', '1', '--out', root / 'pairs', '--solver', 'field']
     (root / 'list.txt').write_text('a/0.png')
     options += ['--list', root / 'list.txt', '--device', 'cpu']
-    assert run_tool('dvt/denoise_images.py', root / 'config.py', *options) == 0
+    assert run_tool('denoise_images.py', root / 'config.py', *options) == 0
     ((drawn,), (stored,)) = fitted
     assert torch.equal(drawn.artifact, stored.artifact)
 

@@ -54,9 +54,9 @@ def main(args: argparse.Namespace) -> None:
 
 def hash_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """Yield the table of the hash grid."""
-    from reprefine.methods.dvt import bench
+    from dvt_stage1 import measurements
 
-    one, many, difference = bench.hash_grid_times(args.repeats)
+    one, many, difference = measurements.hash_grid_seconds(args.repeats)
     ratio = median(slow / fast for fast, slow in zip(one, many, strict=True))
     yield ('encoding and gradient, 2048 points', 'seconds', 'relative')
     yield ('level by level', f'{median(many):.3f}', '1')
@@ -66,12 +66,13 @@ def hash_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 def recovery_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """Yield the table of the synthetic features."""
-    from reprefine.methods.dvt import bench
+    from dvt_stage1 import measurements
+
     from reprefine.visualization.results import mean_std
 
     yield ('features', 'solver', 'seconds', 'relative', 'correlation F', 'correlation G')
-    for case in bench.CASES:
-        runs = [list(bench.recovery(case, seed)) for seed in range(args.seeds)]
+    for case in measurements.CASES:
+        runs = [list(measurements.recovery(case, seed)) for seed in range(args.seeds)]
         adam = median(run[1][1] for run in runs)
         for rows in zip(*runs, strict=True):
             seconds = median(row[1] for row in rows)
@@ -84,15 +85,15 @@ def recovery_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """Yield the table of the solvers at full size."""
     import torch
+    from dvt_stage1 import measurements
+    from dvt_stage1.synthetic import synthetic_views
 
-    from reprefine.methods.dvt import bench
     from reprefine.methods.dvt.stage1.fit import PROFILES
-    from reprefine.methods.dvt.synthetic import synthetic_views
 
     data = synthetic_views(torch.Generator().manual_seed(0), args.channels, args.grid, args.views, 'endpoint')
     paper = PROFILES['paper']
-    one, several = (bench.step_time(data, count, paper, args.steps) for count in (1, args.images))
-    setup, solve = bench.closed_form_times(data, max(args.repeats // 3, 1))
+    one, several = (measurements.step_seconds(data, count, paper, args.steps) for count in (1, args.images))
+    setup, solve = measurements.closed_form_seconds(data, max(args.repeats // 3, 1))
     yield ('solver', 'seconds a step and image', 'seconds an image', 'relative')
     for name, seconds in (('Adam, one image', one), (f'Adam, {args.images} images together', several)):
         total = seconds * paper.iterations
@@ -103,11 +104,12 @@ def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 def extraction_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """Yield the table of the network."""
-    from reprefine.methods.dvt import bench
+    from dvt_stage1 import measurements
+
     from reprefine.models.timm_vit import TimmViT
 
     backbone = TimmViT(args.model)
-    seconds = bench.extraction_time(backbone, args.size, backbone.patch_size, 7)
+    seconds = measurements.extraction_seconds(backbone, args.size, backbone.patch_size, 7)
     yield ('features', 'seconds a view', f'seconds an image of {args.views + 1} views')
     yield (f'{args.model}, {args.size} pixels', f'{seconds:.2f}', f'{seconds * (args.views + 1):.0f}')
 

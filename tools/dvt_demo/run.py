@@ -100,7 +100,7 @@ def common_jobs(out: Path) -> list[Job]:
         arguments += ['--cfg-options', f'{inner}.checkpoint={vit}']
         count = FEW if name == 'field' else IMAGES
         end = out / features.folder / f'denoised_features/{features.model_id}/ADE_train_{count:08}.jpg.npy'
-        jobs.append(step(f'denoise {name}', 'dvt/denoise_images.py', arguments, out, ('convert',), end))
+        jobs.append(step(f'denoise {name}', 'denoise_images.py', arguments, out, ('convert',), end))
     return jobs
 
 

@@ -1,6 +1,5 @@
 """DVT: denoised features of vision transformers, per image and by one learned block (ECCV 2024)."""
 
-from .control import PatternedBackbone
 from .denoiser.hooks import DenoiserPictureHook
 from .denoiser.losses import FeatureLoss
 from .denoiser.neck import DVTDenoiser
@@ -28,7 +27,6 @@ __all__ = [
     'FeaturePairDataset',
     'FeaturePairs',
     'FitConfig',
-    'PatternedBackbone',
     'Solution',
     'Stage1',
     'Stage1Config',

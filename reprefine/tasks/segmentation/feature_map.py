@@ -48,7 +48,7 @@ def _read(file: Path) -> np.ndarray:
         features = np.load(file, allow_pickle=False).astype(np.float32)
     except FileNotFoundError as error:
         raise UnreadableSample(
-            f'feature map {file} does not exist: tools/dvt/denoise_images.py writes it', str(file)
+            f'feature map {file} does not exist: tools/denoise_images.py writes it', str(file)
         ) from error
     except (OSError, ValueError, EOFError) as error:
         raise UnreadableSample(

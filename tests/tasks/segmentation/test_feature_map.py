@@ -36,7 +36,7 @@ def test_map_and_sizes(tmp_path, image, stored, leading):
 
 
 def test_a_missing_map_is_named(tmp_path, image, stored):
-    with pytest.raises(UnreadableSample, match=r'a\.jpg\.npy does not exist: tools/dvt/denoise_images\.py'):
+    with pytest.raises(UnreadableSample, match=r'a\.jpg\.npy does not exist: tools/denoise_images\.py'):
         load(tmp_path, image)
 
 

@@ -69,7 +69,7 @@ class FeaturePairDataset(Dataset):
         self.names = self.pairs.names[:indices] if names is None else self._those_stored()
         if not self.names:
             raise UserError(
-                f'{data_root} holds no pair of {model_id}; write them with tools/dvt/denoise_images.py, '
+                f'{data_root} holds no pair of {model_id}; write them with tools/denoise_images.py, '
                 'or point --data-root at them'
             )
         self.shape = self._first_shape()

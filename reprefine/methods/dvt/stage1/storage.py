@@ -237,7 +237,7 @@ def _open(file: Path) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode='r', allow_pickle=False)
     except FileNotFoundError as error:
-        message = f'{file} does not exist; run tools/dvt/denoise_images.py first'
+        message = f'{file} does not exist; run tools/denoise_images.py first'
         raise UnreadableSample(message, str(file)) from error
     except (ValueError, EOFError, OSError) as error:
         message = f'{file} is no whole array: {error}; delete it and denoise the image again'

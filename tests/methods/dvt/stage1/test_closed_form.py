@@ -16,7 +16,9 @@ from reprefine.methods.dvt.stage1.closed_form import (
 from reprefine.methods.dvt.stage1.design_matrix import Design, Factor, bilinear_rows, roughness
 from reprefine.methods.dvt.stage1.residual_map import fit_residual_map
 from reprefine.methods.dvt.stage1.views import Views
-from reprefine.methods.dvt.synthetic import synthetic_views
+from tests.helpers.run_tool import import_beside
+
+synthetic_views = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic').synthetic_views
 
 NODES = (9, 11)
 

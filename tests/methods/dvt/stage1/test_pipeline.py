@@ -50,7 +50,7 @@ def root(tmp_path):
 def denoise(root, *arguments, out='out', solver='closed-form'):
     torch.manual_seed(0)  # the network's weights are random
     options = ['--data-root', root / 'images', '--out', root / out, '--solver', solver, '--device', 'cpu']
-    return run_tool('dvt/denoise_images.py', root / 'config.py', *options, *arguments)
+    return run_tool('denoise_images.py', root / 'config.py', *options, *arguments)
 
 
 def pairs(root, out='out'):

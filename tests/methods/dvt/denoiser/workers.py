@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper
 
 from reprefine.methods.dvt import DVTDistiller
 
-from .denoiser.test_network import perturbed
+from .test_network import perturbed
 
 BACKBONE = dict(
     type='reprefine.TimmViT',

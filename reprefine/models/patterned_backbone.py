@@ -1,4 +1,4 @@
-"""A network with a position pattern that is known, to see what denoising makes of it."""
+"""A backbone whose features have a known position pattern, as ground truth for denoising."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from reprefine.registry import MODELS
 
 @MODELS.register_module()
 class PatternedBackbone(BaseModule):
-    """Adds a fixed random pattern of the token grid to the features of a backbone: an artifact that is known.
+    """Adds one fixed Gaussian pattern of the token grid to every feature map of a backbone.
 
     Args:
-        backbone: Config of the backbone, which gives one map (B, C, h, w).
-        channels: Channels C.
-        grid: Side of the maps.
+        backbone: Config of the backbone; its last output is a feature map (B, C, h, w).
+        channels: Number of channels C.
+        grid: Height and width h = w of the feature map.
         scale: Standard deviation of the pattern.
         seed: Seed of the pattern.
     """
@@ -29,14 +29,15 @@ class PatternedBackbone(BaseModule):
         self.register_buffer('pattern', scale * pattern, persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Return the map of ``x`` with the pattern added.
+        """Return the last feature map of ``x`` plus the pattern, (B, C, h, w).
 
         Raises:
-            UserError: If the map has another grid.
+            UserError: If the feature map has another number of channels or another size than the pattern.
         """
         features = self.backbone(x)[-1]
         if features.shape[1:] != self.pattern.shape:
             raise UserError(
-                f'PatternedBackbone: the map is {tuple(features.shape[1:])}, the pattern {tuple(self.pattern.shape)}'
+                f'PatternedBackbone: the feature map has shape {tuple(features.shape[1:])}, the pattern '
+                f'{tuple(self.pattern.shape)}; set channels and grid to those of the feature map'
             )
         return (features + self.pattern,)

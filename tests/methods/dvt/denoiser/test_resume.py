@@ -2,7 +2,7 @@
 
 from tests.helpers.killed import assert_equal_runs, kill_and_resume, train_config
 
-from .pair_files import write_pairs
+from ..pair_files import write_pairs
 from .test_training import CONFIGS
 
 

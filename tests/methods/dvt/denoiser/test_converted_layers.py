@@ -24,7 +24,7 @@ from reprefine.models.timm_vit import TimmViT
 from tests.helpers.run import ROOT
 
 from . import workers
-from .denoiser.test_network import maps, perturbed
+from .test_network import maps, perturbed
 
 VIT = dict(depth=1, embed_dim=64, num_heads=2)
 NAME = 'vit_base_patch14_reg4_dinov2.lvd142m'

@@ -1,4 +1,4 @@
-"""Features whose content and position pattern are known, to measure how well denoising tells them apart."""
+"""Synthetic features of the views of an image, with known content ``F`` and position pattern ``G``."""
 
 import math
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .functional import DRAWS, crop_views, view_coords, whole_view
+from reprefine.methods.dvt.functional import DRAWS, crop_views, view_coords, whole_view
 
 
 @dataclass(frozen=True)
 class SyntheticViews:
-    """Features ``y = F + G`` of the views of an image of no pixels.
+    """Features ``y = F + G`` of the views of one image; no image is rendered.
 
     Attributes:
         features: ``[V, K, K, C]``; the last view is the whole image.
-        coords: Coordinates that a fit is told, ``[V, K, K, 2]``.
-        semantics: True ``F`` at the tokens of the whole view, ``[K, K, C]``.
+        coords: Coordinates that a solver gets, ``[V, K, K, 2]``.
+        semantics: True ``F`` at the tokens of the whole image, ``[K, K, C]``.
         artifact: True ``G``, ``[K, K, C]``.
     """
 
@@ -27,8 +27,8 @@ class SyntheticViews:
     artifact: Tensor
 
 
-def smooth_function(channels: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """Return a function of coordinates ``[..., 2]``: in each channel six plane waves, of variance 1 together.
+def random_plane_waves(channels: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """Return a function of coordinates ``[..., 2]``: per channel the sum of six plane waves, with variance 1.
 
     Angular frequencies are N(0, 4^2) radians per image width along each axis.
     """
@@ -55,29 +55,29 @@ def synthetic_views(
 
     Args:
         generator: Source of all random numbers.
-        channels: C.
-        grid: K, tokens along an axis.
-        num_views: Crops, besides the whole image.
-        mode: Coordinates that a fit is told; the features are made at the true centres of the tokens.
-        outliers: Share of tokens to which 4 times one fixed Gaussian vector is added.
-        noise: Standard deviation of independent noise.
+        channels: Number of channels C.
+        grid: Tokens K along each axis.
+        num_views: Number of random crops, besides the whole image.
+        mode: ``coord_mode`` of the coordinates that a solver gets; the features are those at the true token centres.
+        outliers: Fraction of tokens to which 4 times one fixed Gaussian vector is added.
+        noise: Standard deviation of additive Gaussian noise.
     """
     size, patch = (grid * 16, grid * 16), 16
     draws = torch.rand(num_views, DRAWS, generator=generator, dtype=torch.float64)
     views = torch.cat([crop_views(draws, size), whole_view(size)])
     centers = view_coords(views, size, patch, patch, 'center')
-    function = smooth_function(channels, generator)
+    function = random_plane_waves(channels, generator)
     artifact = torch.randn(grid, grid, channels, generator=generator)
-    features = torch.stack([function(view) + artifact for view in centers])  # all at once would not fit
-    gross = torch.rand(features.shape[:3], generator=generator) < outliers
-    features[gross] += 4 * torch.randn(channels, generator=generator)
+    features = torch.stack([function(view) + artifact for view in centers])  # one view at a time, to save memory
+    is_outlier = torch.rand(features.shape[:3], generator=generator) < outliers
+    features[is_outlier] += 4 * torch.randn(channels, generator=generator)
     if noise:
         features += noise * torch.randn(features.shape, generator=generator)
     coords = view_coords(views, size, patch, patch, mode)
     return SyntheticViews(features, coords, function(centers[-1]), artifact)
 
 
-def centred_correlation(estimate: Tensor, truth: Tensor) -> float:
-    """Return the correlation of maps ``[rows, columns, C]`` after each channel's mean is taken off."""
+def centered_correlation(estimate: Tensor, truth: Tensor) -> float:
+    """Return the correlation of two feature maps ``[rows, columns, C]`` after subtracting the mean of each channel."""
     pair = [(values - values.mean((0, 1))).flatten().double() for values in (estimate, truth)]
     return float(torch.corrcoef(torch.stack(pair))[0, 1])

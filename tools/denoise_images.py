@@ -9,9 +9,9 @@ from reprefine.engine.cli.launch import OptionsAction, load_config
 from reprefine.engine.errors import UserError, run_cli
 
 EXAMPLE = """examples:
-  python tools/dvt/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise-field_768views.py \\
+  python tools/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise-field_768views.py \\
       --data-root data/VOCdevkit --list data/VOCdevkit/voc_train.txt --num 10000
-  torchrun --nproc-per-node 8 tools/dvt/denoise_images.py CONFIG --data-root DIR --out DIR   # 8 GPUs
+  torchrun --nproc-per-node 8 tools/denoise_images.py CONFIG --data-root DIR --out DIR   # 8 GPUs
 
 Run it again to go on: images whose files are whole are skipped. With --save-components that includes those of the
 components, so that a second run adds them."""

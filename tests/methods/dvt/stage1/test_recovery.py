@@ -7,7 +7,9 @@ import torch
 
 from reprefine.methods.dvt.stage1.closed_form import ClosedForm, ClosedFormConfig
 from reprefine.methods.dvt.stage1.fit import PROFILES, fit_fields
-from reprefine.methods.dvt.synthetic import centred_correlation, synthetic_views
+from tests.helpers.run_tool import import_beside
+
+synthetic = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic')
 
 # Steps after which the field is better than what is asked of it, and without the pattern as poor as after all.
 HALF = PROFILES['cpu'].iterations // 2
@@ -15,17 +17,17 @@ HALF = PROFILES['cpu'].iterations // 2
 
 @pytest.fixture(scope='module')
 def clean():
-    return synthetic_views(torch.Generator().manual_seed(0))
+    return synthetic.synthetic_views(torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope='module')
 def outliers():
-    return synthetic_views(torch.Generator().manual_seed(0), outliers=0.02)
+    return synthetic.synthetic_views(torch.Generator().manual_seed(0), outliers=0.02)
 
 
 def correlations(data, solution):
-    content = centred_correlation(solution.semantics(data.coords[-1]), data.semantics)
-    return content, centred_correlation(solution.artifact, data.artifact)
+    content = synthetic.centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
+    return content, synthetic.centered_correlation(solution.artifact, data.artifact)
 
 
 def fit(data, **changes):
@@ -33,7 +35,7 @@ def fit(data, **changes):
 
 
 def test_features_themselves_are_far_from_the_content(clean):
-    assert centred_correlation(clean.features[-1], clean.semantics) == pytest.approx(0.67, abs=0.05)
+    assert synthetic.centered_correlation(clean.features[-1], clean.semantics) == pytest.approx(0.67, abs=0.05)
     assert clean.semantics.var().item() == pytest.approx(1, abs=0.3)
 
 
@@ -53,7 +55,7 @@ def test_field_stands_outliers(outliers):
 
 @pytest.mark.parametrize('mode', ['center', 'endpoint'])
 def test_closed_form_recovers_content_and_pattern(mode):
-    data = synthetic_views(torch.Generator().manual_seed(0), mode=mode)
+    data = synthetic.synthetic_views(torch.Generator().manual_seed(0), mode=mode)
     content, pattern = correlations(data, ClosedForm(data.coords).fit(data.features))
     assert content >= 0.998
     assert pattern >= 0.999
@@ -90,7 +92,7 @@ def test_closed_form_stands_outliers(outliers):
 
 
 def test_closed_form_stands_noise():
-    data = synthetic_views(torch.Generator().manual_seed(0), noise=0.3)
+    data = synthetic.synthetic_views(torch.Generator().manual_seed(0), noise=0.3)
     chosen = ClosedForm(data.coords).fit(data.features)
     assert correlations(data, chosen)[0] >= 0.997
     errors = {}
