@@ -1,8 +1,7 @@
-"""Averages of weights (EMA, SWA) whose update is a few calls for all parameters together."""
+"""Averages of weights (EMA, SWA) that update all parameters by a few foreach calls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 import torch
 from mmengine.hooks import EMAHook
@@ -14,7 +13,7 @@ from ..build import class_of
 
 # Averages whose formulas only use the operations of _TensorList: tests/engine/speed/test_averaging.py compares them
 # with mmengine's loop bit by bit.
-PROVEN_EQUAL = frozenset(
+VERIFIED = frozenset(
     (
         'mmengine.model.averaged_model.ExponentialMovingAverage',
         'mmengine.model.averaged_model.MomentumAnnealingEMA',
@@ -27,7 +26,7 @@ PROVEN_EQUAL = frozenset(
 
 
 class _TensorList:
-    """Several tensors that compute as one: what a formula of averaging asks of a tensor."""
+    """A list of tensors with the tensor operations that the formulas of averages use, each as one foreach call."""
 
     def __init__(self, tensors: Sequence[torch.Tensor]):
         self.tensors = tensors
@@ -53,17 +52,17 @@ class _TensorList:
 
 
 class _ForeachUpdate(BaseAveragedModel):
-    """Mixin: the update of mmengine's average without its loop over parameters."""
+    """Mixin: mmengine's update of an average, without the loop over parameters."""
 
     def update_parameters(self, model: nn.Module) -> None:
-        """Take the weights of ``model`` into the average.
+        """Update the average by the weights of a model.
 
         Args:
-            model: A model of the same layout.
+            model: A model with the same parameters and buffers.
         """
-        found = model.state_dict() if self.update_buffers else dict(model.named_parameters())
-        pairs = [(average.data, found[name].data) for name, average in self.avg_parameters.items()]
-        if any(average.device != source.device for average, source in pairs):
+        source = model.state_dict() if self.update_buffers else dict(model.named_parameters())
+        pairs = [(average.data, source[name].data) for name, average in self.avg_parameters.items()]
+        if any(average.device != value.device for average, value in pairs):
             super().update_parameters(model)
             return
         steps = self._steps_taken()
@@ -71,7 +70,7 @@ class _ForeachUpdate(BaseAveragedModel):
             _apply(_TensorList.copy_, pairs)
         elif steps % self.interval == 0:
             floating = [pair for pair in pairs if pair[0].dtype.is_floating_point]
-            # A tensor, because formulas round as tensors do, but one that is not on a GPU.
+            # A tensor, because the formulas round as tensors do; on the CPU, so that nothing waits for a GPU.
             _apply(partial(self.avg_func, steps=torch.tensor(steps)), floating)
         if not self.update_buffers:
             _apply(_TensorList.copy_, list(zip(self.module.buffers(), model.buffers(), strict=False)))
@@ -79,52 +78,52 @@ class _ForeachUpdate(BaseAveragedModel):
         self._known = (self.steps, self.steps._version, steps + 1)
 
     def _steps_taken(self) -> int:
-        """Return the number of updates; read from the device only when other code may have changed it."""
+        """Return the number of updates; it is read from the device only if other code may have changed it."""
         tensor, version, steps = self.__dict__.get('_known', (None, 0, 0))
         return steps if tensor is self.steps and version == tensor._version else int(self.steps)
 
 
-def _apply(function: Any, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def _apply(function: Callable, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     if pairs:
         averages, sources = zip(*pairs, strict=True)
         function(_TensorList(averages), _TensorList(sources))
 
 
 @lru_cache
-def _class_at_once(kind: type) -> type:
-    """Return the class whose update is the same in a few calls; of a class not known to allow that, itself."""
-    if f'{kind.__module__}.{kind.__qualname__}' not in PROVEN_EQUAL or _ForeachUpdate in kind.__mro__:
+def _foreach_class(kind: type) -> type:
+    """Return the subclass of a verified class of averages that updates by foreach calls; any other class unchanged."""
+    if f'{kind.__module__}.{kind.__qualname__}' not in VERIFIED or _ForeachUpdate in kind.__mro__:
         return kind
     return type(kind.__name__, (_ForeachUpdate, kind), {'__module__': kind.__module__})
 
 
 def use_foreach_averages(module: nn.Module) -> nn.Module:
-    """Let the averages of weights within a module be updated at once. Their values stay the same to the bit.
+    """Let the averages of weights within a module update by foreach calls; the results are equal bit for bit.
 
     Args:
-        module: A model, or an average itself; the class of averages known to be equal is changed in place.
+        module: A model or an average. The class of verified averages is changed in place, because models construct
+            them directly, without a config or registry.
 
     Returns:
         The same object.
     """
-    for part in module.modules():
-        if isinstance(part, BaseAveragedModel):
-            # Constructors of models make their averages themselves: no config or registry has a say in the class.
-            part.__class__ = _class_at_once(type(part))
+    for child in module.modules():
+        if isinstance(child, BaseAveragedModel):
+            child.__class__ = _foreach_class(type(child))
     return module
 
 
 def make_hook_use_foreach(hook: EMAHook) -> None:
-    """Let a hook build its average as one that is updated at once; a second call changes nothing.
+    """Let an ``EMAHook`` build an average that updates by foreach calls; a second call changes nothing.
 
     Args:
-        hook: The hook, of which any library may have a subclass.
+        hook: The hook, also of a subclass.
     """
     kind = hook.ema_cfg['type']
     if not isinstance(kind, partial):
         hook.ema_cfg = {**hook.ema_cfg, 'type': partial(_build_average, kind)}
 
 
-def _build_average(kind: str | type, **settings: Any) -> nn.Module:
+def _build_average(kind: str | type, **settings: object) -> nn.Module:
     average = class_of(MODELS, dict(type=kind))
-    return MODELS.build(dict(type=_class_at_once(average)), default_args=settings)
+    return MODELS.build(dict(type=_foreach_class(average)), default_args=settings)

@@ -1,4 +1,4 @@
-"""Optimisers and gradient clipping without Python loops over parameters and without waiting for the device."""
+"""Optimiser steps without a Python loop over parameter groups, and gradient clipping without reads from the device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,19 +10,17 @@ import torch
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 from torch import nn, optim
 
-# Their multi-tensor form equals the loop over parameters bit for bit, which tests/engine/speed/test_foreach.py checks;
-# that of NAdam and RAdam does not, and neither does any fused form.
-PROVEN_EQUAL = frozenset(
-    (optim.SGD, optim.Adam, optim.AdamW, optim.Adamax, optim.RMSprop, optim.Adadelta, optim.Adagrad)
-)
-# On a CPU the multi-tensor form saves calls, but walks through the memory several times: it pays for tensors of at most
+# Optimisers whose foreach form equals the loop over parameters bit for bit (tests/engine/speed/test_foreach.py). That
+# of NAdam and RAdam does not, nor does any fused form.
+VERIFIED = frozenset((optim.SGD, optim.Adam, optim.AdamW, optim.Adamax, optim.RMSprop, optim.Adadelta, optim.Adagrad))
+# On a CPU the foreach form saves calls but passes through the memory several times: it is faster for tensors of at most
 # this many elements.
-SMALL = 2**14
-FORMS = ('foreach', 'fused', 'capturable', 'differentiable')
+MAX_FOREACH_NUMEL = 2**14
+IMPLEMENTATIONS = ('foreach', 'fused', 'capturable', 'differentiable')
 
 
 def speed_up_optim_wrapper(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
-    """Spare an optimiser wrapper its work per step that changes nothing: the updates stay the same to the bit.
+    """Make the steps of an optimiser wrapper cheaper; the updates are equal bit for bit.
 
     Args:
         wrapper: Wrapper of one optimiser or a dict of them; changed in place, once.
@@ -32,7 +30,7 @@ def speed_up_optim_wrapper(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
     """
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     for one in wrappers:
-        if vars(one).setdefault('_is_sped_up', False):  # resuming hands the built one in again
+        if vars(one).setdefault('_is_sped_up', False):  # a resumed run passes the built wrapper again
             continue
         one._is_sped_up = True
         if isinstance(getattr(one, 'optimizer', None), optim.Optimizer):
@@ -44,48 +42,46 @@ def speed_up_optim_wrapper(wrapper: BaseOptimWrapper) -> BaseOptimWrapper:
 
 
 def use_plain_groups(optimizer: optim.Optimizer) -> None:
-    """Make parameter groups plain dicts again.
+    """Turn the parameter groups into dicts.
 
-    Built from a config they are mmengine's ``ConfigDict``, whose every access is a Python function; after a resume they
-    are plain in any case.
+    Built from a config, they are mmengine's ``ConfigDict``, whose access is slow. After resuming they are dicts anyway.
     """
     optimizer.param_groups[:] = [dict(group) for group in optimizer.param_groups]
 
 
 def use_joint_step(optimizer: optim.Optimizer) -> None:
-    """Let an optimiser update the parameters of equal settings in one go.
+    """Let an optimiser update all parameters with equal settings together.
 
-    mmengine makes a group of every parameter once ``paramwise_cfg`` is given, and torch walks through the groups one by
-    one. The groups stay as they are for schedulers and checkpoints; only during ``step`` equal ones are one. Optimisers
-    whose multi-tensor form is not known to be equal, and those whose config chooses a form, are left alone.
+    With ``paramwise_cfg`` mmengine makes one group per parameter, and torch loops over the groups. Schedulers and
+    checkpoints see these groups; groups of equal settings are joined only during ``step``. Optimisers that are not
+    verified, and those whose config chooses an implementation, are not changed.
 
     Args:
         optimizer: Changed in place.
     """
-    if type(optimizer) not in PROVEN_EQUAL or any(map(_chooses_a_form, optimizer.param_groups)):
+    if type(optimizer) not in VERIFIED or any(map(_has_fixed_implementation, optimizer.param_groups)):
         return
     step = optimizer.step
     settings = itemgetter(*optimizer.defaults)
 
     def joint_step(self: optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks:  # they may want to see the groups
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks:  # they may read the groups
             return step(*args, **kwargs)
-        with _joined(self, settings):
+        with _joined_groups(self, settings):
             return step(*args, **kwargs)
 
     optimizer.step = MethodType(joint_step, optimizer)
 
 
-def _chooses_a_form(group: dict) -> bool:
-    """Whether a group's settings or parameters leave torch, or us, no choice of how to update them."""
-    chosen = group.get('foreach') is False or any(map(group.get, FORMS))
+def _has_fixed_implementation(group: dict) -> bool:
+    """Whether the settings or parameters of a group determine the implementation of its update."""
+    chosen = group.get('foreach') is False or any(map(group.get, IMPLEMENTATIONS))
     plain = all(type(parameter) in (torch.Tensor, nn.Parameter) for parameter in group['params'])
     return chosen or not plain or any(isinstance(value, torch.Tensor) for value in group.values())
 
 
 @contextmanager
-def _joined(optimizer: optim.Optimizer, settings: Callable[[dict], Any]) -> Iterator[None]:
-    """Join the groups of equal settings for a while."""
+def _joined_groups(optimizer: optim.Optimizer, settings: Callable[[dict], Any]) -> Iterator[None]:
     groups = optimizer.param_groups
     try:
         optimizer.param_groups = join_groups(groups, settings)
@@ -95,33 +91,29 @@ def _joined(optimizer: optim.Optimizer, settings: Callable[[dict], Any]) -> Iter
 
 
 def join_groups(groups: list[dict], settings: Callable[[dict], Any]) -> list[dict]:
-    """Return groups that hold the parameters of all groups of equal settings; small ones on the CPU with ``foreach``.
+    """Return one group for all parameters of equal settings, split by whether they are updated with ``foreach``.
 
     Args:
         groups: Parameter groups of an optimiser; not changed.
-        settings: Reads the settings of a group that its optimiser looks at.
+        settings: Returns the settings of a group that the optimiser uses.
     """
     joined: dict[Any, dict[bool | None, dict]] = {}
     for index, group in enumerate(groups):
         try:
-            alike = joined.setdefault(settings(group), {})
-        except TypeError:  # a setting that cannot be looked up, such as a list
-            alike = joined.setdefault((index,), {})
+            equal = joined.setdefault(settings(group), {})
+        except TypeError:  # a setting that cannot be hashed, such as a list
+            equal = joined.setdefault((index,), {})
         for parameter in group['params']:
-            form = _form(parameter)
-            if form not in alike:
-                alike[form] = {**group, 'foreach': form, 'params': []}
-            alike[form]['params'].append(parameter)
-    return [group for alike in joined.values() for group in alike.values()]
-
-
-def _form(parameter: torch.Tensor) -> bool | None:
-    """Whether a parameter is updated in multi-tensor form; None leaves it to torch, which chooses well on a GPU."""
-    return parameter.numel() <= SMALL if parameter.is_cpu else None
+            # None leaves the choice to torch, which is good on a GPU.
+            foreach = parameter.numel() <= MAX_FOREACH_NUMEL if parameter.is_cpu else None
+            if foreach not in equal:
+                equal[foreach] = {**group, 'foreach': foreach, 'params': []}
+            equal[foreach]['params'].append(parameter)
+    return [group for equal in joined.values() for group in equal.values()]
 
 
 class _LoggedClip:
-    """Clips gradients and hands the norm to the message hub as the tensor it is; mmengine would wait for its value."""
+    """Clips gradients and logs their norm as a tensor; mmengine reads its value from the device."""
 
     def __init__(self, wrapper: OptimWrapper) -> None:
         self.clip = wrapper.clip_func

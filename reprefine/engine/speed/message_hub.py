@@ -1,6 +1,6 @@
-"""A MessageHub that waits with reading values from the device until somebody looks at them."""
+"""A message hub that reads logged values from the device only when its histories are accessed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -8,103 +8,43 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-# Values held at most before they are read on their own account: about a hundred iterations' worth, and less than a
-# megabyte of a GPU.
-MAX_PENDING = 1024
-
-
-class DeferredHistory(HistoryBuffer):
-    """mmengine's HistoryBuffer whose latest values may still be on their way.
-
-    Copies of it, and what is written to a checkpoint, are plain ``HistoryBuffer`` objects with all values.
-
-    Args:
-        history: Holds the values so far.
-        hub: The hub that reads the values of all its histories at once.
-    """
-
-    # Slots stay out of __dict__, which is what mmengine copies and saves.
-    __slots__ = ('_hub', '_waiting')
-
-    def __init__(self, history: HistoryBuffer, hub: 'DeferredMessageHub'):
-        self._waiting: list[tuple[float | torch.Tensor, int]] = []
-        self._hub = hub
-        self.__dict__.update(history.__dict__)
-
-    def defer(self, value: float | torch.Tensor, count: int) -> None:
-        """Note a value without reading it.
-
-        Args:
-            value: Number or tensor of one element that nobody changes any more.
-            count: As in :meth:`update`.
-        """
-        self._waiting.append((value, count))
-
-    def update(self, log_val: int | float, count: int = 1) -> None:
-        """Add a number, after those that wait."""
-        self._hub.flush()
-        super().update(log_val, count)
-
-    def current(self) -> np.ndarray:
-        """Return the last value; a number that waits need not be added for that."""
-        if self._waiting and type(self._waiting[-1][0]) is float:
-            return np.float64(self._waiting[-1][0])
-        return super().current()
-
-    def take_pending(self) -> list[tuple[float | torch.Tensor, int]]:
-        """Return what waits, and forget it."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
-
-    def extend(self, values: list[float], counts: list[int]) -> None:
-        """Add numbers that have been read: the same arrays as by one :meth:`update` each.
-
-        Args:
-            values: The numbers.
-            counts: Their counts.
-        """
-        if len(values) == 1 or not _promote_alike(values):
-            for value, count in zip(values, counts, strict=True):
-                super().update(value, count)
-            return
-        log = np.concatenate([self._log_history, values])
-        count = np.concatenate([self._count_history, counts])
-        self._log_history, self._count_history = log[-self.max_length :], count[-self.max_length :]
-
-    def _stored(name: str) -> property:  # noqa: N805 - makes the two properties below
-        def read(self: 'DeferredHistory') -> np.ndarray:
-            if self._waiting:
-                self._hub.flush()
-            return self.__dict__[name]
-
-        def write(self: 'DeferredHistory', array: np.ndarray) -> None:
-            self.__dict__[name] = array
-
-        return property(read, write)
-
-    _log_history = _stored('_log_history')
-    _count_history = _stored('_count_history')
-
-    def __reduce_ex__(self, protocol: int) -> Any:
-        """Copy and save as a plain HistoryBuffer."""
-        self._hub.flush()
-        plain = HistoryBuffer.__new__(HistoryBuffer)
-        plain.__dict__.update(self.__dict__)
-        return plain.__reduce_ex__(protocol)
+MAX_PENDING = 100  # values of one history that are kept unread: a few kilobytes on a GPU
 
 
 class DeferredMessageHub(MessageHub):
-    """The hub of :class:`reprefine.engine.runner.Runner`.
+    """The message hub of :class:`reprefine.engine.runner.Runner`.
 
-    mmengine reads every loss from the device in every iteration, which makes the CPU wait for the GPU, and copies the
-    whole history of each to add one number. Here values wait until a history is looked at (by the logger at its
-    interval, by a checkpoint, by any other code); then all of them are read in one transfer. What is seen is the same.
+    mmengine's hub reads every loss from the device in each iteration, so that the CPU waits for the GPU, and copies the
+    whole history to append one number. This hub keeps values pending until their history is accessed (by the logger at
+    its interval, a checkpoint or other code) and then reads all of them in one transfer. The histories are the same.
     """
 
-    _num_pending = 0
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        self._pending: dict[str, list[tuple[float | torch.Tensor, int]]] = {}
+        super().__init__(name, **kwargs)
+
+    @property
+    def _log_scalars(self) -> dict[str, HistoryBuffer]:
+        self.flush()
+        return self._histories
+
+    @_log_scalars.setter
+    def _log_scalars(self, histories: dict[str, HistoryBuffer]) -> None:
+        self._histories = histories
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """Return one history, reading only its own pending values.
+
+        mmengine's ``IterTimerHook`` asks for the times in each iteration, which are not on the device.
+
+        Args:
+            key: Name of the history.
+        """
+        self.flush([key])
+        return self._histories[key] if key in self._histories else super().get_scalar(key)
 
     def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
-        """Update a history as mmengine does, but without waiting for the device.
+        """Add a value to a history as mmengine does, without reading it from the device.
 
         Args:
             key: Name of the history.
@@ -112,68 +52,48 @@ class DeferredMessageHub(MessageHub):
             count: Number of values that ``value`` sums up.
             resumed: Whether the history is part of a checkpoint.
         """
-        history = self._log_scalars.get(key)
         if isinstance(value, (np.ndarray, np.number)) and value.size == 1:
             value = value.item()
         is_tensor = type(value) is torch.Tensor and value.numel() == 1
-        if (
-            not (is_tensor or type(value) in (float, int))
-            or type(count) is not int
-            or type(history) is not DeferredHistory
-        ):
+        can_defer = (is_tensor or type(value) in (float, int)) and type(count) is int
+        if not can_defer or key not in self._histories:
             super().update_scalar(key, value, count, resumed)
-            self._defer(key)
             return
         self._set_resumed_keys(key, resumed)
-        # The owner may change the tensor in place afterwards.
-        history.defer(value.detach().clone() if is_tensor else value, count)
-        self._num_pending += 1
-        if self._num_pending >= MAX_PENDING:
+        pending = self._pending.setdefault(key, [])
+        pending.append((value.detach().clone() if is_tensor else value, count))  # it may be changed in place afterwards
+        if len(pending) >= MAX_PENDING:
             self.flush()
 
-    def load_state_dict(self, state_dict: MessageHub | dict) -> None:
-        """Load histories and information as mmengine does.
+    def flush(self, keys: Iterable[str] | None = None) -> None:
+        """Append pending values to their histories, with one transfer for each device and dtype.
 
         Args:
-            state_dict: As in mmengine's.
+            keys: Names of histories; None: all of them.
         """
-        super().load_state_dict(state_dict)
-        for key in self._log_scalars:
-            self._defer(key)
-
-    def flush(self) -> None:
-        """Add all values that wait to their histories, by one transfer for each kind of tensor among them."""
-        self._num_pending = 0
-        histories = [history for history in self._log_scalars.values() if type(history) is DeferredHistory]
-        taken = [history.take_pending() for history in histories]
-        numbers = read_scalars(value for waiting in taken for value, _ in waiting)
-        start = 0
-        for history, waiting in zip(histories, taken, strict=True):
-            if waiting:
-                history.extend(numbers[start : start + len(waiting)], [count for _, count in waiting])
-            start += len(waiting)
-
-    def _defer(self, key: str) -> None:
-        history = self._log_scalars[key]
-        if type(history) is HistoryBuffer:
-            self._log_scalars[key] = DeferredHistory(history, self)
+        pending = {
+            key: self._pending.pop(key) for key in list(self._pending if keys is None else keys) if key in self._pending
+        }
+        numbers = iter(read_scalars(value for values in pending.values() for value, _ in values))
+        for key, values in pending.items():
+            _extend(self._histories[key], [next(numbers) for _ in values], [count for _, count in values])
 
 
 def get_deferred_hub(name: str) -> MessageHub:
-    """Make the hub of a name that :meth:`mmengine.logging.MessageHub.get_instance` returns from now on.
+    """Create the hub that :meth:`mmengine.logging.MessageHub.get_instance` returns for a name from now on.
 
     Args:
-        name: The name; if there is a hub of it already, that one is returned.
+        name: The name; if a hub of this name exists, it is returned.
     """
-    # Hosts ask the base class, which keeps a table of its own instances.
+    # Host libraries ask the base class, which keeps a table of its own instances.
     return MessageHub._instance_dict.setdefault(name, DeferredMessageHub(name))
 
 
 def read_scalars(values: Iterable[float | torch.Tensor]) -> list[float]:
-    """Read tensors as ``Tensor.item`` would, with one transfer for each device and type.
+    """Read tensors as ``Tensor.item`` does, with one transfer for each device and dtype.
 
     Args:
-        values: Numbers, which are returned as they are, and tensors of one element.
+        values: Numbers, which are returned unchanged, and tensors of one element.
     """
     numbers = list(values)
     indices = [index for index, value in enumerate(numbers) if isinstance(value, torch.Tensor)]
@@ -189,6 +109,12 @@ def read_scalars(values: Iterable[float | torch.Tensor]) -> list[float]:
     return numbers
 
 
-def _promote_alike(values: list[float]) -> bool:
-    """Whether an array of all values has the type that adding them one by one leads to: not so for mixtures."""
-    return all(type(value) is float for value in values)
+def _extend(history: HistoryBuffer, values: Sequence[float], counts: Sequence[int]) -> None:
+    """Append values to a history: the arrays are those of one ``update`` per value."""
+    if len(values) == 1 or not all(type(value) is float for value in values):  # mixed types promote one by one
+        for value, count in zip(values, counts, strict=True):
+            history.update(value, count)
+        return
+    log = np.concatenate([history._log_history, values])
+    count = np.concatenate([history._count_history, counts])
+    history._log_history, history._count_history = log[-history.max_length :], count[-history.max_length :]

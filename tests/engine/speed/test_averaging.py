@@ -1,4 +1,4 @@
-"""Averages updated at once equal mmengine's loop bit by bit, with state and class relations unchanged."""
+"""Averages with foreach updates equal mmengine's loop bit by bit; state dict and base classes are unchanged."""
 
 import copy
 
@@ -12,7 +12,7 @@ from mmpose.engine.hooks import ExpMomentumEMA as PoseEMA
 from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
-from reprefine.engine.speed.averaging import PROVEN_EQUAL, make_hook_use_foreach, use_foreach_averages
+from reprefine.engine.speed.averaging import VERIFIED, make_hook_use_foreach, use_foreach_averages
 from tests.helpers.run import assert_equal
 
 KINDS = [ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage, ExpMomentumEMA, PoseEMA, CosineEMA]
@@ -30,52 +30,52 @@ def change(source, step):
     source(torch.randn(8, 6, generator=generator))  # running statistics and their counter
 
 
-def follow(average, source, steps=7):
+def update(average, source, steps=7):
     for step in range(steps):
         change(source, step)
         average.update_parameters(source)
     return average.state_dict()
 
 
-def test_every_average_called_equal_is_tested():
-    assert {f'{kind.__module__}.{kind.__qualname__}' for kind in KINDS} == PROVEN_EQUAL
+def test_every_verified_average_is_tested():
+    assert {f'{kind.__module__}.{kind.__qualname__}' for kind in KINDS} == VERIFIED
 
 
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('settings', [dict(), dict(update_buffers=True), dict(interval=3)])
-def test_average_is_that_of_the_loop(kind, settings, monkeypatch):
+def test_average_equals_that_of_the_loop(kind, settings, monkeypatch):
     MessageHub.get_current_instance().update_info('max_iters', 9)
-    loop = follow(kind(model(), **settings), model())
+    loop = update(kind(model(), **settings), model())
     average = use_foreach_averages(kind(model(), **settings))
     monkeypatch.setattr(kind, 'update_parameters', None)  # the loop is not used
-    assert_equal(loop, follow(average, model()))
+    assert_equal(loop, update(average, model()))
     assert isinstance(average, kind)
 
 
-def test_averages_within_a_model_are_found_and_their_copies_keep_the_way():
-    whole = nn.ModuleDict(dict(encoder=model(), momentum=ExponentialMovingAverage(model())))
-    kind = type(use_foreach_averages(whole)['momentum'])
+def test_averages_within_a_model_and_their_copies_use_foreach():
+    parent = nn.ModuleDict(dict(encoder=model(), momentum=ExponentialMovingAverage(model())))
+    kind = type(use_foreach_averages(parent)['momentum'])
     assert kind is not ExponentialMovingAverage
-    assert type(use_foreach_averages(whole)['momentum']) is kind
-    assert type(copy.deepcopy(whole)['momentum']) is kind
+    assert type(use_foreach_averages(parent)['momentum']) is kind
+    assert type(copy.deepcopy(parent)['momentum']) is kind
 
 
-def test_number_of_updates_is_read_only_after_others_changed_it(monkeypatch):
+def test_number_of_updates_is_read_only_after_other_code_changed_it(monkeypatch):
     reads = []
     real = torch.Tensor.__int__
     average, source = use_foreach_averages(ExponentialMovingAverage(model(), interval=2)), model()
     monkeypatch.setattr(torch.Tensor, '__int__', lambda tensor: reads.append(1) or real(tensor))
-    follow(average, source, 5)
+    update(average, source, 5)
     assert len(reads) == 1
     average.load_state_dict({**average.state_dict(), 'steps': torch.tensor(0)})
-    follow(average, source, 1)
+    update(average, source, 1)
     assert_equal(dict(average.module.state_dict()), dict(source.state_dict()))
     twin = copy.deepcopy(average)
     average.double()
-    assert [part._steps_taken() for part in (average, twin)] == [1, 1]
+    assert [one._steps_taken() for one in (average, twin)] == [1, 1]
 
 
-def test_average_with_a_formula_of_its_own_is_left_alone():
+def test_average_with_its_own_formula_is_not_changed():
     class Mine(ExponentialMovingAverage):
         pass
 
@@ -84,15 +84,15 @@ def test_average_with_a_formula_of_its_own_is_left_alone():
     assert type(average) is Mine
 
 
-def test_average_on_another_device_takes_the_loop():
+def test_average_on_another_device_uses_the_loop():
     average = use_foreach_averages(ExponentialMovingAverage(model(), device=torch.device('meta')))
-    follow(average, model(), steps=0)
+    update(average, model(), steps=0)
     average.steps = torch.tensor(0)
     average.update_parameters(model())
     assert average.steps == 1
 
 
-def test_hook_builds_its_average_so_whatever_names_it():
+def test_hook_builds_a_foreach_average_from_any_name():
     runner = type('Runner', (), dict(model=model()))
     for name in ('ExponentialMovingAverage', 'mmengine.MomentumAnnealingEMA', 'mmdet.ExpMomentumEMA'):
         hook = EMAHook(name, momentum=0.125, update_buffers=True)

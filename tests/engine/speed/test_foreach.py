@@ -1,4 +1,4 @@
-"""Updating equal groups together gives the bits of mmengine's loop, and leaves groups and checkpoints as they are."""
+"""Joint updates of equal groups are those of mmengine's loop bit by bit; groups and checkpoints are unchanged."""
 
 import copy
 
@@ -9,7 +9,13 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from torch import nn, optim
 
-from reprefine.engine.speed.foreach import PROVEN_EQUAL, SMALL, join_groups, speed_up_optim_wrapper, use_joint_step
+from reprefine.engine.speed.foreach import (
+    MAX_FOREACH_NUMEL,
+    VERIFIED,
+    join_groups,
+    speed_up_optim_wrapper,
+    use_joint_step,
+)
 from tests.helpers.run import assert_equal
 
 SETTINGS = {
@@ -41,13 +47,13 @@ def net():
     return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
 
 
-def build(kind, settings, together):
-    """One group a parameter, as mmengine's paramwise_cfg makes them, some of other settings."""
+def build(kind, settings, joint):
+    """An optimiser with one group per parameter, as by mmengine's paramwise_cfg, some with other settings."""
     groups = [dict(params=[parameter]) for parameter in net()]
     groups[1]['lr'] = groups[5]['lr'] = 0.02
     groups[3]['weight_decay'] = 0.0
     optimizer = kind(groups, **settings)
-    if together:
+    if joint:
         use_joint_step(optimizer)
     return optimizer
 
@@ -69,28 +75,28 @@ def assert_same(optimizer, other):
         assert_equal([p.data for p in group['params']], [p.data for p in twin['params']])
 
 
-def test_every_optimiser_called_equal_is_tested():
-    assert SETTINGS.keys() == PROVEN_EQUAL
+def test_every_verified_optimiser_is_tested():
+    assert SETTINGS.keys() == VERIFIED
     numbers = [torch.Size(shape).numel() for shape in SHAPES]
-    assert max(numbers) > SMALL
-    assert sorted(numbers)[-2] < SMALL
+    assert max(numbers) > MAX_FOREACH_NUMEL
+    assert sorted(numbers)[-2] < MAX_FOREACH_NUMEL
 
 
 @pytest.mark.parametrize(
     ('kind', 'settings'), [(kind, settings) for kind, several in SETTINGS.items() for settings in several]
 )
-def test_updates_state_and_groups_are_those_of_the_loop(kind, settings):
-    loop, together = (build(kind, settings, flag) for flag in (False, True))
+def test_updates_state_and_groups_equal_those_of_the_loop(kind, settings):
+    loop, joint = (build(kind, settings, flag) for flag in (False, True))
     train(loop)
-    train(together)
-    assert_same(loop, together)
+    train(joint)
+    assert_same(loop, joint)
 
 
-def test_checkpoints_go_both_ways():
+def test_either_form_loads_the_state_of_the_other():
     settings = dict(lr=0.01, weight_decay=0.1)
-    whole = build(optim.AdamW, settings, False)
-    train(whole)
-    train(whole, seed=2)
+    uninterrupted = build(optim.AdamW, settings, False)
+    train(uninterrupted)
+    train(uninterrupted, seed=2)
     for first, second in ((False, True), (True, False)):
         start, resumed = (build(optim.AdamW, settings, flag) for flag in (first, second))
         train(start)
@@ -99,10 +105,10 @@ def test_checkpoints_go_both_ways():
             for parameter, value in zip(group['params'], source['params'], strict=True):
                 parameter.data.copy_(value)
         train(resumed, seed=2)
-        assert_same(whole, resumed)
+        assert_same(uninterrupted, resumed)
 
 
-def test_groups_of_equal_settings_are_one_during_the_step(monkeypatch):
+def test_groups_of_equal_settings_are_joined_during_the_step(monkeypatch):
     sizes = []
     real = optim.AdamW._init_group
     monkeypatch.setattr(
@@ -133,16 +139,16 @@ def test_groups_are_restored_when_a_step_fails():
         *(dict(lr=torch.tensor(0.01)), dict(betas=[0.9, 0.0])),
     ],
 )
-def test_choice_of_the_config_holds_and_odd_settings_do_no_harm(settings):
-    loop, together = (build(optim.AdamW, copy.deepcopy(settings), flag) for flag in (False, True))
-    assert ('step' in vars(together)) is ('betas' in settings)
+def test_implementations_of_the_config_and_unhashable_settings_work(settings):
+    loop, joint = (build(optim.AdamW, copy.deepcopy(settings), flag) for flag in (False, True))
+    assert ('step' in vars(joint)) is ('betas' in settings)
     if 'capturable' not in settings:
         train(loop)
-        train(together)
-        assert_same(loop, together)
+        train(joint)
+        assert_same(loop, joint)
 
 
-def test_other_optimisers_are_left_alone():
+def test_other_optimisers_are_not_changed():
     for optimizer in (optim.NAdam(net()), optim.RAdam(net()), type('Mine', (optim.SGD,), {})(net(), lr=0.1)):
         use_joint_step(optimizer)
         assert 'step' not in vars(optimizer)
@@ -155,7 +161,7 @@ def test_hooks_of_the_optimiser_see_its_groups():
     assert seen == [len(SHAPES)]
 
 
-def test_settings_that_only_schedulers_read_do_not_part_groups():
+def test_settings_that_only_schedulers_read_do_not_separate_groups():
     groups = [dict(params=[p], lr=0.1, initial_lr=index) for index, p in enumerate(net()[3:5])]
     (joined,) = join_groups(groups, lambda group: group['lr'])
     assert len(joined['params']) == 2
@@ -182,7 +188,7 @@ def losses(network, wrapper, steps=6):
 
 
 @pytest.mark.parametrize('clip', [dict(max_norm=0.5), dict(type='value', clip_value=0.01), None])
-def test_wrapper_trains_and_logs_as_before(clip):
+def test_wrapper_trains_and_logs_as_mmengines(clip):
     results = []
     for change in (lambda wrapper: wrapper, speed_up_optim_wrapper):
         network = model()
@@ -198,7 +204,7 @@ def test_wrapper_trains_and_logs_as_before(clip):
         assert history.data[0].tolist() == our_hub.get_scalar(key).data[0].tolist()
 
 
-def test_groups_of_a_config_become_plain_dicts_that_schedulers_still_reach():
+def test_groups_of_a_config_become_dicts_that_schedulers_change():
     wrapper = build_optim_wrapper(model(), wrapper_config())
     assert {type(group) for group in wrapper.optimizer.param_groups} == {ConfigDict}
     speed_up_optim_wrapper(wrapper)

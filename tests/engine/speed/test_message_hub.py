@@ -1,4 +1,4 @@
-"""The hub that defers reading shows, saves and resumes what mmengine's shows, saves and resumes."""
+"""The histories of the deferred message hub equal those of mmengine's hub: as read, as saved and as resumed."""
 
 import copy
 import io
@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from reprefine.engine.speed import message_hub
-from reprefine.engine.speed.message_hub import DeferredHistory, DeferredMessageHub, get_deferred_hub, read_scalars
+from reprefine.engine.speed.message_hub import DeferredMessageHub, get_deferred_hub, read_scalars
 
 VALUES = [
     0.1, torch.tensor(1 / 3), torch.tensor([[2.5]], dtype=torch.float64), torch.tensor(0.1, dtype=torch.bfloat16),
@@ -19,24 +19,24 @@ VALUES = [
 
 
 def hubs():
-    """mmengine's hub and ours, not known by any name."""
+    """mmengine's hub and ours, neither of them registered by its name."""
     return MessageHub('stock'), DeferredMessageHub('ours')
 
 
 def feed(hub):
-    whole = range(len(VALUES))
-    for number, order in enumerate((range(4), range(4)[::-1], whole, whole[::-1])):
-        for place, index in enumerate(order):
-            hub.update_scalar(f'train/{number}', VALUES[index], count=1 + place % 3)
+    every = range(len(VALUES))
+    for number, order in enumerate((range(4), range(4)[::-1], every, every[::-1])):
+        for position, index in enumerate(order):
+            hub.update_scalar(f'train/{number}', VALUES[index], count=1 + position % 3)
             hub.update_scalars({'val/x': dict(value=VALUES[index], count=2), 'val/y': VALUES[index]}, resumed=False)
 
 
 def assert_same(hub, other):
     assert list(hub.log_scalars) == list(other.log_scalars)
     for key, history in hub.log_scalars.items():
-        for mine, theirs in zip(history.data, other.get_scalar(key).data, strict=True):
-            assert mine.dtype == theirs.dtype
-            np.testing.assert_array_equal(mine, theirs)
+        for array, expected in zip(history.data, other.get_scalar(key).data, strict=True):
+            assert array.dtype == expected.dtype
+            np.testing.assert_array_equal(array, expected)
 
 
 def test_values_counts_and_types_of_any_mixture_are_those_of_mmengine():
@@ -44,13 +44,14 @@ def test_values_counts_and_types_of_any_mixture_are_those_of_mmengine():
     feed(stock)
     feed(ours)
     assert type(ours) is DeferredMessageHub
-    assert all(type(history) is DeferredHistory for history in ours.log_scalars.values())
+    assert ours._pending
     assert_same(stock, ours)
+    assert not ours._pending
 
 
 @pytest.mark.parametrize('method', ['mean', 'min', 'max', 'current'])
 @pytest.mark.parametrize('last', [0.25, torch.tensor(0.75), 3])
-def test_statistics_see_what_waits(method, last):
+def test_statistics_include_pending_values(method, last):
     stock, ours = hubs()
     for hub in (stock, ours):
         for value in (1, 0.5, torch.tensor(0.3), 2.5, last):
@@ -87,20 +88,20 @@ def test_values_are_held_without_their_graph():
     weight = torch.ones((), requires_grad=True)
     hub.update_scalar('x', weight * 2)
     hub.update_scalar('x', weight * 3)
-    (value, _), *_ = hub.get_scalar('x')._waiting
+    ((value, _),) = hub._pending['x']
     assert not value.requires_grad
 
 
-def test_number_of_values_that_wait_is_bounded(monkeypatch):
+def test_number_of_pending_values_is_bounded(monkeypatch):
     monkeypatch.setattr(message_hub, 'MAX_PENDING', 10)
     _, hub = hubs()
     for index in range(106):
         hub.update_scalar('x' if index % 2 else 'y', torch.tensor(float(index)))
-        assert sum(len(history._waiting) for history in hub._log_scalars.values()) < 10
+        assert all(len(values) < 10 for values in hub._pending.values())
     assert hub.get_scalar('x').data[0].tolist() == [float(index) for index in range(1, 106, 2)]
 
 
-def test_state_holds_plain_histories_and_goes_both_ways():
+def test_state_holds_histories_of_mmengine_and_either_hub_loads_it():
     stock, ours = hubs()
     feed(stock)
     feed(ours)
@@ -130,19 +131,30 @@ def test_saved_bytes_are_those_of_mmengine():
     assert files[0] == files[1]
 
 
-def test_numbers_of_any_type_wait_and_force_no_reading():
+def test_numbers_of_any_type_stay_pending():
     _, hub = hubs()
     for _ in range(2):
         for name, value in enumerate((1, 0.5, np.float32(2), np.array([3]), torch.tensor(4))):
             hub.update_scalar(f'{name}', value)
-    assert [len(history._waiting) for history in hub._log_scalars.values()] == [1] * 5
+    assert [len(values) for values in hub._pending.values()] == [1] * 5
 
 
-def test_hosts_find_it_by_its_name():
-    hub = get_deferred_hub('a hub that is asked for')
+def test_one_history_is_returned_without_reading_the_others():
+    _, hub = hubs()
+    for value in (1.0, 2.0):
+        hub.update_scalar('time', value)
+        hub.update_scalar('loss', torch.tensor(value))
+    assert hub.get_scalar('time').data[0].tolist() == [1, 2]
+    assert hub._pending.keys() == {'loss'}
+    with pytest.raises(KeyError, match='other'):
+        hub.get_scalar('other')
+
+
+def test_host_libraries_get_it_by_its_name():
+    hub = get_deferred_hub('a hub of a run')
     assert type(hub) is DeferredMessageHub
-    assert MessageHub.get_instance('a hub that is asked for') is hub is MessageHub.get_current_instance()
-    assert get_deferred_hub('a hub that is asked for') is hub
+    assert MessageHub.get_instance('a hub of a run') is hub is MessageHub.get_current_instance()
+    assert get_deferred_hub('a hub of a run') is hub
     stock = MessageHub.get_instance('a hub of other code')
     assert get_deferred_hub('a hub of other code') is stock
     assert type(stock) is MessageHub
@@ -154,7 +166,7 @@ def test_resumed_hub_defers_again():
     resumed = DeferredMessageHub('r')
     resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
     resumed.update_scalar('train/0', torch.tensor(5.0))
-    assert resumed._log_scalars['train/0']._waiting
+    assert resumed._pending['train/0']
     assert resumed.get_scalar('train/0').current() == 5
 
 

@@ -1,4 +1,4 @@
-"""Batches are copied without waiting where that helps, unless the config says how."""
+"""Batches are copied with non_blocking from pinned memory to a GPU, unless the config sets it."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_only_from_pinned_memory_to_a_gpu(monkeypatch, gpu, cfg, expected):
     assert should_copy_non_blocking(cfg) is expected
 
 
-def test_every_preprocessor_of_the_model_hands_the_flag_on(monkeypatch):
+def test_every_preprocessor_of_the_model_passes_the_flag(monkeypatch):
     model = nn.ModuleDict(dict(a=BaseDataPreprocessor(), b=nn.ModuleDict(dict(c=ImgDataPreprocessor()))))
     flags = []
     monkeypatch.setattr(torch.Tensor, 'to', lambda tensor, device, non_blocking: flags.append(non_blocking) or tensor)
