@@ -7,14 +7,14 @@ What a run needs beyond that is set up by the tools, the Runner and ``reprefine.
 
 import os
 
-from .version import __version__
+from reprefine.version import __version__
 
 try:
     from . import config_bases
 except ModuleNotFoundError:  # no mmengine: reprefine.check_env must still be able to say so
     pass
 else:
-    from .set_up import MARK, set_up
+    from reprefine.set_up import MARK, set_up
 
     config_bases.enable()
     if MARK in os.environ:  # started by a process of ours, such as a loader's worker

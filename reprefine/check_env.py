@@ -12,8 +12,8 @@ from dataclasses import asdict
 
 from packaging.utils import canonicalize_name
 
-from .engine.errors import UserError, one_line, run_cli
-from .environment import MODULES, Devices, Row, tabulate
+from reprefine.engine.errors import UserError, one_line, run_cli
+from reprefine.environment import MODULES, Devices, Row, tabulate
 
 
 def installed_versions() -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
-from .compat import allow_mmengine_checkpoints, fix_adjust_hue
-from .engine.config_check.deprecated import current_type
-from .registered import registered
+from reprefine.compat import allow_mmengine_checkpoints, fix_adjust_hue
+from reprefine.engine.config_check.deprecated import current_type
+from reprefine.registered import registered
 
 allow_mmengine_checkpoints()
 fix_adjust_hue()

@@ -32,8 +32,8 @@ def set_up(loaders: bool = True) -> None:
     read_yaml_safely()
     handle_configs_once()
     if loaders:
-        from .engine.checkpoints.checkpoint import register_loaders
-        from .engine.checkpoints.pretrained import register_initializer
+        from reprefine.engine.checkpoints.checkpoint import register_loaders
+        from reprefine.engine.checkpoints.pretrained import register_initializer
 
         register_loaders()
         register_initializer()
@@ -64,7 +64,7 @@ def read_yaml_safely() -> None:
     )
 
     def load_from_fileobj(self: YamlHandler, file: Any, **kwargs: Any) -> Any:
-        from .engine.errors import UserError, one_line
+        from reprefine.engine.errors import UserError, one_line
 
         try:
             return yaml.load(file, **kwargs | {'Loader': DataLoader})  # noqa: S506, it is a safe one

@@ -6,10 +6,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from reprefine.deploy.protocol import switch_to_deploy
 from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
-
-from .protocol import switch_to_deploy
 
 
 @HOOKS.register_module()

@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from reprefine.deploy.compare import Comparison, compare
+from reprefine.deploy.examples import Example
+from reprefine.deploy.forms import baseline_copy
+from reprefine.deploy.meta import DEPLOYED_META, deployed_layers
+from reprefine.deploy.protocol import is_deployable, reparameterized_layers, switch_to_deploy
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
 from reprefine.engine.checkpoints.publish import TORCH_SUFFIXES, clean_meta, own_memory
@@ -15,12 +20,6 @@ from reprefine.engine.checkpoints.safetensor_files import SUFFIX, is_safetensors
 from reprefine.engine.checkpoints.weights import check_finite, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
-
-from .compare import Comparison, compare
-from .examples import Example
-from .forms import baseline_copy
-from .meta import DEPLOYED_META, deployed_layers
-from .protocol import is_deployable, reparameterized_layers, switch_to_deploy
 
 _KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version')
 

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from reprefine.deploy.examples import Example, outputs_of, tensors_in
+from reprefine.deploy.protocol import relative_difference
 from reprefine.engine.errors import UserError, error_summary
-
-from .examples import Example, outputs_of, tensors_in
-from .protocol import relative_difference
 
 # Largest difference, relative to the largest output, that counts as rounding. In float64 it is that of the weights.
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-4}

@@ -7,13 +7,12 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
+from reprefine.deploy.checkpoint import Reparameterization, reparameterize_checkpoint
+from reprefine.deploy.examples import examples_of_test_set, random_example
+from reprefine.deploy.forms import baseline_config, deploy_config
 from reprefine.engine.build import build_model
 from reprefine.engine.cost.models import without_pretrained
 from reprefine.engine.errors import UserError
-
-from .checkpoint import Reparameterization, reparameterize_checkpoint
-from .examples import examples_of_test_set, random_example
-from .forms import baseline_config, deploy_config
 
 
 def reparameterize_from_config(

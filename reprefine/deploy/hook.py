@@ -8,12 +8,11 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from reprefine.deploy.checkpoint import reparameterize_file
+from reprefine.deploy.compare import evaluated_copy
+from reprefine.deploy.examples import Example, outputs_of, random_example
 from reprefine.engine.build import unwrap
 from reprefine.registry import HOOKS
-
-from .checkpoint import reparameterize_file
-from .compare import evaluated_copy
-from .examples import Example, outputs_of, random_example
 
 
 @HOOKS.register_module()

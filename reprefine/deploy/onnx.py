@@ -9,13 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from reprefine.deploy.compare import evaluated_copy, largest
+from reprefine.deploy.onnx_operators import OPSET, more_operators
+from reprefine.deploy.onnx_parts import Part, parts_of
+from reprefine.deploy.protocol import training_forms
 from reprefine.engine.errors import UserError, error_summary
 from reprefine.engine.files import atomic_write
-
-from .compare import evaluated_copy, largest
-from .onnx_operators import OPSET, more_operators
-from .onnx_parts import Part, parts_of
-from .protocol import training_forms
 
 TOLERANCE = 1e-4
 BATCH, SIZE = {0: 'batch'}, {2: 'height', 3: 'width'}

@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .examples import tensors_in
+from reprefine.deploy.examples import tensors_in
 
 
 class Part(nn.Module):

@@ -8,9 +8,9 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODELS, Registry
 from torch import nn
 
-from .checkpoints.checkpoint import read_checkpoint
-from .checkpoints.entries import select_weights
-from .checkpoints.weights import check_match, load_weights
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.checkpoints.entries import select_weights
+from reprefine.engine.checkpoints.weights import check_match, load_weights
 
 
 def class_of(registry: Registry, cfg: Mapping[str, Any]) -> Any:

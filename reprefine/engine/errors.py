@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 
-from ..set_up import set_up
+from reprefine.set_up import set_up
 
 LONGEST = 400  # characters of a message that is not ours
 STDOUT = 1  # the file, whatever sys.stdout is at the moment

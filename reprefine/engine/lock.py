@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .errors import UserError
+from reprefine.engine.errors import UserError
 
 FILE = '.lock'
 _held: set[IO] = set()

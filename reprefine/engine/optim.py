@@ -7,9 +7,8 @@ import torch
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 from torch import nn
 
+from reprefine.engine.errors import UserError
 from reprefine.registry import OPTIM_WRAPPERS
-
-from .errors import UserError
 
 
 @OPTIM_WRAPPERS.register_module()

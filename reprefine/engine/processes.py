@@ -7,7 +7,7 @@ import sys
 
 from mmengine.config import Config
 
-from .errors import UserError
+from reprefine.engine.errors import UserError
 
 
 def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:

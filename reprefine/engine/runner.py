@@ -18,29 +18,28 @@ from mmengine.runner.runner import ConfigType
 from torch import nn
 from torch.utils.data import DataLoader
 
+from reprefine.engine.build import class_of
+from reprefine.engine.checkpoints.checkpoint_hook import SafeCheckpointHook
+from reprefine.engine.checkpoints.checkpoint_runner import CheckpointRunner
+from reprefine.engine.checkpoints.integrity import refuse_existing_run
+from reprefine.engine.config_check.deprecated import rename_keys
+from reprefine.engine.data_checks.class_names import check_class_names, check_same_numbers
+from reprefine.engine.data_checks.corrupt_hook import build_tolerant_loader
+from reprefine.engine.data_checks.data_check import check_batches, check_classes, raise_if_empty
+from reprefine.engine.data_checks.data_errors import name_unreadable_files
+from reprefine.engine.finite_check.finite import add_finite_check
+from reprefine.engine.optim import sync_default_lr
+from reprefine.engine.resuming.data_loader import make_seekable, shutdown_workers
+from reprefine.engine.resuming.interrupt import StopHook, resumable
+from reprefine.engine.resuming.loops import exact
+from reprefine.engine.resuming.resume import ResumeHook, fill_resume_settings
+from reprefine.engine.resuming.schedule import ScheduleHook
+from reprefine.engine.speed.averaging import make_hook_use_foreach, use_foreach_averages
+from reprefine.engine.speed.foreach import speed_up_optim_wrapper
+from reprefine.engine.speed.message_hub import get_deferred_hub
 from reprefine.engine.speed.non_blocking import set_non_blocking, should_copy_non_blocking
 from reprefine.registry import RUNNERS
 from reprefine.set_up import set_up
-
-from .build import class_of
-from .checkpoints.checkpoint_hook import SafeCheckpointHook
-from .checkpoints.checkpoint_runner import CheckpointRunner
-from .checkpoints.integrity import refuse_existing_run
-from .config_check.deprecated import rename_keys
-from .data_checks.class_names import check_class_names, check_same_numbers
-from .data_checks.corrupt_hook import build_tolerant_loader
-from .data_checks.data_check import check_batches, check_classes, raise_if_empty
-from .data_checks.data_errors import name_unreadable_files
-from .finite_check.finite import add_finite_check
-from .optim import sync_default_lr
-from .resuming.data_loader import make_seekable, shutdown_workers
-from .resuming.interrupt import StopHook, resumable
-from .resuming.loops import exact
-from .resuming.resume import ResumeHook, fill_resume_settings
-from .resuming.schedule import ScheduleHook
-from .speed.averaging import make_hook_use_foreach, use_foreach_averages
-from .speed.foreach import speed_up_optim_wrapper
-from .speed.message_hub import get_deferred_hub
 
 
 @RUNNERS.register_module()

@@ -10,9 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from reprefine.engine.errors import UserError
+from reprefine.models.timm_weights import create_vit, fill_vit, load_file, warn_of_shrinking
 from reprefine.registry import MODELS
-
-from .timm_weights import create_vit, fill_vit, load_file, warn_of_shrinking
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

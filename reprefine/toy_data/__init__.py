@@ -1,5 +1,5 @@
 """Small data sets in the on-disk layouts of the real benchmarks, for trying and testing without a download."""
 
-from .build import SETS, make_toy_data
+from reprefine.toy_data.build import SETS, make_toy_data
 
 __all__ = ['SETS', 'make_toy_data']

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from .ade_classes import CLASSES
-from .image_files import save_jpeg, save_png
-from .scenes import draw_scene
-from .textures import colour, noise, texture
+from reprefine.toy_data.ade_classes import CLASSES
+from reprefine.toy_data.image_files import save_jpeg, save_png
+from reprefine.toy_data.scenes import draw_scene
+from reprefine.toy_data.textures import colour, noise, texture
 
 SPLITS = {'training': ('train', 40), 'validation': ('val', 10)}
 # From top to bottom.

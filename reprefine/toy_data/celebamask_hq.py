@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .faces import FacePicture, Light, draw_face
-from .image_files import save_jpeg, save_png
+from reprefine.toy_data.faces import FacePicture, Light, draw_face
+from reprefine.toy_data.image_files import save_jpeg, save_png
 
 _IMAGE, _MASK = (256, 256), (128, 128)
 _IDS = (*range(60), *range(2000, 2020))  # two folders of masks: each holds 2000 images

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .class_pictures import class_picture
+from reprefine.toy_data.class_pictures import class_picture
 
 FOLDER = 'cifar-10-batches-py'
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .digits import digit_matte
-from .scenes import Scene, paint
-from .textures import colour, noise, stripes, texture, to_uint8
+from reprefine.toy_data.digits import digit_matte
+from reprefine.toy_data.scenes import Scene, paint
+from reprefine.toy_data.textures import colour, noise, stripes, texture, to_uint8
 
 KINDS = 20
 WARM, COOL = (-0.06, 0.14), (0.45, 0.7)

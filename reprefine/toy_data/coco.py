@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco_categories import CATEGORIES
-from .image_files import save_jpeg
-from .polygons import mask_to_polygons, run_lengths
-from .scenes import Scene, draw_ground, draw_scene, mask_box
+from reprefine.toy_data.coco_categories import CATEGORIES
+from reprefine.toy_data.image_files import save_jpeg
+from reprefine.toy_data.polygons import mask_to_polygons, run_lengths
+from reprefine.toy_data.scenes import Scene, draw_ground, draw_scene, mask_box
 
 IMAGES = dict(train2017=60, val2017=20)
 # What the digits 0 to 9 stand for.

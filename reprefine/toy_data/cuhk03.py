@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_files import save_png
-from .market_layout import first_of_each
-from .matlab import Mat73Writer, save_mat5
-from .people import Camera, draw_cameras, draw_person, draw_size, render_person
+from reprefine.toy_data.image_files import save_png
+from reprefine.toy_data.market_layout import first_of_each
+from reprefine.toy_data.matlab import Mat73Writer, save_mat5
+from reprefine.toy_data.people import Camera, draw_cameras, draw_person, draw_size, render_person
 
 _PAIRS = (12, 10, 8, 7, 7)  # persons seen by each camera pair
 _TRAIN = 36

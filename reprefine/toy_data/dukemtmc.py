@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .market_layout import MarketWriter
-from .people import draw_cameras
+from reprefine.toy_data.market_layout import MarketWriter
+from reprefine.toy_data.people import draw_cameras
 
 _CAMERAS = 8
 _IDENTITIES = ('train',) * 36 + ('test',) * 10 + ('distractor',) * 3

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from reprefine.engine.errors import UserError
-
-from .class_pictures import KINDS, class_picture
-from .image_files import save_jpeg
+from reprefine.toy_data.class_pictures import KINDS, class_picture
+from reprefine.toy_data.image_files import save_jpeg
 
 TRAIN_PER_CLASS, VAL_PER_CLASS = 25, 5
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .class_pictures import KINDS, class_picture
-from .image_files import save_jpeg
+from reprefine.toy_data.class_pictures import KINDS, class_picture
+from reprefine.toy_data.image_files import save_jpeg
 
 CATEGORIES = 8142
 SUPERCATEGORIES = ('Actinopterygii', 'Aves', 'Insecta', 'Plantae')

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_files import save_jpeg
-from .market_layout import MarketWriter
-from .people import Camera, draw_cameras, draw_person, render_person
+from reprefine.toy_data.image_files import save_jpeg
+from reprefine.toy_data.market_layout import MarketWriter
+from reprefine.toy_data.people import Camera, draw_cameras, draw_person, render_person
 
 _CAMERAS, _TRAIN, _TEST = 6, 36, 12
 _JUNK, _DISTRACTORS = 12, 12

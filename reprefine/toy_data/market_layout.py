@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_files import save_jpeg
-from .people import Camera, draw_person, draw_size, draw_visits, render_person
+from reprefine.toy_data.image_files import save_jpeg
+from reprefine.toy_data.people import Camera, draw_person, draw_size, draw_visits, render_person
 
 FOLDERS = ('bounding_box_train', 'query', 'bounding_box_test')
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_files import save_jpeg
-from .market_layout import first_of_each
-from .people import Camera, draw_cameras, draw_person, draw_size, draw_visits, render_person
+from reprefine.toy_data.image_files import save_jpeg
+from reprefine.toy_data.market_layout import first_of_each
+from reprefine.toy_data.people import Camera, draw_cameras, draw_person, draw_size, draw_visits, render_person
 
 _CAMERAS, _TRAIN, _TEST, _IMAGES = 15, 36, 12, 9
 

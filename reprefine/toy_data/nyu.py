@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_files import save_jpeg, save_png
-from .rooms import FOCAL, draw_room
+from reprefine.toy_data.image_files import save_jpeg, save_png
+from reprefine.toy_data.rooms import FOCAL, draw_room
 
 IMAGES = dict(train=12, test=6)
 SCENES = ('bathroom', 'bedroom', 'kitchen', 'living_room', 'office', 'study')

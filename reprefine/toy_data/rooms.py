@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .digits import digit_matte
-from .scenes import paint
-from .textures import colour, texture, to_uint8
+from reprefine.toy_data.digits import digit_matte
+from reprefine.toy_data.scenes import paint
+from reprefine.toy_data.textures import colour, texture, to_uint8
 
 SHAPE = (480, 640)
 # Row and column the camera looks at.

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .digits import digit_matte
-from .textures import colour, texture, to_uint8
+from reprefine.toy_data.digits import digit_matte
+from reprefine.toy_data.textures import colour, texture, to_uint8
 
 # Free pixels around every digit, and how often a place for one is sought.
 MARGIN, TRIES = 3, 30

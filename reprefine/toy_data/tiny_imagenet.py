@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .class_pictures import KINDS, class_picture
-from .image_files import save_jpeg
-from .imagenet import class_words
+from reprefine.toy_data.class_pictures import KINDS, class_picture
+from reprefine.toy_data.image_files import save_jpeg
+from reprefine.toy_data.imagenet import class_words
 
 CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS, TEST_IMAGES = 200, 20, 5, 10
 SHAPE = (64, 64)

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .image_files import save_jpeg, save_png
-from .scenes import Scene, draw_ground, draw_scene
+from reprefine.toy_data.image_files import save_jpeg, save_png
+from reprefine.toy_data.scenes import Scene, draw_ground, draw_scene
 
 CLASSES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',

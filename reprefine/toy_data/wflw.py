@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .faces import FacePicture, Light, draw_face
-from .image_files import save_jpeg
+from reprefine.toy_data.faces import FacePicture, Light, draw_face
+from reprefine.toy_data.image_files import save_jpeg
 
 _ATTRIBUTES = ('largepose', 'expression', 'illumination', 'makeup', 'occlusion', 'blur')
 _IMAGES = {'train': 56, 'test': 21}

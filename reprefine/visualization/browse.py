@@ -15,8 +15,7 @@ from mmengine.registry import DATASETS, VISUALIZERS
 from mmengine.visualization import Visualizer
 
 from reprefine.engine.errors import UserError
-
-from .pictures import tile, to_rgb8
+from reprefine.visualization.pictures import tile, to_rgb8
 
 MODES = ('original', 'transformed', 'concat', 'pipeline')
 MIN_SIDE = 256

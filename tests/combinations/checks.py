@@ -16,9 +16,8 @@ from reprefine.methods.denoiserep.conversion.converted import denoise_layers, de
 from reprefine.methods.denoiserep.layers.base import _DenoiseLayer
 from reprefine.methods.denoiserep.layers.noise_predictor import Denoiser
 from reprefine.methods.denoiserep.training.phases import set_phase
+from tests.combinations.cells import ITERATIONS, Cell, config_of, filled, first_batch, losses_of, metrics_of, train
 from tests.helpers.killed import assert_equal_runs
-
-from .cells import ITERATIONS, Cell, config_of, filled, first_batch, losses_of, metrics_of, train
 
 Run = Callable[[nn.Module], list[Tensor]]
 

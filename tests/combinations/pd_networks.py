@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.runner import Runner
-from reprefine.methods.pddr.conversion.plain import pd_convs
+from reprefine.methods.pddr.layers.lookup import pd_convs
 from tests.methods.feature_transform.toys import loader
 
 PD = dict(group_num='auto', reduction=1)

@@ -6,7 +6,8 @@ from torch import nn
 
 from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv, PDLinear
-from reprefine.methods.pddr.conversion.plain import pd_layers, plain_state_dict
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_layers
 from tests.combinations import cells, checks
 from tests.methods.pddr.toys import randomise
 
@@ -78,7 +79,7 @@ def test_plain_config_tests_the_folded_weights(refined, case, run, toy_folder, t
     base, _, plain = CASES[case]
     model = refined.trained()
     folded = checks.assert_folds(model, run)
-    state = folded.state_dict() if 'B' in case else plain_state_dict(folded)
+    state = folded.state_dict() if 'B' in case else baseline_state_dict(folded)
     # Of PDLinear no config of the tree has the deployed form: it is that of the training form with another argument.
     options = () if plain else ('model.backbone.layer_cfg.deploy=True',)
     target = cells.brief(cells.tree_config(plain or base), tmp_path, toy_folder, *options)

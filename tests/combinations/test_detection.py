@@ -7,7 +7,8 @@ import torch
 
 from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr.conversion.plain import pd_layers, plain_state_dict
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_layers
 from tests.combinations import cells, checks
 from tests.configs.small_networks import small_networks
 
@@ -69,4 +70,4 @@ def test_plain_config_tests_the_folded_weights(refined, run, toy_folder, tmp_pat
     model = refined.trained()
     folded = checks.assert_folds(model, run, lambda module: isinstance(module, PDConv) and not module.deploy)
     plain = cells.brief(cells.tree_config(PLAIN), tmp_path / 'plain', toy_folder, *NARROW)
-    checks.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)
+    checks.assert_tests_alike(refined, model, plain, baseline_state_dict(folded), run)

@@ -10,7 +10,8 @@ from reprefine.engine.build import build_model
 from reprefine.methods.denoiserep import DenoiseRep, set_phase
 from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv, PDLinear
-from reprefine.methods.pddr.conversion.plain import pd_layers, plain_state_dict
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_layers
 from tests.combinations import cells, checks
 from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise
@@ -114,7 +115,7 @@ def test_a_part_that_another_method_has_refined(mode, tmp_path, toy_folder):
     folded = checks.assert_folds(model, run, is_branched)
     if mode == 'A':
         plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder)
-        checks.assert_tests_alike(refined, model, plain, plain_state_dict(folded), run)
+        checks.assert_tests_alike(refined, model, plain, baseline_state_dict(folded), run)
     else:
         plain = cells.brief(config, tmp_path / 'plain', toy_folder, 'model.backbone.pd.deploy=True')
         checks.assert_tests_alike(refined, model, plain, folded.state_dict(), run)

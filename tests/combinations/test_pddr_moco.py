@@ -6,11 +6,9 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.feature_transform import MoCoFT
-from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
-from tests.helpers.killed import assert_equal_runs, kill_and_resume
-from tests.methods.feature_transform.toys import BACKBONE, moco_ft, runner, views
-
-from .pd_networks import (
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_convs
+from tests.combinations.pd_networks import (
     KINDS,
     MODES,
     accuracy_of,
@@ -22,6 +20,8 @@ from .pd_networks import (
     images,
     refined,
 )
+from tests.helpers.killed import assert_equal_runs, kill_and_resume
+from tests.methods.feature_transform.toys import BACKBONE, moco_ft, runner, views
 
 BOTH = [(kind, mode) for kind in KINDS for mode in MODES]
 SAVE = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))
@@ -114,10 +114,10 @@ def test_the_whole_model_folds_into_the_plain_one(trained):
     _, mode, moco, _ = trained
     if mode == 'B':
         with pytest.raises(UserError, match='no plain model equals it'):
-            plain_state_dict(moco)
+            baseline_state_dict(moco)
         return
     plain = moco_ft()
-    plain.load_state_dict(plain_state_dict(moco))  # strict
+    plain.load_state_dict(baseline_state_dict(moco))  # strict
     plain.eval()
     assert_close(plain.extract_feat(images()), moco.extract_feat(images()))
     assert_close(plain.encoder_k(images()), moco.encoder_k(images()))
@@ -128,7 +128,7 @@ def test_a_classifier_starts_from_the_folded_encoder(trained, tmp_path):
     """PD-A: the plain config loads it. PD-B: the same config with ``deploy=True``, from either form."""
     kind, mode, moco, folder = trained
     expected = moco.extract_feat(images())
-    state = plain_state_dict(moco) if mode == 'A' else folded(moco).state_dict()
+    state = baseline_state_dict(moco) if mode == 'A' else folded(moco).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'folded.pth')
     deployed = refined(BACKBONE, kind, mode, deploy=True)
     downstream = classifier(BACKBONE if mode == 'A' else deployed, tmp_path / 'folded.pth')

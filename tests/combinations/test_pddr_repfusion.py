@@ -6,13 +6,11 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_convs
 from reprefine.methods.repfusion import RepFusionDistiller
 from reprefine.methods.repfusion.export import export_backbone
-from tests.helpers.killed import assert_equal_runs, kill_and_resume
-from tests.methods.repfusion.run import distiller, make_runner
-
-from .pd_networks import (
+from tests.combinations.pd_networks import (
     KINDS,
     MODES,
     accuracy_of,
@@ -24,6 +22,8 @@ from .pd_networks import (
     images,
     refined,
 )
+from tests.helpers.killed import assert_equal_runs, kill_and_resume
+from tests.methods.repfusion.run import distiller, make_runner
 
 SMALL = dict(depth=18, base_channels=4, stem_channels=4)
 BACKBONES = dict(PDResNet=dict(type='ResNet', **SMALL), PDConverted=dict(type='ResNet_CIFAR', **SMALL))
@@ -99,10 +99,10 @@ def test_the_whole_distiller_folds_into_the_plain_one(trained):
     kind, mode, distilled, _ = trained
     if mode == 'B':
         with pytest.raises(UserError, match='no plain model equals it'):
-            plain_state_dict(distilled)
+            baseline_state_dict(distilled)
         return
     plain = distiller(student=dict(backbone=BACKBONES[kind]), student_layers=list(distilled.student.layers))
-    plain.load_state_dict(plain_state_dict(distilled))  # strict
+    plain.load_state_dict(baseline_state_dict(distilled))  # strict
     plain.eval()
     assert_close(plain.extract_feat(images()), distilled.extract_feat(images()))
 
@@ -113,7 +113,7 @@ def test_a_classifier_starts_from_the_exported_backbone(trained, tmp_path):
     kind, mode, distilled, checkpoint = trained
     backbone = BACKBONES[kind]
     expected = distilled.extract_feat(images())
-    state = plain_state_dict(distilled) if mode == 'A' else folded(distilled).state_dict()
+    state = baseline_state_dict(distilled) if mode == 'A' else folded(distilled).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'distilled.pth')
     export_backbone(tmp_path / 'distilled.pth', tmp_path / 'folded.pth', 'backbone.')
     deployed = refined(backbone, kind, mode, deploy=True)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from reprefine.deploy import switch_to_deploy
 from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from reprefine.methods.pddr import PDConv
-from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_convs
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
@@ -84,7 +85,7 @@ def test_folds_both_methods_in_both_encoders(refined, mode, tmp_path, toy_folder
     folded = checks.assert_folds(model, run, is_branched)
     if mode == 'A':
         plain = cells.brief(cells.tree_config(CONTRAST), tmp_path, toy_folder)
-        state = plain_state_dict(folded)
+        state = baseline_state_dict(folded)
     else:
         config = written(tmp_path, CONTRAST, mode, True)
         plain, state = cells.brief(config, tmp_path, toy_folder), folded.state_dict()
@@ -98,7 +99,7 @@ def test_folds_both_methods_in_both_encoders(refined, mode, tmp_path, toy_folder
 
 def test_a_plain_classifier_starts_from_the_folded_encoder(refined, mode, tmp_path, toy_folder):
     folded = switch_to_deploy(refined.trained())
-    state = plain_state_dict(folded) if mode == 'A' else folded.state_dict()
+    state = baseline_state_dict(folded) if mode == 'A' else folded.state_dict()
     start = tmp_path / 'start.pth'
     torch.save(dict(state_dict=state, meta={}), start)
     init = f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{start}', prefix='backbone.')"

@@ -12,8 +12,7 @@ from reprefine.deploy.examples import Example
 from reprefine.deploy.meta import deployed_layers, is_deployed
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.errors import UserError
-
-from .toys import TwoBranches, plain_layers, two_layers
+from tests.deploy.toys import TwoBranches, plain_layers, two_layers
 
 EXAMPLE = Example(torch.randn(3, 5, generator=torch.Generator().manual_seed(1)), None, 'random vectors')
 META = dict(epoch=7, iter=9, dataset_meta=dict(classes=('a', 'b')), cfg='secret', time='now')

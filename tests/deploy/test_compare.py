@@ -10,8 +10,7 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.deploy.compare import TOLERANCES, compare
 from reprefine.deploy.examples import Example
 from reprefine.engine.errors import UserError
-
-from .toys import Aside, TwoBranches, two_layers
+from tests.deploy.toys import Aside, TwoBranches, two_layers
 
 
 def example(*shape: int) -> Example:

@@ -11,8 +11,7 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.deploy.forms import baseline_config, baseline_copy, deploy_config
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
-
-from .toys import TwoBranches, plain_layers, two_layers
+from tests.deploy.toys import TwoBranches, plain_layers, two_layers
 
 
 class Method(nn.Module):

@@ -10,8 +10,7 @@ from reprefine.deploy.hook import ReparameterizeHook
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 from reprefine.registry import HOOKS
-
-from .toys import two_layers
+from tests.deploy.toys import two_layers
 
 
 class Model(BaseModel):

@@ -8,8 +8,7 @@ from torch import nn
 
 from reprefine.deploy import Deployable, relative_difference, switch_to_deploy
 from reprefine.deploy.protocol import reparameterized_layers, training_forms
-
-from .toys import TwoBranches, two_layers
+from tests.deploy.toys import TwoBranches, two_layers
 
 
 class Recorder(nn.Module):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reprefine.methods.feature_transform.compare import read_result, seed_of
+from reprefine.visualization.run_comparison import read_result, seed_of
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'analysis_tools/compare_runs.py'

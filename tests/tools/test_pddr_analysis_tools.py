@@ -12,8 +12,8 @@ from mmengine.dataset import BaseDataset
 
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
-from reprefine.methods.pddr.analysis import cam
-from reprefine.methods.pddr.analysis.trained import batch_for, evaluate, spread, training_images
+from reprefine.methods.pddr.analysis.attribution import figure as cam
+from reprefine.methods.pddr.analysis.data_loading import batch_for, evaluate, spread, training_images
 from tests.helpers.run_tool import TOOLS, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

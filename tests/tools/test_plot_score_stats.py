@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reprefine.methods.feature_transform import plot
-from reprefine.methods.feature_transform.plot import Style, curve, plot_lines, plot_waterfall, smoothed
+from reprefine.methods.feature_transform import score_plots as plot
 from reprefine.methods.feature_transform.score_files import ScoreRun, read_run, write_block
+from reprefine.methods.feature_transform.score_plots import Style, curve, plot_lines, plot_waterfall, smoothed
 from reprefine.visualization import figures as figure_files
 from tests.helpers.run_tool import run_tool
 

@@ -7,8 +7,7 @@ from mmseg.datasets.transforms import LoadAnnotations, LoadDepthAnnotation
 from mmseg.evaluation.metrics import DepthMetric
 
 from reprefine.toy_data.ade_classes import CLASSES
-
-from .compare import assert_like, files
+from tests.toy_data.compare import assert_like, files
 
 
 @pytest.fixture(scope='module')

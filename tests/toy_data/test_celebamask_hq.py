@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from reprefine.toy_data import make_toy_data
-
-from .compare import files
+from tests.toy_data.compare import files
 
 FEATURES = {'l_brow', 'r_brow', 'l_eye', 'r_eye', 'nose', 'u_lip', 'l_lip'}
 ALWAYS = FEATURES | {'skin', 'neck', 'cloth'}

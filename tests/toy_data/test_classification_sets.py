@@ -13,8 +13,7 @@ from reprefine.tasks.classification import TinyImageNet
 from reprefine.tasks.classification.imagenet100 import WNIDS
 from reprefine.tasks.classification.sample_list import class_counts, read_list
 from reprefine.toy_data.imagenet import class_words, filled_wnids
-
-from .compare import assert_like, files
+from tests.toy_data.compare import assert_like, files
 
 
 class UncheckedCIFAR10(CIFAR10):

@@ -13,8 +13,7 @@ from PIL import Image
 
 from reprefine.toy_data.coco import DIGIT_NAMES
 from reprefine.toy_data.voc import DIGIT_CLASSES, palette
-
-from .compare import assert_like, files
+from tests.toy_data.compare import assert_like, files
 
 # Where the scenes of a split stand among those drawn.
 COCO_SCENES = dict(train2017=slice(60), val2017=slice(60, 80))

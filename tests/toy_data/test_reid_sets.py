@@ -9,8 +9,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from reprefine.toy_data import make_toy_data
-
-from .compare import files
+from tests.toy_data.compare import files
 
 PARTS = ('bounding_box_train', 'query', 'bounding_box_test')
 NAMES = {

@@ -7,8 +7,7 @@ import pytest
 
 from reprefine.toy_data import make_toy_data
 from reprefine.toy_data.faces import MIRROR
-
-from .compare import files
+from tests.toy_data.compare import files
 
 ATTRIBUTES = ('largepose', 'expression', 'illumination', 'makeup', 'occlusion', 'blur')
 

@@ -66,7 +66,7 @@ def measure(args: argparse.Namespace) -> None:
 def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str, Work], Tensor]:
     """Return what is timed by name, and the queries whose gradient each computes, the last ones excepted."""
     from reprefine.methods.feature_transform import FeatureTransform, queue_cross_entropy, symmetric_beta
-    from reprefine.methods.feature_transform.contrast import Candidates
+    from reprefine.methods.feature_transform.loss import Candidates
 
     torch.manual_seed(0)
     q, k = (F.normalize(torch.randn(batch, dims, device=device), dim=1) for _ in range(2))

@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Read the logs and print a Markdown table."""
-    from reprefine.methods.feature_transform.compare import comparison_table, read_result
+    from reprefine.visualization.run_comparison import comparison_table, read_result
 
     groups = {}
     for text in args.groups:

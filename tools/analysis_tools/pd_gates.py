@@ -35,9 +35,9 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.analysis import gate_table, mean_gates
+    from reprefine.methods.pddr.analysis.data_loading import batches_of
     from reprefine.methods.pddr.analysis.plot import plot_gates
-    from reprefine.methods.pddr.analysis.trained import batches_of
-    from reprefine.methods.pddr.conversion.plain import pd_convs
+    from reprefine.methods.pddr.layers.lookup import pd_convs
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))

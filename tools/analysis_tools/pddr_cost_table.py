@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from reprefine.methods.pddr.accounting import COLUMNS, cost_rows
+    from reprefine.methods.pddr.cost import COLUMNS, cost_rows
 
     table = Table('network', *COLUMNS, caption='1000 classes; MACs for one image; mixing: per image, at any size')
     for depth in args.depth:

@@ -43,8 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Read the runs, draw and write."""
-    from reprefine.methods.feature_transform.plot import Style, plot_lines, plot_waterfall, write_csv
     from reprefine.methods.feature_transform.score_files import read_run
+    from reprefine.methods.feature_transform.score_plots import Style, plot_lines, plot_waterfall, write_csv
     from reprefine.visualization.figures import save_figure
 
     runs = [read_run(folder) for folder in args.runs]

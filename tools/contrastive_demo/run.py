@@ -92,7 +92,7 @@ def main(args: argparse.Namespace) -> None:
     jobs = [job for seed in range(args.seeds) for variant in VARIANTS for job in jobs_of(variant, seed, args.out)]
     print(f'{len(jobs)} steps, {args.jobs} at a time; logs and results in {args.out}')
     run_jobs(jobs, args.jobs, PRELOAD)
-    from reprefine.methods.feature_transform.compare import comparison_table, read_result
+    from reprefine.visualization.run_comparison import comparison_table, read_result
 
     groups = {
         variant.label: [read_result(args.out / f'{variant.name}_seed{seed}') for seed in range(args.seeds)]

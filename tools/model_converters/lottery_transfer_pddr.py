@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import atomic_write
-    from reprefine.methods.pddr.analysis import lottery_state
+    from reprefine.methods.pddr.conversion.lottery_ticket import lottery_state
 
     if Path(args.out).exists():
         raise UserError(f'{args.out} exists: give another name, or remove it')

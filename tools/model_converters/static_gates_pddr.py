@@ -42,8 +42,8 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import atomic_write
-    from reprefine.methods.pddr.analysis.static import static_model
-    from reprefine.methods.pddr.analysis.trained import evaluate, training_images
+    from reprefine.methods.pddr.analysis.data_loading import evaluate, training_images
+    from reprefine.methods.pddr.conversion.static_gates import static_model
 
     if args.num < 1:
         raise UserError(f'--num {args.num}: use a positive number of images')

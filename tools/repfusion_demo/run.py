@@ -125,7 +125,7 @@ def labelled_folder(arm: str, share: Labels, seed: int, out: Path) -> Path:
 
 def table(seeds: int, out: Path) -> str:
     """Return the accuracies as a Markdown table, with the paired difference to random weights."""
-    from reprefine.methods.feature_transform.compare import RunResult, chosen_value, comparison_table, read_result
+    from reprefine.visualization.run_comparison import RunResult, chosen_value, comparison_table, read_result
 
     def result(arm: str, seed: int) -> RunResult:
         runs = {share.name: read_result(labelled_folder(arm, share, seed, out)) for share in SHARES}

@@ -68,8 +68,8 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
-    from reprefine.methods.pddr.analysis.cam import draw_maps
-    from reprefine.methods.pddr.analysis.panels import MapOptions
+    from reprefine.methods.pddr.analysis.attribution.figure import draw_maps
+    from reprefine.methods.pddr.analysis.attribution.panels import MapOptions
 
     if args.num < 1 or args.out.suffix != '.png':
         raise UserError('--num must be positive, and --out a .png file')

@@ -37,8 +37,8 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.analysis import branch_responses, branch_weights, find_layer
+    from reprefine.methods.pddr.analysis.data_loading import batches_of
     from reprefine.methods.pddr.analysis.plot import plot_branches
-    from reprefine.methods.pddr.analysis.trained import batches_of
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))

@@ -15,8 +15,8 @@ from mmengine.dist import all_gather_object
 from mmengine.runner import CheckpointLoader
 
 from reprefine.compat import allow_mmengine_checkpoints
+from reprefine.engine.errors import UserError
 
-from ..errors import UserError
 from .integrity import check_checkpoint_exists, checksum_file, find_corruption
 from .safetensor_files import is_safetensors, read_safetensors
 

@@ -10,7 +10,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from . import integrity
 from .checkpoint import raise_on_all_ranks, read_checkpoint, without_config
 from .entries import select_weights

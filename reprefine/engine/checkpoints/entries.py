@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .rename_keys import rename_keys
 
 STRIPPED, ADDED = 4, 3  # how many parts of a name a suggested prefix has at most, in the file and in the model

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import natural_key
+from reprefine.engine.errors import UserError
+from reprefine.engine.files import natural_key
 
 SUFFIX = '.sha256'
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

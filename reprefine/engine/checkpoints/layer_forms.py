@@ -12,7 +12,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
 
 METHODS = Path(__file__).parents[2] / 'methods'
 _DECLARATION = re.compile(r"^FORM_KEYS = r'(.+)'$", re.MULTILINE)

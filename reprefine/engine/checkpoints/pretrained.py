@@ -12,7 +12,8 @@ from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .checkpoint import read_checkpoint
 from .entries import select_weights, suggest_keys
 from .layer_forms import refuse_other_form

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..errors import UserError, one_line
-from ..files import atomic_write
+from reprefine.engine.errors import UserError, one_line
+from reprefine.engine.files import atomic_write
+
 from .checkpoint import read_checkpoint
 from .entries import select_weights
 from .integrity import sha256

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError, one_line
+from reprefine.engine.errors import UserError, one_line
 
 SUFFIX = '.safetensors'
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .entries import suggest_keys
 from .layer_forms import refuse_other_form
 from .load_trace import LoadTrace, Shapes, is_counter, named_tensors

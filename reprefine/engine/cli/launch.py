@@ -14,13 +14,12 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 
+from reprefine.engine.config_check.deprecated import rename_keys
+from reprefine.engine.config_check.keys import check_top_level_keys
+from reprefine.engine.data_checks.data_root import set_data_root
+from reprefine.engine.errors import UserError
+from reprefine.engine.processes import set_up_processes
 from reprefine.set_up import set_up
-
-from ..config_check.deprecated import rename_keys
-from ..config_check.keys import check_top_level_keys
-from ..data_checks.data_root import set_data_root
-from ..errors import UserError
-from ..processes import set_up_processes
 
 OWNER = '.config'  # names the config that trains in a work directory
 # A dict, or a list or tuple that begins with one.
@@ -45,8 +44,8 @@ def load_config(
         UserError: If the file is missing or does not parse, or an option or a key of the config names nothing.
     """
     cfg = parsed or parse_config(path)
-    from ..config_check.check import check_config
-    from ..config_check.options import merge_options
+    from reprefine.engine.config_check.check import check_config
+    from reprefine.engine.config_check.options import merge_options
 
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     if any(option.startswith('custom_imports') for option in cfg_options or {}):
@@ -231,6 +230,6 @@ def set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
 
 def build_runner(cfg: Config) -> Any:
     """Build the config's own runner type, or :class:`reprefine.engine.runner.Runner`."""
-    from ..runner import Runner
+    from reprefine.engine.runner import Runner
 
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -12,14 +12,14 @@ import mmengine
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS
 
+from reprefine.engine.checkpoints.integrity import check_checkpoint_exists
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
+from reprefine.engine.config_check.deprecated import rename_options
+from reprefine.engine.config_check.values import require_settings
+from reprefine.engine.errors import UserError
+from reprefine.engine.files import atomic_write
+from reprefine.engine.processes import shutdown_process_group
 
-from ..checkpoints.integrity import check_checkpoint_exists
-from ..config_check.deprecated import rename_options
-from ..config_check.values import require_settings
-from ..errors import UserError
-from ..files import atomic_write
-from ..processes import shutdown_process_group
 from .launch import add_run_arguments, build_runner, config_from_args, parse_config, work_dir_of
 
 PICKLES = ('.pkl', '.pickle')
@@ -73,7 +73,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
 
-    from ..data_checks.data_errors import check_data_folders, one_line_faults
+    from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
 
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False

@@ -9,13 +9,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reprefine.engine.checkpoints.integrity import check_checkpoint_exists, find_latest_checkpoint, refuse_existing_run
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
+from reprefine.engine.config_check.values import check_values, require_settings
+from reprefine.engine.errors import UserError
+from reprefine.engine.lock import is_first_process, lock_work_dir
+from reprefine.engine.processes import shutdown_process_group
 
-from ..checkpoints.integrity import check_checkpoint_exists, find_latest_checkpoint, refuse_existing_run
-from ..config_check.values import check_values, require_settings
-from ..errors import UserError
-from ..lock import is_first_process, lock_work_dir
-from ..processes import shutdown_process_group
 from .launch import (
     DATALOADERS,
     add_run_arguments,
@@ -56,8 +56,8 @@ def train(args: argparse.Namespace) -> None:
     parsed = parse_config(args.config)
     start = _start(parsed, args)
     cfg = config_from_args(args, parsed)
-    from ..data_checks.data_errors import check_data_folders, one_line_faults
-    from ..resuming.interrupt import resumable
+    from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
+    from reprefine.engine.resuming.interrupt import resumable
 
     require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     cfg.merge_from_dict(start)
@@ -145,7 +145,7 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         cfg.reset_schedule = True
     import torch
 
-    from ..optim import use_amp
+    from reprefine.engine.optim import use_amp
 
     on_gpu = torch.cuda.is_available()
     asked = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'

@@ -10,7 +10,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .deprecated import rename_keys
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion

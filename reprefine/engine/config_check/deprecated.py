@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
 
 SCOPE = 'reprefine.'
 # Dotted path of a setting in a config, without lists -> the new name of its last part.

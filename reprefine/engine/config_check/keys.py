@@ -4,7 +4,7 @@ import difflib
 
 from mmengine.config import Config
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
 
 # The arguments of mmengine's Runner, and the keys that it, or ours, reads from the config itself.
 RUNNER_KEYS = frozenset((

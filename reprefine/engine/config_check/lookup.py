@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Set
 import mmengine.registry
 from mmengine.registry import DefaultScope, Registry
 
+from reprefine.engine.errors import UserError
+from reprefine.engine.host_imports import import_mmpretrain_without_mmdet
 from reprefine.set_up import set_up
-
-from ..errors import UserError
-from ..host_imports import import_mmpretrain_without_mmdet
 
 LISTED = 12  # more names than this help nobody
 

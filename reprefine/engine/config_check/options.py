@@ -7,7 +7,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .check import accepted_keys, child_place, keys_in_source
 from .deprecated import rename_options
 from .lookup import suggestion

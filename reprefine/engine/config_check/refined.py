@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .rules import type_name
 from .schema import PLAIN, Place, always
 

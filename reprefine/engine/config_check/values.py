@@ -5,7 +5,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .rules import (
     ABOVE_ZERO,
     BETAS,

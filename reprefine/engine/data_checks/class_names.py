@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .nesting import class_names, leaf_datasets
 
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import UserError, one_line
+from reprefine.engine.errors import UserError, one_line
+
 from .data_errors import UnreadableSample, name_unreadable_files
 from .nesting import inner_datasets
 

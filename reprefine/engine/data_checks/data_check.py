@@ -6,8 +6,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import UserError
-from ..resuming.data_loader import is_infinite
+from reprefine.engine.errors import UserError
+from reprefine.engine.resuming.data_loader import is_infinite
+
 from .data_errors import nodes
 from .nesting import class_names, leaf_datasets
 

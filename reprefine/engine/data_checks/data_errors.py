@@ -15,7 +15,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from ..errors import UserError, one_line
+from reprefine.engine.errors import UserError, one_line
+
 from .label_range import LabelRange
 from .nesting import inner_datasets
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
 
 # Strings under these keys are no data, even if they lie in the data folder.
 NOT_DATA = ('type', 'checkpoint', 'load_from', 'resume', 'work_dir')

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .nesting import class_names
 
 

@@ -12,8 +12,9 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ..cli.launch import DATALOADERS
-from ..errors import UserError, one_line
+from reprefine.engine.cli.launch import DATALOADERS
+from reprefine.engine.errors import UserError, one_line
+
 from .class_names import check_class_names, check_same_numbers
 from .label_range import LabelRange
 from .nesting import class_names

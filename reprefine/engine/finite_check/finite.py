@@ -12,10 +12,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from reprefine.engine.build import unwrap
+from reprefine.engine.errors import UserError
 from reprefine.registry import HOOKS
 
-from ..build import unwrap
-from ..errors import UserError
 from .deferred_read import FlagReader, flag_reader
 from .gradient_check import UpdateWatch
 from .nonfinite import NonFiniteError, Step, find, gradient_norms, message

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .sample_ids import broken_inputs, sample_ids, shortened
 
 RANKS = 4  # more than these would make no readable line

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
 
 KIND = '__kind__'
 BASES = {('mmengine', 'BaseDataElement'), ('mmdet', 'BaseInstanceMasks'), ('mmdet', 'BaseBoxes')}

@@ -11,11 +11,11 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from reprefine.engine.checkpoints.checkpoint import read_checkpoint
+from reprefine.engine.errors import UserError
+from reprefine.engine.files import atomic_write
 from reprefine.engine.resuming.rng_state import get_rng_state
 
-from ..checkpoints.checkpoint import read_checkpoint
-from ..errors import UserError
-from ..files import atomic_write
 from .nonfinite import Step
 from .plain_data import to_plain
 

@@ -12,12 +12,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from reprefine.engine.build import build_model
+from reprefine.engine.checkpoints.weights import check_match, load_weights
+from reprefine.engine.errors import one_line
 from reprefine.engine.resuming.rng_state import set_rng_state
 from reprefine.registry import HOOKS
 
-from ..build import build_model
-from ..checkpoints.weights import check_match, load_weights
-from ..errors import one_line
 from .plain_data import from_plain
 from .replay import set_settings
 

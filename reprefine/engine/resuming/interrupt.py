@@ -16,9 +16,10 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
-from ..checkpoints.checkpoint_hook import STOP_CHECKPOINT
-from ..checkpoints.integrity import find_latest_checkpoint
-from ..errors import find_interruption
+from reprefine.engine.checkpoints.checkpoint_hook import STOP_CHECKPOINT
+from reprefine.engine.checkpoints.integrity import find_latest_checkpoint
+from reprefine.engine.errors import find_interruption
+
 from .loops import ExactLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -9,7 +9,8 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from ..build import class_of
+from reprefine.engine.build import class_of
+
 from .data_loader import SeekableDataLoader, is_infinite
 from .rng_state import get_rng_state, set_rng_state
 

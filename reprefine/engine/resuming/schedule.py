@@ -11,7 +11,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from ..errors import UserError
+from reprefine.engine.errors import UserError
+
 from .settings import by_path, group_settings, scheduler_settings, schedulers_of, settings_of, wrappers_of
 
 KEY = 'schedule'

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from ..config_check.signatures import accepted_arguments
+from reprefine.engine.config_check.signatures import accepted_arguments
 
 # How an update is computed, not what it is.
 FORMS = frozenset({'params', 'foreach', 'fused', 'capturable', 'differentiable'})

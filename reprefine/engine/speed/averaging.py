@@ -9,7 +9,7 @@ from mmengine.model import BaseAveragedModel
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..build import class_of
+from reprefine.engine.build import class_of
 
 # Averages whose formulas only use the operations of _TensorList: tests/engine/speed/test_averaging.py compares them
 # with mmengine's loop bit by bit.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from .contrast import queue_cross_entropy
 from .functional import positive_scores, score_stats, softmax_stats
+from .loss import queue_cross_entropy
 from .transform import FeatureTransform, at_least_single
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from .contrast import Candidates
 from .draws import Coefficient, Draws
 from .functional import negative_interpolation, positive_extrapolation
+from .loss import Candidates
 
 POST_NORMS = (None, 'pos', 'neg', 'both')
 POS = dict(dist='beta', alpha=2.0, shift=1.0, granularity='batch')

@@ -1,12 +1,13 @@
 """PDDR: convolutions trained as disentangled branches, PD-A and PD-B (Big Data Mining and Analytics 8(3), 2025)."""
 
+from .attention_blocks import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from .backbone import PDResNet
-from .comparison import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
+from .conversion.build import build_converted
 from .conversion.convert import convert_to_pd
-from .conversion.converted import build_converted
-from .conversion.plain import plain_state_dict
-from .layers.branches_and_gate import BRANCHES, ConvNorm, Gate, Skeleton
+from .layers.baseline_modules import baseline_state_dict
+from .layers.branches import BRANCHES, ConvNorm, Skeleton
 from .layers.conv import PDConv
+from .layers.gate import Gate
 from .layers.linear import PDLinear
 
 __all__ = [
@@ -24,5 +25,5 @@ __all__ = [
     'Skeleton',
     'build_converted',
     'convert_to_pd',
-    'plain_state_dict',
+    'baseline_state_dict',
 ]

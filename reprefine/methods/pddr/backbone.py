@@ -13,10 +13,21 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import HOSTS, MODELS
 
-from .comparison.placement import AttentiveBlock, AttentiveResNet
+from .attention_blocks.placement import AttentiveBlock, AttentiveResNet
 from .conversion.convert import convert_to_pd
-from .conversion.plain_form import plain_resnet
 from .layers.conv import PDConv
+
+# Arguments of PDResNet that the ResNet of a host lacks.
+_PD_KEYS = (
+    'pd_cfg',
+    'attention',
+    'attention_stages',
+    'attention_blocks',
+    'attention_position',
+    'deploy',
+    'channels_last',
+    'host',
+)
 
 
 @functools.cache
@@ -38,6 +49,19 @@ def _host_library() -> str:
         if importlib.util.find_spec(host):
             return host
     raise UserError('PDResNet builds on the ResNet of mmpretrain, mmdet, mmseg or mmpose: install one of them')
+
+
+def plain_resnet(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of the host's ResNet for one of PDResNet.
+
+    Raises:
+        UserError: If the blocks have attention modules, which stay in the model.
+    """
+    if cfg.get('attention') is not None:
+        raise UserError(f'attention={cfg["attention"]!r} of PDResNet does not fold: no plain ResNet equals it')
+    host = cfg.get('host')
+    rest = {key: value for key, value in cfg.items() if key not in _PD_KEYS}
+    return rest | dict(type=f'{host}.ResNet' if host else 'ResNet')
 
 
 @MODELS.register_module()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reprefine.engine.errors import UserError
 
-from .layers.scratch import can_reuse, scratch
+from .layers.workspace import can_reuse, scratch
 
 Pair = tuple[int, int]
 

@@ -18,8 +18,8 @@ from reprefine.engine.checkpoints.rename_keys import rename_key, unwrap_state_di
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 
-from .conversion.plain import pd_convs
-from .layers.branches_and_gate import BRANCHES
+from .layers.branches import BRANCHES
+from .layers.lookup import pd_convs
 
 CONTAINERS = ('state_dict', 'model', 'net')
 PARTS = {

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from ..outlines import curve, ellipse
+from reprefine.toy_data.outlines import curve, ellipse
+
 from .layer import Layer, PosedFace
 
 _DARK = np.full(3, 0.08)

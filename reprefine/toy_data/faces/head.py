@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..outlines import curve, ellipse
+from reprefine.toy_data.outlines import curve, ellipse
+
 from .layer import Layer, PosedFace
 
 

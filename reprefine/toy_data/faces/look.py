@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..textures import colour
+from reprefine.toy_data.textures import colour
+
 from .landmarks import Expression, Shape
 
 Color = np.ndarray  # RGB in [0, 1]

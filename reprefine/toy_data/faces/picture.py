@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..textures import colour, texture
+from reprefine.toy_data.textures import colour, texture
+
 from .features import brows, eyes, mouth, nose
 from .head import body, ears, skin, worn
 from .layer import Layer, PosedFace

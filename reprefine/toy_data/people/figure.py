@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from ..outlines import ellipse
+from reprefine.toy_data.outlines import ellipse
+
 from .identity import Cloth, Person
 
 Part = tuple[np.ndarray, Cloth]  # outline [N, 2] in body heights, and what it is made of

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from ..outlines import inside
+from reprefine.toy_data.outlines import inside
+
 from .camera import Camera
 from .figure import body_parts
 from .identity import Person

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from reprefine.engine.knn_monitor import extract, nearest
 from reprefine.methods.feature_transform import read_run
-from reprefine.methods.feature_transform.knn import extract, nearest
 from tests.helpers.forked import run_ranks
 
 from . import workers

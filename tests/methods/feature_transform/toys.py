@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,16 @@ def scalars(runner: MMEngineRunner) -> list[dict]:
     """The lines that the vis backend received."""
     path = Path(runner.work_dir) / runner.timestamp / 'vis_data' / 'scalars.json'
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def trained(folder: Path, hooks: Sequence[dict] = (), model: nn.Module | None = None, **options: Any) -> Runner:
+    """Train and return the Runner; every epoch has a seed of its own, so that resuming changes no draw."""
+    seed_hook = dict(type='reprefine.EpochSeedHook')
+    result = runner(folder, model or moco_ft(), custom_hooks=[seed_hook, *hooks], **options)
+    result.train()
+    return result
+
+
+def logged_losses(runner: MMEngineRunner) -> list[float]:
+    """The training losses that the vis backend received."""
+    return [line['loss'] for line in scalars(runner) if 'loss' in line]

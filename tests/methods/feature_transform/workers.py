@@ -12,8 +12,7 @@ from mmengine.runner import Runner
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
-from reprefine.methods.feature_transform import KNNMonitorHook
-from reprefine.methods.feature_transform.knn import extract, find_neighbours
+from reprefine.engine.knn_monitor import KNNMonitorHook, extract, find_neighbours
 
 from .toys import loader, moco_ft, runner, views
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDResNet
-from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_convs
 from reprefine.registry import MODELS
 
 from .toys import image, randomise
@@ -62,7 +63,7 @@ def test_is_the_resnet_of_the_library_of_the_config(host):
     assert isinstance(net, resnet)
     plain = build(host, plain=True, depth=18, **SMALL)
     settle(net)
-    plain.load_state_dict(plain_state_dict(net))  # strict
+    plain.load_state_dict(baseline_state_dict(net))  # strict
     x = image(2, 3, 64, 64, dtype=torch.float32)
     torch.testing.assert_close(plain(x)[0], branch_by_branch(net)(x)[0], rtol=1e-3, atol=1e-4)
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reprefine.methods.pddr import PDConv, PDLinear
+from reprefine.methods.pddr import PDConv, PDLinear, PDResNet
 
 
 @torch.no_grad()
@@ -34,6 +34,45 @@ def make_conv(in_channels: int = 8, out_channels: int = 16, dtype: torch.dtype =
 def image(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
     """Return random input."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+class SmallClassifier(nn.Module):
+    """A narrow PD-ResNet-18 with a linear head."""
+
+    def __init__(self, mode: str):
+        super().__init__()
+        torch.manual_seed(0)
+        pd_cfg = dict(mode=mode, group_num='auto')
+        self.backbone = PDResNet(18, stem_channels=16, base_channels=16, pd_cfg=pd_cfg, host='mmpretrain')
+        self.head = nn.Linear(128, 5)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_var, 0.5, 2)
+                for tensor in (module.running_mean, module.weight, module.bias):
+                    nn.init.normal_(tensor, 0.3, 0.3)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x)[-1].mean((2, 3)))
+
+
+def random_images(number: int = 3) -> Tensor:
+    """Return images ``[number, 3, 64, 48]`` in float32."""
+    return torch.randn(number, 3, 64, 48, generator=torch.Generator().manual_seed(1))
+
+
+class Twice(nn.Module):
+    """Runs a layer twice, another once on the way to the logits, and a third that the logits do not depend on."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer, self.once, self.aside = layer, nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.tokens, self.unused = nn.Flatten(2), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.once(self.layer(self.layer(x)))
+        self.aside(x)
+        return self.tokens(x).mean(2)
 
 
 class Map(nn.Module):

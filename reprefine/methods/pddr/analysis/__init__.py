@@ -1,23 +1,20 @@
-"""What the branches and the gate have learned, where a network looks, and how PD-A starts a plain network."""
+"""Analyses of trained networks: attribution maps, and statistics of branches and gates."""
 
-from .attribution import grad_cam, guided_grad_cam
-from .backpropagation import input_gradients
-from .branches import branch_responses, branch_weights, find_layer
+from .attribution.grad_cam import grad_cam, guided_grad_cam
+from .attribution.input_gradients import input_gradients
+from .attribution.occlusion import occlusion_maps
+from .branch_statistics import branch_responses, branch_weights, find_layer
 from .functional import (
     common_histograms,
     deconvnet_relu_gradient,
     density_of_fit,
-    elementwise_maximum,
     grad_cam_maps,
     guided_grad_cam_maps,
     guided_relu_gradient,
     to_signed_range,
     to_unit_range,
 )
-from .gates import gate_table, mean_gates
-from .lottery import lottery_state
-from .occlusion import occlusion_maps
-from .static import static_model
+from .gate_statistics import gate_table, mean_gates
 
 __all__ = [
     'branch_responses',
@@ -25,7 +22,6 @@ __all__ = [
     'common_histograms',
     'deconvnet_relu_gradient',
     'density_of_fit',
-    'elementwise_maximum',
     'find_layer',
     'gate_table',
     'grad_cam',
@@ -34,10 +30,8 @@ __all__ = [
     'guided_grad_cam_maps',
     'guided_relu_gradient',
     'input_gradients',
-    'lottery_state',
     'mean_gates',
     'occlusion_maps',
-    'static_model',
     'to_signed_range',
     'to_unit_range',
 ]

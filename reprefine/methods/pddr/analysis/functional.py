@@ -1,6 +1,6 @@
 """Formulas of the analyses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -76,8 +76,3 @@ def density_of_fit(values: Tensor, at: np.ndarray) -> np.ndarray:
     """Return the normal density with mean and standard deviation of the values, at the points ``at`` (P,)."""
     mean, deviation = values.double().mean().item(), values.double().std(correction=0).item()
     return np.exp(-0.5 * ((at - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
-
-
-def elementwise_maximum(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the largest value, by sign, at each place of tensors of one shape."""
-    return torch.stack(list(tensors)).amax(0)

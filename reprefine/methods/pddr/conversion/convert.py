@@ -12,8 +12,8 @@ from reprefine.models.split_batch_norm import SplitBatchNorm2d
 
 from ..layers.conv import PDConv
 from ..layers.state_dict import move_host_norms
-from .bn_pairing import observe
-from .examples import outputs_of
+from .example_inputs import outputs_of
+from .norm_tracing import observe
 from .select import Site, check_sites, find_sites
 
 Choice = Callable[[str, nn.Conv2d], bool]

@@ -8,7 +8,7 @@ from torch import nn
 from reprefine.engine.errors import UserError
 from reprefine.models.replaced_layer import ReplacedLayer
 
-from .bn_pairing import is_plain_norm, norm_by_definition
+from .norm_tracing import is_plain_norm, norm_by_definition
 
 
 @dataclass(frozen=True)

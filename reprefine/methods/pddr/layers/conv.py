@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from ..conversion.plain_form import plain_conv_and_norm, plain_layer
 from ..functional import Pair, compose_map, group_count, mixed_kernels_conv, mixed_outputs_conv, strip_paddings
-from .branches_and_gate import BRANCHES, ConvNorm, Gate, Skeleton
-from .compute import COMPUTES, sum_of_branches
+from .baseline_modules import plain_conv_and_norm, plain_layer
+from .branches import BRANCHES, ConvNorm, Skeleton
+from .gate import Gate
 from .state_dict import fit_state
+from .training_forward import COMPUTES, sum_of_branches
 
 EXECUTIONS = ('auto', 'kernel', 'output')
 # Positions of an output map below which, in a batch, J convolutions cost less than mixing kernels for each sample.

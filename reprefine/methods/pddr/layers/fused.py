@@ -15,7 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ..functional import Pair
-from .branches_and_gate import ConvNorm, without_autocast
+from .branches import ConvNorm
+from .gate import without_autocast
 
 POSITIONS = (0, 2, 3)
 # Multiply-adds per output value up to which the lean form computes an output anew: all of a ResNet-18 but the dense

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from ..conversion.plain_form import plain_layer, plain_linear
 from ..functional import compose_map, gate_weights
+from .baseline_modules import plain_layer, plain_linear
 from .state_dict import own_part
 
 HIDDEN = 64

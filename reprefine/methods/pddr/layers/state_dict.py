@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from .branches_and_gate import BRANCHES
+from .branches import BRANCHES
 
 if TYPE_CHECKING:
     from .conv import PDConv

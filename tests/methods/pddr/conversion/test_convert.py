@@ -17,8 +17,9 @@ from reprefine.deploy.forms import baseline_copy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
-from reprefine.methods.pddr.accounting import model_parameters
-from reprefine.methods.pddr.conversion.plain import pd_convs, plain_state_dict
+from reprefine.methods.pddr.cost import model_parameters
+from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
+from reprefine.methods.pddr.layers.lookup import pd_convs
 from reprefine.models.split_batch_norm import SplitBatchNorm2d
 from reprefine.registry import MODELS
 
@@ -81,10 +82,10 @@ def test_plain_export_fits_the_untouched_model(rule):
     randomise(net, seed=3)
     x = image(2, 3, 12, 10)
     expected = net(x)
-    plain.load_state_dict(plain_state_dict(net))  # strict
+    plain.load_state_dict(baseline_state_dict(net))  # strict
     torch.testing.assert_close(plain(x), expected, rtol=1e-8, atol=1e-8)
     switch_to_deploy(net)
-    for name, value in plain_state_dict(net).items():
+    for name, value in baseline_state_dict(net).items():
         torch.testing.assert_close(plain.state_dict()[name], value, msg=name)
 
 
@@ -92,9 +93,9 @@ def test_no_plain_export_of_mixtures_or_without_a_place_for_the_bias():
     net = small_net()
     convert_to_pd(net, mode='B', **OPTIONS)
     with pytest.raises(UserError, match='PD-B.*no plain model equals it'):
-        plain_state_dict(net)
+        baseline_state_dict(net)
     with pytest.raises(UserError, match='no place for the folded bias'):
-        plain_state_dict(nn.Sequential(PDConv(8, 8, 3, padding=1, group_num=4)))
+        baseline_state_dict(nn.Sequential(PDConv(8, 8, 3, padding=1, group_num=4)))
 
 
 def test_plain_checkpoints_load_into_a_converted_model():
@@ -164,7 +165,7 @@ def test_parts_of_a_detector_by_config():
     randomise(fpn).eval()
     maps = [image(1, 8, 8, 8, dtype=torch.float32), image(1, 16, 4, 4, dtype=torch.float32)]
     expected = fpn(maps)
-    plain.load_state_dict(plain_state_dict(fpn))
+    plain.load_state_dict(baseline_state_dict(fpn))
     for ours, theirs in zip(plain(maps), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from reprefine.methods.pddr.layers.branches_and_gate import update_statistics
+from reprefine.methods.pddr.layers.branches import update_statistics
 from reprefine.methods.pddr.layers.fused import BranchSum, LeafPlan
 
 from ..toys import image, make_conv

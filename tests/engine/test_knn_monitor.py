@@ -1,0 +1,111 @@
+"""Nearest-neighbour accuracy during pre-training."""
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch.testing import assert_close
+
+from reprefine.engine import knn_monitor
+from reprefine.engine.errors import UserError
+from reprefine.engine.knn_monitor import KNNMonitorHook, best_of, extract, find_neighbours, knn_top1, knn_votes, nearest
+from tests.methods.feature_transform.toys import (
+    loader,
+    logged_losses,
+    moco_ft,
+    runner,
+    scalars,
+    unit,
+)
+
+
+@pytest.mark.parametrize('k', [1, 3, 50])
+def test_votes_are_the_weighted_neighbours(k):
+    query, bank = unit(4, 6, seed=1), unit(20, 6, seed=2)
+    labels = torch.arange(20) % 3
+    expected = torch.zeros(4, 3, dtype=torch.float64)
+    for row, q in enumerate(query):
+        similarity = [(float(q @ b), int(label)) for b, label in zip(bank, labels, strict=True)]
+        for s, label in sorted(similarity, reverse=True)[:k]:
+            expected[row, label] += np.exp(s / 0.07)
+    neighbours = nearest(query, bank, labels, k, chunk=3)
+    votes = knn_votes(neighbours, 3, 0.07)
+    assert_close(votes / votes.sum(1, keepdim=True), expected / expected.sum(1, keepdim=True), rtol=1e-9, atol=1e-12)
+    truth = expected.argmax(1)
+    truth[0] = (truth[0] + 1) % 3
+    assert knn_top1(neighbours, truth, 0.07) == 75
+    parts = [nearest(query, bank[rows], labels[rows], k) for rows in (slice(11), slice(11, 12), slice(12, 20))]
+    assert_close(tuple(best_of(parts, k)), tuple(neighbours))
+
+
+def test_neighbour_votes_agree_with_scikit_learn():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    query, bank = unit(50, 6, seed=1), unit(200, 6, seed=2)
+    labels = torch.arange(200) % 4
+    classifier = KNeighborsClassifier(20, metric='cosine', weights=lambda d: np.exp((1 - d) / 0.07))
+    expected = classifier.fit(bank.numpy(), labels.numpy()).predict(query.numpy())
+    assert knn_votes(nearest(query, bank, labels, 20), 4, 0.07).argmax(1).tolist() == expected.tolist()
+
+
+def test_features_are_pooled_unit_vectors_in_order():
+    model = moco_ft().eval()
+    features, labels = extract(model, loader(10, two_views=False))
+    assert labels.tolist() == [i % 3 for i in range(10)]
+    image = loader(10, two_views=False).dataset[7]['inputs'][None]
+    expected = model.backbone(image)[-1].mean(dim=(2, 3))[0]
+    assert_close(features[7], expected / expected.norm(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('k', [4, 50])
+def test_labelled_images_are_compared_block_by_block(k, monkeypatch):
+    """Never all of them at once, with the neighbours that a comparison with all of them gives."""
+    model, sizes = moco_ft().eval(), []
+    query, _ = extract(model, loader(7, two_views=False))
+    bank, labels = extract(model, loader(30, two_views=False))
+    expected = nearest(query, bank, labels, k)
+
+    def counted(query, bank, *args):
+        sizes.append(len(bank))
+        return nearest(query, bank, *args)
+
+    monkeypatch.setattr(knn_monitor, 'nearest', counted)
+    monkeypatch.setattr(knn_monitor, 'BLOCK', 8)
+    found = find_neighbours(model, loader(30, two_views=False), query, k)
+    assert sizes == [8, 8, 8, 6]
+    for column, whole in zip(found, expected, strict=True):
+        assert_close(column[:, : min(k, 30)], whole)
+    assert (found.similarity[:, 30:] == -torch.inf).all()
+
+
+@pytest.mark.parametrize('label', [-1, None])
+def test_images_without_a_label_are_refused(label):
+    images = loader(9, two_views=False)
+    get = type(images.dataset).__getitem__
+
+    class Partly(type(images.dataset)):
+        def __getitem__(self, index):
+            item = get(self, index)
+            if index == 7:
+                item['data_samples'] = DataSample() if label is None else DataSample().set_gt_label(label)
+            return item
+
+    images.dataset.__class__ = Partly
+    with pytest.raises(UserError, match='an image of bank or query has no label, or -1'):
+        extract(moco_ft().eval(), images)
+
+
+def test_monitor_logs_every_second_epoch_and_the_last_without_touching_the_run(tmp_path):
+    """Colours are told apart even by random features; the training goes on as if nobody had looked."""
+    monitor = KNNMonitorHook(loader(30, two_views=False), loader(12, two_views=False), k=5, interval=2)
+    made = runner(tmp_path / 'seen', moco_ft())
+    made.register_hook(monitor)
+    made.train()
+    logged = {line['step']: line['knn_top1'] for line in scalars(made) if 'knn_top1' in line}
+    assert set(logged) == {2, 3}
+    assert all(value == 100 for value in logged.values())
+    assert made.message_hub.get_scalar('val/knn_top1').current() == 100
+    unseen = runner(tmp_path / 'unseen', moco_ft())
+    unseen.train()
+    assert logged_losses(unseen) == logged_losses(made)
+    assert made.model.training
