@@ -12,8 +12,8 @@ FORK_TESTS := tests/configs/forks.py tests/engine tests/methods tests/deploy tes
 	tests/test_import_effects.py tests/test_set_up.py \
 	tests/tools/test_hosts.py tests/tools/test_train_test.py tests/tools/test_reparameterize_denoiserep.py \
 	tests/tools/test_reparameterize_model.py
-FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/test_bandit.py \
-	repfusion/test_bandit_small.py dvt/stage1/test_recovery.py)
+FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/policy/test_bandit.py \
+	repfusion/policy/test_bandit_small.py dvt/stage1/test_recovery.py)
 
 .PHONY: help demo test test-forks install install-forks lint clean
 

@@ -5,7 +5,7 @@ import torch
 
 from reprefine.deploy import relative_difference
 from reprefine.methods.dvt.denoiser.network import FeatureDenoiser
-from reprefine.methods.repfusion.export import export_backbone
+from reprefine.methods.repfusion.distillation.export import export_backbone
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 

@@ -9,7 +9,7 @@ from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.layers.baseline_modules import baseline_state_dict
 from reprefine.methods.pddr.layers.lookup import pd_convs
 from reprefine.methods.repfusion import RepFusionDistiller
-from reprefine.methods.repfusion.export import export_backbone
+from reprefine.methods.repfusion.distillation.export import export_backbone
 from tests.combinations.pd_networks import (
     KINDS,
     MODES,

@@ -67,7 +67,7 @@ def test_student_layer_and_its_width(path):
     widths = {'layer4.1': 512, 'layer4.2': 2048, 'conv2': 1280, 'neck': 2048, 'layer3.1': 64}
     cfg = load_config(str(path))
     (layer,) = cfg.model.student_layers
-    from reprefine.methods.repfusion.student import Student
+    from reprefine.methods.repfusion.distillation.student import Student
 
     student = Student(cfg.model.student.backbone, cfg.model.student.neck, [layer])
     (expected,) = [width for key, width in widths.items() if key in layer]

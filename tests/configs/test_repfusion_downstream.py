@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reprefine.engine.cli.launch import load_config
-from reprefine.methods.repfusion.student import Student
+from reprefine.methods.repfusion.distillation.student import Student
 from tests.configs.brief import ROOT, brief_options
 from tests.configs.walk import configs_below, train_and_test
 from tests.helpers.run import run_train

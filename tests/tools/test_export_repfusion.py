@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from torchvision.models import ResNet, resnet
 
-from reprefine.methods.repfusion.histogram import read_histogram
+from reprefine.methods.repfusion.policy.histogram import read_histogram
 from tests.helpers.run_tool import run_tool
 from tests.methods.repfusion.run import distiller, trained
 

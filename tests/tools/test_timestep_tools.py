@@ -9,9 +9,9 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from PIL import Image
 
 from reprefine.methods.repfusion import plot
-from reprefine.methods.repfusion.histogram import FILE, STATS, TimestepHistogram, read_histogram
 from reprefine.methods.repfusion.plot import binned_share, plot_timesteps
-from reprefine.methods.repfusion.probe import linear_accuracy
+from reprefine.methods.repfusion.policy.histogram import FILE, STATS, TimestepHistogram, read_histogram
+from reprefine.methods.repfusion.teacher.linear_probe import linear_accuracy
 from reprefine.visualization import figures as figure_files
 from tests.helpers.run import ROOT
 from tests.helpers.run_tool import run_tool

@@ -1,4 +1,4 @@
-"""Measure a distillation step with early exit against one that runs the whole UNet; ratios from rounds in turn.
+"""Time a distillation step with early exit against one that runs the full UNet, in alternating order.
 
 The teacher is the UNet of google/ddpm-cifar10-32, the student a ResNet-18 for CIFAR; both have random weights.
 """
@@ -28,9 +28,8 @@ def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     import tempfile
 
+    import repfusion_step_cost as bench  # in this folder
     import torch
-
-    from reprefine.methods.repfusion import bench
 
     torch.manual_seed(0)
     images = torch.randint(0, 256, (args.batch_size, 3, 32, 32), device=args.device).float()
@@ -38,8 +37,8 @@ def main(args: argparse.Namespace) -> None:
     print('teacher | time of a step (interquartile range) | seconds | difference of features')
     with tempfile.TemporaryDirectory() as folder:
         for variant in (*bench.VARIANTS, *(bench.COMPILED if args.compile else ())):
-            cost = bench.step_cost(variant, images, folder, args.repeats)
-            ratio = f'{cost.time.median:.3f} ({cost.time.iqr:.3f})'
+            cost = bench.measure_step_cost(variant, images, folder, args.repeats)
+            ratio = f'{cost.ratio.median:.3f} ({cost.ratio.iqr:.3f})'
             print(f'{variant} | {ratio} | {cost.seconds:.3f} | {cost.difference:.0e}', flush=True)
 
 

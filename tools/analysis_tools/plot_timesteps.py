@@ -36,8 +36,8 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: If the names do not fit, or a run cannot be read.
     """
-    from reprefine.methods.repfusion.histogram import read_histogram
     from reprefine.methods.repfusion.plot import plot_timesteps, write_stats
+    from reprefine.methods.repfusion.policy.histogram import read_histogram
     from reprefine.visualization.figures import save_figure
 
     if args.bins < 1:

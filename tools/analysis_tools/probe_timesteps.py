@@ -50,10 +50,10 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import build_model
     from reprefine.engine.cli.launch import load_config
     from reprefine.engine.runner import Runner
-    from reprefine.methods.repfusion import probe as probing
     from reprefine.methods.repfusion.functional import check_timesteps
-    from reprefine.methods.repfusion.histogram import read_histogram
     from reprefine.methods.repfusion.plot import plot_probe
+    from reprefine.methods.repfusion.policy.histogram import read_histogram
+    from reprefine.methods.repfusion.teacher import linear_probe as probing
     from reprefine.visualization.figures import save_figure
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)

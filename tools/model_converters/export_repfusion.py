@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Read, rename and write."""
-    from reprefine.methods.repfusion.export import export_backbone
+    from reprefine.methods.repfusion.distillation.export import export_backbone
 
     meta = export_backbone(args.checkpoint, args.out, args.prefix, **key_options(args))
     print(f'{args.out}: backbone after epoch {meta["epoch"]}, teacher {meta["teacher"]}')

@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.checkpoints.checkpoint import read_checkpoint
     from reprefine.engine.checkpoints.weights import check_match, load_weights
     from reprefine.engine.cli.launch import load_config
-    from reprefine.methods.repfusion.probe import fitted_accuracy
+    from reprefine.methods.repfusion.teacher.linear_probe import fitted_accuracy
 
     cfg = load_config(str(Path(__file__).parents[2] / CONFIG.format('uniform')))
     cfg.model.teacher.source = f'{args.folder}/teacher/teacher'

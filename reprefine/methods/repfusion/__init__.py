@@ -1,21 +1,21 @@
 """RepFusion: features of a diffusion model, at timesteps that a policy learns, teach a student (ICCV 2023)."""
 
-from .algorithm import RepFusionDistiller
-from .data import CachedDiffusionTeacher
-from .diffusion import DenoisingDiffusion, denoising_errors
-from .export import SaveTeacherHook, save_teacher
-from .histogram import read_histogram
-from .hooks import DrawCountHook, MaxTimestepDecayHook
-from .kd import AttentionKD, HintKD, KDClassifier, LogitsKD, RelationalKD, SoftTargetKD
-from .latent import LatentDiffusionTeacher
-from .learner import PolicyTimesteps
-from .losses import AttentionTransferLoss, ContrastiveFeatureLoss, DenseLoss, HintLoss, RelationalLoss
-from .policy import AlexNetPolicy, LeNetPolicy, MLPPolicy
-from .sampling import DenoisingError, SampleGridHook, ddim_samples
-from .select import FixedTimesteps, IntervalTimesteps, TimestepSource, UniformTimesteps, ZeroTimesteps
-from .selector_hook import RLTimestepSelectorHook
-from .shared import HoldsTeacher
-from .teacher import DiffusionTeacher
+from .distillation.distiller import RepFusionDistiller
+from .distillation.kd import AttentionKD, HintKD, KDClassifier, LogitsKD, RelationalKD, SoftTargetKD
+from .distillation.losses import AttentionTransferLoss, ContrastiveFeatureLoss, DenseLoss, HintLoss, RelationalLoss
+from .policy.histogram import read_histogram
+from .policy.policy_networks import AlexNetPolicy, LeNetPolicy, MLPPolicy
+from .policy.policy_timesteps import PolicyTimesteps
+from .policy.schedule_hooks import DrawCountHook, MaxTimestepDecayHook
+from .policy.selector_hook import RLTimestepSelectorHook
+from .policy.timestep_sources import FixedTimesteps, IntervalTimesteps, TimestepSource, UniformTimesteps, ZeroTimesteps
+from .teacher.denoising_diffusion import DenoisingDiffusion, denoising_errors
+from .teacher.diffusion_teacher import DiffusionTeacher
+from .teacher.export import SaveTeacherHook, save_teacher
+from .teacher.feature_cache import CachedDiffusionTeacher
+from .teacher.latent_teacher import LatentDiffusionTeacher
+from .teacher.sampling import DenoisingError, SampleGridHook, ddim_samples
+from .teacher.shared_teacher import HoldsTeacher
 
 __all__ = [
     'AlexNetPolicy',

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 
-from .histogram import STATS, HistogramRun
+from .policy.histogram import STATS, HistogramRun
 
 LABELS = dict(
     reward='mean reward',

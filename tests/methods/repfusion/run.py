@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from reprefine.engine.runner import Runner
-from reprefine.methods.repfusion.draws import Draws
+from reprefine.methods.repfusion.random_draws import Draws
 
 from .tiny import TEACHER
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import functional as f
-from reprefine.methods.repfusion.draws import Draws, mix_seeds
+from reprefine.methods.repfusion.random_draws import Draws, mix_seeds
 
 ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 

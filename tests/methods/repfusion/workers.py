@@ -11,8 +11,8 @@ from mmengine.model import MMDistributedDataParallel
 
 from reprefine.engine.build import unwrap
 
+from .distillation.test_distiller import Given, distiller, images, samples
 from .run import make_runner, selector_hook
-from .test_algorithm import Given, distiller, images, samples
 
 WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 

@@ -1,0 +1,64 @@
+"""Policies that learn from rewards which depend on the timestep alone, or on the class of the image."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from reprefine.methods.repfusion.functional import Reward, linear_decay
+from reprefine.methods.repfusion.policy.policy_networks import LeNetPolicy
+from reprefine.methods.repfusion.policy.policy_timesteps import PolicyTimesteps
+from reprefine.methods.repfusion.policy.reward_baseline import Baseline
+
+
+def make_learner(reward: Reward, actions: int, baseline: str, seed: int, momentum: float = 0.9) -> PolicyTimesteps:
+    """Return a policy over 32 x 32 images that learns by SGD with the published learning rate."""
+    torch.manual_seed(seed)
+    nets = nn.ModuleDict(dict(policy=LeNetPolicy(actions)))
+    if baseline == 'value':
+        nets['value'] = LeNetPolicy(1)
+    optimizer = torch.optim.SGD(nets.parameters(), lr=0.1, momentum=momentum, weight_decay=1e-4)
+    learner = PolicyTimesteps(nets, optimizer, reward, Baseline(baseline), range(actions), seed)
+    learner.bind(actions)
+    return learner
+
+
+def play(learner: PolicyTimesteps, images: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
+    """Choose once for each image and learn; the reward sees the timestep, and beside it what ``bonus`` says."""
+    t = learner.select(images, None)
+    feats = torch.stack([t.float(), torch.as_tensor(bonus).float().expand(len(t))], dim=1)
+    learner.observe(t, [feats[:, :, None, None]], None)
+    learner.learn()
+    return t
+
+
+@torch.no_grad()
+def probabilities(learner: PolicyTimesteps, images: Tensor) -> Tensor:
+    """Return the mean probability ``[A]`` of each action."""
+    return learner.nets['policy'](images).softmax(dim=1).mean(dim=0)
+
+
+def bump(logits: Tensor | None, feats: Tensor, labels: Tensor | None) -> Tensor:
+    """Reward around that of an untrained head for ten classes, best at t = 60."""
+    return -2.5 + 0.8 * torch.exp(-(((feats[:, 0] - 60) / 40) ** 2))
+
+
+def expected_reward_of_bump(baseline: str, seed: int, enough: float = math.inf) -> tuple[float, int]:
+    """Train on the bump over 1000 timesteps for 500 iterations, or until the expected reward is above ``enough``.
+
+    Returns:
+        Expected reward and most probable timestep.
+    """
+    learner = make_learner(bump, 1000, baseline, seed)
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.randn(256, 3, 32, 32, generator=torch.Generator().manual_seed(seed + 100))
+    rewards = bump(None, torch.arange(1000.0)[:, None], None)
+    for i in range(500):
+        learner.entropy_weight = linear_decay(i, 0.1, 0.0, 250)
+        play(learner, torch.randn(64, 3, 32, 32, generator=generator))
+        if i % 50 == 49:
+            probs = probabilities(learner, held_out)
+            reward = (probs * rewards).sum().item()
+            if reward > enough:
+                break
+    return reward, int(probs.argmax())

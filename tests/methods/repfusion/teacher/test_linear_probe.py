@@ -1,0 +1,25 @@
+"""What the probe of timesteps looks at."""
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from reprefine.methods.repfusion.teacher.linear_probe import take_images
+
+from ..run import distiller
+
+
+@pytest.mark.parametrize(('last', 'known'), [(2, True), (-1, False), (None, False)])
+def test_images_without_a_class_have_no_class_of_their_own(last, known):
+    """A linear classifier would otherwise learn -1 as one more class."""
+    samples = [DataSample().set_gt_label(label) for label in (0, 1)]
+    samples.append(DataSample() if last is None else DataSample().set_gt_label(last))
+    batches = [
+        dict(inputs=torch.zeros(3, 3, 16, 16, dtype=torch.uint8), data_samples=given)
+        for given in ([DataSample().set_gt_label(0) for _ in range(3)], samples)
+    ]
+    images, labels = take_images(distiller(), batches, 6)
+    assert images.shape == (6, 3, 16, 16)
+    assert (labels is not None) is known
+    if known:
+        assert labels.tolist() == [0, 0, 0, 0, 1, 2]
