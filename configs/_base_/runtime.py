@@ -1,5 +1,5 @@
-_base_ = './reprefine.py'
-
+# Registers reprefine's modules under every OpenMMLab tool that reads the config.
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

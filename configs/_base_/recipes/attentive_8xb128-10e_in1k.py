@@ -1,11 +1,8 @@
 # Attention pooling and a linear classifier on the patch features of a frozen ViT, 10 epochs of ImageNet.
 # Published is no more than that: input size, heads, optimiser and schedule are ours.
-_base_ = [
-    'mmpretrain::_base_/datasets/imagenet_bs64.py',
-    'mmpretrain::_base_/default_runtime.py',
-    '../reprefine.py',
-]
+_base_ = ['mmpretrain::_base_/datasets/imagenet_bs64.py', 'mmpretrain::_base_/default_runtime.py']
 
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 model = dict(
     type='ImageClassifier',
     neck=dict(type='reprefine.AttentivePool', in_channels=768),

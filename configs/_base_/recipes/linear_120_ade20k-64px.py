@@ -1,6 +1,7 @@
 # Linear probe on scenes squashed to 64x64 pixels, for a processor; classes are judged at the images' own size.
-_base_ = ['mmseg::_base_/default_runtime.py', '../reprefine.py']
+_base_ = 'mmseg::_base_/default_runtime.py'
 
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

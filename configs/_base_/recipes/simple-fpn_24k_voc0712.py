@@ -4,9 +4,9 @@ _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
     'mmdet::_base_/datasets/voc0712.py',
     'mmdet::_base_/default_runtime.py',
-    '../reprefine.py',
 ]
 
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 norm_cfg = dict(type='reprefine.LN2d', eps=1e-6)
 model = dict(
     # Two patches, so that the halved map ends where the image does.
@@ -15,6 +15,13 @@ model = dict(
     neck=dict(_delete_=True, type='reprefine.SimpleFPN', in_channels=768),
     rpn_head=dict(num_convs=2),
     roi_head=dict(bbox_head=dict(type='Shared4Conv1FCBBoxHead', norm_cfg=norm_cfg, num_classes=20)),
+)
+# What follows from patches of 14; the anchors of the published runs are not known.
+_strides = [3.5, 7, 14, 28, 56]
+patches_of_14 = dict(
+    data_preprocessor=dict(pad_size_divisor=28),
+    rpn_head=dict(anchor_generator=dict(strides=_strides)),
+    roi_head=dict(bbox_roi_extractor=dict(featmap_strides=_strides[:4])),
 )
 
 resize = dict(type='Resize', scale=(512, 512), keep_ratio=True)

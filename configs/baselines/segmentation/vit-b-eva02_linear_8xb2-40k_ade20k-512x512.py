@@ -1,3 +1,7 @@
-_base_ = ['../../_base_/models/vit-b-eva02.py', '../../_base_/recipes/linear_8xb2-40k_ade20k-512x512.py']
+_base_ = [
+    '../../_base_/models/vit-b-eva02.py',
+    '../../_base_/datasets/ade20k_512x512.py',
+    '../../_base_/recipes/linear_8xb2-40k.py',
+]
 
-model = dict(backbone=_base_.backbone)
+model = dict(backbone=_base_.backbone, decode_head=dict(num_classes=_base_.num_classes))

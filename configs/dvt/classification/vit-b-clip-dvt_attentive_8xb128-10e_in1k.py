@@ -1,10 +1,3 @@
-_base_ = '../../baselines/classification/attentive/vit-b-clip_attentive_8xb128-10e_in1k.py'
+_base_ = ['../../baselines/classification/attentive/vit-b-clip_attentive_8xb128-10e_in1k.py', '../_base_/vit-b-clip.py']
 
-denoiser = dict(
-    type='reprefine.DVTDenoiser',
-    in_channels=768,
-    grid=32,
-    features=dict(model_id='vit_base_patch16_clip_384.laion2b_ft_in12k_in1k'),
-    checkpoint='work_dirs/dvt/denoiser/vit-b-clip_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-)
-model = dict(neck=[denoiser, _base_.model.neck])
+model = dict(neck=[_base_.denoiser, _base_.model.neck])

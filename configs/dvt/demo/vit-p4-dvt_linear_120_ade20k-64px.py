@@ -1,11 +1,3 @@
-_base_ = '../../baselines/segmentation/vit-p4_linear_120_ade20k-64px.py'
+_base_ = ['../../baselines/segmentation/vit-p4_linear_120_ade20k-64px.py', '../_base_/vit-p4.py']
 
-model = dict(
-    neck=dict(
-        type='reprefine.DVTDenoiser',
-        in_channels=96,
-        num_heads=3,
-        grid=16,
-        checkpoint='work_dirs/dvt/demo/vit-p4_denoiser_300_ade20k-64px/iter_300.pth',
-    )
-)
+model = dict(neck=_base_.denoiser)

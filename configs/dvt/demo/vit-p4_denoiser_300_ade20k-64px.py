@@ -1,5 +1,5 @@
 # The denoiser of the small ViT, on a processor.
-_base_ = '../../_base_/recipes/dvt_denoiser_8xb8-100k.py'
+_base_ = '../_base_/denoiser_8xb8-100k.py'
 
 model = dict(neck=dict(in_channels=96, num_heads=3, grid=16))
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-_base_ = '../../_base_/recipes/dvt_denoiser_8xb16-50k.py'
+_base_ = ['../_base_/vit-b-dino.py', '../_base_/denoiser_8xb16-50k.py']
 
-model = dict(neck=dict(in_channels=768, grid=32))
-train_dataloader = dict(dataset=dict(model_id='vit_base_patch16_224.dino'))
+model = dict(neck=dict(in_channels=_base_.denoiser.in_channels, grid=_base_.denoiser.grid))
+train_dataloader = dict(dataset=dict(model_id=_base_.denoiser.features.model_id))

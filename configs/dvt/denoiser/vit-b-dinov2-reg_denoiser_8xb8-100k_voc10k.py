@@ -1,4 +1,4 @@
-_base_ = '../../_base_/recipes/dvt_denoiser_8xb8-100k.py'
+_base_ = ['../_base_/vit-b-dinov2-reg.py', '../_base_/denoiser_8xb8-100k.py']
 
-model = dict(neck=dict(in_channels=768, grid=37))
-train_dataloader = dict(dataset=dict(model_id='vit_base_patch14_reg4_dinov2.lvd142m'))
+model = dict(neck=dict(in_channels=_base_.denoiser.in_channels, grid=_base_.denoiser.grid))
+train_dataloader = dict(dataset=dict(model_id=_base_.denoiser.features.model_id))

@@ -1,4 +1,4 @@
-_base_ = '../../_base_/recipes/dvt_denoiser_8xb8-100k.py'
+_base_ = ['../_base_/vit-b-eva02.py', '../_base_/denoiser_8xb8-100k.py']
 
-model = dict(neck=dict(in_channels=768, grid=32))
-train_dataloader = dict(dataset=dict(model_id='eva02_base_patch16_clip_224.merged2b'))
+model = dict(neck=dict(in_channels=_base_.denoiser.in_channels, grid=_base_.denoiser.grid))
+train_dataloader = dict(dataset=dict(model_id=_base_.denoiser.features.model_id))

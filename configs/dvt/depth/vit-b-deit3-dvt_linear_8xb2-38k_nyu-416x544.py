@@ -1,11 +1,3 @@
-_base_ = '../../baselines/depth/vit-b-deit3_linear_8xb2-38k_nyu-416x544.py'
+_base_ = ['../../baselines/depth/vit-b-deit3_linear_8xb2-38k_nyu-416x544.py', '../_base_/vit-b-deit3.py']
 
-model = dict(
-    neck=dict(
-        type='reprefine.DVTDenoiser',
-        in_channels=768,
-        grid=32,
-        features=dict(model_id='deit3_base_patch16_224.fb_in1k'),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-deit3_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-    )
-)
+model = dict(neck=_base_.denoiser)

@@ -1,3 +1,3 @@
-_base_ = './vit-b-dinov2-dvt_linear_8xb2-38k_nyu-416x544.py'
+_base_ = ['../../baselines/depth/vit-b-dinov2_linear_8xb2-38k_nyu-416x544.py', '../_base_/vit-b-dinov2.py']
 
-model = dict(backbone=dict(crop_padding=True))
+model = dict(backbone=dict(crop_padding=True), neck=_base_.denoiser)

@@ -1,5 +1,4 @@
-_base_ = './vit-b-dinov2-reg-dvt_linear_8xb2-38k_nyu-416x544.py'
-
 # With the gradient loss, which had no effect where the published numbers were measured.
-losses = [dict(type='reprefine.SigLoss'), dict(type='reprefine.GradientLoss', loss_weight=0.5)]
-model = dict(decode_head=dict(loss_decode=losses))
+_base_ = ['../../baselines/depth/vit-b-dinov2-reg_linear_8xb2-38k_nyu-416x544.py', '../_base_/vit-b-dinov2-reg.py']
+
+model = dict(neck=_base_.denoiser, decode_head=dict(loss_decode=_base_.with_gradient_loss))

@@ -1,11 +1,3 @@
-_base_ = '../../baselines/depth/vit-b-mae_linear_8xb2-38k_nyu-416x544.py'
+_base_ = ['../../baselines/depth/vit-b-mae_linear_8xb2-38k_nyu-416x544.py', '../_base_/vit-b-mae.py']
 
-model = dict(
-    neck=dict(
-        type='reprefine.DVTDenoiser',
-        in_channels=768,
-        grid=32,
-        features=dict(model_id='vit_base_patch16_224.mae'),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-mae_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-    )
-)
+model = dict(neck=_base_.denoiser)

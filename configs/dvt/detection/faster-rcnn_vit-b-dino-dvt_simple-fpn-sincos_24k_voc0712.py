@@ -1,10 +1,6 @@
-_base_ = '../../baselines/detection/simple_fpn/faster-rcnn_vit-b-dino_simple-fpn-sincos_24k_voc0712.py'
+_base_ = [
+    '../../baselines/detection/simple_fpn/faster-rcnn_vit-b-dino_simple-fpn-sincos_24k_voc0712.py',
+    '../_base_/vit-b-dino.py',
+]
 
-denoiser = dict(
-    type='reprefine.DVTDenoiser',
-    in_channels=768,
-    grid=32,
-    features=dict(model_id='vit_base_patch16_224.dino'),
-    checkpoint='work_dirs/dvt/denoiser/vit-b-dino_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-)
-model = dict(neck=[denoiser, _base_.model.neck])
+model = dict(neck=[_base_.denoiser, _base_.model.neck])

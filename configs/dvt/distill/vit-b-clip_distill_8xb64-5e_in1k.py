@@ -1,22 +1,15 @@
 _base_ = [
     '../../_base_/models/vit-b-clip.py',
-    '../../_base_/datasets/imagenet_whole-512x512.py',
-    '../../_base_/recipes/dvt_distill_8xb64-5e.py',
+    '../_base_/vit-b-clip.py',
+    '../_base_/imagenet_whole-512x512.py',
+    '../_base_/distill_8xb64-5e.py',
 ]
 
+statistics = dict(mean=_base_.native.mean, std=_base_.native.std)
+features = dict(_base_.denoiser_50k.features, input_size=_base_.native.size, **statistics)
 model = dict(
     # The student's position table has the grid of its training images.
-    backbone=dict(img_size=512, **_base_.backbone),
-    neck=dict(
-        in_channels=768,
-        grid=32,
-        features=dict(
-            model_id=_base_.backbone.model_name,
-            input_size=_base_.native.size,
-            mean=_base_.native.mean,
-            std=_base_.native.std,
-        ),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-clip_denoiser_8xb16-50k_voc10k/iter_50000.pth',
-    ),
-    data_preprocessor=dict(mean=_base_.native.mean, std=_base_.native.std),
+    backbone=dict(img_size=_base_.native.size, **_base_.backbone),
+    neck=dict(_base_.denoiser_50k, features=features),
+    data_preprocessor=statistics,
 )

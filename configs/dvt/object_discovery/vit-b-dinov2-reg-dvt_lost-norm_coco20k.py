@@ -1,11 +1,3 @@
-_base_ = '../../baselines/object_discovery/vit-b-dinov2-reg_lost-norm_coco20k.py'
+_base_ = ['../../baselines/object_discovery/vit-b-dinov2-reg_lost-norm_coco20k.py', '../_base_/vit-b-dinov2-reg.py']
 
-model = dict(
-    neck=dict(
-        type='reprefine.DVTDenoiser',
-        in_channels=768,
-        grid=37,
-        features=dict(model_id='vit_base_patch14_reg4_dinov2.lvd142m'),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-dinov2-reg_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-    )
-)
+model = dict(neck=_base_.denoiser)

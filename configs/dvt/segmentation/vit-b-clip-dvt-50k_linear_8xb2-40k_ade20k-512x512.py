@@ -1,4 +1,4 @@
 # With the denoiser of the newer release.
-_base_ = './vit-b-clip-dvt_linear_8xb2-40k_ade20k-512x512.py'
+_base_ = ['../../baselines/segmentation/vit-b-clip_linear_8xb2-40k_ade20k-512x512.py', '../_base_/vit-b-clip.py']
 
-model = dict(neck=dict(checkpoint='work_dirs/dvt/denoiser/vit-b-clip_denoiser_8xb16-50k_voc10k/iter_50000.pth'))
+model = dict(neck=_base_.denoiser_50k)

@@ -1,11 +1,3 @@
-_base_ = '../../baselines/segmentation/vit-b-clip_linear_8xb2-40k_ade20k-512x512.py'
+_base_ = ['../../baselines/segmentation/vit-b-clip_linear_8xb2-40k_ade20k-512x512.py', '../_base_/vit-b-clip.py']
 
-model = dict(
-    neck=dict(
-        type='reprefine.DVTDenoiser',
-        in_channels=768,
-        grid=32,
-        features=dict(model_id='vit_base_patch16_clip_384.laion2b_ft_in12k_in1k'),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-clip_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-    )
-)
+model = dict(neck=_base_.denoiser)

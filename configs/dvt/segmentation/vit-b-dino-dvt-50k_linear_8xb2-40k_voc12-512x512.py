@@ -1,4 +1,4 @@
 # With the denoiser of the newer release.
-_base_ = './vit-b-dino-dvt_linear_8xb2-40k_voc12-512x512.py'
+_base_ = ['../../baselines/segmentation/vit-b-dino_linear_8xb2-40k_voc12-512x512.py', '../_base_/vit-b-dino.py']
 
-model = dict(neck=dict(checkpoint='work_dirs/dvt/denoiser/vit-b-dino_denoiser_8xb16-50k_voc10k/iter_50000.pth'))
+model = dict(neck=_base_.denoiser_50k)

@@ -1,5 +1,4 @@
-_base_ = './vit-b-dinov2-dvt_knn20_voc12-518x518.py'
-
 # Not of the paper: patches vote with their shares of the classes, weighted by similarity; a sample of 500,000 of them.
-head = dict(entries='patches', num_neighbors=30, temperature=0.02, max_entries=500000)
-model = dict(decode_head=head)
+_base_ = ['../../baselines/segmentation/vit-b-dinov2_knn20_voc12-518x518.py', '../_base_/vit-b-dinov2.py']
+
+model = dict(neck=_base_.denoiser, decode_head=_base_.of_30_patches)

@@ -1,4 +1,7 @@
 # With the denoiser of the newer release.
-_base_ = './vit-b-dinov2-reg-dvt_linear_8xb2-40k_voc12-512x512.py'
+_base_ = [
+    '../../baselines/segmentation/vit-b-dinov2-reg_linear_8xb2-40k_voc12-512x512.py',
+    '../_base_/vit-b-dinov2-reg.py',
+]
 
-model = dict(neck=dict(checkpoint='work_dirs/dvt/denoiser/vit-b-dinov2-reg_denoiser_8xb16-50k_voc10k/iter_50000.pth'))
+model = dict(neck=_base_.denoiser_50k)

@@ -1,11 +1,6 @@
-_base_ = '../../baselines/segmentation/vit-b-dinov2-reg_linear_8xb2-40k_voc12-512x512.py'
+_base_ = [
+    '../../baselines/segmentation/vit-b-dinov2-reg_linear_8xb2-40k_voc12-512x512.py',
+    '../_base_/vit-b-dinov2-reg.py',
+]
 
-model = dict(
-    neck=dict(
-        type='reprefine.DVTDenoiser',
-        in_channels=768,
-        grid=37,
-        features=dict(model_id='vit_base_patch14_reg4_dinov2.lvd142m'),
-        checkpoint='work_dirs/dvt/denoiser/vit-b-dinov2-reg_denoiser_8xb8-100k_voc10k/iter_100000.pth',
-    )
-)
+model = dict(neck=_base_.denoiser)

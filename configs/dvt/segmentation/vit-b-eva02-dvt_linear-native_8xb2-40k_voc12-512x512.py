@@ -1,7 +1,10 @@
 # With the statistics that the denoiser was trained with, which it checks.
-_base_ = './vit-b-eva02-dvt_linear_8xb2-40k_voc12-512x512.py'
+_base_ = ['../../baselines/segmentation/vit-b-eva02_linear_8xb2-40k_voc12-512x512.py', '../_base_/vit-b-eva02.py']
 
 model = dict(
     backbone=dict(norm='native'),
-    neck=dict(features=dict(mean=_base_.native.mean, std=_base_.native.std)),
+    neck=dict(
+        _base_.denoiser,
+        features=dict(_base_.denoiser.features, mean=_base_.native.mean, std=_base_.native.std),
+    ),
 )

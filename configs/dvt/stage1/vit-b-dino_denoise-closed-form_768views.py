@@ -1,1 +1,1 @@
-_base_ = ['../../_base_/models/vit-b-dino.py', '../../_base_/recipes/denoise_images.py']
+_base_ = ['../../_base_/models/vit-b-dino.py', '../_base_/denoise_images.py']

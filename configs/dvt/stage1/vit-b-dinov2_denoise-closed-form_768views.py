@@ -1,1 +1,1 @@
-_base_ = ['../../_base_/models/vit-b-dinov2.py', '../../_base_/recipes/denoise_images.py']
+_base_ = ['../../_base_/models/vit-b-dinov2.py', '../_base_/denoise_images.py']

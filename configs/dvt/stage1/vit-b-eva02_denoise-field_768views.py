@@ -1,1 +1,1 @@
-_base_ = ['../../_base_/models/vit-b-eva02.py', '../../_base_/recipes/denoise_images_field.py']
+_base_ = ['../../_base_/models/vit-b-eva02.py', '../_base_/denoise_images_field.py']

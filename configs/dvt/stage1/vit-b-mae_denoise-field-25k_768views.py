@@ -1,1 +1,1 @@
-_base_ = ['../../_base_/models/vit-b-mae.py', '../../_base_/recipes/denoise_images_field-25k.py']
+_base_ = ['../../_base_/models/vit-b-mae.py', '../_base_/denoise_images_field-25k.py']

@@ -1,9 +1,3 @@
-_base_ = '../../../baselines/depth/vit-b-deit3_linear_8xb2-38k_nyu-416x544.py'
+_base_ = ['../../../baselines/depth/vit-b-deit3_linear_8xb2-38k_nyu-416x544.py', '../../_base_/vit-b-deit3.py']
 
-model = dict(
-    backbone=dict(
-        img_size=512,
-        checkpoint='work_dirs/dvt/distill/vit-b-deit3_distill_8xb64-5e_in1k/epoch_5.pth',
-        revise_keys=[(r'^backbone\.vit\.', '')],
-    )
-)
+model = dict(backbone=_base_.distilled)

@@ -1,9 +1,6 @@
-_base_ = '../../../baselines/depth/vit-b-dinov2-reg_linear_8xb2-38k_nyu-416x544.py'
+_base_ = [
+    '../../../baselines/depth/vit-b-dinov2-reg_linear_8xb2-38k_nyu-416x544.py',
+    '../../_base_/vit-b-dinov2-reg.py',
+]
 
-model = dict(
-    backbone=dict(
-        img_size=518,
-        checkpoint='work_dirs/dvt/distill/vit-b-dinov2-reg_distill_8xb64-5e_in1k/epoch_5.pth',
-        revise_keys=[(r'^backbone\.vit\.', '')],
-    )
-)
+model = dict(backbone=_base_.distilled)

@@ -1,9 +1,3 @@
-_base_ = '../../../baselines/segmentation/vit-b-clip_linear_8xb2-40k_voc12-512x512.py'
+_base_ = ['../../../baselines/segmentation/vit-b-clip_linear_8xb2-40k_voc12-512x512.py', '../../_base_/vit-b-clip.py']
 
-model = dict(
-    backbone=dict(
-        img_size=512,
-        checkpoint='work_dirs/dvt/distill/vit-b-clip_distill_8xb64-5e_in1k/epoch_5.pth',
-        revise_keys=[(r'^backbone\.vit\.', '')],
-    )
-)
+model = dict(backbone=_base_.distilled)

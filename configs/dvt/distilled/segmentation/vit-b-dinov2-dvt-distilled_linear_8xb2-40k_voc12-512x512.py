@@ -1,9 +1,6 @@
-_base_ = '../../../baselines/segmentation/vit-b-dinov2_linear_8xb2-40k_voc12-512x512.py'
+_base_ = [
+    '../../../baselines/segmentation/vit-b-dinov2_linear_8xb2-40k_voc12-512x512.py',
+    '../../_base_/vit-b-dinov2.py',
+]
 
-model = dict(
-    backbone=dict(
-        img_size=518,
-        checkpoint='work_dirs/dvt/distill/vit-b-dinov2_distill_8xb64-5e_in1k/epoch_5.pth',
-        revise_keys=[(r'^backbone\.vit\.', '')],
-    )
-)
+model = dict(backbone=_base_.distilled)

@@ -1,6 +1,5 @@
 # Per-image denoising; what each entry means: reprefine/methods/dvt/stage1/settings.py.
-_base_ = '../reprefine.py'
-
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 out_dir = 'data/dvt/closed-form'  # for the features; the solvers do not share a folder
 stage1 = dict(
     solver='closed-form',

@@ -1,5 +1,5 @@
 # Training of the denoiser in the newer release: the same 6.4 million samples in batches twice as large.
-_base_ = './dvt_denoiser_8xb8-100k.py'
+_base_ = './denoiser_8xb8-100k.py'
 
 # From the features of stage1/*_denoise-field-25k_768views.py.
 train_dataloader = dict(

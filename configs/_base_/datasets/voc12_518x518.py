@@ -1,13 +1,7 @@
-# Nearest neighbours on VOC2012: images are squashed to 518x518, the size of stage 1.
-_base_ = [
-    '../models/knn-segmentor.py',
-    'mmseg::_base_/datasets/pascal_voc12.py',
-    '../schedules/memory-bank.py',
-    'mmseg::_base_/default_runtime.py',
-    '../reprefine.py',
-]
+# VOC2012, images squashed to 518x518, the size of stage 1.
+_base_ = 'mmseg::_base_/datasets/pascal_voc12.py'
 
-model = dict(decode_head=dict(num_classes=21))
+num_classes = 21
 resize = dict(type='Resize', scale=(518, 518), keep_ratio=False)
 load_labels = dict(type='LoadAnnotations')
 train_pipeline = [dict(type='LoadImageFromFile'), load_labels, resize, dict(type='PackSegInputs')]
@@ -20,4 +14,3 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-log_processor = dict(by_epoch=True)

@@ -1,5 +1,5 @@
 # Distillation of transformer and denoiser into the transformer: 5 epochs of 2503 iterations with 512 images.
-_base_ = '../runtime.py'
+_base_ = '../../_base_/runtime.py'
 
 model = dict(
     type='reprefine.DVTDistiller',

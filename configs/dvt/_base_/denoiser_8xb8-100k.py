@@ -1,6 +1,7 @@
 # Training of the denoiser as the paper's tables had it: 6.4 million samples; batch size for 8 GPUs, on one take 64.
-_base_ = '../runtime.py'
+_base_ = 'mmpretrain::_base_/default_runtime.py'
 
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 model = dict(type='reprefine.DenoiserTraining', neck=dict(type='reprefine.DVTDenoiser'))
 train_dataloader = dict(
     batch_size=8,
@@ -21,5 +22,6 @@ optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), w
 param_scheduler = [dict(type='reprefine.DenoiserLR', total=100000)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=100000)
 log_processor = dict(by_epoch=False)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000), logger=dict(interval=100))
-custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DenoiserPictureHook', interval=5000)]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=2))
+custom_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DenoiserPictureHook', interval=5000)]
+randomness = dict(seed=0)

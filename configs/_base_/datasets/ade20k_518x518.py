@@ -1,13 +1,7 @@
-# Nearest neighbours on ADE20K: images are squashed to 518x518, the size of stage 1.
-_base_ = [
-    '../models/knn-segmentor.py',
-    'mmseg::_base_/datasets/ade20k.py',
-    '../schedules/memory-bank.py',
-    'mmseg::_base_/default_runtime.py',
-    '../reprefine.py',
-]
+# ADE20K, images squashed to 518x518, the size of stage 1.
+_base_ = 'mmseg::_base_/datasets/ade20k.py'
 
-model = dict(decode_head=dict(num_classes=150))
+num_classes = 150
 resize = dict(type='Resize', scale=(518, 518), keep_ratio=False)
 load_labels = dict(type='LoadAnnotations', reduce_zero_label=True)
 train_pipeline = [dict(type='LoadImageFromFile'), load_labels, resize, dict(type='PackSegInputs')]
@@ -20,4 +14,3 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-log_processor = dict(by_epoch=True)
