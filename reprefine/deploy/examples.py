@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reprefine.engine.cost.counting import forward
 from reprefine.engine.cost.inputs import DEFAULT_SHAPE, declared_shape, loader_batch, random_batch
-from reprefine.engine.data_checks.data_errors import check_data_folders
+from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
 
 IMAGES = 2  # in a batch: what depends on the sample must be seen to do so

@@ -24,9 +24,9 @@ from reprefine.engine.checkpoints.checkpoint_runner import CheckpointRunner
 from reprefine.engine.checkpoints.integrity import refuse_existing_run
 from reprefine.engine.config_check.deprecated import rename_keys
 from reprefine.engine.data_checks.class_names import check_class_names, check_same_numbers
-from reprefine.engine.data_checks.corrupt_hook import build_tolerant_loader
-from reprefine.engine.data_checks.data_check import check_batches, check_classes, raise_if_empty
-from reprefine.engine.data_checks.data_errors import name_unreadable_files
+from reprefine.engine.data_checks.corrupt_samples_hook import build_replacing_loader
+from reprefine.engine.data_checks.loader_checks import check_batches, check_classes, raise_if_empty
+from reprefine.engine.data_checks.unreadable import name_unreadable_files
 from reprefine.engine.finite_check.finite import add_finite_check
 from reprefine.engine.optim import sync_default_lr
 from reprefine.engine.resuming.data_loader import make_seekable, shutdown_workers
@@ -93,7 +93,7 @@ class Runner(CheckpointRunner):
         The loops of mmengine go on where a run was stopped, see :func:`.loops.exact`.
         """
         if self._train_dataloader is not None:
-            build_tolerant_loader(self)
+            build_replacing_loader(self)
             check_classes(self.cfg.get('model'), self._train_dataloader.dataset)
             self._train_dataloader = make_seekable(self._train_dataloader, self.seed)  # one that was given, not built
         return super().build_train_loop(exact(loop))

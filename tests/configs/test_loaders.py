@@ -9,9 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from reprefine.engine.cli.launch import DATALOADERS, set_loader_defaults
-from reprefine.engine.data_checks.data_check import check_classes
-from reprefine.engine.data_checks.data_errors import check_data_folders
-from reprefine.engine.data_checks.data_root import set_data_root
+from reprefine.engine.data_checks.data_root import check_data_folders, set_data_root
+from reprefine.engine.data_checks.loader_checks import check_classes
 from reprefine.engine.runner import Runner
 from tests.configs.brief import data_roots
 from tests.configs.walk import CONFIGS

@@ -1,4 +1,4 @@
-"""Read every sample of a config's data sets once, list the unreadable and mislabelled ones, and count the classes."""
+"""Read every sample of a config's datasets once, list the unreadable and mislabelled ones, and count the classes."""
 
 import argparse
 import sys
@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.progress import track
 
 from reprefine.engine.cli.launch import DATALOADERS, add_config_arguments, load_config
-from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
-from reprefine.engine.data_checks.verify import count_line, plain_datasets, readings
+from reprefine.engine.data_checks.data_root import check_data_folders
+from reprefine.engine.data_checks.unreadable import data_errors_as_user_error
+from reprefine.engine.data_checks.verify import build_datasets, format_class_counts, verify_samples
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.engine.files import atomic_write
 
@@ -34,16 +35,16 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     check_data_folders(cfg, DATALOADERS)
     lines = []
-    with one_line_faults():
-        for place, dataset in plain_datasets(cfg):
+    with data_errors_as_user_error():
+        for path, dataset in build_datasets(cfg):
             before, labels = len(lines), Counter()
-            for fault, found in track(readings(dataset, args.workers), description=place, total=len(dataset)):
+            for error, found in track(verify_samples(dataset, args.workers), description=path, total=len(dataset)):
                 labels.update(found)
-                if fault is not None:
-                    lines.append(f'{place}[{fault.index}] {" ".join(fault.files)}: {fault.reason}')
+                if error is not None:
+                    lines.append(f'{path}[{error.index}] {" ".join(error.files)}: {error.reason}')
                     print(lines[-1])
-            print(f'{place}: {len(dataset):,} samples read, {len(lines) - before:,} unreadable or mislabelled')
-            print(f'{place}: {count_line(dataset, labels)}')
+            print(f'{path}: {len(dataset):,} samples read, {len(lines) - before:,} unreadable or mislabelled')
+            print(f'{path}: {format_class_counts(dataset, labels)}')
     with atomic_write(args.out) as file:
         if file:
             Path(file).write_text(''.join(f'{line}\n' for line in lines))

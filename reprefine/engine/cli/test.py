@@ -16,6 +16,7 @@ from reprefine.engine.checkpoints.integrity import check_checkpoint_exists
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.config_check.deprecated import rename_options
 from reprefine.engine.config_check.values import require_settings
+from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 from reprefine.engine.processes import shutdown_process_group
@@ -73,7 +74,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
 
-    from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
+    from reprefine.engine.data_checks.unreadable import data_errors_as_user_error
 
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -90,7 +91,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         if (args.show or args.show_dir) and cfg.get('default_scope') == 'mmpretrain':
             raise UserError('--tta: mmpretrain cannot draw an image of several views; leave --show and --show-dir out')
         use_tta(cfg)
-    with one_line_faults(), atomic_write(predictions) as partial:
+    with data_errors_as_user_error(), atomic_write(predictions) as partial:
         runner = build_runner(cfg)
         if not args.checkpoint:
             runner._init_model_weights()

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from reprefine.engine.checkpoints.integrity import check_checkpoint_exists, find_latest_checkpoint, refuse_existing_run
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.config_check.values import check_values, require_settings
+from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.lock import is_first_process, lock_work_dir
 from reprefine.engine.processes import shutdown_process_group
@@ -56,7 +57,7 @@ def train(args: argparse.Namespace) -> None:
     parsed = parse_config(args.config)
     start = _start(parsed, args)
     cfg = config_from_args(args, parsed)
-    from reprefine.engine.data_checks.data_errors import check_data_folders, one_line_faults
+    from reprefine.engine.data_checks.unreadable import data_errors_as_user_error
     from reprefine.engine.resuming.interrupt import resumable
 
     require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
@@ -64,7 +65,7 @@ def train(args: argparse.Namespace) -> None:
     _set_key_options(cfg, args)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])
-    with one_line_faults(), lock_work_dir(cfg.work_dir), resumable(cfg.work_dir):
+    with data_errors_as_user_error(), lock_work_dir(cfg.work_dir), resumable(cfg.work_dir):
         if is_first_process():
             note_owner(cfg.work_dir, args.config)
         build_runner(cfg).train()

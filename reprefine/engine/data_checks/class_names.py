@@ -1,11 +1,10 @@
-"""Class names of a config that its annotations do not have, or have in another order."""
+"""Checks that the class names of a config are those of the annotations, in the same order."""
 
 import difflib
 import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,16 +14,16 @@ from mmengine.logging import print_log
 
 from reprefine.engine.errors import UserError
 
-from .nesting import class_names, leaf_datasets
+from .wrappers import class_names, leaf_datasets
 
 
 def check_class_names(dataset: Any) -> None:
-    """Refuse a data set whose labels mean other classes than its class names say.
+    """Refuse a dataset whose labels mean other classes than its class names say.
 
     Raises:
-        UserError: A name is not among the categories of a COCO file or stands at another number there, or class folders
-            are numbered in another order; an object of an XML file has a misspelt class; labels of several data sets
-            that number their classes by themselves are joined.
+        UserError: A name is not among the categories of a COCO file or has another number there, or class folders are
+            numbered in another order; an object of an XML file has a misspelt class; several datasets that number
+            their own labels are concatenated.
     """
     leaves = leaf_datasets(dataset)
     for leaf in leaves:
@@ -35,25 +34,28 @@ def check_class_names(dataset: Any) -> None:
     own = [leaf for leaf in leaves if getattr(leaf, 'NUMBERS_ITS_LABELS', False)]
     if len(own) > 1:
         raise UserError(
-            f'{" and ".join(type(leaf).__name__ for leaf in own)} are joined by {type(dataset).__name__}, but equal '
-            'labels and identities in them are different people: join them by reprefine.MergedReID'
+            f'{" and ".join(type(leaf).__name__ for leaf in own)} are concatenated by {type(dataset).__name__}, but '
+            'equal labels in them are different identities: concatenate them by reprefine.MergedReID'
         )
 
 
 def check_same_numbers(train: Any, other: Any) -> None:
-    """Refuse data for validation or testing in which a class has another number than in training.
+    """Refuse validation or test data in which a class has another number than in training.
 
     Raises:
         UserError: With the first such class and its numbers.
     """
     if class_names(leaf_datasets(train)[0]) == class_names(leaf_datasets(other)[0]):
-        return  # names may stand twice
-    known = [{name: number for number, name in enumerate(class_names(leaf_datasets(one)[0]))} for one in (train, other)]
-    for name, number in known[1].items():
-        if known[0].get(name, number) != number:
+        return  # names may be repeated
+    expected, found = (
+        {name: number for number, name in enumerate(class_names(leaf_datasets(dataset)[0]))}
+        for dataset in (train, other)
+    )
+    for name, number in found.items():
+        if expected.get(name, number) != number:
             raise UserError(
                 f'class {name!r} has the number {number} in {type(other).__name__} for evaluation, but '
-                f'{known[0][name]} in training: give both the same classes, such as a folder for each'
+                f'{expected[name]} in training: give both the same classes, such as a folder for each'
             )
 
 
@@ -68,7 +70,7 @@ def _check_categories(dataset: Any, classes: Sequence[str]) -> None:
         found = ', '.join(names.values())
         raise UserError(
             f'metainfo.classes names {", ".join(missing)}, but the categories of {dataset.ann_file} are {found}: '
-            'correct the name, or leave it out; the classes behind it would be numbered wrongly'
+            'correct the name, or leave it out; the classes after it would be numbered wrongly'
         )
     if numbered != list(classes):
         raise UserError(
@@ -79,20 +81,17 @@ def _check_categories(dataset: Any, classes: Sequence[str]) -> None:
 
 def _check_folders(dataset: Any, classes: Sequence[str]) -> None:
     """Class folders are numbered in the order of their names."""
+    ordered = ', '.join(sorted(dataset.folder_to_idx, key=dataset.folder_to_idx.get))
     for folder, number in dataset.folder_to_idx.items():
         if folder in classes and classes[number] != folder:
             raise UserError(
                 f'metainfo.classes calls class {number} {classes[number]!r}, but in {dataset.img_prefix} folder '
-                f'{folder!r} has that number (folders are numbered by name): give the classes as {_listed(dataset)}'
+                f'{folder!r} has that number (folders are numbered by name): give the classes as {ordered}'
             )
 
 
-def _listed(dataset: Any) -> str:
-    return ', '.join(sorted(dataset.folder_to_idx, key=dataset.folder_to_idx.get))
-
-
 def _check_objects(dataset: Any, classes: Sequence[str]) -> None:
-    """XML style: objects whose name is no class are left out without a word."""
+    """XML style: objects whose name is no class are dropped without a warning."""
     used = {label for index in range(len(dataset)) for label in dataset.get_cat_ids(index)}
     absent = [name for number, name in enumerate(classes) if number not in used]
     others = {name: n for name, n in _object_names(dataset).items() if name not in classes} if absent else {}
@@ -100,18 +99,18 @@ def _check_objects(dataset: Any, classes: Sequence[str]) -> None:
         return
     named = ', '.join(f'{name} ({n} objects)' for name, n in others.items())
     line = f'{dataset.ann_file}: class {", ".join(absent)} has no object, and {named} is no class'
-    if any(_alike(name, other) for name in absent for other in others):
-        raise UserError(f'{line} and would be left out: correct metainfo.classes')
+    if any(_is_similar(name, other) for name in absent for other in others):
+        raise UserError(f'{line} and would be dropped: correct metainfo.classes')
     print_log(line, 'current', logging.WARNING)
 
 
-def _alike(name: str, other: str) -> bool:
-    same = [''.join(filter(str.isalnum, text.lower())) for text in (name, other)]
-    return any(a == b for a, b in pairwise(same)) or bool(difflib.get_close_matches(name, [other], cutoff=0.8))
+def _is_similar(name: str, other: str) -> bool:
+    letters = [''.join(filter(str.isalnum, text.lower())) for text in (name, other)]
+    return letters[0] == letters[1] or bool(difflib.get_close_matches(name, [other], cutoff=0.8))
 
 
 def _object_names(dataset: Any) -> Counter[str]:
-    """Return how many objects of each name the XML files of a data set hold, whatever it filters."""
+    """Return the number of objects of each name in the XML files of a dataset, before any filter."""
     folder = Path(dataset.sub_data_root, dataset.ann_subdir)
     files = [folder / f'{name}.xml' for name in fileio.list_from_file(dataset.ann_file)]
     return Counter(
@@ -119,5 +118,5 @@ def _object_names(dataset: Any) -> Counter[str]:
     )
 
 
-# How the labels of a data set follow from its class names, told by an attribute that its family has.
+# By an attribute that only datasets of this kind have: how their labels follow from the class names.
 CHECKS = {'cat_ids': _check_categories, 'folder_to_idx': _check_folders, 'ann_subdir': _check_objects}

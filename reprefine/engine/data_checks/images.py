@@ -1,11 +1,11 @@
-"""Reading image files: complete, or not at all."""
+"""Reading image files, with an error for truncated ones."""
 
 from pathlib import Path
 
 import mmcv
 import numpy as np
 
-from .data_errors import UnreadableSample
+from .unreadable import UnreadableSample
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reading every sample of a config's data sets once, with its labels."""
+"""Reading every sample of a config's datasets once, with its labels."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,16 +17,19 @@ from reprefine.engine.errors import UserError, one_line
 
 from .class_names import check_class_names, check_same_numbers
 from .label_range import LabelRange
-from .nesting import class_names
+from .wrappers import class_names, named_leaf_datasets
+
+# Files of samples that are not images; the pipeline reads them.
+OTHER_FILES = ('.npy', '.npz', '.tif', '.tiff', '.txt', '.xml', '.json')
 
 
 @dataclass(frozen=True)
-class Fault:
+class SampleError:
     """A sample that cannot be read.
 
     Attributes:
-        index: Position in its data set.
-        files: The files it is read from, as far as the data set names them.
+        index: Position in its dataset.
+        files: The files it is read from, as far as the dataset names them.
         reason: What failed, in one line.
     """
 
@@ -35,28 +38,28 @@ class Fault:
     reason: str
 
 
-class Reading(NamedTuple):
-    """What reading a sample gave.
+class VerifiedSample(NamedTuple):
+    """Result of reading a sample.
 
     Attributes:
-        fault: What is wrong with it, None if it is sound.
-        labels: The classes of its image, of its objects and of its mask by their numbers, and how often each stands
-            there; in a mask once.
+        error: Why it cannot be read, None if it can.
+        labels: The class numbers of its image, of its objects and of its mask, and how often each occurs; in a mask
+            once.
     """
 
-    fault: Fault | None
+    error: SampleError | None
     labels: dict[int, int]
 
 
-class Readings(Dataset):
-    """The reading of each sample of a data set.
+class _Verification(Dataset):
+    """Dataset of the :class:`VerifiedSample` of each sample of a dataset.
 
-    A sample is read by the ``Load…`` transforms of the pipeline, and all image files that it names are decoded to
-    their last byte. A box that is not finite is a fault too, as is a label that is no class of the data set. Data sets
+    A sample is read by the ``Load…`` transforms of the pipeline, and all image files that it names are decoded
+    completely. A box that is not finite is an error too, as is a label that is no class of the dataset. Datasets
     without a pipeline are read as they are.
 
     Args:
-        dataset: A data set without wrappers.
+        dataset: A dataset without wrappers.
     """
 
     def __init__(self, dataset: BaseDataset):
@@ -64,41 +67,42 @@ class Readings(Dataset):
         self.loading = Compose([])
         transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
         self.loading.transforms = [t for t in transforms if type(t).__name__.startswith('Load')]
-        self.range = LabelRange.of(dataset)
+        self.label_range = LabelRange.from_dataset(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Reading:
+    def __getitem__(self, index: int) -> VerifiedSample:
         files: tuple[str, ...] = ()
         try:
             if not hasattr(self.dataset, 'get_data_info'):
                 self.dataset[index]
-                return Reading(None, {})
+                return VerifiedSample(None, {})
             info = self.dataset.get_data_info(index)
             files = tuple(value for key, value in info.items() if key.endswith('_path') and isinstance(value, str))
-            return Reading(None, dict(self._read(info, files)))
-        except Exception as error:  # whatever a decoder raises is the finding
+            return VerifiedSample(None, dict(self._read(info, files)))
+        except Exception as error:  # decoders raise any type
             kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
-            return Reading(Fault(index, files, kind + one_line(error)), {})
+            return VerifiedSample(SampleError(index, files, kind + one_line(error)), {})
 
     def _read(self, info: dict[str, Any], files: Sequence[str]) -> Counter[int]:
-        """Read a sample to its last byte and return its labels."""
+        """Read a sample completely and return its labels."""
         for file in files:
             _decode(file)
-        for instance in info.get('instances') or ():
+        instances = info.get('instances') or ()
+        for instance in instances:
             if 'bbox' in instance and not np.isfinite(instance['bbox']).all():
                 raise ValueError(f'a box is not finite: {instance["bbox"]}')
-        objects = [instance['bbox_label'] for instance in info.get('instances') or () if 'bbox_label' in instance]
+        objects = [instance['bbox_label'] for instance in instances if 'bbox_label' in instance]
         labels = Counter(np.atleast_1d(info.get('gt_label', ())).tolist() + objects)
-        if self.range:
-            self.range.check_labels(info.get('img_path', ''), labels)
+        if self.label_range:
+            self.label_range.check_labels(info.get('img_path', ''), labels)
         sample = self.loading(info)
         if sample is None:
             raise ValueError('the pipeline returns no sample')
-        if self.range:
-            self.range.check_mask(sample)
-            labels.update(self.range.classes_of_mask(sample))
+        if self.label_range:
+            self.label_range.check_mask(sample)
+            labels.update(self.label_range.mask_classes(sample))
         return labels
 
 
@@ -107,16 +111,15 @@ def _decode(file: str) -> None:
         with Image.open(file) as image:
             image.load()
     except Image.UnidentifiedImageError:
-        if file.endswith(('.npy', '.npz', '.tif', '.tiff', '.txt', '.xml', '.json')):
-            return  # no picture; the pipeline reads it
-        raise
+        if not file.endswith(OTHER_FILES):
+            raise
 
 
-def plain_datasets(cfg: Config) -> Iterator[tuple[str, BaseDataset]]:
-    """Build every data set of the config's loaders, each once and without its wrappers, and yield where it stands.
+def build_datasets(cfg: Config) -> Iterator[tuple[str, BaseDataset]]:
+    """Build every dataset of the config's loaders, each once and without its wrappers, and yield its config path.
 
     Raises:
-        UserError: If class names do not fit the annotations, or mean other numbers than in training.
+        UserError: If class names are not those of the annotations, or mean other numbers than in training.
     """
     seen: list[Any] = []
     train = None
@@ -130,26 +133,21 @@ def plain_datasets(cfg: Config) -> Iterator[tuple[str, BaseDataset]]:
         train = dataset if name == 'train_dataloader' else train
         if train is not None:
             check_same_numbers(train, dataset)
-        yield from _leaves(dataset, f'{name}.dataset')
+        yield from named_leaf_datasets(dataset, f'{name}.dataset')
 
 
-def _leaves(dataset: Any, place: str) -> Iterator[tuple[str, BaseDataset]]:
-    if hasattr(dataset, 'datasets'):
-        for index, inner in enumerate(dataset.datasets):
-            yield from _leaves(inner, f'{place}.datasets.{index}')
-    elif hasattr(dataset, 'dataset'):
-        yield from _leaves(dataset.dataset, f'{place}.dataset')
-    else:
-        yield place, dataset
+def verify_samples(dataset: BaseDataset, workers: int) -> Iterator[VerifiedSample]:
+    """Read every sample of ``dataset`` once, in order.
+
+    Args:
+        dataset: A dataset without wrappers.
+        workers: Number of processes that read.
+    """
+    return iter(DataLoader(_Verification(dataset), batch_size=None, num_workers=workers))
 
 
-def readings(dataset: BaseDataset, workers: int) -> Iterator[Reading]:
-    """Read every sample of ``dataset`` once, in order."""
-    return iter(DataLoader(Readings(dataset), batch_size=None, num_workers=workers))
-
-
-def count_line(dataset: BaseDataset, labels: Counter[int]) -> str:
-    """Return in one line how often each class of ``dataset`` was found, or each label if it names no classes."""
+def format_class_counts(dataset: BaseDataset, labels: Counter[int]) -> str:
+    """Return in one line how often each class of ``dataset`` occurs, or each label if it names no classes."""
     names = class_names(dataset)
     known = {label: count for label, count in labels.items() if label >= 0}  # -1: without a label
     if not names:

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from PIL import Image
 from torch import Tensor
 
-from reprefine.engine.data_checks.data_errors import UnreadableSample
+from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.registry import MODELS, TRANSFORMS
 
 

@@ -45,7 +45,7 @@ def test_a_name_without_a_category_is_refused(tmp_path):
         check_class_names(RepeatDataset(dataset, 2))
     assert str(error.value) == (
         f'metainfo.classes names kat, but the categories of {tmp_path}/a.json are cat, dog, fish: correct the name, or '
-        'leave it out; the classes behind it would be numbered wrongly'
+        'leave it out; the classes after it would be numbered wrongly'
     )
 
 
@@ -54,7 +54,7 @@ def test_another_order_than_that_of_the_categories_is_refused(tmp_path):
         check_class_names(coco(tmp_path, ('fish', 'cat')))
 
 
-def test_the_names_of_the_data_set_itself_are_checked_by_their_number(tmp_path):
+def test_the_names_of_the_dataset_itself_are_checked_by_their_number(tmp_path):
     class Pets(CocoDataset):
         METAINFO = dict(classes=('cat', 'dog', 'bird'))
 
@@ -135,8 +135,10 @@ def test_folders_that_training_numbers_otherwise_are_refused(tmp_path):
     check_same_numbers(train, folders(tmp_path / 'foreign', names=('ant', 'bee')))
 
 
-def test_joined_identities_of_two_sets_are_refused(tmp_path):
+def test_concatenated_identities_of_two_sets_are_refused(tmp_path):
     sets = [Market1501(write_folders(tmp_path / name, MARKET), pipeline=[]) for name in ('a', 'b')]
     check_class_names(ConcatDataset(sets[:1]))
-    with pytest.raises(UserError, match='Market1501 and Market1501 are joined by ConcatDataset, but .*MergedReID'):
+    with pytest.raises(
+        UserError, match='Market1501 and Market1501 are concatenated by ConcatDataset, but .*MergedReID'
+    ):
         check_class_names(ConcatDataset(sets))

@@ -1,4 +1,4 @@
-"""--data-root on official configs of the four host libraries."""
+"""--data-root on official configs of the four host libraries, and missing data folders."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import mmengine
 import pytest
 from mmengine.config import Config
 
-from reprefine.engine.data_checks.data_root import set_data_root
+from reprefine.engine.data_checks.data_root import check_data_folders, set_data_root
 from reprefine.engine.errors import UserError
 
 PACKAGES = Path(mmengine.__file__).parents[1]
@@ -121,3 +121,62 @@ def test_lazy_config_can_still_be_dumped(tmp_path):
     cfg.dump(tmp_path / 'dumped.py')
     dataset = Config.fromfile(tmp_path / 'dumped.py').train_dataloader.dataset
     assert dataset.to_dict() == dict(type='mmengine.dataset.BaseDataset', data_root='toy/', ann_file='a.json')
+
+
+def loader(**dataset):
+    return Config(dict(default_scope='mmengine', train_dataloader=dict(dataset=dataset)))
+
+
+def test_missing_data_folder_is_named_with_its_place(tmp_path):
+    nested = dict(type='RepeatDataset', dataset=dict(type='BaseDataset', data_root=f'{tmp_path}/gone'))
+    with pytest.raises(UserError, match=f'train_dataloader.dataset.dataset.data_root: folder {tmp_path}/gone does not'):
+        check_data_folders(loader(**nested), ['train_dataloader'])
+
+
+@pytest.mark.parametrize('root', ['', None, 's3://bucket/x', '.'])
+def test_other_roots_pass(root):
+    check_data_folders(loader(type='BaseDataset', data_root=root), ['train_dataloader', 'val_dataloader'])
+
+
+@pytest.mark.parametrize('name', [dict(type='mmpretrain.CIFAR10'), dict(type='CIFAR10', _scope_='mmpretrain')])
+def test_dataset_that_downloads_needs_no_folder(tmp_path, name):
+    cifar = dict(name, data_root=f'{tmp_path}/gone')
+    check_data_folders(loader(**cifar), ['train_dataloader'])
+    with pytest.raises(UserError, match='gone'):
+        check_data_folders(loader(**cifar, download=False), ['train_dataloader'])
+
+
+def test_everything_that_a_half_unpacked_dataset_lacks_is_listed(tmp_path):
+    (tmp_path / 'train2017').mkdir()
+    prefix = dict(img='train2017/', panoptic='panoptic/')
+    node = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='annotations/train.json', data_prefix=prefix)
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=node))))
+    with pytest.raises(UserError) as error:
+        check_data_folders(cfg, ['train_dataloader'])
+    assert str(error.value) == (
+        f'train_dataloader.dataset.dataset: {tmp_path} lacks ann_file annotations/train.json, data_prefix.panoptic '
+        'panoptic/; unpack the rest there or give --data-root'
+    )
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'train.json').touch()
+    (tmp_path / 'panoptic').mkdir()
+    check_data_folders(cfg, ['train_dataloader'])
+
+
+@pytest.mark.parametrize('kind', ['BaseDataset', 'reprefine.CelebAMaskHQ'])
+def test_a_byte_order_mark_before_the_first_name_is_refused(tmp_path, kind):
+    (tmp_path / 'train.txt').write_text('a\nb\n', encoding='utf-8-sig')
+    cfg = loader(type=kind, data_root=str(tmp_path), ann_file='train.txt')
+    with pytest.raises(UserError) as error:
+        check_data_folders(cfg, ['train_dataloader'])
+    assert str(error.value) == (
+        f'train_dataloader.dataset.ann_file: {tmp_path}/train.txt begins with a byte-order mark: save it as UTF-8 '
+        'without one'
+    )
+    (tmp_path / 'train.txt').write_text('a\nb\n')
+    check_data_folders(cfg, ['train_dataloader'])
+
+
+def test_datasets_of_this_package_check_themselves_what_they_lack(tmp_path):
+    node = dict(type='reprefine.CelebAMaskHQ', data_root=str(tmp_path), ann_file='train_celebahqmask.txt')
+    check_data_folders(Config(dict(train_dataloader=dict(dataset=node))), ['train_dataloader'])

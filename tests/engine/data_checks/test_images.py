@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
 
-from reprefine.engine.data_checks.data_errors import UnreadableSample
 from reprefine.engine.data_checks.images import read_image
+from reprefine.engine.data_checks.unreadable import UnreadableSample
 from tests.helpers.run import ROOT
 
 

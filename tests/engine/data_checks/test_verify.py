@@ -10,12 +10,12 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from reprefine.engine.data_checks.verify import count_line, plain_datasets, readings
+from reprefine.engine.data_checks.verify import build_datasets, format_class_counts, verify_samples
 from reprefine.engine.errors import UserError
 
 
-def faults(dataset, workers):
-    return [reading.fault for reading in readings(dataset, workers)]
+def errors_of(dataset, workers):
+    return [sample.error for sample in verify_samples(dataset, workers)]
 
 
 @pytest.fixture
@@ -43,30 +43,30 @@ def cfg(tmp_path):
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_every_unreadable_sample_is_found_once(cfg, tmp_path, workers):
-    ((place, dataset),) = plain_datasets(cfg)  # the validation loader reads the same samples
+    ((place, dataset),) = build_datasets(cfg)  # the validation loader reads the same samples
     assert place == 'train_dataloader.dataset.dataset.datasets.0'
-    found = [fault for fault in faults(dataset, workers) if fault]
+    found = [error for error in errors_of(dataset, workers) if error]
     files = [f'{tmp_path}/train/{name}.jpg' for name in ('class0/2', 'class1/3', 'class1/5')]
-    assert [(fault.index, *fault.files) for fault in found] == list(zip((1, 4, 5), files, strict=True))
+    assert [(error.index, *error.files) for error in found] == list(zip((1, 4, 5), files, strict=True))
     assert 'truncated' in found[0].reason
-    assert all('\n' not in fault.reason for fault in found)
+    assert all('\n' not in error.reason for error in found)
 
 
-def test_sound_samples_have_no_fault(cfg):
-    ((_, dataset),) = plain_datasets(cfg)
-    assert [fault is None for fault in faults(dataset, 0)] == [True, False, True, True, False, False]
+def test_valid_samples_have_no_error(cfg):
+    ((_, dataset),) = build_datasets(cfg)
+    assert [error is None for error in errors_of(dataset, 0)] == [True, False, True, True, False, False]
 
 
 class Boxes(BaseDataset):
-    """A sound box, and one that is not finite."""
+    """A valid box, and one that is not finite."""
 
     def load_data_list(self):
         return [dict(instances=[dict(bbox=[0, 0, x, 4])]) for x in (4, float('nan'))]
 
 
-def test_a_box_that_is_not_finite_is_a_fault():
-    sound, broken = faults(Boxes(pipeline=[]), 0)
-    assert sound is None
+def test_a_box_that_is_not_finite_is_an_error():
+    valid, broken = errors_of(Boxes(pipeline=[]), 0)
+    assert valid is None
     assert 'a box is not finite' in broken.reason
 
 
@@ -82,18 +82,18 @@ class Pairs(torch.utils.data.Dataset):
         return index
 
 
-def test_data_sets_without_a_pipeline_are_read_as_they_are():
-    sound, broken = faults(Pairs(), 0)
-    assert sound is None
+def test_datasets_without_a_pipeline_are_read_as_they_are():
+    valid, broken = errors_of(Pairs(), 0)
+    assert valid is None
     assert broken.reason == 'OSError: cut short'
 
 
 def count(dataset):
-    return count_line(dataset, sum((Counter(reading.labels) for reading in readings(dataset, 0)), Counter()))
+    return format_class_counts(dataset, sum((Counter(one.labels) for one in verify_samples(dataset, 0)), Counter()))
 
 
 def test_classes_are_counted(cfg):
-    ((_, dataset),) = plain_datasets(cfg)
+    ((_, dataset),) = build_datasets(cfg)
     assert count(dataset) == '2 of 2 classes found: class0 2, class1 1'  # of the three that can be read
 
 
@@ -102,13 +102,13 @@ class Masks(BaseSegDataset):
 
 
 @pytest.mark.parametrize(
-    ('value', 'reduced', 'told', 'counts'),
+    ('value', 'reduced', 'shown', 'counts'),
     [
         (3, False, '3', '3 of 3 classes found: sky 1, sea 1, land 1'),
         (4, True, r'3 \(4 in the file, reduce_zero', '2 of 3 classes found: sky 2, sea 1, land 0'),
     ],
 )
-def test_a_mask_value_that_is_no_class_is_a_fault(tmp_path, value, reduced, told, counts):
+def test_a_mask_value_that_is_no_class_is_an_error(tmp_path, value, reduced, shown, counts):
     for name, values in (('a', [reduced, 2]), ('b', [1 + reduced, value]), ('c', [255, 1])):
         (tmp_path / f'{name}.jpg').write_bytes(b'')
         Image.new('RGB', (2, 2)).save(tmp_path / f'{name}.jpg')
@@ -118,10 +118,10 @@ def test_a_mask_value_that_is_no_class_is_a_fault(tmp_path, value, reduced, told
         pipeline=[dict(type='mmseg.LoadAnnotations')],
         reduce_zero_label=reduced,
     )
-    first, wrong, last = faults(dataset, 0)
+    first, wrong, last = errors_of(dataset, 0)
     assert first is last is None
     assert wrong.files[1] == f'{tmp_path}/b.png'
-    assert re.match(f'mask {tmp_path}/b.png: value {told}.* is no class, .* 0 to 2, and 255 is ignored', wrong.reason)
+    assert re.match(f'mask {tmp_path}/b.png: value {shown}.* is no class, .* 0 to 2, and 255 is ignored', wrong.reason)
     assert count(dataset) == counts
 
 
@@ -145,4 +145,4 @@ def test_classes_with_other_numbers_than_in_training_are_refused(cfg, tmp_path):
     cfg.train_dataloader.dataset = dict(node, data_prefix='train')
     cfg.val_dataloader.dataset = dict(node, data_prefix='val')
     with pytest.raises(UserError, match="class 'class1' has the number 0 in CustomDataset .*, but 1 in training"):
-        list(plain_datasets(cfg))
+        list(build_datasets(cfg))

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from reprefine.engine.cli.launch import load_config
-from reprefine.engine.data_checks.data_errors import check_data_folders
+from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.tasks.reid import CUHK03, MSMT17, DukeMTMC, Market1501, MergedReID
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reprefine.engine.data_checks.data_errors import UnreadableSample
+from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.tasks.segmentation import LoadFeatureMap
 
 

@@ -10,8 +10,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from reprefine.engine.data_checks.data_errors import UnreadableSample
 from reprefine.engine.data_checks.images import read_image
+from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reprefine.engine.data_checks.data_errors import UnreadableSample
+from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write, read_text
 

@@ -11,7 +11,7 @@ from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from reprefine.engine.data_checks.data_errors import check_data_folders
+from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 

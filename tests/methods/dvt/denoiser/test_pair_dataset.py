@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from reprefine.engine.data_checks.data_errors import UnreadableSample
 from reprefine.engine.data_checks.images import read_image
+from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt import DenoiserPictureHook, DenoiserTraining, FeaturePairDataset, FeaturePairs
 from reprefine.methods.dvt.stage1.views import prepare_image

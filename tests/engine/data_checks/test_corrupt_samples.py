@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 from reprefine.engine.config_check.check import check_config
-from reprefine.engine.data_checks.corrupt import CorruptRecord, replace_unreadable, successors
-from reprefine.engine.data_checks.data_errors import UnreadableSample, name_unreadable_files
+from reprefine.engine.data_checks.corrupt_samples import CorruptRecord, indices_from, replace_unreadable
+from reprefine.engine.data_checks.unreadable import UnreadableSample, name_unreadable_files
 from reprefine.engine.errors import UserError
 from tests.helpers import two_processes
 from tests.helpers.run import assert_equal, run_test, run_train
@@ -85,8 +85,8 @@ def recorded(root: Path, work_dir: str = 'run') -> list[str]:
     return [line.split('\t')[0] for line in (root / work_dir / 'corrupt_samples.txt').read_text().splitlines()]
 
 
-def test_successors_go_once_around():
-    assert list(successors(2, 4)) == [2, 3, 0, 1]
+def test_indices_wrap_around_once():
+    assert list(indices_from(2, 4)) == [2, 3, 0, 1]
 
 
 class Numbers(BaseDataset):
@@ -110,7 +110,7 @@ class Numbers(BaseDataset):
 
 def test_the_next_readable_sample_stands_in(tmp_path):
     dataset = Numbers(bad=(1, 2, 5))
-    record = CorruptRecord(str(tmp_path), cap=3)
+    record = CorruptRecord(str(tmp_path), limit=3)
     replace_unreadable(dataset, record)
     assert [dataset[index] for index in range(6)] == [0, 3, 3, 3, 4, 0]
     assert [one.file for one in record.read()] == ['1.png', '2.png', '5.png']
@@ -120,7 +120,7 @@ def test_the_next_readable_sample_stands_in(tmp_path):
 
 def test_one_more_than_the_cap_stops(tmp_path):
     dataset = Numbers(bad=(1, 2, 5))
-    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), cap=2))
+    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), limit=2))
     assert dataset[1] == 3
     with pytest.raises(UserError, match='image 5 is bad; 2 others are replaced already .* limit max_corrupt_samples'):
         dataset[5]
@@ -129,22 +129,22 @@ def test_one_more_than_the_cap_stops(tmp_path):
 
 def test_nothing_is_replaced_by_default(tmp_path):
     dataset = Numbers(bad=(1,))
-    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), cap=0))
+    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), limit=0))
     with pytest.raises(UserError, match='image 1 is bad; restore it, or replace .* max_corrupt_samples=N'):
         dataset[1]
     assert record.read() == []
 
 
-def test_a_data_set_without_any_readable_sample_stops(tmp_path):
+def test_a_dataset_without_any_readable_sample_stops(tmp_path):
     dataset = Numbers(bad=range(6))
-    replace_unreadable(dataset, CorruptRecord(str(tmp_path), cap=10))
+    replace_unreadable(dataset, CorruptRecord(str(tmp_path), limit=10))
     with pytest.raises(UserError, match='no sample of Numbers can be read'):
         dataset[3]
 
 
 def test_samples_that_a_pipeline_drops_are_counted(tmp_path):
     dataset = Numbers(dropped=(0, 1, 2, 3, 4))
-    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), cap=0))
+    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), limit=0))
     np.random.seed(0)
     expected = np.random.RandomState(0)
     draws = 1
@@ -164,15 +164,15 @@ def test_samples_that_a_pipeline_drops_are_counted(tmp_path):
         lambda inner: RepeatDataset(dict(type=ConcatDataset, datasets=[inner, Numbers()]), 2),
     ],
 )
-def test_wrapped_data_sets_replace_within_the_inner_one(tmp_path, wrap):
+def test_wrapped_datasets_replace_within_the_inner_one(tmp_path, wrap):
     dataset = wrap(Numbers(bad=(5,)))
-    replace_unreadable(dataset, CorruptRecord(str(tmp_path), cap=1))
+    replace_unreadable(dataset, CorruptRecord(str(tmp_path), limit=1))
     assert [dataset[index] for index in range(6)] == [0, 1, 2, 3, 4, 0]
 
 
 def test_the_wrapper_of_mixed_images_is_reached(tmp_path):
     mixed = pytest.importorskip('mmdet.datasets').MultiImageMixDataset(Numbers(bad=(5,)), pipeline=[])
-    replace_unreadable(mixed, CorruptRecord(str(tmp_path), cap=1))
+    replace_unreadable(mixed, CorruptRecord(str(tmp_path), limit=1))
     assert mixed[5] == 0
 
 
@@ -186,7 +186,7 @@ class SlowRecord(CorruptRecord):
 
 
 def _add_many(work_dir: str, first: int) -> None:
-    record = SlowRecord(work_dir, cap=40)
+    record = SlowRecord(work_dir, limit=40)
     for number in range(first, first + 30):
         try:
             record.add(UnreadableSample('bad', f'{number}.png'))
@@ -225,7 +225,7 @@ def test_a_loader_that_hides_unreadable_files_does_not_escape_the_count(tmp_path
     name_unreadable_files(dataset)
     with pytest.raises(UnreadableSample, match='gone.png does not exist'):
         dataset[0]
-    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), cap=1))
+    replace_unreadable(dataset, record := CorruptRecord(str(tmp_path), limit=1))
     assert dataset[0].shape == (12, 12, 3)
     assert [one.file for one in record.read()] == [f'{tmp_path}/gone.png']
 

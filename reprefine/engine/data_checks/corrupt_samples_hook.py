@@ -1,4 +1,4 @@
-"""Telling of the training samples that were replaced, and the loader that replaces them."""
+"""The hook that logs replaced training samples, and the data loader that replaces them."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from .corrupt import CorruptRecord, replace_unreadable
-from .data_errors import name_unreadable_files
+from .corrupt_samples import CorruptRecord, replace_unreadable
+from .unreadable import name_unreadable_files
 
-POLL = 50  # iterations between two looks at the record
+POLL_INTERVAL = 50  # iterations
 
 
 class CorruptSamplesHook(Hook):
-    """Warn once of each replaced sample, and list all of them when training ends.
+    """Warns once of each replaced sample, and lists all of them when training ends.
 
     Args:
-        record: Where they are counted.
+        record: Counts the replaced samples.
         resumed: Whether the record of a former run is continued; otherwise it is cleared.
     """
 
@@ -27,54 +27,54 @@ class CorruptSamplesHook(Hook):
         if is_main_process() and not resumed:
             record.clear()
         barrier()
-        self._told = len(record.read())
+        self._num_logged = len(record.read())
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Reach the pipelines that other hooks have exchanged."""
+        """Wrap the pipelines that other hooks have replaced."""
         name_unreadable_files(runner.train_dataloader.dataset)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        """Look at the record now and then: it is on the disk, whichever worker has written it."""
-        if self.every_n_train_iters(runner, POLL):
-            self._warn(runner)
+        """Read the record, to which workers of any process write, at an interval."""
+        if self.every_n_train_iters(runner, POLL_INTERVAL):
+            self._log_new(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Warn of what is new."""
-        self._warn(runner)
+        """Warn of samples that are new in the record."""
+        self._log_new(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """List everything that was replaced."""
-        self._warn(runner)
+        """List all replaced samples."""
+        self._log_new(runner)
         corrupt, empty = self.record.read(), self.record.count_empty()
         if corrupt:
-            lines = ''.join(f'\n  {one.reason}' for one in corrupt)
+            lines = ''.join(f'\n  {sample.reason}' for sample in corrupt)
             runner.logger.warning(
                 f'{len(corrupt)} training samples could not be read and were replaced, as {self.record.path} lists '
-                f'(max_corrupt_samples = {self.record.cap}):{lines}'
+                f'(max_corrupt_samples = {self.record.limit}):{lines}'
             )
         if empty:
             runner.logger.warning(
-                f'pipelines returned no sample {empty} times, such as when a crop leaves no object; the data sets drew '
+                f'pipelines returned no sample {empty} times, such as when a crop leaves no object; the datasets drew '
                 'others instead'
             )
 
-    def _warn(self, runner: Runner) -> None:
+    def _log_new(self, runner: Runner) -> None:
         if not is_main_process():
             return
-        for one in self.record.read()[self._told :]:
-            runner.logger.warning(f'replaced by the next sample: {one.reason}')
-            self._told += 1
+        for sample in self.record.read()[self._num_logged :]:
+            runner.logger.warning(f'replaced by the next sample: {sample.reason}')
+            self._num_logged += 1
 
 
-def build_tolerant_loader(runner: Runner) -> None:
-    """Build the training loader of a runner, in place, over a data set that replaces unreadable samples.
+def build_replacing_loader(runner: Runner) -> None:
+    """Build the training loader of a runner, in place, over a dataset that replaces unreadable samples.
 
     Call it before the training loop is built: a loop over iterations starts the workers at once. The top-level config
-    key ``max_corrupt_samples`` is the number of distinct files that may be replaced, default 0; the hook that lists
-    them is registered.
+    key ``max_corrupt_samples`` is the number of distinct files that may be replaced, default 0; a
+    :class:`CorruptSamplesHook` is registered.
 
     Args:
-        runner: A runner of mmengine's kind.
+        runner: A runner of mmengine.
     """
     record = CorruptRecord(runner.work_dir, runner.cfg.get('max_corrupt_samples', 0))
     runner.register_hook(CorruptSamplesHook(record, runner._resume))

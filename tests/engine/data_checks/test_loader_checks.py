@@ -4,7 +4,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, TensorDataset
 
-from reprefine.engine.data_checks.data_check import check_batches, check_classes, raise_if_empty
+from reprefine.engine.data_checks.loader_checks import check_batches, check_classes, raise_if_empty
 from reprefine.engine.errors import UserError
 
 CONFIG = dict(dataset=dict(type='CocoDataset', data_root='data/x', ann_file='a.json'))
@@ -15,7 +15,7 @@ def loader(samples, sampler=DefaultSampler, **options):
     return DataLoader(dataset, sampler=sampler(dataset), **options)
 
 
-def test_an_empty_data_set_is_named():
+def test_an_empty_dataset_is_named():
     with pytest.raises(UserError, match=r'CocoDataset \(data_root data/x, ann_file a.json\) has no samples'):
         check_batches(loader(0), CONFIG)
     with pytest.raises(UserError, match='CocoDataset .* has no samples'), raise_if_empty(CONFIG):
@@ -24,7 +24,7 @@ def test_an_empty_data_set_is_named():
         raise ValueError('other')
 
 
-def test_a_data_set_smaller_than_a_batch_that_is_dropped():
+def test_a_dataset_smaller_than_a_batch_that_is_dropped():
     with pytest.raises(UserError, match='has 3 samples, fewer than batch_size = 4, and drop_last leaves no batch'):
         check_batches(loader(3, batch_size=4, drop_last=True), CONFIG)
     check_batches(loader(3, batch_size=4), CONFIG)

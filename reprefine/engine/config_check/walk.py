@@ -1,0 +1,20 @@
+"""Iterating over the dicts of a nested config."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def iter_dicts(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
+    """Yield every dict in ``node``, itself included, with its dotted config path; outer dicts first.
+
+    Args:
+        node: A dict, a list, or a leaf, which yields nothing.
+        path: Config path of ``node``.
+    """
+    if isinstance(node, Mapping):
+        yield path, node
+        for key, value in node.items():
+            yield from iter_dicts(value, f'{path}.{key}')
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from iter_dicts(value, f'{path}.{index}')
