@@ -26,5 +26,5 @@ def test_code_runs(document, tmp_path, monkeypatch):
 def test_each_part_of_the_guide_to_any_model_is_code():
     text = next(path for path in DOCS if path.name == 'denoiserep_any_model.md').read_text()
     code = '\n'.join(block[1] for block in BLOCK.finditer(text))
-    for part in ('timm.create_model', 'resnet18(', 'convert(', 'noise_loss(', 'fuse(', 'set_phase('):
+    for part in ('timm.create_model', 'resnet18(', 'convert(', 'noise_loss(', 'reparameterize(', 'set_phase('):
         assert part in code

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 from reprefine.deploy import relative_difference, switch_to_deploy
 from reprefine.engine.build import build_model
 from reprefine.methods.denoiserep.conversion.converted import denoise_layers, denoise_state
-from reprefine.methods.denoiserep.layers.base import _DenoiseLayer
-from reprefine.methods.denoiserep.layers.noise_predictor import Denoiser
+from reprefine.methods.denoiserep.layers.base import DenoiseLayer
+from reprefine.methods.denoiserep.layers.noise_predictor import NoisePredictor
 from reprefine.methods.denoiserep.training.phases import set_phase
 from tests.combinations.cells import ITERATIONS, Cell, config_of, filled, first_batch, losses_of, metrics_of, train
 from tests.helpers.killed import assert_equal_runs
@@ -38,11 +38,11 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def predictors(model: nn.Module, with_twins: bool = False) -> set[str]:
+def predictors(model: nn.Module, with_momentum: bool = False) -> set[str]:
     """Return the names of the parameters of the noise predictors."""
     return {
         f'{name}.denoiser.{key}'
-        for name, layer in denoise_layers(model, with_twins).items()
+        for name, layer in denoise_layers(model, with_momentum).items()
         for key, _ in layer.denoiser.named_parameters()
     }
 
@@ -102,7 +102,7 @@ def assert_folds(model: nn.Module, run: Run, *forms: Callable[[nn.Module], bool]
 
 def is_denoised(module: nn.Module) -> bool:
     """Whether a module belongs to DenoiseRep."""
-    return isinstance(module, (_DenoiseLayer, Denoiser))
+    return isinstance(module, (DenoiseLayer, NoisePredictor))
 
 
 def reached_by_gradients(model: nn.Module, batch: Any) -> set[str]:
@@ -119,7 +119,7 @@ def assert_every_predictor_counts(model: nn.Module, run: Run) -> None:
         model: Converted model in evaluation mode.
         run: Evaluates a model.
     """
-    layers, calls = denoise_layers(model, with_twins=True), {}
+    layers, calls = denoise_layers(model, with_momentum=True), {}
 
     def keep(name: str) -> Callable[..., None]:
         # Copies, because an activation may work in place.

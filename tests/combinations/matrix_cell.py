@@ -14,11 +14,12 @@ from reprefine.deploy.compare import WHOLE
 from reprefine.deploy.from_config import reparameterize_from_config
 from reprefine.engine.cli.launch import config_from_args, default_work_dir
 from reprefine.engine.cli.test import add_test_arguments
-from tests.combinations.matrix import Cell, Method
 from tests.configs.brief import ROOT
 from tests.configs.small_networks import small_networks
 from tests.configs.walk import assert_tests, brief_arguments
 from tests.helpers.run import run_train
+
+from .matrix import Cell, Method
 
 ToyFolder = Callable[[list[str]], Path]
 # The backbone that another stage starts from keeps its width.

@@ -4,9 +4,10 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from tests.combinations.matrix import METHODS, TASKS, Cell, Method
-from tests.combinations.matrix_cell import facts_of
 from tests.configs.brief import ROOT
+
+from .matrix import METHODS, TASKS, Cell, Method
+from .matrix_cell import facts_of
 
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations.matrix_cell import Stages
+from .matrix_cell import Stages
 
 
 def assert_refused(run: Stages, path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from reprefine.engine.build import build_model
-from tests.combinations.matrix_cell import Stages
+
+from .matrix_cell import Stages
 
 
 def assert_starts_from(run: Stages, path: Path, stage: Path, prefix: str) -> None:

@@ -40,7 +40,7 @@ def run(model: nn.Module) -> list[Tensor]:
 
 def test_phases_move_what_they_say(refined, plain):
     model = refined.trained()
-    followers = checks.predictors(model, with_twins=True) - checks.predictors(model)
+    followers = checks.predictors(model, with_momentum=True) - checks.predictors(model)
     checks.assert_phases(refined, model, both=followers | QUEUE)
     checks.assert_gradients(refined, plain)
 
@@ -51,7 +51,7 @@ def test_resumed_equals_uninterrupted(refined):
 
 def test_every_predictor_of_both_encoders_counts(refined):
     model = refined.trained()
-    assert len(denoise_layers(model, with_twins=True)) == 2 * len(denoise_layers(model)) > 20
+    assert len(denoise_layers(model, with_momentum=True)) == 2 * len(denoise_layers(model)) > 20
     checks.assert_every_predictor_counts(model, run)
 
 
@@ -70,13 +70,13 @@ def test_the_momentum_encoder_follows_with_its_predictors(refined):
 
 def test_twins_begin_as_the_layers_that_they_follow(refined):
     model = build_model(cells.config_of(refined))
-    layers = denoise_layers(model, with_twins=True)
+    layers = denoise_layers(model, with_momentum=True)
     for name, layer in denoise_layers(model).items():
         part, _, inner = name.partition('.')
         twin = layers[f'encoder_k.module.{("backbone", "neck").index(part)}.{inner}']
         assert_equal(twin.denoiser.state_dict(), layer.denoiser.state_dict())
-        assert twin.follows
-        assert not layer.follows
+        assert twin.is_momentum_copy
+        assert not layer.is_momentum_copy
 
 
 def test_keys_and_queue_are_those_of_the_plain_model_while_the_predictors_learn(refined, plain):

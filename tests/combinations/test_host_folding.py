@@ -10,7 +10,7 @@ from torch import nn
 
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import DenoiseRep, fuse
+from reprefine.methods.denoiserep import DenoiseRep, reparameterize
 from tests.combinations import checks
 from tests.methods.denoiserep.toys import ToyClassifier
 from tests.methods.pddr.toys import randomise
@@ -50,7 +50,7 @@ def test_predictors_fold_before_the_host_folds(name):
 @pytest.mark.parametrize('name', BACKBONES)
 def test_without_the_host_folding_the_model_is_the_plain_one(name):
     model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
-    folded = fuse(model)
+    folded = reparameterize(model)
     plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
     plain.load_state_dict(folded.state_dict(), strict=True)
     checks.assert_close(run(plain), run(model))

@@ -6,10 +6,11 @@ import torch
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import default_work_dir
 from reprefine.methods.denoiserep import denoise_layers
-from tests.combinations.matrix import DENOISEREP, TASKS
-from tests.combinations.matrix_cell import Stages, assert_folds, stages
 from tests.configs.deployed import randomised
 from tests.configs.walk import phases_of
+
+from .matrix import DENOISEREP, TASKS
+from .matrix_cell import Stages, assert_folds, stages
 
 
 def write_baseline(run: Stages) -> None:

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from reprefine.engine.cli.launch import default_work_dir
-from tests.combinations.matrix import DVT, TASKS
-from tests.combinations.matrix_cell import stages
-from tests.combinations.matrix_refused import assert_refused
 from tests.configs.brief import ROOT
 from tests.configs.walk import brief_arguments
 from tests.helpers.run import run_train
 from tests.methods.dvt.pair_files import write_pairs
+
+from .matrix import DVT, TASKS
+from .matrix_cell import stages
+from .matrix_refused import assert_refused
 
 DENOISER = ROOT / 'configs/dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k.py'
 RUNS = [task for task in TASKS if not DVT.cells[task].reason]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.combinations.matrix import FEATURE_TRANSFORM, TASKS
-from tests.combinations.matrix_cell import stages
-from tests.combinations.matrix_started import assert_starts_from
+from .matrix import FEATURE_TRANSFORM, TASKS
+from .matrix_cell import stages
+from .matrix_started import assert_starts_from
 
 
 @pytest.mark.parametrize('task', TASKS)

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from tests.combinations.matrix import MAX_LINES, METHODS, TASKS
-from tests.combinations.matrix_cell import baseline_of, facts_of
-from tests.combinations.matrix_page import PAGE, page
+from .matrix import MAX_LINES, METHODS, TASKS
+from .matrix_cell import baseline_of, facts_of
+from .matrix_page import PAGE, page
 
 
 def test_page_is_what_the_table_says():

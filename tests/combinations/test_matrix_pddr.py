@@ -3,9 +3,10 @@
 import pytest
 
 from reprefine.methods.pddr import PDConv
-from tests.combinations.matrix import PDDR, TASKS
-from tests.combinations.matrix_cell import assert_folds, stages
-from tests.combinations.matrix_refused import assert_refused
+
+from .matrix import PDDR, TASKS
+from .matrix_cell import assert_folds, stages
+from .matrix_refused import assert_refused
 
 RUNS = [task for task in TASKS if not PDDR.cells[task].reason]
 

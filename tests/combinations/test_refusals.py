@@ -13,7 +13,7 @@ MLP = 'pddr/classification/mlp-pdb_5e_mnist5k'
 MOCO = 'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k'
 CONV = r'backbone\.layer1\.0\.conv1'
 AS_ONE = 'which is denoised as one layer: name that'
-BY_ITSELF = 'computes no task loss, but only in that the momentum encoder follows'
+BY_ITSELF = 'computes no task loss, but the momentum encoder is updated only in the task loss'
 LOOP = """train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
 val_cfg = val_dataloader = val_evaluator = None
 """
@@ -35,7 +35,7 @@ REFUSED = {
     'momentum encoder': (MOCO, "include='encoder_k'", 'part of the moving average encoder_k, which follows the layers'),
     'contrast without its loss': (MOCO, "include='layer', label_free=True", f'label_free=True {BY_ITSELF}'),
     'joint without labels': (PDA, "include='layer', label_free=True, phase='joint'", 'trains predictors only'),
-    'kernel': (PDA, "include='layer', kernel_size=3", 'a 3x3 predictor cannot be folded'),
+    'kernel': (PDA, "include='layer', kernel_size=3", 'a 3x3 predictor cannot be merged'),
 }
 
 

@@ -63,7 +63,7 @@ def is_branched(module: nn.Module) -> bool:
 
 def test_phases_move_what_they_say(refined, pd_config, tmp_path, toy_folder):
     model = refined.trained()
-    followers = checks.predictors(model, with_twins=True) - checks.predictors(model)
+    followers = checks.predictors(model, with_momentum=True) - checks.predictors(model)
     checks.assert_phases(refined, model, both=followers | QUEUE)
     checks.assert_gradients(refined, cells.brief(pd_config, tmp_path, toy_folder))
 
@@ -74,7 +74,7 @@ def test_resumed_equals_uninterrupted(refined):
 
 def test_every_predictor_of_both_encoders_counts(refined):
     model = refined.trained()
-    layers = denoise_layers(model, with_twins=True)
+    layers = denoise_layers(model, with_momentum=True)
     assert pd_convs(model).keys() <= layers.keys()
     assert len(pd_convs(model.encoder_k)) == len(pd_convs(model.backbone)) > 0
     checks.assert_every_predictor_counts(model, run)

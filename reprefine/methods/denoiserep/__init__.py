@@ -1,14 +1,14 @@
-"""DenoiseRep: linear noise predictors that are trained per layer and folded into the layer (NeurIPS 2024)."""
+"""DenoiseRep (NeurIPS 2024): linear noise predictors per layer, which are merged into the layers for deployment."""
 
 from .conversion.convert import convert
 from .conversion.converted import (
+    ConversionError,
     ConvertedLayer,
-    FusedModelError,
     denoise_layers,
-    fuse,
     is_converted,
-    is_fused,
+    is_reparameterized,
     noise_loss,
+    reparameterize,
     report,
 )
 from .import_published import import_published
@@ -27,16 +27,16 @@ __all__ = [
     'DenoisePhaseHook',
     'DenoiseRep',
     'FeatureMoments',
-    'FusedModelError',
+    'ConversionError',
     'collect_moments',
     'convert',
     'denoise_layers',
     'expected_noise_losses',
     'fit_closed_form',
-    'fuse',
+    'reparameterize',
     'import_published',
     'is_converted',
-    'is_fused',
+    'is_reparameterized',
     'noise_loss',
     'phase_at',
     'report',

@@ -1,4 +1,4 @@
-"""Formulas of DenoiseRep as pure functions (arXiv 2406.08773; the conv forms are ours).
+"""Formulas of DenoiseRep as pure functions (arXiv 2406.08773; those for convolutions are ours).
 
 Symbols: ``T`` timestep of a layer, ``D`` predictor matrix, ``d`` its bias, ``tau`` time vector, ``abar`` cumulative
 product of ``1 - beta``, ``sigma = sqrt(1 - abar)``. A predictor over ``C`` channels in ``g`` groups is stored like a
@@ -17,8 +17,8 @@ from reprefine.engine.errors import UserError
 LOSS_TYPES = ('l1+l2', 'l1', 'l2')
 
 
-class Step(NamedTuple):
-    """Constants of noising to ``T`` and stepping back once, as exact Python floats.
+class StepConstants(NamedTuple):
+    """Constants of adding noise up to timestep ``T`` and of one reverse step, as Python floats.
 
     ``x_T = signal * x + noise * eps`` and ``x_hat = c_x * x - c_e * eps_hat``; ``bias_std`` is the standard deviation
     of the stochastic part of the reverse step, ``sqrt(beta_T)``.
@@ -39,34 +39,36 @@ def linear_betas(steps: int = 1000, start: float = 1e-4, end: float = 2e-3) -> T
     return torch.linspace(start, end, steps, dtype=torch.float64)
 
 
-def reverse_step(betas: Tensor, timestep: int) -> Step:
+def reverse_step(betas: Tensor, timestep: int) -> StepConstants:
     """Return the constants of one DDPM reverse step from ``timestep`` (0-based index into ``betas``).
 
     Raises:
-        UserError: If ``timestep`` is no index of the schedule.
+        UserError: If ``timestep`` is not an index of the schedule.
     """
     _check_timestep(betas, timestep)
     beta = betas[timestep].item()
     abar = torch.cumprod(1 - betas, 0)[timestep].item()
     alpha, sigma = 1 - beta, math.sqrt(1 - abar)
-    return Step(math.sqrt(abar), sigma, 1 / math.sqrt(alpha), beta / (sigma * math.sqrt(alpha)), math.sqrt(beta))
+    return StepConstants(
+        math.sqrt(abar), sigma, 1 / math.sqrt(alpha), beta / (sigma * math.sqrt(alpha)), math.sqrt(beta)
+    )
 
 
-def ddim_step(betas: Tensor, timestep: int, to: int) -> Step:
-    """Return the constants of one deterministic DDIM-like step from ``timestep`` down to ``to``.
+def ddim_step(betas: Tensor, timestep: int, to: int) -> StepConstants:
+    """Return the constants of one deterministic step as in DDIM, from ``timestep`` down to ``to``.
 
     Raises:
-        UserError: If either is no index of the schedule or ``to`` is not below ``timestep``.
+        UserError: If either is not an index of the schedule or ``to`` is not below ``timestep``.
     """
     _check_timestep(betas, timestep)
     _check_timestep(betas, to)
     if to >= timestep:
-        raise UserError(f'a DDIM step goes down: to={to} must be below the timestep {timestep}')
+        raise UserError(f'to={to} is not below the timestep {timestep}: set a smaller target of the DDIM step')
     abars = torch.cumprod(1 - betas, 0)
     abar, target = abars[timestep].item(), abars[to].item()
     sigma = math.sqrt(1 - abar)
     c_e = math.sqrt(target) * sigma / math.sqrt(abar) - math.sqrt(1 - target)
-    return Step(math.sqrt(abar), sigma, math.sqrt(target / abar), c_e, 0.0)
+    return StepConstants(math.sqrt(abar), sigma, math.sqrt(target / abar), c_e, 0.0)
 
 
 def _check_timestep(betas: Tensor, timestep: int) -> None:
@@ -104,15 +106,15 @@ def blockwise_product(predictor: Tensor, matrix: Tensor) -> Tensor:
 
 
 def merge_input_side(
-    weight: Tensor, bias: Tensor | None, predictor: Tensor, shift: Tensor | None, step: Step
+    weight: Tensor, bias: Tensor | None, predictor: Tensor, shift: Tensor | None, step: StepConstants
 ) -> tuple[Tensor, Tensor | None]:
-    """Fold a denoising step on the host's *input* into the host: ``W' = W (c_x - c_e D)``, ``b' = b + W shift``.
+    """Merge a denoising step on the layer's *input* into its weight: ``W' = W (c_x - c_e D)``, ``b' = b + W shift``.
 
-    Exact for a linear layer, and for a convolution that pads before the input is denoised.
+    Exact for a linear layer, and for a convolution if the input is denoised after padding.
 
     Args:
-        weight: Host weight ``[O, I / g, *kernel]``.
-        bias: Host bias ``[O]`` or None.
+        weight: Weight ``[O, I / g, *kernel]``.
+        bias: Bias ``[O]`` or None.
         predictor: ``D``, shape ``[I, I / g]``.
         shift: Constant that the step adds to the input, ``-c_e (D tau + d)``, shape ``[I]``, or None.
         step: Constants of the layer's timestep.
@@ -126,21 +128,21 @@ def merge_input_side(
     blocks = predictor.view(groups, width, width)
     merged = step.c_x * weight - step.c_e * torch.einsum('gomk,gmi->goik', grouped, blocks).reshape(weight.shape)
     if shift is not None:
-        moved = torch.einsum('gomk,gm->go', grouped, shift.view(groups, width)).reshape(-1)
-        bias = moved if bias is None else bias + moved
+        offset = torch.einsum('gomk,gm->go', grouped, shift.view(groups, width)).reshape(-1)
+        bias = offset if bias is None else bias + offset
     return merged, bias
 
 
 def merge_output_side(
-    weight: Tensor, bias: Tensor | None, predictor: Tensor, shift: Tensor | None, step: Step
+    weight: Tensor, bias: Tensor | None, predictor: Tensor, shift: Tensor | None, step: StepConstants
 ) -> tuple[Tensor, Tensor | None]:
-    """Fold a denoising step on the host's *output* into the host: ``W' = (c_x - c_e D) W``, same for the bias.
+    """Merge a denoising step on the layer's *output* into its weight: ``W' = (c_x - c_e D) W``, same for the bias.
 
     Exact for every stride, padding, padding mode, dilation, group count and kernel size.
 
     Args:
-        weight: Host weight ``[O, I / g, *kernel]``.
-        bias: Host bias ``[O]`` or None.
+        weight: Weight ``[O, I / g, *kernel]``.
+        bias: Bias ``[O]`` or None.
         predictor: ``D``, shape ``[O, O / g]``.
         shift: Constant that the step adds to the output, ``-c_e (D tau + d)``, shape ``[O]``, or None.
         step: Constants of the layer's timestep.
@@ -157,13 +159,13 @@ def merge_output_side(
 
 
 def optimal_predictor(
-    covariance: Tensor, mean: Tensor, step: Step, with_constant: bool
+    covariance: Tensor, mean: Tensor, step: StepConstants, with_constant: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return the predictor that minimises the L2 noise loss, from the moments of the feature alone.
 
     ``D* = sigma (abar S + sigma^2 I)^-1`` with ``S`` the covariance and constant ``-D* sqrt(abar) mean``, or, without a
-    constant, with ``S`` the raw second moment. Eigenvalues that rounding has made negative count as zero; otherwise the
-    inverse could be of any size.
+    constant, with ``S`` the raw second moment. Eigenvalues that are negative by rounding are set to zero, which bounds
+    the inverse by ``1 / sigma^2``.
 
     Args:
         covariance: ``E[(x - E[x]) (x - E[x])^T]`` per group, ``[g, n, n]``.
@@ -183,11 +185,12 @@ def optimal_predictor(
 
 
 def expected_l2_loss(
-    covariance: Tensor, mean: Tensor, predictor: Tensor, constant: Tensor | None, step: Step
+    covariance: Tensor, mean: Tensor, predictor: Tensor, constant: Tensor | None, step: StepConstants
 ) -> Tensor:
-    """Return the expectation of the L2 noise loss over noise and features, without drawing either.
+    """Return the expectation of the L2 noise loss over noise and features, in closed form.
 
-    A sum of three squares, in which nothing cancels: what is left of the noise, the feature's variation, and its mean.
+    A sum of three squares, without cancellation: the contributions of the noise, of the feature's covariance and of its
+    mean to the prediction error.
 
     Args:
         covariance: ``E[(x - E[x]) (x - E[x])^T]`` per group, ``[g, n, n]``.
@@ -199,8 +202,8 @@ def expected_l2_loss(
     groups, width, _ = covariance.shape
     blocks = predictor.view(groups, width, width)
     eye = torch.eye(width, dtype=blocks.dtype, device=blocks.device)
-    variation = torch.einsum('gij,gjk,gik->', blocks, covariance, blocks)
+    variance = torch.einsum('gij,gjk,gik->', blocks, covariance, blocks)
     offset = step.signal * (blocks @ mean[..., None]).flatten()
     offset = offset if constant is None else offset + constant
-    squares = (eye - step.noise * blocks).square().sum() + step.signal**2 * variation + offset.square().sum()
+    squares = (eye - step.noise * blocks).square().sum() + step.signal**2 * variance + offset.square().sum()
     return squares / (groups * width)

@@ -30,8 +30,8 @@ from reprefine.engine.files import atomic_write
 from .conversion.converted import denoise_layers
 from .conversion.select import reference_timesteps
 from .functional import linear_betas, sinusoidal_embedding
-from .layers.base import _DenoiseLayer
-from .layers.noise_predictor import Denoiser
+from .layers.base import DenoiseLayer
+from .layers.noise_predictor import NoisePredictor
 from .model import DenoiseRep
 
 CONTAINERS = ('state_dict', 'model')
@@ -127,7 +127,7 @@ def _dots(key: str) -> list[int]:
     return [match.start() for match in re.finditer(r'\.', key)]
 
 
-def _own_state(name: str, parts: dict[str, Tensor], denoiser: Denoiser, timestep: int) -> dict[str, Tensor]:
+def _own_state(name: str, parts: dict[str, Tensor], denoiser: NoisePredictor, timestep: int) -> dict[str, Tensor]:
     """Return the state of our denoiser of the layer ``name`` from the published parts."""
     linear = {part: value for part, value in parts.items() if part.endswith(('weight', 'bias'))}
     time = {part: value for part, value in linear.items() if TIME_NETWORK in part}
@@ -174,7 +174,7 @@ def _check_schedule(name: str, constants: dict[str, Tensor], steps: int) -> None
 
 
 def _refuse_merged(
-    published: dict[str, Tensor], parts: dict[str, dict[str, Tensor]], layers: dict[str, _DenoiseLayer]
+    published: dict[str, Tensor], parts: dict[str, dict[str, Tensor]], layers: dict[str, DenoiseLayer]
 ) -> None:
     if not parts:
         raise UserError('it holds no denoiser: it is a baseline, or folded already')

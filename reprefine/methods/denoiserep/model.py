@@ -1,4 +1,4 @@
-"""The base model whose layers denoise their features."""
+"""Model type ``DenoiseRep``: a base model with noise predictors in its layers."""
 
 from typing import Any, NamedTuple
 
@@ -10,15 +10,21 @@ from reprefine.engine.checkpoints.method_keys import added_names
 from reprefine.models.refinement import Refinement
 from reprefine.registry import MODELS
 
+from .conversion.checks import check_no_momentum_encoder
 from .conversion.convert import convert
-from .conversion.converted import ConvertedLayer, denoise_state, fuse, is_fused, sum_of
-from .conversion.plain import plain_layers
-from .conversion.refusals import refuse_followers
+from .conversion.converted import (
+    ConvertedLayer,
+    base_layers,
+    denoise_state,
+    is_reparameterized,
+    reparameterize,
+    sum_losses,
+)
 from .training.phases import check_phases, set_phase
 
 
 class Options(NamedTuple):
-    """What :class:`DenoiseRep` keeps of its options.
+    """Options of :class:`DenoiseRep` that are read during training.
 
     Attributes:
         loss_weight: Weight of the noise loss.
@@ -33,16 +39,17 @@ class Options(NamedTuple):
 
 @MODELS.register_module()
 class DenoiseRep(Refinement):
-    """A model whose chosen layers denoise their features.
+    """A base model with noise predictors in the selected layers.
 
-    In a config, over an inherited one of any host library::
+    In a config that inherits one of any OpenMMLab library::
 
         model = dict(
             type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='mlp', loss_weight=0.1))
 
-    It is the base model with the parameters of the noise predictors added, ``<layer>.denoiser.*``. So checkpoints,
-    rules of optimisers (layer-wise learning-rate decay, ``custom_keys``) and whatever else goes by name meet the base
-    model, and a baseline checkpoint loads with only the predictors missing. The options are those of :meth:`refine`.
+    It has the parameters of the base model under their names, and those of the noise predictors,
+    ``<layer>.denoiser.*``. So rules by name, such as layer-wise learning-rate decay and ``custom_keys``, apply as to
+    the base model, and a baseline checkpoint loads with only the predictors missing. The options are those of
+    :meth:`refine`.
     """
 
     option_key = 'denoise'
@@ -57,82 +64,86 @@ class DenoiseRep(Refinement):
         denoise_eval: bool = True,
         **convert_options: Any,
     ) -> None:
-        """Convert the chosen layers.
+        """Convert the selected layers.
 
         Args:
-            loss_weight: Weight of the noise loss, summed over layers.
-            label_free: Train without labels: the task loss is not computed and unlabelled data are accepted.
-            phase: Phase that training starts in, and stays in without a :class:`~.hooks.DenoisePhaseHook`.
+            loss_weight: Weight of the noise loss, which is the sum over layers.
+            label_free: Train without labels: the task loss is not computed, and unlabelled data are accepted.
+            phase: Phase at the start of the training, and of all of it without a
+                :class:`~.training.hooks.DenoisePhaseHook`.
             log_layers: Log the noise loss of every layer as ``noise/<layer>``.
-            denoise_eval: Whether evaluation uses the denoised layers; False evaluates the plain base model.
-            **convert_options: Arguments of :func:`~.convert.convert`: ``include``, ``exclude``, ``timestep`` …
+            denoise_eval: Whether evaluation denoises; False evaluates the base model.
+            **convert_options: Arguments of :func:`~.conversion.convert.convert`: ``include``, ``exclude``, ``timestep``
+                …
 
         Raises:
-            UserError: If the phase is unknown, or trains the backbone although no task loss is computed, or a momentum
-                encoder would need that loss.
+            UserError: If the phase is unknown, or no task loss is computed although the phase or a momentum encoder
+                needs it.
         """
         check_phases([phase], label_free)
         layers = convert(self, **convert_options)
         if label_free:
-            refuse_followers(self, 'label_free=True', "leave it out, and set phases=('denoise',) in DenoisePhaseHook")
+            check_no_momentum_encoder(
+                self, 'label_free=True', "leave it out, and set phases=('denoise',) in DenoisePhaseHook"
+            )
         self.denoise = Options(loss_weight, label_free, log_layers)
         state = denoise_state(self)
         state.phase, state.denoise_eval = phase, denoise_eval
         _log_report(layers)
 
     def init_weights(self) -> None:
-        """Initialise the base model; parts that load a checkpoint of their own find the layers that it has."""
-        with plain_layers(self):
+        """Initialise the base model; parts that load a checkpoint of their own find the base layers."""
+        with base_layers(self):
             super().init_weights()
 
     def forward(self, *args: Any, mode: str = 'tensor', **kwargs: Any) -> Any:
-        """Run the base model; in training add ``loss_denoise`` to its losses. Folded, it is the base model."""
-        if mode == 'loss' and is_fused(self):
+        """Run the base model, with ``loss_denoise`` among its losses unless the model is reparameterised."""
+        if mode == 'loss' and is_reparameterized(self):
             return super().base_losses(*args, **kwargs)
         return super().forward(*args, mode=mode, **kwargs)
 
     def base_losses(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the task losses; while the predictors alone are trained, no autograd graph is built for them."""
+        """Return the task losses, without autograd graph if only the predictors are trained."""
         state = denoise_state(self)
         if self.training and not state.trainable:
             set_phase(self, state.phase)
-        learns_task = state.phase != 'denoise' and not self.denoise.label_free
-        with torch.set_grad_enabled(torch.is_grad_enabled() and learns_task):
+        trains_task = state.phase != 'denoise' and not self.denoise.label_free
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trains_task):
             if self.denoise.label_free:
                 super().forward(*args, mode='tensor', **kwargs)
                 return {}
             return super().base_losses(*args, **kwargs)
 
     def extra_losses(self) -> dict[str, Tensor]:
-        """Return the weighted noise loss, and with ``log_layers`` that of every layer, unweighted."""
+        """Return the weighted noise loss and, with ``log_layers``, the unweighted noise loss of every layer."""
         state = denoise_state(self)
-        if not state.learns_noise:
+        if not state.trains_predictors:
             return {}
-        by_layer = state.take()
-        losses = {'loss_denoise': self.denoise.loss_weight * sum_of(by_layer)}
+        by_layer = state.pop_losses()
+        losses = {'loss_denoise': self.denoise.loss_weight * sum_losses(by_layer)}
         if self.denoise.log_layers:
             losses |= {noise_key(name): loss.detach() for name, loss in by_layer.items()}
         return losses
 
     @property
     def added_keys(self) -> set[str]:
-        """Names of the parameters and buffers that a baseline checkpoint cannot hold."""
+        """Names of the parameters and buffers that a baseline checkpoint lacks."""
         return added_names(self)
 
     def switch_to_deploy(self, *_: Any) -> None:
-        """Fold every noise predictor into its layer, in place, then do what the base model does to be deployed.
+        """Reparameterise the denoising layers in place, then call the ``switch_to_deploy`` of the base model, if any.
 
         Args:
-            _: What mmpose hands to every part that it deploys, not needed here.
+            _: Arguments that mmpose passes to every ``switch_to_deploy``; not used.
         """
-        if not is_fused(self):
-            fuse(self, inplace=True)
+        if not is_reparameterized(self):
+            reparameterize(self, inplace=True)
         if callable(deploy_base := getattr(super(), 'switch_to_deploy', None)):
             deploy_base()
 
 
 def noise_key(layer: str) -> str:
-    """Return the log key of a layer's noise loss; mmengine adds up whatever has ``loss`` in its key, so it has not."""
+    """Return the log key of a layer's noise loss, without ``loss``: mmengine sums all keys that contain it."""
     return f'noise/{layer.replace("loss", "l0ss")}'
 
 

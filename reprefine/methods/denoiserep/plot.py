@@ -1,4 +1,4 @@
-"""Figures of DenoiseRep: noise losses over training, and feature spectra before and after the merge."""
+"""Figures of DenoiseRep: noise losses during training, and feature spectra without and with denoising."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ NOISE_PREFIX = 'noise/'
 def noise_series(records: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return iterations and noise losses by layer, as logged with ``log_layers=True``.
 
-    Where the backbone is trained instead there is no noise loss, and mmengine repeats the last one; NaN marks the gap.
+    In phases of the backbone there is no noise loss, and mmengine repeats the last value, which is replaced by NaN.
 
     Args:
         records: Lines of mmengine's ``scalars.json``, oldest first.
@@ -40,7 +40,12 @@ def noise_series(records: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndar
 
 
 def plot_noise_losses(series: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
-    """Plot the noise loss of every layer over the iterations, coloured by depth; gaps are phases of the backbone."""
+    """Plot the noise loss of every layer over the iterations, coloured by depth; gaps are phases of the backbone.
+
+    Args:
+        series: Iterations and noise losses by layer, see :func:`noise_series`.
+        out: File to write.
+    """
     figure, axis = plt.subplots(figsize=(7.5, 4), layout='constrained')
     norm = Normalize(1, max(len(series), 2))
     for depth, (steps, values) in enumerate(series.values(), start=1):
@@ -55,20 +60,25 @@ def plot_noise_losses(series: dict[str, tuple[np.ndarray, np.ndarray]], out: Pat
 
 
 def plot_spectra(spectra: Spectra, out: Path) -> None:
-    """Plot the eigenvalues of every layer's output before and after the merge, and below by how much they changed."""
+    """Plot the eigenvalues of every layer's output without and with denoising, and their relative change.
+
+    Args:
+        spectra: Eigenvalues by layer, see :func:`~.spectrum.feature_spectra`.
+        out: File to write.
+    """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.5, 6.5), sharex=True, layout='constrained')
     norm = Normalize(1, max(len(spectra), 2))
     for depth, (before, after) in enumerate(spectra.values(), start=1):
-        kept = before > before[0] * 1e-7  # below is what float32 rounds
+        kept = before > before[0] * 1e-7  # smaller ones are rounding errors of float32
         rank, color = np.linspace(0, 1, len(before))[kept], plt.cm.viridis(norm(depth))
         above.semilogy(rank, before[kept], color=color, linewidth=1)
         above.semilogy(rank, after[kept], color=color, linewidth=1.4, linestyle='--')
         below.plot(rank, 100 * (after[kept] / before[kept] - 1), color=color, linewidth=1.4)
-    above.plot([], [], color='0.3', linewidth=1, label='before the merge')
-    above.plot([], [], color='0.3', linewidth=1.4, linestyle='--', label='after')
+    above.plot([], [], color='0.3', linewidth=1, label='base model')
+    above.plot([], [], color='0.3', linewidth=1.4, linestyle='--', label='denoised')
     above.legend(frameon=False)
     above.set(ylabel='eigenvalue of the covariance', title='spectrum of the output of every denoised layer')
-    below.set(xlabel='rank of the eigenvalue / width of the layer', ylabel='change by the merge (%)')
+    below.set(xlabel='rank of the eigenvalue / width of the layer', ylabel='change by denoising (%)')
     for axis in (above, below):
         axis.grid(alpha=0.3)
     bar = figure.colorbar(ScalarMappable(norm, 'viridis'), ax=(above, below), label='layer, from input to output')

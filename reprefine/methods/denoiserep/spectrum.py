@@ -1,4 +1,4 @@
-"""Spectra of the features that the converted layers put out, before and after their denoisers are merged."""
+"""Spectra of the outputs of the converted layers, without and with denoising."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,15 @@ Spectra = dict[str, tuple[Tensor, Tensor]]
 
 @torch.no_grad()
 def feature_spectra(model: nn.Module, run: Callable[[], None]) -> Spectra:
-    """Return the eigenvalues of the covariance of every converted layer's output, for the host and for the merge.
+    """Return the eigenvalues of the covariance of every converted layer's output, without and with denoising.
 
     Args:
         model: Converted model, in evaluation mode.
-        run: Passes the same data through the model whenever it is called; it is called twice.
+        run: Function that runs the model on the same data at every call; it is called twice.
 
     Returns:
-        By layer: eigenvalues ``[C]`` of the host alone and of the merged model, float64, in descending order. Each
-        covariance is over all positions and images, so the merges of earlier layers are in it too.
+        By layer: eigenvalues ``[C]`` of the base model and of the denoised one, float64, in descending order. Each
+        covariance is over all positions and images; that of the denoised model includes the effect of earlier layers.
     """
     state = denoise_state(model)
     was_denoised = state.denoise_eval

@@ -15,7 +15,7 @@ from reprefine.engine.checkpoints.pretrained import refuse_other_forms, register
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import convert
-from reprefine.methods.denoiserep.layers.noise_predictor import Denoiser
+from reprefine.methods.denoiserep.layers.noise_predictor import NoisePredictor
 from reprefine.methods.dvt import DVTDenoiser
 from reprefine.methods.pddr import PDLinear, convert_to_pd
 from tests.helpers.run import DIGITS, SMALL, run_test, train_digits
@@ -149,7 +149,7 @@ def digits(tmp_path_factory):
     assert train_digits(folder / 'plain') == 0
     state = torch.load(folder / 'plain/epoch_2.pth', weights_only=True)['state_dict']
     layer = 'backbone.layers.0.ffn.layers.1'
-    predictor = Denoiser(state[f'{layer}.weight'].shape[1], timestep=3)
+    predictor = NoisePredictor(state[f'{layer}.weight'].shape[1], timestep=3)
     state |= {f'{layer}.denoiser.{name}': value for name, value in predictor.state_dict().items()}
     torch.save(dict(state_dict=state, meta={}), folder / 'unfolded.pth')
     return folder

@@ -12,7 +12,7 @@ from torch import nn
 
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
-from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, fuse
+from reprefine.methods.denoiserep import DenoiseRep, denoise_layers, reparameterize
 from tests.helpers.tiny_hosts import CONFIGS, write_config, write_images
 
 REFINED = """
@@ -84,7 +84,7 @@ def written(data: Path, host: str) -> Run:
         for layer in denoise_layers(model).values():
             layer.denoiser.weight.mul_(200)
     state = model.state_dict()
-    states = dict(trained=state, folded=fuse(model).state_dict())
+    states = dict(trained=state, folded=reparameterize(model).state_dict())
     states['undenoised'] = {key: state[key] for key in states['folded']}
     meta = {} if host == 'mmpose' else dict(dataset_meta=dict(classes=[str(i) for i in range(CLASSES[host])]))
     files = {name: str(folder / f'{name}.pth') for name in states}

@@ -45,7 +45,7 @@ def test_imported_layers_take_the_published_step(tmp_path, time_embed, prefix):
         x, c = torch.randn(5, layer.in_features), constants(t)
         expected = nn.functional.linear(c.c_x * x - c.c_e * theirs.predict_noise(x, t), theirs.weight, theirs.bias)
         torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(layer.fuse()(x), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(layer.reparameterize()(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_baseline_gets_the_stored_weights(tmp_path):

@@ -17,7 +17,7 @@ from reprefine.methods.denoiserep import (
     convert,
     denoise_layers,
     is_converted,
-    is_fused,
+    is_reparameterized,
     noise_loss,
     set_phase,
 )
@@ -268,7 +268,7 @@ def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
     set_phase(model, phase)
     expected = model(x)
     model.switch_to_deploy()
-    assert (is_converted(model), is_fused(model)) == (False, True)
+    assert (is_converted(model), is_reparameterized(model)) == (False, True)
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
     folded = snapshot(model)
     model.switch_to_deploy()

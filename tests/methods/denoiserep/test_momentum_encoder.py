@@ -10,7 +10,15 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import DenoiseRep, convert, denoise_layers, fuse, is_converted, noise_loss, set_phase
+from reprefine.methods.denoiserep import (
+    DenoiseRep,
+    convert,
+    denoise_layers,
+    is_converted,
+    noise_loss,
+    reparameterize,
+    set_phase,
+)
 from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.registry import MODELS
 
@@ -49,10 +57,10 @@ def test_both_encoders_have_the_same_names():
     for kind in ('named_parameters', 'named_buffers', 'named_modules'):
         assert [name for name, _ in getattr(keys, kind)()] == [name for name, _ in getattr(source, kind)()]
     assert len(denoise_layers(model)) == 22
-    assert len(denoise_layers(model, with_twins=True)) == 44
+    assert len(denoise_layers(model, with_momentum=True)) == 44
     assert model.added_keys > {'encoder_k.module.0.conv1.denoiser.weight', 'neck.mlp.0.denoiser.weight'}
     timesteps = [
-        {name: int(layer.denoiser.timestep) for name, layer in denoise_layers(part, with_twins=True).items()}
+        {name: int(layer.denoiser.timestep) for name, layer in denoise_layers(part, with_momentum=True).items()}
         for part in (keys, source)
     ]
     assert timesteps[0] == timesteps[1]
@@ -89,8 +97,8 @@ def test_the_key_side_records_no_noise_loss():
     logged = {key.removeprefix('noise/') for key in losses if key.startswith('noise/')}
     assert logged == set(denoise_layers(model)) == set(denoise_state(model).layer_names)
     assert not any(name.startswith('encoder_k') for name in logged)
-    twins = denoise_layers(model, with_twins=True).keys() - denoise_layers(model).keys()
-    assert twins == {name for name in denoise_layers(model, with_twins=True) if name.startswith('encoder_k.')}
+    twins = denoise_layers(model, with_momentum=True).keys() - denoise_layers(model).keys()
+    assert twins == {name for name in denoise_layers(model, with_momentum=True) if name.startswith('encoder_k.')}
     losses['loss_denoise'].backward()
     assert all(p.grad is None for p in model.encoder_k.parameters())
     assert noise_loss(model) == 0  # taken by the loss
@@ -114,17 +122,17 @@ def test_the_fold_is_complete_on_both_sides_and_training_goes_on():
     for _ in range(2):
         optimizer.update_params(sum(model(**batch(), mode='loss').values()))
     with torch.no_grad():
-        for layer in denoise_layers(model, with_twins=True).values():
+        for layer in denoise_layers(model, with_momentum=True).values():
             layer.denoiser.weight.mul_(20)
     image = batch()['inputs'][0]
     model.eval()
     with torch.no_grad():
         expected = source_of(model)(image)[0], model.encoder_k(image)[0]
-        folded = fuse(model)
+        folded = reparameterize(model)
         found = source_of(folded)(image)[0], folded.encoder_k(image)[0]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert not denoise_layers(folded, with_twins=True)
+    assert not denoise_layers(folded, with_momentum=True)
     assert is_converted(model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         stock = MODELS.build(copy.deepcopy(MOCO))
@@ -169,7 +177,7 @@ def test_averages_of_parts_gain_their_layers(case, update_buffers):
     model = Momentum(averaged, update_buffers=update_buffers)
     convert(model, 'linear')
     assert list(denoise_layers(model)) == ['net.0', 'net.1.0', 'head']
-    twins = denoise_layers(model, with_twins=True).keys() - denoise_layers(model).keys()
+    twins = denoise_layers(model, with_momentum=True).keys() - denoise_layers(model).keys()
     assert twins == {f'average.{name}' for name in expected}
     if not expected:
         return
@@ -188,8 +196,8 @@ def test_averages_of_parts_gain_their_layers(case, update_buffers):
 @pytest.mark.parametrize(
     ('averaged', 'message'),
     [
-        (lambda model: nn.Sequential(model.net, copy.deepcopy(model.net)), "'net.0' has 2 counterparts in the moving"),
-        (lambda model: nn.Sequential(model.net[0], nn.Identity()), "'net.1.0' has 0 counterparts in the moving"),
+        (lambda model: nn.Sequential(model.net, copy.deepcopy(model.net)), "'net.0' matches 2 layers of the moving"),
+        (lambda model: nn.Sequential(model.net[0], nn.Identity()), "'net.1.0' matches 0 layers of the moving"),
         (lambda model: model.net[1], "the moving average 'average' copies 'net.1'"),
         (lambda model: nn.Sequential(model.net[1]), "the moving average 'average' copies 'net.1'"),
     ],
@@ -201,4 +209,4 @@ def test_an_average_whose_pairs_would_not_fit_is_refused(averaged, message):
     assert 'exclude' in str(refused.value)
     assert not is_converted(model)
     convert(model, 'linear', exclude='net')
-    assert list(denoise_layers(model, with_twins=True)) == ['head']
+    assert list(denoise_layers(model, with_momentum=True)) == ['head']

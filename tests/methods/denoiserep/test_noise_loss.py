@@ -59,10 +59,10 @@ def test_a_failed_forward_leaves_nothing_behind():
         warnings.simplefilter('error')  # no complaint that layers did not run
         model(torch.zeros(2, 4, 8, 8))
     state = denoise_state(model)
-    assert not state._is_open
+    assert not state._is_recording
     assert model.neck.training
     model.blocks[0](torch.randn(1, 4, 8))  # outside the root's forward
-    assert not state.take()
+    assert not state.pop_losses()
 
 
 class Shared(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import convert, denoise_layers, fuse
+from reprefine.methods.denoiserep import convert, denoise_layers, reparameterize
 from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.denoiserep.plot import noise_series, plot_noise_losses, plot_spectra
 from reprefine.methods.denoiserep.spectrum import feature_spectra
@@ -31,7 +31,7 @@ def test_spectra_are_those_of_the_plain_and_of_the_folded_model(factory, include
     plain, model, batch = build(factory).double().eval(), build(factory).double().eval(), images(6).double()
     convert(model, include, timestep=300)
     names = list(denoise_layers(model))
-    folded = fuse(model)
+    folded = reparameterize(model)
     spectra = feature_spectra(model, lambda: model(batch))
     for side, reference in enumerate((plain, folded)):
         for name, rows in outputs_of(reference, names, batch).items():

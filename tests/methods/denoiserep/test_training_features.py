@@ -112,6 +112,6 @@ def test_autocast_merges_in_float32():
     convert(layer, 'linear')
     with torch.autocast('cpu', torch.bfloat16):
         weight, bias = layer[0].effective_weight_bias()
-    plain = layer[0].fuse()
+    plain = layer[0].reparameterize()
     torch.testing.assert_close(weight, plain.weight.detach(), rtol=1e-6, atol=1e-7, check_dtype=True)
     torch.testing.assert_close(bias, plain.bias.detach(), rtol=1e-6, atol=1e-7, check_dtype=True)

@@ -1,12 +1,9 @@
-"""Which layers of a model are converted, and with which timestep."""
+"""Selection of the layers to convert, and the policies that give each of them its timestep."""
 
-import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 
 from mmengine.model import BaseAveragedModel
 from torch import nn
@@ -15,9 +12,12 @@ from torch.nn.utils import parametrize
 from reprefine.engine.errors import UserError
 from reprefine.models.replaced_layer import ReplacedLayer
 
+from ..layers.inspection import reads_weight
+
 TimestepPolicy = str | int | Sequence[int] | dict[str, int]
 
-# Name patterns per preset, mmcv's FFN names included; a table of coordinates is no feature.
+# Patterns of names to include and to exclude by preset. mmcv calls its MLP `ffn`; the input of Swin-V2's `cpb_mlp` is a
+# table of coordinates, not a feature.
 PRESETS = {
     'mlp': (r'(^|\.)(mlp|ffn)\.', None),
     'attn': (r'(^|\.)(\w*attn\w*|attention|w_msa)\.', r'cpb_mlp'),
@@ -31,7 +31,15 @@ _PRESET_TYPES = {'mlp': (nn.Linear,), 'attn': (nn.Linear,), 'linear': (nn.Linear
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer named by the selection: where it is, and why it cannot be converted if it cannot."""
+    """A layer that a selection names.
+
+    Attributes:
+        name: Qualified name.
+        parent: Module that holds the layer.
+        attribute: Name of the layer in ``parent``.
+        layer: The layer.
+        skipped: Reason why it cannot be converted, or None.
+    """
 
     name: str
     parent: nn.Module
@@ -40,23 +48,23 @@ class Candidate:
     skipped: str | None = None
 
 
-def find_layers(
+def select_layers(
     model: nn.Module,
     include: str | Sequence[str] = 'mlp',
     exclude: str | Sequence[str] = (),
     types: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d),
 ) -> list[Candidate]:
-    """Return the layers that a selection names, in registration order, those that must be skipped included.
+    """Return the layers that a selection names, in registration order, including those that must be skipped.
 
     A layer that another method has replaced counts as the one layer that it replaces. Moving averages of parts of the
-    model, such as MoCo's momentum encoder, are left out: see :mod:`.twins`.
+    model, such as MoCo's momentum encoder, are left out: see :mod:`.momentum_encoders`.
 
     Args:
         model: Any module.
         include: A preset (``'mlp'``, ``'attn'``, ``'linear'``, ``'conv'``, ``'all'``, ``'last'``) or regular
             expressions, one of which must be found in the qualified name.
         exclude: Regular expressions none of which may be found in the qualified name.
-        types: Host types to consider.
+        types: Types of base layers to consider.
     """
     last_only = include == 'last'
     if isinstance(include, str) and include in PRESETS:
@@ -76,37 +84,25 @@ def find_layers(
 
 
 def skip_reason(parent: nn.Module, attribute: str, layer: nn.Module) -> str | None:
-    """Return why a layer must stay as it is, or None if it can be converted."""
+    """Return the reason why a layer cannot be converted, or None if it can.
+
+    Args:
+        parent: Module that holds the layer.
+        attribute: Name of the layer in ``parent``.
+        layer: The layer.
+    """
     if parametrize.is_parametrized(layer) or hasattr(layer, 'weight_g') or hasattr(layer, 'weight_u'):
         return 'its weight is parametrised'
-    if isinstance(parent, nn.MultiheadAttention) or _reads_weight(type(parent), attribute):
+    if isinstance(parent, nn.MultiheadAttention) or reads_weight(parent, attribute):
         return f'{type(parent).__name__} reads its weight instead of calling it'
     known = isinstance(layer, ReplacedLayer) or type(layer) in (nn.Linear, nn.Conv2d)
     if not known and type(layer).__module__ != 'mmcv.cnn.bricks.wrappers':
-        return f'{type(layer).__name__} is a layer of its own'
+        return f'{type(layer).__name__} is a custom subclass of nn.Linear or nn.Conv2d'
     return None
 
 
-def _reads_weight(parent: type[nn.Module], attribute: str) -> bool:
-    """Whether the source of ``parent``'s forward methods reads ``self.<attribute>.weight``."""
-    pattern = rf'self\.{re.escape(attribute)}\.weight\b'
-    return any(re.search(pattern, source) for source in forward_sources(parent))
-
-
-@cache
-def forward_sources(cls: type[nn.Module]) -> tuple[str, ...]:
-    """Return the source texts of the methods of a module's class whose names contain ``forward``."""
-    sources = []
-    for owner in cls.__mro__[: cls.__mro__.index(nn.Module)]:
-        for name, member in vars(owner).items():
-            if inspect.isfunction(member) and 'forward' in name:
-                with suppress(OSError, TypeError):  # no source to look at, e.g. compiled or typed in
-                    sources.append(inspect.getsource(member))
-    return tuple(sources)
-
-
 def walk_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
-    """Yield what :func:`walk` does, but nothing inside of replaced layers or moving averages.
+    """Yield what :func:`walk` does, except modules inside of replaced layers and moving averages.
 
     Args:
         module: Module whose children are walked.
@@ -115,13 +111,13 @@ def walk_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Mod
 
 
 def walk(
-    module: nn.Module, enters: Callable[[nn.Module], bool] = lambda child: True, prefix: str = ''
+    module: nn.Module, descend: Callable[[nn.Module], bool] = lambda child: True, prefix: str = ''
 ) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
-    """Yield name, parent, attribute and child of every module below ``module``, depth first; shared ones repeatedly.
+    """Yield name, parent, attribute and child of every module below ``module``, depth first, shared ones repeatedly.
 
     Args:
         module: Module whose children are walked.
-        enters: Whether the modules inside of a child are walked as well.
+        descend: Whether to walk the modules inside of a child, too.
         prefix: Name of ``module``, with a final dot.
     """
     for attribute, child in module._modules.items():
@@ -129,8 +125,8 @@ def walk(
             continue
         name = f'{prefix}{attribute}'
         yield name, module, attribute, child
-        if enters(child):
-            yield from walk(child, enters, f'{name}.')
+        if descend(child):
+            yield from walk(child, descend, f'{name}.')
 
 
 def assign_timesteps(names: Sequence[str], policy: TimestepPolicy, steps: int) -> dict[str, int]:
@@ -138,16 +134,16 @@ def assign_timesteps(names: Sequence[str], policy: TimestepPolicy, steps: int) -
 
     Args:
         names: Qualified names in forward order.
-        policy: ``'descending'`` (N..1, the published intention), ``'ascending'``, ``'reference'`` (the counter of the
-            released code, which restarts in every sub-tree), an int for all, a list in order, or a dict from regular
-            expression to int, of which the first that is found in the name counts.
+        policy: ``'descending'`` (N..1, as in the paper), ``'ascending'``, ``'reference'`` (the counter of the released
+            code, which restarts in every sub-tree), an int for all, a list in order, or a dict from regular expression
+            to int, of which the first that is found in the name applies.
         steps: Length of the schedule.
 
     Raises:
         UserError: If a policy that counts lacks steps, a list has another length, or a name has no timestep.
     """
     count = len(names)
-    if policy in ('descending', 'ascending', 'reference') and count > steps - 1:  # the others may repeat a timestep
+    if policy in ('descending', 'ascending', 'reference') and count > steps - 1:  # other policies may repeat a timestep
         raise UserError(
             f'{count} layers need {count} timesteps, but the schedule has {steps} steps: raise steps, or give an int'
         )
@@ -176,10 +172,11 @@ def _first_match(name: str, policy: dict[str, int]) -> int:
 
 
 def reference_timesteps(names: Sequence[str]) -> dict[str, int]:
-    """Return the timesteps of the released code, whose counter is passed down by value.
+    """Return the timesteps of the released code, whose recursion passes its counter by value.
 
-    Only converted layers that stand beside a layer, or beside a module that holds it, count before it. mmcv's FFN,
-    which nests its first layer deeper than its second, counts as the released ``mlp.fc1`` and ``mlp.fc2``.
+    The counter of a layer includes only earlier converted layers that are siblings of the layer or of one of its
+    parents. The layers of mmcv's FFN, the first of which is nested deeper than the second, count as ``mlp.fc1`` and
+    ``mlp.fc2`` of the released code.
 
     Args:
         names: Qualified names of the converted layers in registration order.

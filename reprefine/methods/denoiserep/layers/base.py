@@ -1,4 +1,4 @@
-"""What all denoising layers share."""
+"""Base class of the layers with a noise predictor: phases, noise loss, reparameterisation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,42 +10,47 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from reprefine.engine.draw import draw
 
-from .noise_predictor import Denoiser
+from .noise_predictor import NoisePredictor
 from .prediction_loss import noise_prediction_loss
 from .state import DenoiseState
 
 
-class _DenoiseLayer(nn.Module):
-    """What all denoising layers share; the class of the layer that is denoised, the host, is the last base class.
+class DenoiseLayer(nn.Module):
+    """Mixin that adds a noise predictor to a layer; the class of that base layer is the last base class.
 
-    Parameters keep the host's names, so that a baseline state dict lacks the keys of ``denoiser`` only.
+    Parameters keep the names of the base layer, so that a baseline state dict lacks the keys of the predictor only.
 
     Attributes:
-        follows: Whether the layer is that of a momentum encoder: its predictor is an average of another layer's, and
-            learns nothing itself.
+        base_class: Class of the base layer.
+        channel_dim: Axis of the channels of the denoised feature, -1 or 1.
+        default_side: ``'input'`` or ``'output'``: the feature that is denoised unless another side is set.
+        denoiser: The noise predictor. The name of the attribute is part of the keys of published checkpoints.
+        is_momentum_copy: Whether the layer belongs to a momentum encoder: its predictor is a moving average of another
+            layer's and is not trained itself.
     """
 
+    base_class: type[nn.Module]
     channel_dim: int
     default_side: str
-    denoiser: Denoiser
-    follows = False
+    denoiser: NoisePredictor
+    is_momentum_copy = False
 
     @classmethod
-    def from_host(cls, host: nn.Module, **options: Any) -> Self:
-        """Turn a plain layer into a denoising one around the *same* parameters.
+    def from_base_layer(cls, base: nn.Module, **options: Any) -> Self:
+        """Return a denoising layer that shares the parameters of a base layer.
 
         Args:
-            host: Plain layer of the matching class; it is left as it is.
+            base: Layer of the matching class; it is not modified.
             **options: Arguments of :meth:`_attach`.
         """
         layer = cls.__new__(cls)
-        layer.__dict__.update(_shallow_copy(host.__dict__))
-        layer._attach(type(host), **options)
+        layer.__dict__.update(_shallow_copy(base.__dict__))
+        layer._attach(type(base), **options)
         return layer
 
     def _attach(
         self,
-        host_class: type[nn.Module],
+        base_class: type[nn.Module],
         timestep: int,
         side: str | None = None,
         name: str = 'layer',
@@ -55,75 +60,96 @@ class _DenoiseLayer(nn.Module):
         bias_noise: bool = False,
         **predictor: Any,
     ) -> None:
+        """Add the noise predictor; see :func:`~..conversion.convert.convert` for the options.
+
+        Args:
+            base_class: Class of the base layer.
+            timestep: ``T``, 0-based index of the noise schedule.
+            side: ``'input'``, ``'output'`` or ``'narrow'``; None for ``default_side``.
+            name: Qualified name of the layer, under which its noise loss is recorded.
+            state: State of the model; None for one of the layer's own.
+            loss_type: Type of the noise loss.
+            bias_policy: Whether a layer without bias gets a predictor with a constant.
+            bias_noise: Whether training adds the stochastic term of the reverse step.
+            **predictor: Further arguments of :class:`~.noise_predictor.NoisePredictor`.
+        """
         channels = self._channels()
         side = min((self.default_side, *channels), key=channels.get) if side == 'narrow' else side or self.default_side
-        self.host_class, self.side, self.name = host_class, side, name
+        self.base_class, self.side, self.name = base_class, side, name
         self.loss_type, self.bias_noise = loss_type, bias_noise
         self.state = state or DenoiseState([name])
         constant = self._has_bias() or bias_policy == 'add'
         groups = getattr(self, 'groups', 1)
-        self.denoiser = Denoiser(channels[side], timestep, groups, constant, side=side, **predictor)
+        self.denoiser = NoisePredictor(channels[side], timestep, groups, constant, side=side, **predictor)
         self.denoiser.to(next(self.parameters())).train(self.training)
 
     def _channels(self) -> dict[str, int]:
-        """Return the width of the feature on each side that can be denoised."""
+        """Return the number of channels of the feature on each side that can be denoised."""
         raise NotImplementedError
 
     @property
     def output_channels(self) -> int:
-        """Width of the layer's output."""
+        """Number of channels of the layer's output."""
         return self._channels()['output']
 
     def _has_bias(self) -> bool:
         raise NotImplementedError
 
-    def _plain_forward(self, x: Tensor) -> Tensor:
-        """Return the host's output."""
+    def _base_forward(self, x: Tensor) -> Tensor:
+        """Return the output of the base layer."""
         raise NotImplementedError
 
     def _denoised_forward(self, x: Tensor) -> Tensor:
-        """Return the output with a denoised feature, differentiable in the host's parameters."""
+        """Return the output with a denoised feature in training, differentiable in the base layer's parameters."""
         raise NotImplementedError
 
     def _evaluated_forward(self, x: Tensor) -> Tensor:
-        """Return the output with a denoised feature, in evaluation."""
+        """Return the output with a denoised feature in evaluation."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the layer; which weights act and whether the noise loss is recorded depends on phase and mode."""
-        if self.training or self.state.root_trains:  # a frozen part of the model is in evaluation mode
-            return self._noise_learning_forward(x) if self.state.learns_noise else self._denoised_forward(x)
+        """Run the layer; phase and mode decide whether it denoises and whether it records the noise loss.
+
+        Args:
+            x: Input of the base layer.
+        """
+        if self.training or self.state.root_is_training:  # a frozen part of the model is in evaluation mode
+            return self._predictor_training_forward(x) if self.state.trains_predictors else self._denoised_forward(x)
         if not self.state.denoise_eval:
-            return self._plain_forward(x)
+            return self._base_forward(x)
         return self._evaluated_forward(x)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; what was kept of the former one is forgotten.
+        """Set the mode and discard the cached merged weights.
 
         Args:
             mode: True for training, False for evaluation.
         """
-        self.state.forget_mode()
-        self.state.merged.forget(self)
+        self.state.on_mode_change()
+        self.state.merged.discard(self)
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast, as every such method of a module does; weights merged before are forgotten."""
-        self.state.merged.forget(self)
+        """Move or cast the layer as ``nn.Module`` does, and discard its cached merged weights."""
+        self.state.merged.discard(self)
         return super()._apply(fn, recurse)
 
-    def _noise_learning_forward(self, x: Tensor) -> Tensor:
+    def _predictor_training_forward(self, x: Tensor) -> Tensor:
         is_joint, on_output = self.state.phase == 'joint', self.side == 'output'
         if not is_joint or on_output:
-            plain = self._plain_forward(x)
-        if not self.follows:
-            self._record_noise_loss(plain if on_output else x)
-        return self._denoised_forward(x) if is_joint else plain
+            output = self._base_forward(x)
+        if not self.is_momentum_copy:
+            self._record_noise_loss(output if on_output else x)
+        return self._denoised_forward(x) if is_joint else output
 
     def _shift(self, dtype: torch.dtype, bias_noise: Tensor | None = None) -> Tensor | None:
-        """Return what the denoising step adds to a feature, ``-c_e (D tau + d)``, and the stochastic term if given."""
-        denoiser, step = self.denoiser, self.denoiser.step
-        constant = denoiser.constant()
+        """Return the constant that the denoising step adds to a feature, ``-c_e (D tau + d)``, shape ``[C]``.
+
+        Args:
+            dtype: Data type of the result.
+            bias_noise: Noise ``z``, shape ``[C]``, of the stochastic term, which is added; None for no such term.
+        """
+        step, constant = self.denoiser.step, self.denoiser.constant()
         shift = None if constant is None else -step.c_e * constant.to(dtype)
         if bias_noise is not None and shift is not None:
             shift = shift + step.bias_std * bias_noise.to(shift)
@@ -138,23 +164,23 @@ class _DenoiseLayer(nn.Module):
         return draw(torch.randn, shape, self.state.generator, device=self.denoiser.weight.device, **options)
 
     def _record_noise_loss(self, feature: Tensor) -> None:
-        """Record the noise loss of this call; works under ``no_grad``, and in float32 under autocast.
+        """Compute the noise loss of this call and record it in the state, also under ``no_grad``.
 
-        Its graph keeps its own tensors: activation checkpointing would otherwise recompute the feature after the
-        forward pass, when the frozen host's norms and dropout are no longer paused.
+        Computed in at least float32, under autocast too. The graph saves its tensors itself: activation checkpointing
+        would otherwise recompute the feature in the backward pass, when norms and dropout of the frozen base model are
+        in training mode again.
         """
         with (
             torch.enable_grad(),
             torch.autocast(feature.device.type, enabled=False),
-            saved_tensors_hooks(_unchanged, _unchanged),
+            saved_tensors_hooks(_identity, _identity),
         ):
             wide = torch.promote_types(feature.dtype, torch.float32)
             feature = feature.detach().to(wide)
-            draw = partial(self._randn, dtype=wide)
             constant = self.denoiser.constant()
             loss = noise_prediction_loss(
                 feature,
-                draw,
+                partial(self._randn, dtype=wide),
                 self.denoiser.weight.to(wide),
                 None if constant is None else constant.to(wide),
                 self.denoiser.step,
@@ -164,39 +190,40 @@ class _DenoiseLayer(nn.Module):
         self.state.record(self.name, loss, feature.numel())
 
     def as_base_layer(self) -> nn.Module:
-        """Return a layer of the host's class that shares parameters and children with this one."""
-        plain = self.host_class.__new__(self.host_class)
-        plain.__dict__.update(_shallow_copy(self.__dict__))
-        del plain._modules['denoiser']
-        for name in ('host_class', 'side', 'name', 'loss_type', 'bias_noise', 'state', 'follows'):
-            plain.__dict__.pop(name, None)
-        return plain
+        """Return the base layer without predictor, which shares parameters and children with this layer."""
+        base = self.base_class.__new__(self.base_class)
+        base.__dict__.update(_shallow_copy(self.__dict__))
+        del base._modules['denoiser']
+        for name in ('base_class', 'side', 'name', 'loss_type', 'bias_noise', 'state', 'is_momentum_copy'):
+            base.__dict__.pop(name, None)
+        return base
 
-    def fuse(self) -> nn.Module:
-        """Return a new layer of the host's class that computes this layer's evaluation output exactly.
+    def reparameterize(self) -> nn.Module:
+        """Return a new layer of the base class that computes this layer's output in evaluation.
 
-        Merged in at least float32, then cast. Device, dtype, ``requires_grad`` and training flag are kept; this layer
-        is not modified.
+        Device, dtype, ``requires_grad`` and training flag are kept; this layer is not modified.
         """
         raise NotImplementedError
 
     @torch.no_grad()
     def switch_to_deploy(self, *_: Any) -> None:
-        """Become what :meth:`fuse` returns, in place, before a part that holds this layer folds by its weight.
+        """Become in place what :meth:`reparameterize` returns.
+
+        This runs before the ``switch_to_deploy`` of a parent that reads this layer's weight, such as a RepVGG block.
 
         Args:
-            _: What mmpose hands to every part that it deploys, not needed here.
+            _: Arguments that mmpose passes to every ``switch_to_deploy``; not used.
         """
-        self.state.thaw(self.parameters())
-        plain = self.fuse()
-        self.__class__ = type(plain)
-        self.__dict__ = plain.__dict__
+        self.state.restore_requires_grad(self.parameters())
+        base = self.reparameterize()
+        self.__class__ = type(base)
+        self.__dict__ = base.__dict__
 
 
-def _unchanged(tensor: Tensor) -> Tensor:
+def _identity(tensor: Tensor) -> Tensor:
     return tensor
 
 
 def _shallow_copy(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Copy a module's attributes so that the copy can gain and lose parameters, children and hooks of its own."""
+    """Copy a module's attributes, including the dicts of parameters, children and hooks but not their values."""
     return {key: value.copy() if isinstance(value, dict) else value for key, value in attributes.items()}

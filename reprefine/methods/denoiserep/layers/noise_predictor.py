@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from ..functional import Step, blockwise_product, ddim_step, linear_betas, reverse_step, sinusoidal_embedding
+from ..functional import StepConstants, blockwise_product, ddim_step, linear_betas, reverse_step, sinusoidal_embedding
 
 SIDES = ('input', 'output')
-# In a checkpoint, what tells a layer with a noise predictor; read by reprefine.engine.checkpoints.layer_forms.
+# Key in a checkpoint that identifies a layer with a noise predictor; read by reprefine.engine.checkpoints.layer_forms.
 FORM_KEYS = r'(^|\.)denoiser\.timestep$'
 
 
@@ -40,22 +40,22 @@ class TimeEmbedding(nn.Module):
         return self.mlp(sinusoidal_embedding(timestep, self.width, weight.device).to(weight.dtype))
 
 
-class Denoiser(nn.Module):
+class NoisePredictor(nn.Module):
     """Linear noise predictor ``eps_hat = D (x + tau) + d`` with the timestep of its layer.
 
-    The timestep is stored in the state, so that loading never depends on counting layers again; so are the schedule and
-    the side, because the weights mean something else under others: loading refuses them.
+    Timestep, schedule and side are buffers of the state dict: loading takes the timestep from the checkpoint, and
+    raises ``UserError`` if schedule or side differ, because the weights were trained for them.
 
     Args:
         channels: Number of channels ``C`` of the feature.
         timestep: ``T``, 0-based index of the schedule.
-        groups: Number of diagonal blocks of ``D``, whose shape is ``[C, C / groups]``.
+        groups: Number of diagonal blocks of ``D``, which has the shape ``[C, C / groups]``.
         constant: Whether there is a bias ``d``; without it there is no time vector either.
         time_embed: Whether to learn the time vector ``tau``.
         embed_width: Width of its sinusoidal embedding.
         steps: Length of the noise schedule.
         ddim_to: Target of a deterministic DDIM-like step; None for the DDPM reverse step.
-        side: ``'input'`` or ``'output'``, where the layer has the feature.
+        side: ``'input'`` or ``'output'`` of the layer, the feature that is denoised.
     """
 
     added_by_refinement = True  # see reprefine.engine.checkpoints.method_keys
@@ -82,7 +82,7 @@ class Denoiser(nn.Module):
         self.register_buffer('timestep', torch.tensor(timestep))
         self.register_buffer('schedule', torch.tensor([steps, -1 if ddim_to is None else ddim_to]))
         self.register_buffer('side', torch.tensor(SIDES.index(side)))
-        self.step: Step
+        self.step: StepConstants
         self._set_step(timestep)
 
     def _set_step(self, timestep: int) -> None:
@@ -92,13 +92,18 @@ class Denoiser(nn.Module):
         self._timestep = timestep
 
     def constant(self) -> Tensor | None:
-        """Return ``D tau + d`` of shape ``[C]``, or None when the predictor has no constant."""
+        """Return the constant term ``D tau + d`` of shape ``[C]``, or None if the predictor has no bias."""
         if self.time_embed is None:
             return self.bias
         return self.bias + blockwise_product(self.weight, self.time_embed(self._timestep))
 
     def set_predictor(self, weight: Tensor, constant: Tensor | None) -> None:
-        """Replace ``D`` and the constant ``D tau + d`` in place, keeping ``tau``."""
+        """Set ``D`` and, through the bias, the constant term in place; ``tau`` is kept.
+
+        Args:
+            weight: ``D``, shape ``[C, C / g]``.
+            constant: ``D tau + d``, shape ``[C]``; None leaves the bias unchanged.
+        """
         with torch.no_grad():
             self.weight.copy_(weight)
             if constant is not None:
@@ -106,23 +111,23 @@ class Denoiser(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         if f'{prefix}weight' in state_dict:
-            self._check_setting(state_dict, prefix)
+            self._check_schedule_and_side(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         timestep = int(self.timestep)
         if timestep != self._timestep:
             self._set_step(timestep)
 
-    def _check_setting(self, state_dict: dict, prefix: str) -> None:
-        """Refuse weights that were trained with another schedule or on another side; older files do not say.
+    def _check_schedule_and_side(self, state_dict: dict, prefix: str) -> None:
+        """Check that a state dict has the schedule and the side of this predictor; older files store neither.
 
         Raises:
-            UserError: With both settings.
+            UserError: If one differs.
         """
         own = {f'{prefix}{name}': getattr(self, name) for name in ('schedule', 'side')}
         if not own.keys() <= state_dict.keys():
             warnings.warn(
-                'the checkpoint does not say which schedule and side its noise predictors were trained with: those of '
-                'the model are assumed',
+                'the checkpoint does not store the schedule and the side of its noise predictors: those of the model '
+                'are assumed',
                 stacklevel=2,
             )
             state_dict |= own

@@ -1,7 +1,7 @@
-"""The noise loss of one layer, with its gradient computed in the same pass over the feature.
+"""The noise loss of one layer, with its gradient computed in the forward pass.
 
-Only the predictor learns from this loss, and its gradient is known as soon as the prediction error is. So nothing of
-the feature's size outlives the call, and on a CPU the feature is taken in pieces that fit its cache.
+Only the predictor is trained by this loss, and its gradient follows from the prediction error at once. So no tensor of
+the feature's size is saved for the backward pass, and on the CPU the feature is processed in chunks that fit its cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..functional import Step, predict_noise
+from ..functional import StepConstants, predict_noise
 
-CPU_PIECE = 2**20  # elements, 4 MB in float32
+CPU_CHUNK = 2**20  # elements, 4 MB in float32
 
-Draw = Callable[[torch.Size], Tensor]
+NoiseSampler = Callable[[torch.Size], Tensor]
 
 
 class NoiseLossTerms(NamedTuple):
-    """Noise loss of a piece of a feature, summed over its elements, and its gradients.
+    """Noise loss of a chunk of a feature, summed over its elements, and its gradients.
 
     ``loss`` is a scalar; ``predictor`` has the shape ``[C, C / g]`` of ``D``, ``constant`` ``[C]`` or is None.
     """
@@ -34,17 +34,17 @@ def noise_loss_terms(
     noise: Tensor,
     predictor: Tensor,
     constant: Tensor | None,
-    step: Step,
+    step: StepConstants,
     loss_type: str = 'l1+l2',
     channel_dim: int = -1,
 ) -> NoiseLossTerms:
-    """Return how badly ``D`` tells the noise that was added to a feature, and in which direction it would do better.
+    """Return the noise loss of a feature, summed over its elements, and its gradients.
 
     With ``e = D x_T + constant - eps`` the loss sums ``|e| + e^2``; its gradient in ``e`` is ``sign(e) + 2 e``.
 
     Args:
         feature: Clean feature ``x0``, ``[..., C]`` (``channel_dim=-1``) or ``[B, C, H, W]`` (``channel_dim=1``).
-        noise: Standard normal draw of the same shape.
+        noise: Standard normal noise of the same shape.
         predictor: ``D``, shape ``[C, C / g]``.
         constant: ``D tau + d``, shape ``[C]``, or None.
         step: Constants of the layer's timestep.
@@ -66,7 +66,7 @@ def noise_loss_terms(
 def _predictor_gradient(
     slope: Tensor, noisy: Tensor, predictor: Tensor, has_constant: bool, channel_dim: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients in ``D`` and the constant, given that in the prediction."""
+    """Return the gradients with respect to ``D`` and the constant, from that with respect to the prediction."""
     if channel_dim == -1:
         slope, noisy = slope.flatten(0, -2), noisy.flatten(0, -2)
         return slope.T @ noisy, slope.sum(0) if has_constant else None
@@ -78,10 +78,10 @@ def _predictor_gradient(
 
 def noise_prediction_loss(
     feature: Tensor,
-    noise: Tensor | Draw,
+    noise: Tensor | NoiseSampler,
     predictor: Tensor,
     constant: Tensor | None,
-    step: Step,
+    step: StepConstants,
     loss_type: str = 'l1+l2',
     channel_dim: int = -1,
 ) -> Tensor:
@@ -91,8 +91,8 @@ def noise_prediction_loss(
 
     Args:
         feature: Clean feature ``x0``, ``[..., C]`` (``channel_dim=-1``) or ``[B, C, H, W]`` (``channel_dim=1``).
-        noise: Standard normal draw of the feature's shape, or a function that draws one of a given shape, which is
-            called for one piece of the feature after another.
+        noise: Standard normal noise of the feature's shape, or a function that draws it for a given shape and is called
+            for each chunk of the feature.
         predictor: ``D``, shape ``[C, C / g]``.
         constant: ``D tau + d``, shape ``[C]``, or None.
         step: Constants of the layer's timestep.
@@ -109,17 +109,17 @@ class _NoisePredictionLoss(torch.autograd.Function):
         predictor: Tensor,
         constant: Tensor | None,
         feature: Tensor,
-        noise: Tensor | Draw,
-        step: Step,
+        noise: Tensor | NoiseSampler,
+        step: StepConstants,
         loss_type: str,
         channel_dim: int,
     ) -> Tensor:
         total: NoiseLossTerms | None = None
-        for piece, draw in _pieces(feature, noise, channel_dim):
-            terms = noise_loss_terms(piece, draw, predictor, constant, step, loss_type, channel_dim)
+        for chunk, chunk_noise in _chunks(feature, noise, channel_dim):
+            terms = noise_loss_terms(chunk, chunk_noise, predictor, constant, step, loss_type, channel_dim)
             total = terms if total is None else _add(total, terms)
         ctx.save_for_backward(*total[1:])
-        ctx.elements = max(feature.numel(), 1)  # a detector's head may see no box
+        ctx.elements = max(feature.numel(), 1)  # the feature of a detector's head may have no box
         return total.loss / ctx.elements
 
     @staticmethod
@@ -130,17 +130,17 @@ class _NoisePredictionLoss(torch.autograd.Function):
         return scale * for_predictor, None if for_constant is None else scale * for_constant, *[None] * 5
 
 
-def _pieces(feature: Tensor, noise: Tensor | Draw, channel_dim: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut a feature and its noise along the positions (or images): everything at once on an accelerator."""
+def _chunks(feature: Tensor, noise: Tensor | NoiseSampler, channel_dim: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield chunks of a feature and their noise, split along the positions (or images); a single chunk on a GPU."""
     if channel_dim == -1:
         feature = feature.reshape(-1, feature.shape[-1])
     rows = len(feature)
     if feature.device.type == 'cpu' and rows:
-        rows = max(CPU_PIECE * rows // max(feature.numel(), 1), 1)
+        rows = max(CPU_CHUNK * rows // max(feature.numel(), 1), 1)
     if isinstance(noise, Tensor):
         yield from zip(feature.split(rows), noise.reshape(feature.shape).split(rows), strict=True)
     else:
-        yield from ((piece, noise(piece.shape)) for piece in feature.split(rows))
+        yield from ((chunk, noise(chunk.shape)) for chunk in feature.split(rows))
 
 
 def _add(total: NoiseLossTerms, terms: NoiseLossTerms) -> NoiseLossTerms:

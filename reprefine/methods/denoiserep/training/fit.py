@@ -1,4 +1,4 @@
-"""Closed-form fit: every predictor from one pass over unlabelled data, instead of epochs of gradient descent."""
+"""Closed-form fit of the noise predictors from one pass over unlabelled data, without gradient descent."""
 
 import torch
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -9,24 +9,24 @@ from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
 from reprefine.registry import LOOPS
 
+from ..conversion.checks import check_no_momentum_encoder
 from ..conversion.converted import denoise_layers
-from ..conversion.refusals import refuse_followers
 from ..functional import expected_l2_loss, optimal_predictor
 from .moments import FeatureMoments, collect_moments
 
 
 def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, tuple[float, float]]:
-    """Set every predictor to the minimiser of its L2 noise loss.
+    """Set every predictor to the minimiser of its expected L2 noise loss.
 
     Args:
         model: Converted model.
-        moments: Result of :func:`~.moments.collect_moments`, already reduced over processes.
+        moments: Result of :func:`~.moments.collect_moments`, reduced over processes.
 
     Returns:
         Expected L2 noise loss per layer before and after.
 
     Raises:
-        UserError: If a layer saw no data.
+        UserError: If a layer got no data.
     """
     before = expected_noise_losses(model, moments)
     for name, layer in denoise_layers(model).items():
@@ -39,14 +39,18 @@ def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dic
 
 @torch.no_grad()
 def expected_noise_losses(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, float]:
-    """Return the expected L2 noise loss of every layer for features of the given moments.
+    """Return the expected L2 noise loss by layer for features of the given moments.
+
+    Args:
+        model: Converted model.
+        moments: Moments by layer, see :func:`~.moments.collect_moments`.
 
     Raises:
-        UserError: If a layer saw no data.
+        UserError: If a layer got no data.
     """
-    silent = [name for name, m in moments.items() if m.count == 0]
-    if silent:
-        raise UserError(f'no feature reached {", ".join(silent[:5])}: exclude these layers, or check the data')
+    without_data = [name for name, m in moments.items() if m.count == 0]
+    if without_data:
+        raise UserError(f'no feature reached {", ".join(without_data[:5])}: exclude these layers, or check the data')
     losses = {}
     for name, layer in denoise_layers(model).items():
         constant = layer.denoiser.constant()
@@ -62,14 +66,15 @@ def expected_noise_losses(model: nn.Module, moments: dict[str, FeatureMoments]) 
 
 @LOOPS.register_module()
 class DenoiseFitLoop(EpochBasedTrainLoop):
-    """Training loop of the closed-form fit: one pass over the (unlabelled) training data, then all predictors solved.
+    """Training loop of the closed-form fit: one pass over the training data, then :func:`fit_closed_form`.
 
-    Use it as ``train_cfg=dict(type='reprefine.DenoiseFitLoop')``; validation and checkpoints follow as usual.
+    Use it as ``train_cfg=dict(type='reprefine.DenoiseFitLoop')``. Labels are not used; validation and checkpoints are
+    those of ``EpochBasedTrainLoop``.
 
     Args:
         runner: The runner.
         dataloader: Training data loader.
-        token_fraction: Share of the positions of every feature that are counted; see
+        token_fraction: Fraction of the positions of every feature that are used; see
             :func:`~.moments.collect_moments`.
         val_begin: First epoch (1-based) followed by a validation.
         val_interval: Epochs between validations.
@@ -87,18 +92,18 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         self.token_fraction = token_fraction
 
     def run(self) -> nn.Module:
-        """Fit; no schedule goes with it, because the optimiser takes no step.
+        """Run the loop without parameter schedulers, because the optimiser takes no step.
 
         Raises:
-            UserError: If the model has a momentum encoder, which would not follow.
+            UserError: If the model has a momentum encoder, which would not be updated.
         """
-        instead = "train with DenoisePhaseHook and phases=('denoise',), or fit a model that starts from this one"
-        refuse_followers(unwrap(self.runner.model), 'DenoiseFitLoop', instead)
+        remedy = "train with DenoisePhaseHook and phases=('denoise',), or fit a model that starts from this one"
+        check_no_momentum_encoder(unwrap(self.runner.model), 'DenoiseFitLoop', remedy)
         self.runner.param_schedulers = []
         return super().run()
 
     def run_epoch(self) -> None:
-        """Collect the moments over one epoch, reduce them over processes and fit."""
+        """Collect the moments over one epoch, reduce them over processes and fit the predictors."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.eval()
         with collect_moments(self.runner.model, self.token_fraction) as moments:
@@ -114,7 +119,12 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Run the host on one batch; its labels, if any, are not used."""
+        """Run the model on one batch, without its labels.
+
+        Args:
+            idx: Index of the batch.
+            data_batch: Batch of the data loader.
+        """
         self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
         model = unwrap(self.runner.model)
         data = model.data_preprocessor(data_batch, False)

@@ -1,4 +1,4 @@
-"""The hook that alternates the phases."""
+"""Hook that alternates the training phases."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,25 +19,30 @@ from .phases import check_phases, set_phase
 
 
 def phase_at(counter: int, phases: Sequence[str], phase_length: int, first_index: int = 0) -> str:
-    """Return the phase of epoch or iteration ``counter`` (0-based): blocks of ``phase_length``, taken in turn.
+    """Return the phase of an epoch or iteration.
 
-    With ``first_index=1`` epochs count from one, so that the first block is one shorter, as in the published ReID code.
+    Args:
+        counter: 0-based index of the epoch or iteration.
+        phases: Phases, which alternate cyclically.
+        phase_length: Length of each phase, in epochs or iterations.
+        first_index: Index of the first epoch or iteration. With 1 the first phase is one shorter, as in the released
+            ReID code.
     """
     return phases[(counter + first_index) // phase_length % len(phases)]
 
 
 @HOOKS.register_module()
 class DenoisePhaseHook(Hook):
-    """Alternates predictor and backbone phases. The phase follows from the counter, so resuming needs no state.
+    """Alternates predictor and backbone phases. The phase depends on the counter alone, so resuming needs no state.
 
     Args:
         phase_length: Length of a phase, in epochs or iterations.
         by: ``'epoch'`` or ``'iter'``.
-        phases: The cycle; ``('denoise',)`` trains predictors only (label-free).
+        phases: Phases of a cycle; ``('denoise',)`` trains predictors only (label-free).
         first_index: Index of the first epoch or iteration, 0 or 1.
 
     Raises:
-        UserError: If an argument is none of these values, or ``phases`` is empty.
+        UserError: If an argument has another value, or ``phases`` is empty.
     """
 
     priority = 'HIGH'
@@ -50,19 +55,19 @@ class DenoisePhaseHook(Hook):
         first_index: int = 0,
     ) -> None:
         if by not in ('epoch', 'iter'):
-            raise UserError(f"by is 'epoch' or 'iter', not '{by}'")
+            raise UserError(f"by={by!r}: use 'epoch' or 'iter'")
         if not isinstance(phase_length, int) or phase_length < 1:
-            raise UserError(f'phase_length must be a whole number of at least 1, not {phase_length!r}')
+            raise UserError(f'phase_length={phase_length!r}: use an integer of at least 1')
         if first_index not in (0, 1):
-            raise UserError(f'first_index is {first_index!r}: use 0 or 1')
+            raise UserError(f'first_index={first_index!r}: use 0 or 1')
         check_phases(phases)
         self.phase_length, self.by = phase_length, by
         self.phases, self.first_index = tuple(phases), first_index
 
     def phase_shares(self, train_cfg: dict) -> dict[str, float]:
-        """Return the share of the training that each phase takes, by name.
+        """Return the fraction of the training time in each phase, by name.
 
-        Where the length is not given in epochs or iterations as the phases are, it is one cycle.
+        If the training length has another unit than the phases, the fractions are those of one cycle.
 
         Args:
             train_cfg: Config of the training loop.
@@ -73,27 +78,36 @@ class DenoisePhaseHook(Hook):
         return {phase: count / length for phase, count in counts.items()}
 
     def enter(self, model: nn.Module, phase: str) -> None:
-        """Set a model to a phase."""
+        """Set a model to a phase.
+
+        Args:
+            model: Converted model, which may be wrapped for distributed training.
+            phase: Name of the phase.
+        """
         set_phase(unwrap(model), phase)
 
     def hold(self, phase: str) -> None:
-        """Stay in one phase from the next epoch or iteration on."""
+        """Stay in one phase from the next epoch or iteration on.
+
+        Args:
+            phase: Name of the phase.
+        """
         self.phases = (phase,)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse a folded checkpoint: denoising it again would fold two denoisers into one weight.
+        """Check that the checkpoint is not a deployed one, whose weights contain merged predictors already.
 
         Raises:
-            UserError: If denoising layers were folded when the checkpoint was written.
+            UserError: If the checkpoint holds the deployed form of denoising layers.
         """
         if is_deployed(checkpoint, 'Denoise'):
             raise UserError(
-                'the checkpoint to start from is folded already (DenoiseRep): start from the baseline checkpoint, or '
-                'resume from the unfolded one'
+                'the checkpoint to start from is deployed already (DenoiseRep): start from the baseline checkpoint, or '
+                'resume from that of the training form'
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse phases that a label-free run cannot train.
+        """Check that the run can train all phases.
 
         Raises:
             UserError: If the model computes no task loss but a phase trains the backbone with it.
@@ -116,13 +130,13 @@ class DenoisePhaseHook(Hook):
         state = denoise_state(model)
         if not state.trainable or phase != state.phase:
             set_phase(model, phase)
-            if not state.learns_noise:
-                _end_log(runner)
+            if not state.trains_predictors:
+                _clear_noise_logs(runner)
             runner.logger.info(f'DenoiseRep enters phase "{phase}" at {self.by} {counter + self.first_index}')
 
 
-def _end_log(runner: Runner) -> None:
-    """Take the noise losses out of what is logged: mmengine would repeat their last values until there are new ones."""
+def _clear_noise_logs(runner: Runner) -> None:
+    """Remove the noise losses from the message hub: mmengine would log their last values in every later iteration."""
     scalars = runner.message_hub.log_scalars
     for key in [key for key in scalars if key.startswith(('train/loss_denoise', f'train/{noise_key("")}'))]:
         del scalars[key]

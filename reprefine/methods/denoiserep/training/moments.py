@@ -1,4 +1,4 @@
-"""First and second moments of the features that denoisers see, summed over a pass of the data."""
+"""First and second moments of the features that are denoised, over one pass of the data."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 
 from ..conversion.converted import denoise_layers, denoise_state
-from ..layers.base import _DenoiseLayer
+from ..layers.base import DenoiseLayer
 
-PIECE = 2048  # positions multiplied at once
-BLOCK = 256  # channels multiplied at once; blocks below the diagonal are left out
+CHUNK = 2048  # positions per matrix product
+BLOCK = 256  # channels per matrix product; blocks below the diagonal are left out
 
 
 class FeatureMoments:
     """First and second moments of a feature.
 
-    Products are formed in float64, ``PIECE`` positions at a time, of the deviations from a fixed point near the mean.
-    In float32 the rounding of a large feature's strong directions would exceed the variance ``sigma^2`` of the noise,
-    about 1e-4, and with it everything that is known of the weak ones.
+    Products of the deviations from a fixed origin near the mean are computed in float64, ``CHUNK`` positions at a time.
+    In float32 the rounding error of the directions of large variance would exceed the variance ``sigma^2`` of the
+    noise, about 1e-4, and the variance of the other directions.
 
     Args:
         groups: Number of diagonal blocks ``g``.
         width: Channels per block ``n``.
-        device: Where the sums are kept.
+        device: Device of the sums.
     """
 
     def __init__(self, groups: int, width: int, device: torch.device | None = None) -> None:
@@ -38,12 +38,12 @@ class FeatureMoments:
 
     @torch.no_grad()
     def add(self, feature: Tensor, channel_dim: int, positions: Tensor | None = None) -> None:
-        """Add positions of a feature.
+        """Add a feature, or some positions of it.
 
         Args:
             feature: ``[..., C]`` (``channel_dim=-1``) or ``[B, C, ...]`` (``channel_dim=1``).
             channel_dim: Axis of the channels.
-            positions: Flat indices ``[K]`` into all axes but the channels', of what to add; None for everything.
+            positions: Flat indices ``[K]`` into all axes but the channels', of the positions to add; None for all.
         """
         feature = feature.movedim(channel_dim, -1)
         if positions is not None:
@@ -54,8 +54,8 @@ class FeatureMoments:
         if self._origin is None:
             self._origin = rows.mean(0, dtype=torch.float64)
         self.count += len(rows)
-        for piece in rows.split(PIECE):
-            self._add_deviations((piece.double() - self._origin).transpose(0, 1))
+        for chunk in rows.split(CHUNK):
+            self._add_deviations((chunk.double() - self._origin).transpose(0, 1))
 
     def _add_deviations(self, rows: Tensor) -> None:
         """Add deviations ``[g, K, n]``."""
@@ -65,11 +65,11 @@ class FeatureMoments:
             self._products[:, start:end, start:] += rows[..., start:end].transpose(1, 2) @ rows[..., start:]
 
     def all_reduce(self) -> None:
-        """Sum over all processes; nothing can be added afterwards."""
+        """Sum over all processes; no feature can be added afterwards."""
         total, weighted = self.count.clone(), self.count * self._origin_or_zero
         for tensor in (total, weighted):
             all_reduce(tensor, 'sum')
-        origin = (weighted / total).nan_to_num(0.0)  # common to all, and near every mean: products stay small
+        origin = (weighted / total).nan_to_num(0.0)  # common to all processes, near the mean of each
         shift = self._origin_or_zero - origin
         cross = self._sums[:, :, None] * shift[:, None, :]
         self._products += cross + cross.mT + self.count * shift[:, :, None] * shift[:, None, :]
@@ -105,21 +105,21 @@ class FeatureMoments:
 def collect_moments(
     model: nn.Module, token_fraction: float = 1.0, generator: torch.Generator | None = None
 ) -> Iterator[dict[str, FeatureMoments]]:
-    """Collect, while the context is open, the moments of every feature a denoiser of ``model`` sees.
+    """Collect the moments of every feature that ``model`` denoises, while the context is open.
 
-    Run the model in evaluation mode: the host is then undenoised meanwhile, so that all layers can be solved from one
-    pass. Yields moments by layer name.
+    Run the model in evaluation mode. It does not denoise meanwhile, so that all predictors can be fitted from one pass.
+    Yields the moments by layer name.
 
     Args:
         model: Converted model.
-        token_fraction: Share of the positions of every feature that are counted, drawn anew for each call of a layer.
-        generator: Generator of these draws, on the CPU; None for torch's global one.
+        token_fraction: Fraction of the positions of every feature that are used, drawn for each call of a layer.
+        generator: Generator of the positions, on the CPU; None for torch's global one.
 
     Raises:
         UserError: If the fraction is not in ``(0, 1]``.
     """
     if not 0 < token_fraction <= 1:
-        raise UserError(f'token_fraction is a share above 0 and at most 1, not {token_fraction}')
+        raise UserError(f'token_fraction={token_fraction}: set a value above 0 and at most 1')
     layers = denoise_layers(model)
     state = denoise_state(model)
     was_denoised, state.denoise_eval = state.denoise_eval, False
@@ -138,7 +138,7 @@ def collect_moments(
 
 
 def _collector(moments: FeatureMoments, fraction: float, generator: torch.Generator | None) -> Callable:
-    def collect(layer: _DenoiseLayer, inputs: tuple, output: Tensor) -> None:
+    def collect(layer: DenoiseLayer, inputs: tuple, output: Tensor) -> None:
         feature, positions = inputs[0] if layer.side == 'input' else output, None
         if fraction < 1:
             count = feature.numel() // max(feature.shape[layer.channel_dim], 1)

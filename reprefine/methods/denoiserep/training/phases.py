@@ -1,4 +1,4 @@
-"""What a converted model trains, in turns."""
+"""Training phases of a converted model."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from ..layers.state import PHASES
 
 
 def check_phases(phases: Sequence[str], label_free: bool = False) -> None:
-    """Refuse phases that do not exist, or that a run without labels cannot train.
+    """Check that phases exist and that a run without labels can train them.
 
     Args:
         phases: The phases of a run.
@@ -32,12 +32,16 @@ def check_phases(phases: Sequence[str], label_free: bool = False) -> None:
 
 
 def set_phase(model: nn.Module, phase: str) -> None:
-    """Choose what a converted model trains.
+    """Set which parameters of a converted model are trained, and by which loss.
 
-    ``'denoise'``: the predictors, by the noise loss, the host staying fixed. ``'backbone'``: the host, by the task
-    loss through the merged weights. ``'joint'``: both. ``'eval_only'``: nothing. Parameters that the host itself had
-    frozen stay frozen in every phase, unlike the predictors of its frozen layers; gradients of what is now frozen are
-    dropped, so that neither momentum nor weight decay moves it.
+    ``'denoise'``: the predictors by the noise loss; the base model is frozen. ``'backbone'``: the base model by the
+    task loss through the merged weights; the predictors are frozen. ``'joint'``: both. ``'eval_only'``: none.
+    Parameters that the base model itself has frozen stay frozen in every phase, but predictors of its frozen layers are
+    trained. Gradients of frozen parameters are set to None, so that neither momentum nor weight decay changes them.
+
+    Args:
+        model: Converted model.
+        phase: One of :data:`~..layers.state.PHASES`.
 
     Raises:
         UserError: If the phase is unknown.
@@ -46,13 +50,13 @@ def set_phase(model: nn.Module, phase: str) -> None:
     state = denoise_state(model)
     for parameter in model.parameters():
         if parameter in state.predictors:
-            learns = phase in ('denoise', 'joint') and state.predictors[parameter]
+            is_trained = phase in ('denoise', 'joint') and state.predictors[parameter]
         else:
-            own = state.trainable.setdefault(parameter, parameter.requires_grad)
-            learns = phase in ('backbone', 'joint') and own
-        parameter.requires_grad_(learns)
+            trainable = state.trainable.setdefault(parameter, parameter.requires_grad)
+            is_trained = phase in ('backbone', 'joint') and trainable
+        parameter.requires_grad_(is_trained)
         if not parameter.requires_grad:
             parameter.grad = None
     state.phase = phase
     state.merged.clear()
-    state.forget_modules()
+    state.reset_stochastic_modules()

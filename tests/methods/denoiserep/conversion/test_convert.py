@@ -12,15 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep import (
+    ConversionError,
     DenoiseConv2d,
     DenoiseLinear,
-    FusedModelError,
     convert,
     denoise_layers,
-    fuse,
     is_converted,
-    is_fused,
+    is_reparameterized,
     noise_loss,
+    reparameterize,
     report,
     set_phase,
 )
@@ -82,7 +82,7 @@ def test_folded_model_predicts_the_same_and_is_the_baseline_again(case, options,
     factory, include = case
     model = converted(factory, include, dtype=dtype, **options).eval()
     x, stock = images(8, 5, dtype=dtype), build(factory, seed=9).to(dtype).eval()
-    fused = fuse(model)
+    fused = reparameterize(model)
     expected = model(x)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(fused(x), expected, rtol=tolerance, atol=tolerance)
@@ -98,7 +98,7 @@ def test_folded_model_predicts_the_same_and_is_the_baseline_again(case, options,
 
 def test_bias_policy_add_gives_the_folded_layer_a_bias():
     model = converted(TinyConvNet, 'conv', bias_policy='add').eval()
-    fused = fuse(model)
+    fused = reparameterize(model)
     assert set(fused.state_dict()) - set(TinyConvNet().state_dict()) == {'stem.0.bias'}
     torch.testing.assert_close(fused(images().double()), model(images().double()), rtol=0, atol=1e-12)
 
@@ -108,13 +108,13 @@ def test_fold_is_pure(case):
     model = converted(factory, include, dtype=torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     before, modules = snapshot(model), dict(model.named_modules())
-    first, second = fuse(model), fuse(model)
+    first, second = reparameterize(model), reparameterize(model)
     assert_same(snapshot(model), before)
     assert dict(model.named_modules()) == modules
     assert_same(snapshot(first), snapshot(second))
     assert {id(p) for p in optimizer.param_groups[0]['params']} == {id(p) for p in model.parameters()}
     assert not {p.data_ptr() for p in first.parameters()} & {p.data_ptr() for p in model.parameters()}
-    assert (is_converted(model), is_fused(model)) == (True, False)
+    assert (is_converted(model), is_reparameterized(model)) == (True, False)
     model.train()
     model(images())
     assert noise_loss(model) > 1  # still watched
@@ -123,21 +123,21 @@ def test_fold_is_pure(case):
 def test_fold_in_place_keeps_no_trace(case):
     factory, include = case
     model = converted(factory, include)
-    expected = fuse(model)
-    assert fuse(model, inplace=True) is model
+    expected = reparameterize(model)
+    assert reparameterize(model, inplace=True) is model
     assert_same(snapshot(model), snapshot(expected))
-    assert (is_converted(model), is_fused(model)) == (False, True)
+    assert (is_converted(model), is_reparameterized(model)) == (False, True)
     assert not model._forward_pre_hooks
     assert not model._forward_hooks
-    for action in (fuse, noise_loss, lambda m: set_phase(m, 'denoise'), lambda m: convert(m, include)):
-        with pytest.raises(FusedModelError, match='folded'):
+    for action in (reparameterize, noise_loss, lambda m: set_phase(m, 'denoise'), lambda m: convert(m, include)):
+        with pytest.raises(ConversionError, match='reparameterised'):
             action(model)
     assert_same(snapshot(model), snapshot(expected))
 
 
 def test_plain_model_cannot_be_folded():
-    with pytest.raises(FusedModelError, match='no denoising layer'):
-        fuse(TinyViT())
+    with pytest.raises(ConversionError, match='no denoising layer'):
+        reparameterize(TinyViT())
 
 
 def test_converting_twice_changes_nothing():
@@ -155,7 +155,7 @@ def test_narrow_side_is_the_cheaper_one_and_folds_exactly():
     sides = {'fc1': 'input', 'fc2': 'output'}
     assert rows == {f'blocks.{i}.mlp.{fc}': (side, 8) for i in (0, 1) for fc, side in sides.items()}
     batch = images(3).double()
-    torch.testing.assert_close(fuse(model)(batch), model(batch), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(reparameterize(model)(batch), model(batch), rtol=1e-12, atol=1e-12)
     rows = {row.name: (row.side, row.width) for row in convert(TinyConvNet(), 'conv', side='narrow')}
     assert rows['stem.0'] == ('input', 3)
     assert rows['depthwise'] == ('output', 8)  # the default side where both are equal
@@ -177,7 +177,7 @@ def test_mmcv_wrappers_come_back_as_themselves():
     model = nn.Sequential(Conv2d(3, 4, 3, padding=1), nn.Flatten(), Linear(256, 3)).double().eval()
     convert(model, 'all')
     assert [type(m) for m in denoise_layers(model).values()] == [DenoiseConv2d, DenoiseLinear]
-    fused = fuse(model)
+    fused = reparameterize(model)
     assert [type(m) for m in fused] == [Conv2d, nn.Flatten, Linear]
     torch.testing.assert_close(fused(images().double()), model(images().double()), rtol=0, atol=1e-12)
 
@@ -196,7 +196,7 @@ def test_copies_are_whole_and_independent(case, copier, phase):
     assert len(states) == 1
     assert states != {id(denoise_state(model))}
     assert torch.equal(twin.eval()(images().double()), model.eval()(images().double()))
-    assert torch.equal(fuse(twin)(images().double()), fuse(model)(images().double()))
+    assert torch.equal(reparameterize(twin)(images().double()), reparameterize(model)(images().double()))
     set_phase(twin, 'eval_only')
     assert denoise_state(model).phase == phase
     set_phase(twin, 'joint')
@@ -225,7 +225,7 @@ def test_state_dict_round_trip_in_the_middle_of_a_phase(case, phase):
     assert report(other) == report(model)
     for m in (model, other):
         m.eval()
-        torch.testing.assert_close(fuse(m)(images().double()), m(images().double()), rtol=0, atol=1e-12)
+        torch.testing.assert_close(reparameterize(m)(images().double()), m(images().double()), rtol=0, atol=1e-12)
     assert torch.equal(other(images().double()), model(images().double()))
 
 
@@ -245,10 +245,10 @@ def test_casting_the_whole_model(case, dtype, options):
     """Folding first and casting later, or the other way round, is the same to the precision of the type."""
     factory, include = case
     model = converted(factory, include, dtype=torch.float32, **options)
-    expected = fuse(model).eval()(images())
+    expected = reparameterize(model).eval()(images())
     low = copy.deepcopy(model).to(dtype).eval()
     assert int(next(iter(denoise_layers(low).values())).denoiser.timestep) == len(report(model))
-    unfolded, folded = low(images().to(dtype)), fuse(low)(images().to(dtype))
+    unfolded, folded = low(images().to(dtype)), reparameterize(low)(images().to(dtype))
     assert unfolded.dtype == folded.dtype == dtype
     torch.testing.assert_close(folded, unfolded, rtol=2**-6, atol=2**-5)
     torch.testing.assert_close(folded.float(), expected, rtol=2**-4, atol=2**-4)
@@ -264,7 +264,7 @@ def test_folded_model_exports_to_onnx(case, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     factory, include = case
     model = converted(factory, include, dtype=torch.float32, exclude='grouped').eval()
-    fused, path = fuse(model), tmp_path / 'fused.onnx'
+    fused, path = reparameterize(model), tmp_path / 'fused.onnx'
     if factory is TinyConvNet:
         fused.grouped = nn.Conv2d(8, 12, 3, groups=2)  # ONNX has no circular padding
         model.grouped = fused.grouped
@@ -278,7 +278,7 @@ def test_folded_model_exports_to_onnx(case, tmp_path):
 @pytest.mark.filterwarnings('ignore')
 def test_folded_model_compiles():
     model = converted(TinyViT, 'all', dtype=torch.float32).eval()
-    compiled = torch.compile(fuse(model), backend='aot_eager', fullgraph=True)
+    compiled = torch.compile(reparameterize(model), backend='aot_eager', fullgraph=True)
     torch.testing.assert_close(compiled(images()), model(images()), rtol=1e-5, atol=1e-5)
 
 
@@ -304,7 +304,7 @@ def test_predictors_of_a_file_that_does_not_tell_load_with_a_warning():
     for model in (trained, other):
         convert(model, 'linear', timestep=7)
     old = {key: value for key, value in trained.state_dict().items() if not key.endswith(('schedule', 'side'))}
-    with pytest.warns(UserWarning, match='does not say which schedule and side'):
+    with pytest.warns(UserWarning, match='does not store the schedule and the side'):
         other.load_state_dict(old)
     assert torch.equal(other.state_dict()['0.denoiser.weight'], old['0.denoiser.weight'])
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import convert, denoise_layers, fuse
-from reprefine.methods.denoiserep.conversion.select import assign_timesteps, find_layers
+from reprefine.methods.denoiserep import convert, denoise_layers, reparameterize
+from reprefine.methods.denoiserep.conversion.select import assign_timesteps, select_layers
 from reprefine.registry import MODELS
 
 from ..toys import Block, TinyConvNet, TinyViT, images
@@ -36,13 +36,13 @@ LINEAR = [*ATTN[:2], *MLP[:2], *ATTN[2:], *MLP[2:], 'head']
     ],
 )
 def test_presets_and_patterns(include, exclude, expected):
-    assert [c.name for c in find_layers(TinyViT(), include, exclude)] == expected
+    assert [c.name for c in select_layers(TinyViT(), include, exclude)] == expected
     assert [row.name for row in convert(TinyViT(), include, exclude)] == expected
 
 
 def test_types_restrict_the_selection():
-    assert [c.name for c in find_layers(TinyViT(), '', types=(nn.Conv2d,))] == ['patch_embed']
-    assert [c.name for c in find_layers(TinyViT(), 'all', types=(nn.Linear,))] == LINEAR
+    assert [c.name for c in select_layers(TinyViT(), '', types=(nn.Conv2d,))] == ['patch_embed']
+    assert [c.name for c in select_layers(TinyViT(), 'all', types=(nn.Linear,))] == LINEAR
 
 
 @pytest.mark.parametrize(('include', 'exclude'), [('ffn', ()), ('conv', 'patch'), ('mlp', 'blocks'), ([], ())])
@@ -91,7 +91,7 @@ class Holder(nn.Module):
     [
         (WithMultihead, 'attn.out_proj', 'MultiheadAttention reads its weight'),
         (ReadsWeight, 'qkv', 'ReadsWeight reads its weight'),
-        (lambda: Holder(Special(8, 8)), 'odd', 'Special is a layer of its own'),
+        (lambda: Holder(Special(8, 8)), 'odd', 'Special is a custom subclass of'),
         (lambda: Holder(weight_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
         (lambda: Holder(spectral_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
         (lambda: Holder(parametrizations.weight_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
@@ -134,7 +134,7 @@ def test_every_layer_of_a_tied_weight_is_skipped(how, names):
         rows = convert(model, 'linear')
     assert {row.name for row in rows if row.skipped} == names
     assert set(denoise_layers(model)) == {'a', 'b', 'fc'} - names
-    fused = fuse(model)
+    fused = reparameterize(model)
     assert (fused.a.weight is fused.b.weight) == (how != 'embedding')
     stock = Tied(how)
     stock.load_state_dict(fused.state_dict())
@@ -191,14 +191,14 @@ def test_policies(policy, expected):
         (dict(timestep=[1, 2, 3, 1000]), 'outside the schedule of 1000 steps'),
         (dict(timestep=-1), 'outside the schedule'),
         (dict(steps=4), '4 layers need 4 timesteps'),
-        (dict(step='ddim', to=2), 'must be below the timestep'),
-        (dict(step='ddim'), 'together with its target'),
-        (dict(to=0), 'together with its target'),
-        (dict(step='euler'), 'step is'),
-        (dict(side='left'), "side is 'input', 'output' or 'narrow', not 'left'"),
-        (dict(bias_policy='drop'), "not 'drop'"),
+        (dict(step='ddim', to=2), 'is not below the timestep'),
+        (dict(step='ddim'), 'with its target'),
+        (dict(to=0), 'with its target'),
+        (dict(step='euler'), "step='euler'"),
+        (dict(side='left'), "side='left': use 'input', 'output' or 'narrow'"),
+        (dict(bias_policy='drop'), "bias_policy='drop'"),
         (dict(loss_type='huber'), 'huber'),
-        (dict(kernel_size=3), '3x3 predictor cannot be folded'),
+        (dict(kernel_size=3), '3x3 predictor cannot be merged'),
     ],
 )
 def test_bad_options_are_refused_and_leave_the_model_alone(options, message):
@@ -244,7 +244,7 @@ def vit_of_the_tutorial(depth: int, with_head: bool) -> nn.Module:
 
 def test_reference_policy_reproduces_the_released_counters():
     cifar = vit_of_the_tutorial(6, True)
-    names = [c.name for c in find_layers(cifar, '')]
+    names = [c.name for c in select_layers(cifar, '')]
     timesteps = list(assign_timesteps(names, 'reference', 1000).values())
     assert timesteps == [26, *[26, 25, 26, 25] * 6, 26]
     reid = TinyViT(depth=12)

@@ -32,11 +32,11 @@ def assert_folds(layer, explicit, x):
     """Unfolded evaluation equals the explicit path and the folded plain layer."""
     layer.eval()
     with torch.no_grad():
-        expected, ours, folded = explicit(layer, x, T), layer(x), layer.fuse()(x)
+        expected, ours, folded = explicit(layer, x, T), layer(x), layer.reparameterize()(x)
     tolerance = TOLERANCE[x.dtype]
     torch.testing.assert_close(ours.double(), expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(folded.double(), expected, rtol=tolerance, atol=tolerance)
-    plain = layer._host_forward(x, layer.weight, layer.bias).double()
+    plain = layer._forward_with(x, layer.weight, layer.bias).double()
     assert (plain - expected).abs().max() > 1e-4  # the step does something
 
 
@@ -96,16 +96,16 @@ def test_a_ddim_step_folds_exactly(make):
     c_e = (target.abar / start.abar) ** 0.5 * start.sigma - target.sigma
     assert step.c_e == pytest.approx(c_e, rel=1e-9)
     x = torch.randn(2, 6).double() if make is linear else torch.randn(2, 4, 5, 5).double()
-    plain = layer._host_forward(x, layer.weight, layer.bias)
+    plain = layer._forward_with(x, layer.weight, layer.bias)
     if make is linear:
         x_hat = step.c_x * x - c_e * (x @ layer.denoiser.weight.T + layer.denoiser.bias)
-        expected = layer._host_forward(x_hat, layer.weight, layer.bias)
+        expected = layer._forward_with(x_hat, layer.weight, layer.bias)
     else:
         d = layer.denoiser
         eps_hat = torch.einsum('oc,bchw->bohw', d.weight, plain) + d.bias[:, None, None]
         expected = step.c_x * plain - c_e * eps_hat
     torch.testing.assert_close(layer.eval()(x), expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(layer.fuse()(x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.reparameterize()(x), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('loss_type', ['l1+l2', 'l1', 'l2'])
@@ -122,12 +122,12 @@ def test_noise_loss_is_the_formula_on_the_drawn_noise(case, loss_type, time_embe
     layer.state._begin_forward(layer, None)
     output = layer(x)
     layer.state._end_forward(layer, None, output)
-    plain = layer._host_forward(x, layer.weight, layer.bias)
+    plain = layer._forward_with(x, layer.weight, layer.bias)
     assert torch.equal(output, plain)
     feature = x if layer.side == 'input' else plain.detach()
     noise = torch.randn(feature.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     expected = explicit_noise_loss(feature, noise, layer, T, loss_type, -1 if is_linear else 1)
-    (loss,) = layer.state.take().values()
+    (loss,) = layer.state.pop_losses().values()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
@@ -137,7 +137,7 @@ def run(layer, x, phase):
     layer.state._begin_forward(layer, None)
     output = layer(x)
     layer.state._end_forward(layer, None, output)
-    return output, layer.state.take()
+    return output, layer.state.pop_losses()
 
 
 @pytest.mark.parametrize('make', [linear, conv])
@@ -196,7 +196,7 @@ def test_bias_noise_shifts_the_bias_by_one_draw_shared_by_the_batch(phase):
     shift = constants(T).beta ** 0.5 * layer.weight @ z.double()
     torch.testing.assert_close(noisy - quiet, shift.expand_as(quiet), rtol=0, atol=1e-12)
     assert torch.equal(layer.eval()(x), quiet)
-    torch.testing.assert_close(layer.fuse()(x), quiet, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.reparameterize()(x), quiet, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('make', [linear, conv])
@@ -204,7 +204,7 @@ def test_evaluation_and_folding_draw_no_random_numbers(make):
     layer = make(bias_noise=True) if make is linear else make(options=dict(bias_noise=True))
     before = torch.get_rng_state()
     layer.eval()(torch.zeros(2, 6).double() if make is linear else torch.zeros(1, 4, 5, 5).double())
-    layer.fuse()
+    layer.reparameterize()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -215,7 +215,7 @@ def test_fold_returns_a_new_plain_layer_and_changes_nothing(make, train, dtype):
     layer = make(dtype=dtype).train(train)
     layer.bias.requires_grad_(False)
     before, weight, bias = snapshot(layer), layer.weight, layer.bias
-    first, second = layer.fuse(), layer.fuse()
+    first, second = layer.reparameterize(), layer.reparameterize()
     assert type(first) is (nn.Linear if make is linear else nn.Conv2d)
     assert_same(before, snapshot(layer))
     assert layer.weight is weight
@@ -241,11 +241,11 @@ def test_merge_is_computed_wide_and_cast_once():
     layer = linear(dtype=torch.bfloat16)
     wide = copy.deepcopy(layer).double()
     expected = wide.effective_weight_bias()
-    for ours in (layer.effective_weight_bias(), (layer.fuse().weight, layer.fuse().bias)):
+    for ours in (layer.effective_weight_bias(), (layer.reparameterize().weight, layer.reparameterize().bias)):
         for value, reference in zip(ours, expected, strict=True):
             assert value.dtype == torch.bfloat16
             torch.testing.assert_close(value, reference.bfloat16(), rtol=2**-8, atol=1e-5)
-    assert torch.equal(layer.fuse().weight, expected[0].bfloat16())
+    assert torch.equal(layer.reparameterize().weight, expected[0].bfloat16())
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -313,4 +313,4 @@ def test_one_state_may_serve_several_layers():
     state._begin_forward(first, None)
     first(torch.randn(2, 6).double())
     second(torch.randn(2, 6).double())
-    assert set(state.take()) == {'a', 'b'}
+    assert set(state.pop_losses()) == {'a', 'b'}

@@ -57,7 +57,7 @@ def test_in_pieces_it_is_the_same(channel_dim, groups, monkeypatch):
     x, eps, predictor, constant = draw_case(channel_dim, groups)
     step, rows = reverse_step(linear_betas(), 30), eps.reshape(-1, 6) if channel_dim == -1 else eps
     whole = noise_prediction_loss(x, eps, predictor, constant, step, channel_dim=channel_dim)
-    monkeypatch.setattr(prediction_loss, 'CPU_PIECE', 24)
+    monkeypatch.setattr(prediction_loss, 'CPU_CHUNK', 24)
     shapes, taken = [], 0
 
     def draw(shape):

@@ -12,8 +12,8 @@ from reprefine.methods.denoiserep import (
     denoise_layers,
     expected_noise_losses,
     fit_closed_form,
-    fuse,
     noise_loss,
+    reparameterize,
     report,
 )
 from reprefine.methods.denoiserep.conversion.converted import denoise_state
@@ -205,7 +205,7 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled, recwarn):
     saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['state_dict']
     assert_same(saved, snapshot(model))
     x = images(4, 9)
-    torch.testing.assert_close(fuse(model).eval()(x), model.eval()(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(reparameterize(model).eval()(x), model.eval()(x), rtol=1e-5, atol=1e-5)
     assert [row.timestep for row in report(model)] == [4, 3, 2, 1]
 
 

@@ -152,7 +152,7 @@ def test_a_phase_without_noise_loss_logs_none(tmp_path, by, runner_class, monkey
         (dict(phases=()), r'phases=\(\) names none: use one of denoise'),
         (dict(phases=('denoise', 'train')), "unknown phase 'train'"),
         (dict(phases='denoise'), "unknown phase 'd'"),
-        (dict(first_index=2), 'first_index is 2: use 0 or 1'),
+        (dict(first_index=2), 'first_index=2: use 0 or 1'),
     ],
 )
 def test_values_that_make_no_cycle_are_refused(options, message):
@@ -222,7 +222,7 @@ def test_label_free_with_a_phase_that_needs_labels_is_refused_at_once(tmp_path):
 
 
 def test_wrong_unit_is_refused():
-    with pytest.raises(ValueError, match="by is 'epoch' or 'iter', not 'step'"):
+    with pytest.raises(ValueError, match="by='step': use 'epoch' or 'iter'"):
         DenoisePhaseHook(by='step')
 
 
@@ -278,7 +278,7 @@ def test_fold_of_an_ema_run_is_the_averaged_model(tmp_path):
 def test_training_from_a_folded_checkpoint_is_refused(trained, tmp_path, options):
     folder, _ = trained
     runner = runner_of(tmp_path, HOOKS[:1], load_from=str(folder / 'epoch_3_deploy.pth'), **options)
-    with pytest.raises(UserError, match='folded already'):
+    with pytest.raises(UserError, match='deployed already'):
         runner.train()
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reprefine.methods.denoiserep import convert, denoise_layers, fuse, noise_loss, set_phase
+from reprefine.methods.denoiserep import convert, denoise_layers, noise_loss, reparameterize, set_phase
 from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.denoiserep.functional import expected_l2_loss, optimal_predictor
 
@@ -105,7 +105,7 @@ def test_nothing_frozen_moves_over_several_phase_changes(name, set_to_none):
 
 def test_folding_restores_the_flags_of_the_host():
     for phase in ('denoise', 'eval_only', 'backbone'):
-        fused = fuse(model_in(phase, frozen=FROZEN))
+        fused = reparameterize(model_in(phase, frozen=FROZEN))
         assert {n for n, p in fused.named_parameters() if not p.requires_grad} == set(FROZEN)
 
 
@@ -122,7 +122,7 @@ def test_flags_do_not_depend_on_where_the_model_is_held(call_on):
     set_phase(second, 'backbone')
     assert {n for n, p in inner.named_parameters() if not p.requires_grad} == set(FROZEN) | predictors(inner)
     set_phase(first, 'denoise')
-    assert {n for n, p in fuse(inner).named_parameters() if not p.requires_grad} == set(FROZEN)
+    assert {n for n, p in reparameterize(inner).named_parameters() if not p.requires_grad} == set(FROZEN)
 
 
 def test_unknown_phase_is_refused():

@@ -1,4 +1,4 @@
-"""The merged weights of a model in evaluation, kept from one forward pass to the next."""
+"""Cache of the merged weights ``W'`` and biases ``b'`` of a model in evaluation."""
 
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -10,7 +10,7 @@ WeightBias = tuple[Tensor, Tensor | None]
 
 
 class _Entry(NamedTuple):
-    """What a merge was computed from, and its result."""
+    """The tensors that were merged, a fingerprint of their values, and the result."""
 
     tensors: tuple[Tensor | None, ...]
     fingerprint: tuple
@@ -18,11 +18,12 @@ class _Entry(NamedTuple):
 
 
 class MergedWeights:
-    """Merged weight and bias per layer, forgotten as soon as what they were computed from has changed.
+    """Cache of merged weight and bias per layer, which is recomputed when one of the merged tensors changes.
 
-    A change is seen by the identity, address and version counter of every parameter, and by the constants of the
-    timestep. A layer is also forgotten with every call of ``train`` or ``eval`` and when it is moved or cast, because
-    writing *into* ``parameter.data``, as mmengine's ``EMAHook`` does before it calls ``eval``, leaves no trace.
+    A change is detected by the identity, address and version counter of every parameter, and by the constants of the
+    timestep. An entry is also discarded by every call of ``train`` or ``eval`` and when its layer is moved or cast,
+    because writing *into* ``parameter.data``, as mmengine's ``EMAHook`` does before it calls ``eval``, does not change
+    the version counter.
     """
 
     def __init__(self) -> None:
@@ -32,14 +33,16 @@ class MergedWeights:
         """Copies and pickles start empty."""
         return MergedWeights, ()
 
-    def of(self, layer: nn.Module) -> WeightBias:
-        """Return the merged weight and bias of a denoising layer in evaluation.
+    def get(self, layer: nn.Module) -> WeightBias:
+        """Return the merged weight and bias of a denoising layer, from the cache if they are up to date.
+
+        With gradients enabled, and for traced weights, nothing is cached.
 
         Args:
             layer: Layer with ``denoiser`` and ``effective_weight_bias``.
         """
         tensors = (layer.weight, layer.bias, *layer.denoiser.parameters())
-        if torch.is_grad_enabled() or not _is_plain(layer.weight):
+        if torch.is_grad_enabled() or not _has_version(layer.weight):
             return layer.effective_weight_bias()
         fingerprint = (layer.denoiser.step, *(None if t is None else (t._version, t.data_ptr()) for t in tensors))
         entry = self._entries.get(layer)
@@ -48,20 +51,20 @@ class MergedWeights:
             self._entries[layer] = entry
         return entry.merged
 
-    def forget(self, layer: nn.Module) -> None:
-        """Drop one layer."""
+    def discard(self, layer: nn.Module) -> None:
+        """Remove the entry of one layer."""
         self._entries.pop(layer, None)
 
     def clear(self) -> None:
-        """Drop all layers."""
+        """Remove all entries."""
         self._entries.clear()
 
     def __len__(self) -> int:
         return len(self._entries)
 
 
-def _is_plain(weight: Tensor) -> bool:
-    """Whether a weight is a stored parameter, and neither a tracer's nor one without version counter."""
+def _has_version(weight: Tensor) -> bool:
+    """Return whether a weight is a parameter with a version counter: not traced, compiled or an inference tensor."""
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return type(weight) is nn.Parameter and not weight.is_inference() and not is_traced
 

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from reprefine.methods.denoiserep import convert, noise_loss, set_phase
-from reprefine.methods.denoiserep.training.frozen import is_stochastic
+from reprefine.methods.denoiserep.layers.inspection import is_stochastic
 
 
 class TorchAttention(nn.MultiheadAttention):

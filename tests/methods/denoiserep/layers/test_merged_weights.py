@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from reprefine.methods.denoiserep import denoise_layers, fuse, set_phase
+from reprefine.methods.denoiserep import denoise_layers, reparameterize, set_phase
 from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.denoiserep.layers.linear_conv import _WeightLayer
 
@@ -47,7 +47,7 @@ def test_the_second_pass_merges_nothing_and_is_the_same(factory, include, guard,
         first, second = (model(images(dtype=torch.float64)) for _ in range(2))
     assert merges == list(denoise_layers(model))
     assert torch.equal(first, second)
-    torch.testing.assert_close(first, fuse(model)(images(dtype=torch.float64)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(first, reparameterize(model)(images(dtype=torch.float64)), rtol=1e-12, atol=1e-12)
     assert torch.equal(run(model), first)  # kept weights of inference mode serve no_grad as well
 
 

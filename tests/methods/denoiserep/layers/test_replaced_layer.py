@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.denoiserep import convert, denoise_layers, fuse, noise_loss, set_phase
+from reprefine.methods.denoiserep import convert, denoise_layers, noise_loss, reparameterize, set_phase
 from reprefine.methods.denoiserep.conversion.converted import denoise_state
 from reprefine.methods.denoiserep.functional import linear_betas, reverse_step
-from reprefine.methods.denoiserep.layers.noise_predictor import Denoiser
-from reprefine.methods.denoiserep.layers.replaced import DenoiseReplaced, denoise_replaced, output_map
+from reprefine.methods.denoiserep.layers.noise_predictor import NoisePredictor
+from reprefine.methods.denoiserep.layers.replaced_layer import DenoiseReplaced, denoise_replaced, step_matrix
 from reprefine.models.replaced_layer import ReplacedLayer
 
 from ..toys import constants, dense_predictor, explicit_noise_loss, explicit_step, snapshot
@@ -124,9 +124,9 @@ def test_the_doubles_follow_the_protocol():
 def test_the_map_is_the_reverse_step_in_float64(channels, groups):
     """``M y + s`` against ``x_hat = c_x y - c_e (D (y + tau) + d)``, with constants from their definitions."""
     torch.manual_seed(0)
-    denoiser = Denoiser(channels, T, groups, time_embed=True, embed_width=8, side='output').double()
+    denoiser = NoisePredictor(channels, T, groups, time_embed=True, embed_width=8, side='output').double()
     y = torch.randn(5, channels, dtype=torch.float64)
-    matrix = output_map(denoiser.weight, reverse_step(linear_betas(), T)).detach()
+    matrix = step_matrix(denoiser.weight, reverse_step(linear_betas(), T)).detach()
     assert (matrix.shape, matrix.dtype) == (denoiser.weight.shape, torch.float64)
     dense = torch.block_diag(*matrix.split(matrix.shape[1]))
     expected = constants(T).c_x * torch.eye(channels).double() - constants(T).c_e * dense_predictor(denoiser)
@@ -146,7 +146,7 @@ def test_evaluation_takes_the_step_and_folds_exactly(case, options):
             expected = explicit_step(plain_output(layer, x), layer.denoiser, T, LAYERS[case][2])
             torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
         assert (output - plain_output(layer, x)).abs().max() > 1e-4
-        folded = fuse(model)
+        folded = reparameterize(model)
         torch.testing.assert_close(folded(x), output, rtol=1e-12, atol=1e-12)
         denoise_state(model).denoise_eval = False
         torch.testing.assert_close(model(x), plain_output(layer, x), rtol=0, atol=0)
@@ -160,7 +160,7 @@ def test_evaluation_takes_the_step_and_folds_exactly(case, options):
 def test_folding_leaves_the_training_model_as_it_is():
     model, x = denoised('conv of 2 groups')
     before, output = snapshot(model), model.eval()(x)
-    fuse(model)
+    reparameterize(model)
     assert isinstance(model.mlp[0], DenoiseReplaced)
     assert all(torch.equal(value, before[key]) for key, value in snapshot(model).items())
     assert torch.equal(model(x), output)
@@ -193,7 +193,7 @@ def test_a_model_of_plain_and_replaced_layers():
     assert [len(layer.denoiser.weight) for layer in denoise_layers(model).values()] == [5, 6, 6]
     x = torch.randn(4, 5)
     expected = model.eval()(x)
-    torch.testing.assert_close(fuse(model)(x), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(reparameterize(model)(x), expected, rtol=1e-5, atol=1e-6)
     other = nn.Sequential(nn.Conv2d(3, 5, 1), BranchedLinear(5, 6))
     convert(other, 'all', types=(nn.Conv2d,))
     assert list(denoise_layers(other)) == ['0']
@@ -208,7 +208,7 @@ def test_every_side_but_the_input_means_the_output(side):
 
 def test_the_input_side_is_refused_and_the_model_stays_as_it_was():
     model = Net(BranchedConv(4, 6))
-    with pytest.raises(UserError, match=r'mlp.0 is a BranchedConv, which is denoised at its output only: .*exclude'):
+    with pytest.raises(UserError, match=r'mlp.0, a BranchedConv, which is denoised at its output only: .*exclude'):
         convert(model, 'all', side='input')
     assert type(model.mlp[0]) is BranchedConv
 
@@ -296,4 +296,4 @@ def test_copies_and_pickles(case, way):
     assert type(twin[0]) is type(model[0]) is denoise_replaced(type(LAYERS[case][0]()))
     assert twin[0].state is denoise_state(twin) is not denoise_state(model)
     assert torch.equal(twin.eval()(x), model.eval()(x))
-    torch.testing.assert_close(fuse(twin)(x), model(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(reparameterize(twin)(x), model(x), rtol=1e-5, atol=1e-6)
