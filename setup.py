@@ -30,7 +30,7 @@ setup(
     python_requires='>=3.11',
     packages=find_packages(include=['reprefine', 'reprefine.*']),
     # reprefine/.mim/configs is a link to configs/: a wheel gets copies, an editable install follows the link.
-    package_data={'reprefine': ['.mim/*.yml', '.mim/configs/**/*', 'methods/*.md']},
+    package_data={'reprefine': ['.mim/*.yml', '.mim/configs/**/*', 'methods/*.md', 'tasks/*.md']},
     # Neither OpenMMLab package family is required here: official and fork overwrite each other's files.
     install_requires=requirements('runtime'),
     extras_require={

@@ -1,1 +1,1 @@
-"""The task kits: what OpenMMLab lacks for one benchmark each."""
+"""Datasets, heads, metrics and converters of the tasks, as far as OpenMMLab lacks them; README.md lists the files."""

@@ -1,4 +1,4 @@
-"""Small data sets in the on-disk layouts of the real benchmarks, for trying and testing without a download."""
+"""Small datasets in the on-disk layouts of the real benchmarks, for trying and testing without a download."""
 
 from reprefine.toy_data.build import SETS, make_toy_data
 

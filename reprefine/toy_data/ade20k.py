@@ -49,7 +49,7 @@ class Picture(NamedTuple):
 
 
 def write(folder: Path, rng: np.random.Generator, sizes: Mapping[str, int] | None = None) -> None:
-    """Write the data set.
+    """Write the dataset.
 
     Args:
         folder: Folder to create.

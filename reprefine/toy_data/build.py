@@ -1,4 +1,4 @@
-"""Builds the toy data sets: each whole or not at all, reproducibly, and never over somebody's files."""
+"""Builds the toy datasets: each whole or not at all, reproducibly, and never over somebody's files."""
 
 import importlib
 import json
@@ -53,7 +53,7 @@ SETS = {
 
 
 def make_toy_data(out: Path, only: Sequence[str] | None = None, seed: int = 0) -> list[Path]:
-    """Write toy data sets below a folder; a set that an earlier call finished with the same seed is left as it is.
+    """Write toy datasets below a folder; a set that an earlier call finished with the same seed is left as it is.
 
     Args:
         out: Folder to write into: new, empty or made by an earlier call.

@@ -21,7 +21,7 @@ def write(folder: Path, rng: np.random.Generator) -> None:
     """Write the set.
 
     Args:
-        folder: Root of the data set; created if missing.
+        folder: Root of the dataset; created if missing.
         rng: Source of all random draws.
     """
     for index in _IDS:

@@ -28,7 +28,7 @@ class Python2Pickler(pickle._Pickler):
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:
-    """Write the data set.
+    """Write the dataset.
 
     Args:
         folder: Folder to create.

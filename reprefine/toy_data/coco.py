@@ -32,7 +32,7 @@ LICENSES = [dict(url='https://creativecommons.org/licenses/by-sa/3.0/', id=1, na
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:
-    """Write the data set.
+    """Write the dataset.
 
     Args:
         folder: Folder to create.

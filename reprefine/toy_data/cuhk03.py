@@ -62,7 +62,7 @@ def write(folder: Path, rng: np.random.Generator) -> None:
     """Write the raw release, the new protocol's index files and the prepared folders.
 
     Args:
-        folder: Root of the data set; created if missing.
+        folder: Root of the dataset; created if missing.
         rng: Source of all random draws.
     """
     folder.mkdir(parents=True, exist_ok=True)

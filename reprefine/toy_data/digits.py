@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from reprefine.tasks.classification.digits import mnist5k
+from reprefine.tasks.classification.datasets.digits import mnist5k
 
 
 def digit_matte(rng: np.random.Generator, label: int, size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ def write(folder: Path, rng: np.random.Generator) -> None:
     """Write the set: training and test identities, and gallery identities without a query.
 
     Args:
-        folder: Root of the data set; created if missing.
+        folder: Root of the dataset; created if missing.
         rng: Source of all random draws.
     """
     writer = MarketWriter(folder, draw_cameras(rng, _CAMERAS), _name, (100, 140))

@@ -12,7 +12,7 @@ TRAIN_PER_CLASS, VAL_PER_CLASS = 25, 5
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:
-    """Write the data set.
+    """Write the dataset.
 
     Args:
         folder: Folder to create.
@@ -47,7 +47,7 @@ def class_words() -> dict[str, str]:
 
 def filled_wnids() -> tuple[str, ...]:
     """Return the classes with pictures, one for each kind of picture."""
-    from reprefine.tasks.classification.imagenet100 import WNIDS
+    from reprefine.tasks.classification.classes import WNIDS
 
     return WNIDS[:: len(WNIDS) // KINDS]
 

@@ -14,10 +14,10 @@ def write(folder: Path, rng: np.random.Generator) -> None:
         folder: Folder of the toy ImageNet.
         rng: Chooses the long-tailed part.
     """
-    from reprefine.tasks.classification.imagenet100 import WNIDS
-    from reprefine.tasks.classification.imagenet_subset import write_subset
-    from reprefine.tasks.classification.long_tail import long_tail
-    from reprefine.tasks.classification.sample_list import read_list, write_list
+    from reprefine.tasks.classification.classes import WNIDS
+    from reprefine.tasks.classification.image_lists import read_list, write_list
+    from reprefine.tasks.classification.prepare.imagenet_subset import write_subset
+    from reprefine.tasks.classification.prepare.long_tail import long_tail
 
     write_subset(folder, WNIDS)
     meta = folder / 'meta'

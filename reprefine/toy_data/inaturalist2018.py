@@ -14,7 +14,7 @@ LARGEST, SMALLEST, VAL_PER_CLASS = 110, 2, 3
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:
-    """Write the data set.
+    """Write the dataset.
 
     Args:
         folder: Folder to create.

@@ -17,7 +17,7 @@ def write(folder: Path, rng: np.random.Generator) -> None:
     """Write the set: training and test identities, junk boxes (identity -1) and false alarms (identity 0000).
 
     Args:
-        folder: Root of the data set; created if missing.
+        folder: Root of the dataset; created if missing.
         rng: Source of all random draws.
     """
     writer = MarketWriter(folder, draw_cameras(rng, _CAMERAS), _name, (_SIZE[1], _SIZE[1]))

@@ -17,7 +17,7 @@ class MarketWriter:
     """Writes the photos of identities into the folders of Market-1501.
 
     Args:
-        folder: Root of the data set.
+        folder: Root of the dataset.
         cameras: The cameras of the set.
         name: Gives a file name from identity, camera (from 1), frame number and the box's number in its frame.
         heights: Smallest and largest image height in pixels; images are half as wide.

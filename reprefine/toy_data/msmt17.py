@@ -18,7 +18,7 @@ def write(folder: Path, rng: np.random.Generator) -> None:
     photos of the training identities.
 
     Args:
-        folder: Root of the data set; created if missing.
+        folder: Root of the dataset; created if missing.
         rng: Source of all random draws.
     """
     cameras = draw_cameras(rng, _CAMERAS)

@@ -14,7 +14,7 @@ BLIND_BORDER = 8
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:
-    """Write the data set: depth in millimetres, 0 where it is unknown.
+    """Write the dataset: depth in millimetres, 0 where it is unknown.
 
     Args:
         folder: Folder to create.

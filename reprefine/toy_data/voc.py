@@ -24,7 +24,7 @@ SEGMENTED = (True, True, False)
 
 
 def write(folder: Path, rng: np.random.Generator) -> None:
-    """Write the data set.
+    """Write the dataset.
 
     Args:
         folder: Folder to create.

@@ -24,7 +24,7 @@ def write(folder: Path, rng: np.random.Generator) -> None:
     """Write images and annotations: train, test, and the subset of test for each attribute.
 
     Args:
-        folder: Root of the data set; created if missing.
+        folder: Root of the dataset; created if missing.
         rng: Source of all random draws.
     """
     numbers = iter(rng.choice(np.arange(1, 1000), sum(_IMAGES.values()), replace=False).tolist())

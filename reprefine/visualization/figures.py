@@ -1,4 +1,4 @@
-"""Figures as files."""
+"""Saving of figures."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from reprefine.engine.files import atomic_write
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure; the ending of the name tells the format.
+    """Write a figure atomically; the suffix of the file determines the format.
 
     Raises:
-        UserError: If the ending has no format.
+        UserError: If the suffix is not an image format.
     """
     try:
         with atomic_write(path) as partial:

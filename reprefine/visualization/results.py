@@ -1,4 +1,4 @@
-"""Results of repeated runs as tables and curves."""
+"""Tables and plots of the results of repeated runs."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from matplotlib import pyplot as plt
 
 
 def mean_std(values: Sequence[float], digits: int = 2) -> str:
-    """Return ``mean ± std`` (sample standard deviation, n - 1) of repeated runs; one run has no deviation."""
+    """Return ``mean ± std`` (sample standard deviation, n - 1) of repeated runs, or the mean only of one run."""
     mean = f'{np.mean(values):.{digits}f}'
     return f'{mean} ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else mean
 
 
 def paired_difference(values: Sequence[float], control: Sequence[float], digits: int = 2) -> str:
-    """Return ``mean ± std`` of the difference to the control run of the same seed, with its sign."""
+    """Return ``mean ± std`` of the signed difference to the control run of the same seed."""
     differences = np.subtract(values, control)
     text = mean_std(differences, digits)
     return text if text.startswith('-') else f'+{text}'
@@ -31,15 +31,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def read_scalars(work_dir: Path) -> list[dict]:
-    """Return the records that all runs in a work dir have logged, oldest first."""
+    """Return the records of ``scalars.json`` of all runs in a work dir, oldest first."""
     files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     return [json.loads(line) for file in files for line in file.read_text().splitlines() if line]
 
 
 def epoch_series(records: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return epochs and the mean of ``key`` in each.
+    """Return the epochs and the mean of ``key`` in each epoch.
 
-    Training records name their epoch; validation records carry it in ``step``.
+    Training records have the key ``epoch``; validation records store the epoch in ``step``.
     """
     values: dict[int, list[float]] = {}
     for record in records:
@@ -50,7 +50,7 @@ def epoch_series(records: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndar
 
 
 def seconds_of_training(records: Sequence[dict]) -> float:
-    """Return the time spent in training iterations: the median iteration time, times their number."""
+    """Return the training time in seconds: the median time of an iteration times the number of iterations."""
     train = [record for record in records if 'lr' in record]
     return float(np.median([r['time'] for r in train]) * max(r['step'] for r in train)) if train else 0.0
 
@@ -70,7 +70,7 @@ def plot_curves(
     for axis, (title, ylabel, curves) in zip(axes[0], panels, strict=True):
         for label, (x, runs) in curves.items():
             mean, std = runs.mean(0), runs.std(0, ddof=1) if len(runs) > 1 else 0.0
-            color = f'C{labels.index(label)}'  # the same in every panel
+            color = f'C{labels.index(label)}'  # equal in all panels
             axis.plot(x, mean, label=label, linewidth=1.6, color=color)
             axis.fill_between(x, mean - std, mean + std, color=color, alpha=0.18, linewidth=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -86,7 +86,7 @@ def plot_bars(names: Sequence[str], groups: dict[str, Sequence[float]], ylabel: 
 
     Args:
         names: Labels of the x axis, N of them.
-        groups: N values for each colour.
+        groups: N values of each label; a label has one colour.
         ylabel: Label of the y axis.
         title: Title of the plot.
         out: PNG file to write.

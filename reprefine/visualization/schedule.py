@@ -1,4 +1,4 @@
-"""How the learning rate and the momentum of a config go over training."""
+"""Learning rate and momentum schedules of a config."""
 
 import math
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Schedule:
 
     Attributes:
         parameter: ``lr`` or ``momentum``.
-        curves: Name of each distinct group of parameters and its value in every iteration, shape (iterations,).
+        curves: Name and values of each distinct parameter group, shape (iterations,).
         epoch_length: Iterations per epoch, None if the training loop does not count epochs.
     """
 
@@ -38,8 +38,8 @@ class Schedule:
     epoch_length: int | None
 
 
-class _DryLoop(BaseLoop):
-    """A training loop that trains nothing: after every iteration and epoch it steps the schedulers."""
+class _SchedulerLoop(BaseLoop):
+    """Training loop without training: steps the schedulers after every iteration and epoch."""
 
     def __init__(self, runner: Runner, train_cfg: dict, epoch_length: int):
         self._runner = runner
@@ -59,34 +59,34 @@ class _DryLoop(BaseLoop):
 
 
 class _ScheduleRunner(Runner):
-    """As much of a runner as its ``build_param_scheduler`` looks at: no data, no log files."""
+    """Runner with the attributes that ``build_param_scheduler`` needs, without data and log files."""
 
     def __init__(self, cfg: Config, optim_wrapper: BaseOptimWrapper, epoch_length: int):
         self.logger = MMLogger.get_current_instance()
         self.optim_wrapper = optim_wrapper
-        self._train_loop = _DryLoop(self, cfg.train_cfg, epoch_length)
+        self._train_loop = _SchedulerLoop(self, cfg.train_cfg, epoch_length)
         self.param_schedulers = self.build_param_scheduler(cfg.get('param_scheduler') or [])
 
 
 def compute_schedule(cfg: Config, model: nn.Module, epoch_length: int, parameter: str = 'lr') -> Schedule:
-    """Step the schedulers of a config through the whole of its training, without training.
+    """Compute the schedule of a config without training.
 
     Args:
         cfg: Complete config.
-        model: The model whose parameters the config's optimiser gets.
+        model: Model whose parameters the config's optimizer receives.
         epoch_length: Iterations per epoch.
         parameter: ``lr`` or ``momentum``.
 
     Raises:
-        UserError: The config does not train.
+        UserError: The config has no ``train_cfg`` or ``optim_wrapper``.
     """
     if not cfg.get('train_cfg') or not cfg.get('optim_wrapper'):
-        raise UserError(f'{cfg.filename} has no train_cfg or no optim_wrapper: nothing to plot')
+        raise UserError(f'{cfg.filename} has no train_cfg or no optim_wrapper: give a config for training')
     optim_wrapper = _build_optim_wrapper(cfg, model)
     names = _keep_distinct_groups(optim_wrapper, parameter)
     runner = _ScheduleRunner(cfg, optim_wrapper, epoch_length)
     for wrapper in _wrappers(optim_wrapper).values():
-        # No gradients, so nothing moves; the schedulers warn if they step before any optimiser has.
+        # Without gradients no parameter changes; schedulers warn if they step before the optimizer.
         wrapper.step()
     loop = runner.train_loop
     values = np.empty((len(names), loop.max_iters))
@@ -98,7 +98,7 @@ def compute_schedule(cfg: Config, model: nn.Module, epoch_length: int, parameter
 def _build_optim_wrapper(cfg: Config, model: nn.Module) -> BaseOptimWrapper:
     optim_cfg = dict(cfg.optim_wrapper)
     if optim_cfg.get('type') == 'AmpOptimWrapper':
-        # It demands a GPU, and the schedule does not depend on the precision.
+        # AmpOptimWrapper requires a GPU, and the schedule does not depend on the precision.
         optim_cfg = {key: value for key, value in optim_cfg.items() if key not in AMP_OPTIONS}
         optim_cfg['type'] = 'OptimWrapper'
     with quiet_log():
@@ -118,7 +118,7 @@ def _current_values(optim_wrapper: BaseOptimWrapper, parameter: str) -> list[flo
 
 
 def _keep_distinct_groups(optim_wrapper: BaseOptimWrapper, parameter: str) -> list[str]:
-    """Drop the groups whose curve another group draws already; return the names of those kept."""
+    """Remove parameter groups with equal initial values except the first; return the names of the others."""
     names = []
     for optimizer_name, wrapper in _wrappers(optim_wrapper).items():
         groups = wrapper.optimizer.param_groups
@@ -133,12 +133,12 @@ def _keep_distinct_groups(optim_wrapper: BaseOptimWrapper, parameter: str) -> li
 
 
 def plot_schedule(schedule: Schedule, title: str, path: Path) -> None:
-    """Write a plot of a schedule over iterations, and over epochs where they are counted.
+    """Plot a schedule over iterations, with a second axis of epochs for epoch-based training.
 
     Args:
         schedule: The schedule.
         title: Title of the plot.
-        path: Image file; its folder is made.
+        path: Image file; missing parent folders are created.
     """
     figure = Figure(figsize=(8, 4.5), layout='constrained')
     axes = figure.add_subplot()
@@ -160,10 +160,10 @@ def epoch_length(dataset_size: int, batch_size: int, num_processes: int = 1, dro
     """Return the iterations per epoch.
 
     Args:
-        dataset_size: Images in the training set.
-        batch_size: Images per process and iteration.
+        dataset_size: Number of images in the training set.
+        batch_size: Number of images per process and iteration.
         num_processes: Number of processes.
-        drop_last: An incomplete last batch is left out.
+        drop_last: Whether an incomplete last batch is dropped.
     """
     per_process = math.ceil(dataset_size / num_processes)
     return per_process // batch_size if drop_last else math.ceil(per_process / batch_size)

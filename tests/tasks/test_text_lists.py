@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from reprefine.tasks.classification.imagenet_subset import read_classes
-from reprefine.tasks.classification.inaturalist import read_annotations
-from reprefine.tasks.classification.sample_list import read_list as read_samples
-from reprefine.tasks.classification.tiny_imagenet import val_wnids
-from reprefine.tasks.depth.nyu import read_list as read_pairs
-from reprefine.tasks.face_parsing.images import CelebAHQImages
-from reprefine.tasks.face_parsing.raw import read_mapping
-from reprefine.tasks.reid.datasets import MSMT17
-from reprefine.tasks.reid.parsing import parse_list
-from reprefine.tasks.segmentation.voc_image_list import train_images
+from reprefine.tasks.classification.datasets.tiny_imagenet import val_wnids
+from reprefine.tasks.classification.image_lists import read_list as read_samples
+from reprefine.tasks.classification.prepare.imagenet_subset import read_classes
+from reprefine.tasks.classification.prepare.inaturalist import read_annotations
+from reprefine.tasks.depth.prepare import read_list as read_pairs
+from reprefine.tasks.face_parsing.datasets import CelebAHQImages
+from reprefine.tasks.face_parsing.prepare.raw import read_mapping
+from reprefine.tasks.reid.datasets.parsing import parse_list
+from reprefine.tasks.reid.datasets.releases import MSMT17
+from reprefine.tasks.segmentation.prepare import train_images
 
 
 def faces(file: Path) -> list[str]:

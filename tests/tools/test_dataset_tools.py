@@ -6,7 +6,7 @@ from tests.helpers.run import DIGITS
 from tests.helpers.run_tool import run_tool
 
 
-def test_verify_dataset_reads_sound_data(capsys):
+def test_verify_dataset_reads_valid_data(capsys):
     assert run_tool('misc/verify_dataset.py', DIGITS, '--workers', 0) == 0
     assert 'test_dataloader.dataset: 355 samples read, 0 unreadable or mislabelled' in capsys.readouterr().out
 
@@ -44,7 +44,7 @@ test_dataloader = dict(dataset=dataset)
 @pytest.mark.parametrize(
     'argv, message',
     [
-        (('imagenet_subset.py', '{0}'), '{0} is no ImageNet folder: expected train/<wnid>/*.JPEG and val/'),
+        (('imagenet_subset.py', '{0}'), '{0} is not an ImageNet folder: expected train/<wnid>/*.JPEG and val/'),
         (('imagenet_subset.py', '{0}', '--classes', '{0}/c.txt'), 'class file {0}/c.txt does not exist'),
         (('prepare_tiny_imagenet.py', '{0}', '--out', '{0}/v'), '{0}/val/val_annotations.txt does not exist'),
         (('voc_image_list.py', '{0}', '--out', '{0}/list.txt'), 'Segmentation/val.txt does not exist; unpack'),

@@ -20,11 +20,11 @@ def test_prepares_and_checks(tmp_path, capsys):
     assert not (root / 'mask/1.png').exists()
 
 
-def test_the_whole_data_set_is_expected(tmp_path, capsys):
+def test_the_complete_dataset_is_expected(tmp_path, capsys):
     root = write_raw(tmp_path / 'faces')
     assert run_tool(TOOL, root) == 1
     error = capsys.readouterr().err
-    assert 'is not the whole of 30,000 faces' in error
+    assert 'lacks some of the 30,000 faces' in error
     assert len(error.strip().splitlines()) == 1
     assert not (root / 'mask').exists()
 
@@ -34,4 +34,4 @@ def test_options_of_the_split(tmp_path, capsys):
     assert run_tool(TOOL, root, '--allow-partial', '--workers', 1, '--split', 'random', '--seed', 4) == 0
     assert 'train_celebahqmask.txt: 4 faces' in capsys.readouterr().out
     assert run_tool(TOOL, root, '--allow-partial', '--workers', 1) == 1
-    assert 'was made from other files or options' in capsys.readouterr().err
+    assert 'was written with other files or options' in capsys.readouterr().err

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reprefine.tasks.depth.nyu import read_list
+from reprefine.tasks.depth.prepare import read_list
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'dataset_tools/prepare_nyu.py'
@@ -57,8 +57,8 @@ def test_mmseg_reads_the_result(release):
         'home_office_0001_00000.jpg',
         'kitchen_0028b_00045.jpg',
     ]
-    rooms = dataset.metainfo['classes']
-    assert [rooms[sample['category_id']] for sample in samples] == ['home_office', 'kitchen']
+    classes = dataset.metainfo['classes']
+    assert [classes[sample['category_id']] for sample in samples] == ['home_office', 'kitchen']
     depths = [cv2.imread(sample['depth_map_path'], cv2.IMREAD_UNCHANGED) for sample in samples]
     assert [depth[0, 0] for depth in depths] == [1001, 1000]
     assert depths[0].dtype == np.uint16
@@ -67,18 +67,18 @@ def test_mmseg_reads_the_result(release):
     )
 
 
-def test_second_call_keeps_what_is_there_and_replaces_what_is_cut_short(release):
+def test_second_call_keeps_complete_files_and_replaces_truncated_files(release):
     prepare(release)
     out = release.parent / 'nyu'
-    whole = {path: content for path, (content, _) in snapshot(out).items()}
+    complete = {path: content for path, (content, _) in snapshot(out).items()}
     cut = out / 'annotations/train/kitchen_0028b_00045.png'
     cut.unlink()
-    cut.write_bytes(whole[cut][:20])
+    cut.write_bytes(complete[cut][:20])
     kept = out / 'images/train/kitchen_0028b_00045.jpg'
     inode = kept.stat().st_ino
     (out / 'images/test/bathroom_00046.jpg').unlink()
     assert prepare(release) == 0
-    assert {path: content for path, (content, _) in snapshot(out).items()} == whole
+    assert {path: content for path, (content, _) in snapshot(out).items()} == complete
     assert kept.stat().st_ino == inode
 
 
@@ -93,51 +93,51 @@ def test_copies_where_links_are_impossible(release, monkeypatch):
     assert target.stat().st_ino != source.stat().st_ino
 
 
-def damage_missing(release):
+def corrupt_missing(release):
     (release / 'sync/kitchen_0028b/sync_depth_00045.png').unlink()
     return '1 of 4 listed files', 'kitchen_0028b/sync_depth_00045.png'
 
 
-def damage_eight_bits(release):
+def corrupt_eight_bits(release):
     file = release / 'sync/home_office_0001/sync_depth_00000.png'
     cv2.imwrite(str(file), np.zeros((6, 8), np.uint8))
-    return (f'{file} is no depth map of 16 bits',)
+    return (f'{file} is not a 16-bit depth map of the size of rgb_00000.jpg',)
 
 
-def damage_size(release):
+def corrupt_size(release):
     file = release / 'sync/home_office_0001/sync_depth_00000.png'
     cv2.imwrite(str(file), np.zeros((6, 9), np.uint16))
-    return ('in the size of rgb_00000.jpg',)
+    return ('of the size of rgb_00000.jpg',)
 
 
-def damage_image(release):
+def corrupt_image(release):
     (release / 'sync/home_office_0001/rgb_00000.jpg').write_bytes(b'')
-    return ('damaged or no image',)
+    return ('corrupted or not an image',)
 
 
-def damage_line(release):
+def corrupt_line(release):
     (release.parent / 'train.txt').write_text('a.jpg b.png\n')
     return ('train.txt, line 1', 'focal length')
 
 
-def damage_empty(release):
+def corrupt_empty(release):
     (release.parent / 'train.txt').write_text('')
     return ('train.txt is empty',)
 
 
-def damage_list(release):
+def corrupt_list(release):
     (release.parent / 'train.txt').unlink()
     return ('train.txt does not exist',)
 
 
-DAMAGES = [
-    damage_missing, damage_eight_bits, damage_size, damage_image, damage_line, damage_empty, damage_list
+CORRUPTIONS = [
+    corrupt_missing, corrupt_eight_bits, corrupt_size, corrupt_image, corrupt_line, corrupt_empty, corrupt_list
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize('damage', DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_is_named(release, damage, capsys):
-    messages = damage(release)
+@pytest.mark.parametrize('corrupt', CORRUPTIONS, ids=lambda corrupt: corrupt.__name__)
+def test_corrupted_releases_are_named(release, corrupt, capsys):
+    messages = corrupt(release)
     assert prepare(release) == 1
     error = capsys.readouterr().err
     assert all(message in error for message in messages)

@@ -10,7 +10,7 @@ from torch import nn
 
 from reprefine.engine.cli.launch import load_config
 from reprefine.visualization.browse import DatasetBrowser
-from reprefine.visualization.pictures import tile, to_rgb8
+from reprefine.visualization.images import image_grid, to_rgb8
 from reprefine.visualization.schedule import compute_schedule, epoch_length
 from tests.helpers.run_tool import run_tool as run
 from tests.helpers.tiny_hosts import CLASSIFIER, CONFIGS, IMAGE, write_config, write_images
@@ -121,7 +121,7 @@ def test_any_image_becomes_rgb():
 
 def test_tile_breaks_rows_after_four():
     images = [np.zeros((10, 10, 3), np.uint8)] * 5
-    assert tile(images, ['x'] * 5).shape[:2] == (920, 1600)
+    assert image_grid(images, ['x'] * 5).shape[:2] == (920, 1600)
 
 
 def schedule(folder, *args, **options):

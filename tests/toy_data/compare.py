@@ -1,4 +1,4 @@
-"""Comparisons the tests of several toy data sets need."""
+"""Comparisons the tests of several toy datasets need."""
 
 from pathlib import Path
 

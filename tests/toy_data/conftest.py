@@ -1,4 +1,4 @@
-"""The toy data sets, each written once in a test session, and once more with a record of what was drawn."""
+"""The toy datasets, each written once in a test session, and once more with a record of what was drawn."""
 
 import importlib
 from collections.abc import Callable

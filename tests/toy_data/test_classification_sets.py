@@ -10,14 +10,14 @@ from mmpretrain.datasets import CIFAR10, ImageNet
 from reprefine.engine.errors import UserError
 from reprefine.tasks.classification import CIFAR10 as OurCIFAR10
 from reprefine.tasks.classification import TinyImageNet
-from reprefine.tasks.classification.imagenet100 import WNIDS
-from reprefine.tasks.classification.sample_list import class_counts, read_list
+from reprefine.tasks.classification.classes import WNIDS
+from reprefine.tasks.classification.image_lists import class_counts, read_list
 from reprefine.toy_data.imagenet import class_words, filled_wnids
 from tests.toy_data.compare import assert_like, files
 
 
 class UncheckedCIFAR10(CIFAR10):
-    """The host's data set, which otherwise wants the checksums of the real files."""
+    """The host's dataset, which otherwise wants the checksums of the real files."""
 
     train_list = [[name, None] for name, _ in CIFAR10.train_list]
     test_list = [[name, None] for name, _ in CIFAR10.test_list]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from reprefine.tasks.classification.digits import mnist5k
+from reprefine.tasks.classification.datasets.digits import mnist5k
 from reprefine.toy_data import digits
 from reprefine.toy_data.class_pictures import KINDS, class_picture
 from reprefine.toy_data.digits import digit_matte

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from reprefine.engine.errors import UserError, run_cli
-from reprefine.tasks.reid.functional import Tags, blocks_of_distance, match_ranks, retrieval_metrics
+from reprefine.tasks.reid.functional import Tags, distance_blocks, match_ranks, retrieval_metrics
 
 EXAMPLE = """example:
   python tools/analysis_tools/bench_reid_metric.py --queries 2000 --gallery 20000
@@ -78,14 +78,14 @@ def timed(function: Callable[[], object]) -> tuple[float, object]:
 
 def evaluate(queries: torch.Tensor, gallery: torch.Tensor, query_tags: Tags, gallery_tags: Tags) -> dict[str, float]:
     """Compute the metrics as ReIDMetric does."""
-    return retrieval_metrics(match_ranks(blocks_of_distance(queries, gallery), query_tags, gallery_tags))
+    return retrieval_metrics(match_ranks(distance_blocks(queries, gallery), query_tags, gallery_tags))
 
 
 def compare_with_loop(
     queries: torch.Tensor, gallery: torch.Tensor, query_tags: Tags, gallery_tags: Tags, metrics: dict[str, float]
 ) -> None:
     """Time the loop, and both again without the distances, which cost either the same."""
-    seconds, distance = timed(lambda: np.concatenate(list(blocks_of_distance(queries, gallery))))
+    seconds, distance = timed(lambda: np.concatenate(list(distance_blocks(queries, gallery))))
     loop, reference = timed(lambda: evaluate_in_loop(distance, query_tags, gallery_tags))
     ranking, _ = timed(lambda: retrieval_metrics(match_ranks([distance], query_tags, gallery_tags)))
     print(f'loop     {seconds + loop:7.2f} s, of which distances {seconds:.2f} s: {show(reference)}')

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.errors import run_cli
-from reprefine.tasks.classification.imagenet100 import WNIDS
-from reprefine.tasks.classification.imagenet_subset import read_classes, write_subset
+from reprefine.tasks.classification.classes import WNIDS
+from reprefine.tasks.classification.prepare.imagenet_subset import read_classes, write_subset
 
 EXAMPLE = """example:
   python tools/dataset_tools/imagenet_subset.py data/imagenet"""

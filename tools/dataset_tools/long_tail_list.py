@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from reprefine.engine.errors import run_cli
-from reprefine.tasks.classification.long_tail import long_tail
-from reprefine.tasks.classification.sample_list import class_counts, read_list, write_list
+from reprefine.tasks.classification.image_lists import class_counts, read_list, write_list
+from reprefine.tasks.classification.prepare.long_tail import long_tail
 
 EXAMPLE = """example:
   python tools/dataset_tools/long_tail_list.py data/imagenet/meta/train_100.txt data/imagenet/meta/train_100_lt.txt"""

@@ -1,4 +1,4 @@
-"""Write small data sets in the on-disk layouts of the benchmarks; they are for trying and testing, not for results."""
+"""Write small datasets in the on-disk layouts of the benchmarks; they are for trying and testing, not for results."""
 
 import argparse
 import sys

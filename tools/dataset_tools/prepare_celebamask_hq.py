@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
-    from reprefine.tasks.face_parsing.prepare import check, list_file, make_plan, prepare
+    from reprefine.tasks.face_parsing.prepare.convert import check, list_file, make_plan, prepare
 
     plan = make_plan(args.data_root, args.split, args.seed, args.allow_partial)
     (check if args.check else prepare)(plan, args.workers)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.errors import run_cli
-from reprefine.tasks.reid.cuhk03_prepare import prepare_cuhk03
+from reprefine.tasks.reid.prepare import prepare_cuhk03
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_cuhk03.py data/cuhk03

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.errors import run_cli
-from reprefine.tasks.classification.inaturalist import SIZES, write_lists
+from reprefine.tasks.classification.prepare.inaturalist import SIZES, write_lists
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_inaturalist.py data/inaturalist2018"""
@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
     for split, count in counts.items():
         print(f'{args.data_root}/meta/{split}.txt: {count:,} images')
     if counts != SIZES:
-        print('note: the whole data set has {train2018:,} training and {val2018:,} validation images'.format(**SIZES))
+        print('note: the whole dataset has {train2018:,} training and {val2018:,} validation images'.format(**SIZES))
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
-    from reprefine.tasks.depth.nyu import prepare
+    from reprefine.tasks.depth.prepare import prepare
 
     lists = {'train': args.train_list, 'test': args.test_list}
     if not any(lists.values()):

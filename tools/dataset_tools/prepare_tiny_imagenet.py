@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.errors import run_cli
-from reprefine.tasks.classification.tiny_imagenet_val import sort_val_images
+from reprefine.tasks.classification.prepare.tiny_imagenet import sort_val_images
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_tiny_imagenet.py data/tiny-imagenet-200 --out data/tiny-imagenet-200/val_sorted"""

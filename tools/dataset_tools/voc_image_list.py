@@ -8,7 +8,7 @@ import numpy as np
 
 from reprefine.engine.errors import run_cli
 from reprefine.engine.files import atomic_write
-from reprefine.tasks.segmentation.voc_image_list import YEARS, mixed_list, train_images
+from reprefine.tasks.segmentation.prepare import YEARS, mixed_list, train_images
 
 EXAMPLE = """example:
   python tools/dataset_tools/voc_image_list.py data/VOCdevkit --out data/VOCdevkit/voc_train.txt"""

@@ -17,7 +17,7 @@ class Variant:
     Attributes:
         name: Short name, also of its folders.
         label: Name in the table.
-        config: Path below ``configs``, with a place for the data set.
+        config: Path below ``configs``, with a place for the dataset.
         epochs: Number of epochs, which names the last checkpoint.
         is_folded: Whether the folded checkpoint is the one to test.
         options: Settings of the config that training overrides, as ``key=value``.
@@ -31,7 +31,7 @@ class Variant:
     options: tuple[str, ...] = ()
 
     def config_file(self, dataset: str) -> Path:
-        """Return the config for one of the data sets."""
+        """Return the config for one of the datasets."""
         return ROOT / 'configs' / f'{self.config.format(dataset)}.py'
 
     def folder(self, out: Path, seed: int) -> Path:

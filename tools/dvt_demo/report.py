@@ -13,7 +13,7 @@ from reprefine.methods.dvt import FeatureDenoiser, FeaturePairs
 from reprefine.methods.dvt.denoiser.checkpoint import load_denoiser
 from reprefine.methods.dvt.visualization.denoiser_plot import Prediction, denoiser_strip
 from reprefine.methods.dvt.visualization.position_metrics import energy_ratio, fixed_share, position_correlation
-from reprefine.visualization.pictures import write_png
+from reprefine.visualization.images import write_png
 
 LABELS = {
     'raw': 'raw features',

@@ -1,4 +1,4 @@
-"""Draw scenes of stuff and digits in the layout of ADE20K, many more than the toy data set has."""
+"""Draw scenes of stuff and digits in the layout of ADE20K, many more than the toy dataset has."""
 
 import argparse
 import sys

@@ -72,7 +72,7 @@ def load_split(split: str) -> tuple:
     from mmengine.dataset import pseudo_collate
     from mmpretrain.datasets.transforms import Resize
 
-    from reprefine.tasks.classification.digits import SmallDigits
+    from reprefine.tasks.classification.datasets.digits import SmallDigits
 
     data = SmallDigits('mnist5k', split)
     samples = [data.get_data_info(index) for index in range(len(data))]

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.files import atomic_write
     from reprefine.methods.repfusion import DiffusionTeacher
     from reprefine.methods.repfusion.teacher.linear_probe import fitted_accuracy
-    from reprefine.tasks.classification.digits import SmallDigits
+    from reprefine.tasks.classification.datasets.digits import SmallDigits
 
     teacher = DiffusionTeacher(args.teacher, [['mid_block.resnets.1.conv2', None]])
     mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)

@@ -41,7 +41,7 @@ HEATMAP = ('input_size=(128,128)', 'heatmap_size=(32,32)', 'sigma=1.5')
 
 
 def reid(toy_set: str, name: str, preparation: tuple[str, ...] = ()) -> Recipe:
-    """Return the recipe of a ReID data set; all have 36 training identities."""
+    """Return the recipe of a ReID dataset; all have 36 training identities."""
     train = (
         'train_dataloader.dataset.pipeline.1.scale=(64,128)',
         'train_dataloader.dataset.pipeline.3.crop_size=(128,64)',

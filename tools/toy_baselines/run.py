@@ -1,7 +1,7 @@
 """Train one baseline of every benchmark on its toy data, test it, and set the result beside chance.
 
 The configs are the real ones; options shorten the schedule and shrink images and batches. The numbers show that data,
-loader, model, loss and metric of a benchmark fit together; they say nothing about the real data set.
+loader, model, loss and metric of a benchmark fit together; they say nothing about the real dataset.
 """
 
 import argparse

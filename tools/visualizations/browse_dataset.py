@@ -1,4 +1,4 @@
-"""Write pictures of a data set with its annotation, before and after the pipeline of a config."""
+"""Write pictures of a dataset with its annotation, before and after the pipeline of a config."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from rich.progress import track
 from reprefine.engine.cli.launch import add_config_arguments, default_work_dir, load_config
 from reprefine.engine.errors import UserError, run_cli
 from reprefine.visualization.browse import MODES, DatasetBrowser
-from reprefine.visualization.pictures import write_png
+from reprefine.visualization.images import write_png
 
 EXAMPLE = """example:
   python tools/visualizations/browse_dataset.py configs/baselines/classification/vit-tiny_digits.py \\
@@ -23,7 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('--output-dir', type=Path, help='folder of the PNG files (default: browse/ in the work dir)')
-    parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train', help='which data set')
+    parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train', help='which dataset')
     parser.add_argument('--show-number', type=int, metavar='N', help='number of images (default: all)')
     parser.add_argument(
         '--mode',

@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.dvt import Stage1, Stage1Config
     from reprefine.methods.dvt.visualization.panels import explained_views
     from reprefine.methods.dvt.visualization.plot import strip
-    from reprefine.visualization.pictures import write_png
+    from reprefine.visualization.images import write_png
 
     cfg = load_config(args.config, args.cfg_options)
     settings = Stage1Config.from_config(cfg, **({'solver': args.solver} if args.solver else {}))

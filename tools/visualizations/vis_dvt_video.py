@@ -76,7 +76,7 @@ def make_writer(args: argparse.Namespace):
     """Return what writes a frame, and what ends the writing."""
     import cv2
 
-    from reprefine.visualization.pictures import write_png
+    from reprefine.visualization.images import write_png
 
     count = 0
     video = None

@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config file')
     parser.add_argument('--parameter', choices=['lr', 'momentum'], default='lr', help='what to plot')
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: in the work dir)')
-    parser.add_argument('--dataset-size', type=int, metavar='N', help='training images (default: count the data set)')
+    parser.add_argument('--dataset-size', type=int, metavar='N', help='training images (default: count the dataset)')
     parser.add_argument('--ngpus', type=int, default=1, metavar='N', help='number of training processes')
     add_config_arguments(parser)
     return parser
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def iterations_per_epoch(cfg: Config, args: argparse.Namespace) -> int:
-    """Count the iterations per epoch; the data set is opened only where the schedule depends on it."""
+    """Count the iterations per epoch; the dataset is opened only where the schedule depends on it."""
     loader = cfg.get('train_dataloader') or {}
     if 'max_epochs' not in (cfg.get('train_cfg') or {}) and args.dataset_size is None:
         return 1

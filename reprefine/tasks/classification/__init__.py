@@ -1,8 +1,6 @@
-"""Classification: small sets of real digits, CIFAR-10, Tiny-ImageNet, ImageNet-100, long-tailed data."""
+"""Classification: datasets, and accuracy on long-tailed data."""
 
-from .cifar import CIFAR10
-from .digits import SmallDigits
-from .shots import ShotAccuracy
-from .tiny_imagenet import TinyImageNet
+from .datasets import CIFAR10, SmallDigits, TinyImageNet
+from .metrics import ShotAccuracy
 
 __all__ = ['CIFAR10', 'ShotAccuracy', 'SmallDigits', 'TinyImageNet']

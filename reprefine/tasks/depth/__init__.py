@@ -1,6 +1,6 @@
-"""Monocular depth: a linear head, losses, metric and augmentation over mmseg's depth estimation."""
+"""Monocular depth estimation in mmseg: a linear head, losses, a metric and transforms."""
 
-from .head import LinearDepthHead
+from .heads import LinearDepthHead
 from .losses import GradientLoss, SigLoss
 from .metrics import DepthMetric
 from .transforms import FixedCrop, RandomColour

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Keeps logarithms finite where there is no depth.
+# Keeps logarithms finite at pixels without depth.
 LOG_OFFSET = 1e-3
 # Keeps the gradient of a square root finite at zero.
 TINY = 1e-12
@@ -47,7 +47,7 @@ def sig_loss(depth: Tensor, target: Tensor, variance_weight: float | Tensor = 1.
     Args:
         depth: Predicted depth in metres, any shape.
         target: True depth of the same shape; pixels without a measurement are 0.
-        variance_weight: Factor of the unbiased variance; 0 leaves the mean alone.
+        variance_weight: Factor of the unbiased variance; 0 keeps the term of the mean only.
     """
     valid = target > 0
     error = log_error(depth, target) * valid
@@ -58,9 +58,9 @@ def sig_loss(depth: Tensor, target: Tensor, variance_weight: float | Tensor = 1.
 
 
 def gradient_loss(depth: Tensor, target: Tensor, strides: Sequence[int] = (1, 2, 4, 6)) -> Tensor:
-    """Return how much the log error changes from a pixel to the one two further, along rows and columns.
+    """Return the absolute difference of the log error between pixels at distance two, along rows and columns.
 
-    At each stride the absolute changes between pairs of valid pixels are summed and divided by the number of valid
+    At each stride the differences between pairs of valid pixels are summed and divided by the number of valid
     pixels; strides are summed, images averaged.
 
     Args:
@@ -70,11 +70,11 @@ def gradient_loss(depth: Tensor, target: Tensor, strides: Sequence[int] = (1, 2,
     """
     valid = target > 0
     error = log_error(depth, target)
-    return sum(_mean_change(error[..., ::step, ::step], valid[..., ::step, ::step]) for step in strides).mean()
+    return sum(_mean_difference(error[..., ::step, ::step], valid[..., ::step, ::step]) for step in strides).mean()
 
 
-def _mean_change(error: Tensor, valid: Tensor) -> Tensor:
-    """Return the summed changes of each image over its number of valid pixels, shape (B,)."""
+def _mean_difference(error: Tensor, valid: Tensor) -> Tensor:
+    """Return the sum of the differences of each image over its number of valid pixels, shape (B,)."""
     rows = (error[..., 2:, :] - error[..., :-2, :]).abs() * (valid[..., 2:, :] & valid[..., :-2, :])
     columns = (error[..., 2:] - error[..., :-2]).abs() * (valid[..., 2:] & valid[..., :-2])
     return (rows.flatten(1).sum(1) + columns.flatten(1).sum(1)) / valid.flatten(1).sum(1).clamp(min=1)

@@ -14,8 +14,8 @@ class SigLoss(nn.Module):
 
     Args:
         loss_weight: Factor of the loss.
-        warmup: Number of first calls that leave the variance out. The count is part of the state, so that it survives
-            a resumed training.
+        warmup: Number of first calls without the variance term. The number of calls is in the state dict, so that
+            resuming continues it.
         loss_name: Key of the loss in the log.
     """
 
@@ -35,7 +35,7 @@ class SigLoss(nn.Module):
 
 @MODELS.register_module()
 class GradientLoss(nn.Module):
-    """Changes of the log error across each image, at four scales.
+    """Gradient of the log error over each image, at four scales.
 
     Args:
         loss_weight: Factor of the loss.

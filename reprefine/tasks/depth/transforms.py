@@ -1,4 +1,4 @@
-"""Augmentation of images with depth, as far as mmseg has no transform for it."""
+"""Transforms of images with depth maps that mmseg lacks."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -12,7 +12,7 @@ def change_colour(image: np.ndarray, gamma: float, brightness: float, channels: 
 
     Args:
         image: Values in 0..255, shape (H, W, C).
-        gamma: Exponent of the values as they are.
+        gamma: Exponent of the values.
         brightness: Factor of all channels.
         channels: Factor of each channel, shape (C,).
 
@@ -28,7 +28,7 @@ class RandomColour(BaseTransform):
     """Random gamma, brightness and colour balance of ``img``.
 
     Args:
-        prob: Probability of a change.
+        prob: Probability of applying the transform.
         gamma: Range of the exponent.
         brightness: Range of the factor of all channels.
         channel: Range of the factor of each channel.
@@ -47,7 +47,7 @@ class RandomColour(BaseTransform):
         self.channel = channel
 
     def transform(self, results: dict) -> dict:
-        """Change ``img``, or leave it."""
+        """Change ``img`` with probability ``prob``."""
         if np.random.rand() < self.prob:
             image = results['img']
             balance = np.random.uniform(*self.channel, size=image.shape[-1])
@@ -59,7 +59,7 @@ class RandomColour(BaseTransform):
 
 @TRANSFORMS.register_module()
 class FixedCrop(BaseTransform):
-    """Cut a fixed window out of ``img`` and every map of ``seg_fields``.
+    """Crop ``img`` and every map of ``seg_fields`` to a fixed window.
 
     Args:
         rows: First row and the one after the last.
@@ -78,8 +78,8 @@ class FixedCrop(BaseTransform):
         height, width = results['img'].shape[:2]
         if height < self.rows[1] or width < self.columns[1]:
             raise UserError(
-                f'FixedCrop: image {results.get("img_path", "")} of {height}x{width} pixels does not hold rows '
-                f'{self.rows} and columns {self.columns}'
+                f'FixedCrop: image {results.get("img_path", "")} has {height}x{width} pixels, smaller than rows '
+                f'{self.rows} and columns {self.columns}: give a smaller window'
             )
         for key in ('img', *results.get('seg_fields', ())):
             results[key] = results[key][slice(*self.rows), slice(*self.columns)]

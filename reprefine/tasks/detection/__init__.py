@@ -1,5 +1,5 @@
-"""Detection: average precision on VOC at several overlaps."""
+"""Detection: average precision on VOC at several IoU thresholds."""
 
-from .voc_metric import VOCAveragePrecision
+from .metrics import VOCAveragePrecision
 
 __all__ = ['VOCAveragePrecision']

@@ -1,8 +1,7 @@
-"""Face parsing: CelebAMask-HQ, its converter, and the transforms and the hook it needs."""
+"""Face parsing: CelebAMask-HQ with its converter, transforms and visualization hook."""
 
-from .dataset import CelebAMaskHQ
+from .datasets import CelebAHQImages, CelebAMaskHQ
 from .hooks import FaceVisualizationHook
-from .images import CelebAHQImages
 from .transforms import RandomFaceFlip, ResizeToMask
 
 __all__ = ['CelebAHQImages', 'CelebAMaskHQ', 'FaceVisualizationHook', 'RandomFaceFlip', 'ResizeToMask']

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-# A part's position, counted from 1, is its value in the label map; 0 is the background. The script of the data set's
-# authors numbers the same parts in another order.
+# The label of a part is its position, counted from 1; 0 is the background. The script of the dataset's authors numbers
+# the same parts in another order.
 PARTS = (
     'skin', 'l_brow', 'r_brow', 'l_eye', 'r_eye', 'eye_g', 'l_ear', 'r_ear', 'ear_r',
     'nose', 'mouth', 'u_lip', 'l_lip', 'neck', 'neck_l', 'cloth', 'hair', 'hat',
@@ -18,12 +18,12 @@ LEFT_RIGHT = (('l_brow', 'r_brow'), ('l_eye', 'r_eye'), ('l_ear', 'r_ear'))
 
 
 def left_right_labels(classes: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the labels that change places when a face is mirrored.
+    """Return the labels to swap when a face is flipped horizontally.
 
     Args:
         classes: Class names in the order of their labels.
 
     Returns:
-        Pairs of labels, of those parts whose both sides are among the classes.
+        Pairs of labels of the parts of which both sides are among the classes.
     """
     return [(classes.index(left), classes.index(right)) for left, right in LEFT_RIGHT if {left, right} <= set(classes)]

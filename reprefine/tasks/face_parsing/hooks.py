@@ -1,4 +1,4 @@
-"""Drawing of predictions that are smaller than the image."""
+"""Visualization of predictions that are smaller than the image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from reprefine.registry import HOOKS
 
 @HOOKS.register_module()
 class FaceVisualizationHook(SegVisualizationHook):
-    """mmseg's hook, for images that :class:`ResizeToMask` resized: it draws on the image at the label map's size."""
+    """mmseg's ``SegVisualizationHook`` for :class:`ResizeToMask`: draws on the image at the size of the label map."""
 
-    # That of mmseg's fork draws here, by itself.
+    # The class of mmseg's fork draws in these methods, without _after_iter.
     after_val_iter, after_test_iter = Hook.after_val_iter, Hook.after_test_iter
 
     def _after_iter(

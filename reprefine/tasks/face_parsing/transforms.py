@@ -1,4 +1,4 @@
-"""What CelebAMask-HQ needs on top of mmseg's transforms."""
+"""Transforms of CelebAMask-HQ."""
 
 import mmcv
 from mmcv.transforms import BaseTransform
@@ -10,17 +10,17 @@ from reprefine.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class ResizeToMask(BaseTransform):
-    """Resize the image to the size of its label map and call that its original size.
+    """Resize the image to the size of its label map and set ``ori_shape`` to it.
 
     CelebAMask-HQ has images of 1024 pixels a side and masks of 512; without this, predictions would be compared with
-    labels of another size. An image without a label map, as in inference, stays as it is. The place of this transform
-    is right after the one that loads the image.
+    labels of another size. An image without a label map, as in inference, is not changed. Put this transform right
+    after the one that loads the image.
     """
 
     def transform(self, results: dict) -> dict:
         """Return ``results`` with new ``img``, ``img_shape`` and ``ori_shape``."""
         if 'seg_map_path' in results:
-            with Image.open(results['seg_map_path']) as mask:  # reads no more than the header
+            with Image.open(results['seg_map_path']) as mask:  # reads the header only
                 results['img'] = mmcv.imresize(results['img'], mask.size)
             results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
@@ -28,13 +28,13 @@ class ResizeToMask(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomFaceFlip(RandomFlip):
-    """Mirror image and labels; the left brow, eye and ear then become the right ones, and the other way round.
+    """Flip image and labels horizontally and swap the labels of left and right brow, eye and ear.
 
-    Uses ``left_right_labels``, which :class:`CelebAMaskHQ` puts into every sample.
+    Reads ``left_right_labels``, which :class:`CelebAMaskHQ` adds to every sample.
 
     Args:
-        prob: Probability of mirroring.
-        swap_labels: False leaves the labels of the mirrored sides as they were.
+        prob: Probability of flipping.
+        swap_labels: Whether to swap the labels of left and right.
     """
 
     def __init__(self, prob: float = 0.5, swap_labels: bool = True):

@@ -1,5 +1,5 @@
-"""Facial landmarks: the error rates of WFLW, and its test subsets."""
+"""Facial landmarks: failure rate and AUC of WFLW, and its test subsets."""
 
-from .metric import LandmarkErrorRates
+from .metrics import LandmarkErrorRates
 
 __all__ = ['LandmarkErrorRates']

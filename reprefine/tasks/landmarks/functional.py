@@ -1,4 +1,4 @@
-"""Normalised landmark errors of single faces, and how they are summed up."""
+"""Normalised landmark errors of faces, and their failure rate and area under the curve."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ def normalized_errors(
     Args:
         predicted: Coordinates, shape (N, K, 2).
         annotated: Coordinates, shape (N, K, 2).
-        valid: Whether a landmark counts, bool of shape (N, K).
-        reference: Two landmarks; their annotated distance is the unit. The outer corners of the eyes by custom.
+        valid: Which landmarks are evaluated, bool of shape (N, K).
+        reference: Two landmarks whose annotated distance is the unit, usually the outer eye corners.
 
     Returns:
-        Errors, shape (N,); NaN where no landmark counts.
+        Errors, shape (N,); NaN for faces without a valid landmark.
     """
     distances = np.linalg.norm(predicted - annotated, axis=-1)
     first, second = reference
@@ -37,14 +37,13 @@ def failure_rate(errors: np.ndarray, threshold: float) -> float:
 def area_under_curve(errors: np.ndarray, threshold: float) -> float:
     """Return the area under the cumulative distribution of the errors between 0 and the threshold, in its units.
 
-    The distribution is a step function, so that its integral is exact: each face adds the distance of its error to the
-    threshold.
+    The integral of this step function is exact: each face adds the distance of its error to the threshold.
 
     Args:
         errors: Error of each face, shape (N,).
-        threshold: Where the integral ends.
+        threshold: Upper limit of the integral.
 
     Returns:
-        1 when all errors are 0, 0 when none is below the threshold.
+        The area divided by the threshold: 1 if all errors are 0, 0 if none is below the threshold.
     """
     return float(np.mean(np.maximum(0, 1 - errors / threshold)))

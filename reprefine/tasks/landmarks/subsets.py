@@ -1,4 +1,4 @@
-"""WFLW's test set and its six subsets of difficult faces, evaluated one after the other."""
+"""Evaluation on the test set of WFLW and on its six subsets."""
 
 import argparse
 from collections.abc import Sequence
@@ -32,21 +32,21 @@ def evaluate_subsets(
         config: Config file.
         checkpoint: Checkpoint file.
         work_dir: Folder for the logs; default that of the config.
-        cfg_options: Changes of the config.
+        cfg_options: Dotted keys and values that override the config.
         data_root: Folder of WFLW; default that of the config.
-        checkpoint_key: Entry of the checkpoint that holds the weights.
-        revise_keys: Renamings of them, ``PATTERN=REPLACEMENT`` each.
+        checkpoint_key: Key of the state dict in the checkpoint.
+        revise_keys: Renames of its keys, ``PATTERN=REPLACEMENT`` each.
 
     Returns:
         Metrics of each subset.
 
     Raises:
-        UserError: If config or checkpoint are not fit for it, or annotation files are missing.
+        UserError: If config or checkpoint cannot be used, or annotation files are missing.
     """
     cfg = load_config(config, cfg_options, data_root)
     root = Path(cfg.test_dataloader.dataset.get('data_root') or '')
     if missing := [annotation_file(subset) for subset in SUBSETS if not (root / annotation_file(subset)).is_file()]:
-        raise UserError(f'{root} lacks {", ".join(missing)}; give the folder of WFLW by --data-root')
+        raise UserError(f'{root} lacks {", ".join(missing)}; give the folder of WFLW with --data-root')
     parser = argparse.ArgumentParser()
     add_test_arguments(parser)
     args = parser.parse_args([config, checkpoint])
@@ -54,11 +54,11 @@ def evaluate_subsets(
     args.checkpoint_key, args.revise_keys = checkpoint_key, revise_keys
     results = {}
     for subset in SUBSETS:
-        # mmengine keeps loggers and visualizers by name: the runs of one process would share them.
-        own = {'experiment_name': f'wflw_{subset}', 'visualizer.name': f'wflw_{subset}'}
-        # Workers that outlive their run would be ended by the garbage collector, at the expense of the next run.
-        own['test_dataloader.persistent_workers'] = False
-        file = {'test_dataloader.dataset.ann_file': annotation_file(subset)}
-        args.cfg_options = {**(cfg_options or {}), **own, **file}
+        # mmengine stores loggers and visualizers by name: runs of one process would share them.
+        options = {'experiment_name': f'wflw_{subset}', 'visualizer.name': f'wflw_{subset}'}
+        # Persistent workers would be terminated by the garbage collector during the next run.
+        options['test_dataloader.persistent_workers'] = False
+        options['test_dataloader.dataset.ann_file'] = annotation_file(subset)
+        args.cfg_options = {**(cfg_options or {}), **options}
         results[subset] = test(args)
     return results

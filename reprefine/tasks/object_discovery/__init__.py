@@ -1,8 +1,8 @@
-"""Object discovery: LOST, the share of correct localisations, and COCO restricted to a list of images."""
+"""Unsupervised object discovery: LOST, the metric CorLoc, and COCO restricted to a list of images."""
 
-from .coco_list import CocoImageList
+from .datasets import CocoImageList
 from .functional import localize
-from .lost import LOST
-from .metric import CorLoc
+from .metrics import CorLoc
+from .models import LOST
 
 __all__ = ['LOST', 'CocoImageList', 'CorLoc', 'localize']

@@ -1,12 +1,12 @@
-"""Person re-identification: data sets, sampler of identities, head and losses, retrieval metric."""
+"""Person re-identification: datasets, PK sampler, BNNeck head, losses, and the retrieval metric."""
 
 from .datasets import CUHK03, MSMT17, DukeMTMC, Market1501, MergedReID
 from .heads import BNNeckHead
 from .losses import BatchHardTripletLoss
 from .metrics import ReIDMetric
+from .models import ReIDTTAModel
 from .samplers import PKSampler
 from .schedulers import WarmupCosineLR
-from .tta import ReIDTTAModel
 
 __all__ = [
     'BNNeckHead',

@@ -1,4 +1,4 @@
-"""Import of TransReID-SSL checkpoints: ViTs pre-trained on LUPerson, and the re-identification models made of them."""
+"""Import of TransReID-SSL checkpoints: ViTs pre-trained on LUPerson, and ReID models fine-tuned from them."""
 
 import argparse
 import re
@@ -14,7 +14,7 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 from reprefine.models.vit_conv_stem import STEM_STRIDE, ConvStemViT, PortraitViT, portrait_grid
 
-# Where a file holds its state dict, if it is not one itself. DINO stores a student and its average, the teacher.
+# Keys of the state dict in a checkpoint. DINO stores the student, and the teacher, which is its moving average.
 CONTAINERS = ('teacher', 'state_dict', 'model')
 PREFIX = re.compile(r'(teacher\.)?(module\.)?(base\.|backbone\.)?')
 HEAD_WIDTH = 64
@@ -29,57 +29,57 @@ RENAMES = [
         (r'blocks\.(\d+)\.mlp\.fc2\.(.+)', r'backbone.layers.\1.ffn.layers.1.\2'),
         (r'norm\.(.+)', r'backbone.ln1.\1'),
         (r'(bottleneck\..+|classifier\.weight)', r'head.\1'),
-        # Never used again: DINO's projection head, and the ImageNet classifier that TransReID builds and does not call.
+        # Dropped: DINO's projection head, and the ImageNet classifier that TransReID builds but does not call.
         (r'(?:head|fc)\..+', ''),
     )
 ]
 
 
 def import_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
-    """Write a TransReID-SSL checkpoint anew under the names of this package's models.
+    """Convert a TransReID-SSL checkpoint to the keys of this package's models.
 
     Args:
-        source: Supervised checkpoint of TransReID-SSL, or DINO checkpoint with a ViT of its form.
-        target: File to write; it appears whole or not at all.
+        source: Supervised checkpoint of TransReID-SSL, or DINO checkpoint of such a ViT.
+        target: File to write atomically; it must not exist.
 
     Returns:
-        Config of the backbone that the checkpoint fits.
+        Config of the backbone of the checkpoint.
 
     Raises:
-        UserError: If the target exists, or the source cannot be read, or is not exactly such a model.
+        UserError: If the target exists, or the source cannot be read or has missing or unexpected keys.
     """
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
-    # DINO stores its command line in the file, a plain record.
+    # DINO stores its command-line arguments in the checkpoint.
     with torch.serialization.safe_globals([argparse.Namespace]):
         checkpoint = read_checkpoint(str(source))
     try:
-        state_dict = rename_keys(state_dict_of(checkpoint))
-        backbone = backbone_of(state_dict)
+        state_dict = rename_keys(extract_state_dict(checkpoint))
+        backbone = infer_backbone(state_dict)
     except UserError as error:
-        raise UserError(f'{source} is no TransReID-SSL checkpoint of a ViT: {error}') from error
+        raise UserError(f'{source} is not a TransReID-SSL checkpoint of a ViT: {error}') from error
     with atomic_write(target) as partial:
         meta = dict(source=Path(source).name, backbone=backbone)
         torch.save(dict(meta=meta, state_dict=state_dict), partial)
     return backbone
 
 
-def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Take the state dict out of its containers and the names out of their prefixes."""
+def extract_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint without the prefixes of its keys."""
     weights = unwrap_state_dict(checkpoint, CONTAINERS)
     return {PREFIX.sub('', key, count=1): value for key, value in weights.items()}
 
 
 def rename_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give every weight its name in a model of :class:`ConvStemViT` or :class:`PortraitViT` and ``BNNeckHead``.
+    """Rename keys to those of a model of :class:`ConvStemViT` or :class:`PortraitViT` with ``BNNeckHead``.
 
     Args:
-        state_dict: Weights under timm's names for the ViT, without prefix.
+        state_dict: State dict with timm's keys of a ViT, without prefix.
 
     Raises:
-        UserError: If there are keys without a place in such a model.
+        UserError: If there are unexpected keys.
     """
-    plain = not any(key.startswith('patch_embed.conv.') for key in state_dict)
+    has_stem = any(key.startswith('patch_embed.conv.') for key in state_dict)
     renamed, unexpected = {}, []
     for key, value in state_dict.items():
         match, new = next(((m, new) for pattern, new in RENAMES if (m := pattern.fullmatch(key))), (None, ''))
@@ -87,23 +87,23 @@ def rename_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
             unexpected.append(key)
         elif new:
             name = match.expand(new)
-            renamed[name.replace('projection.proj.', 'projection.') if plain else name] = value
+            renamed[name if has_stem else name.replace('projection.proj.', 'projection.')] = value
     if unexpected:
-        raise UserError(f'unexpected keys {_listing(unexpected)}')
+        raise UserError(f'unexpected keys {_join_names(unexpected)}')
     return renamed
 
 
-def backbone_of(state_dict: dict[str, Tensor]) -> dict[str, Any]:
-    """Read off the weights which backbone they are, and check that they fill exactly that one.
+def infer_backbone(state_dict: dict[str, Tensor]) -> dict[str, Any]:
+    """Infer the config of the backbone from the shapes of its weights, and check that all keys and shapes match.
 
     Args:
         state_dict: Result of :func:`rename_keys`.
 
     Returns:
-        Config of the backbone. Its number of attention heads is taken from their usual width, 64.
+        Config of the backbone; the number of attention heads assumes 64 channels per head.
 
     Raises:
-        UserError: If weights are missing or of another shape.
+        UserError: If weights are missing or there is a size mismatch.
     """
     config = _backbone_config(state_dict)
     arguments = {key: value for key, value in config.items() if key != 'type'}
@@ -113,14 +113,14 @@ def backbone_of(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     found = {key: value.shape for key, value in state_dict.items() if key.startswith('backbone.')}
     wrong = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
     if wrong:
-        raise UserError(f'missing, superfluous or of another shape than the rest asks for: {_listing(wrong)}')
+        raise UserError(f'missing keys, unexpected keys or size mismatch: {_join_names(wrong)}')
     return config
 
 
 def _backbone_config(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     def shape(name: str) -> torch.Size:
         if f'backbone.{name}' not in state_dict:
-            raise UserError(f'it lacks backbone.{name}')
+            raise UserError(f'missing key backbone.{name}')
         return state_dict[f'backbone.{name}'].shape
 
     width = shape('cls_token')[-1]
@@ -131,8 +131,8 @@ def _backbone_config(state_dict: dict[str, Tensor]) -> dict[str, Any]:
         num_heads=width // HEAD_WIDTH,
         feedforward_channels=shape('layers.0.ffn.layers.0.0.weight')[0],
     )
-    with_stem = 'backbone.patch_embed.projection.conv.0.weight' in state_dict
-    if with_stem:
+    has_stem = 'backbone.patch_embed.projection.conv.0.weight' in state_dict
+    if has_stem:
         channels, _, kernel, _ = shape('patch_embed.projection.conv.0.weight')
         stem = dict(type='reprefine.ConvStemViT', stem_channels=channels, stem_kernel=kernel)
         patch_size = STEM_STRIDE * shape('patch_embed.projection.proj.weight')[-1]
@@ -143,6 +143,6 @@ def _backbone_config(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     return dict(**stem, arch=arch, img_size=img_size, patch_size=patch_size)
 
 
-def _listing(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     more = f' and {len(names) - 8} more' if len(names) > 8 else ''
     return ', '.join(sorted(names)[:8]) + more

@@ -1,4 +1,4 @@
-"""The head of re-identification models: a batch norm neck between the feature and its classifier."""
+"""Classification head of ReID models with a batch normalisation neck (BNNeck)."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ FEATURES = ('before', 'after')
 class BNNeckHead(ClsHead):
     """Identity and triplet losses, decoupled by a BN neck (arXiv 1903.07071, section 3.5).
 
-    The triplet loss sees the backbone's feature, the identity loss its batch-normalised form. Outside of training the
-    head yields features: as a tensor, or as the field ``feature`` of the data samples.
+    The triplet loss takes the backbone's feature, the identity loss the batch-normalised feature. In evaluation the
+    head returns features: as a tensor, or as the field ``feature`` of the data samples.
 
     Args:
-        num_classes: Identities in the training set.
-        in_channels: Width of the feature.
-        triplet: Config of the loss on features and labels; its ``loss_weight`` weighs it.
-        feature: Whether features are taken ``before`` or ``after`` the neck; they are not normalised to length 1.
+        num_classes: Number of identities in the training set.
+        in_channels: Dimension of the feature.
+        triplet: Config of the loss on features and labels, with its ``loss_weight``.
+        feature: Whether to return features ``before`` or ``after`` the neck; they are not L2-normalised.
         init_cfg: Initialisation of the classifier.
         **kwargs: Arguments of mmpretrain's ``ClsHead``: ``loss`` (on the identity scores), ``cal_acc``, ``topk``.
 
@@ -38,7 +38,7 @@ class BNNeckHead(ClsHead):
         in_channels: int,
         triplet: dict,
         feature: str = 'before',
-        init_cfg: dict | None = dict(type='Normal', layer='Linear', std=0.001),  # noqa: B006, the host's way
+        init_cfg: dict | None = dict(type='Normal', layer='Linear', std=0.001),  # noqa: B006, as in mmpretrain
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg=init_cfg, **kwargs)
@@ -56,7 +56,7 @@ class BNNeckHead(ClsHead):
         return feature if self.feature == 'before' else self.bottleneck(feature)
 
     def loss(self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any) -> dict[str, Tensor]:
-        """Return ``loss_id`` and ``loss_triplet``, and the accuracies if asked for.
+        """Return ``loss_id`` and ``loss_triplet``, and the accuracies if ``cal_acc``.
 
         Args:
             feats: Outputs of backbone or neck, the last of shape (N, D).
@@ -69,9 +69,9 @@ class BNNeckHead(ClsHead):
         return {'loss_id': losses.pop('loss'), 'loss_triplet': self.triplet(feature, labels), **losses}
 
     def predict(self, feats: tuple[Tensor, ...], data_samples: list[DataSample] | None = None) -> list[DataSample]:
-        """Set ``feature``, shape (D,), on the data samples, which are made if there are none."""
+        """Set the field ``feature``, shape (D,), of the data samples; without samples, create them."""
         features = self(feats)
         samples = data_samples or [DataSample() for _ in features]
         for sample, feature in zip(samples, features, strict=True):
-            sample.set_field(feature.detach().clone(), 'feature', dtype=Tensor)  # a view would hold the whole batch
+            sample.set_field(feature.detach().clone(), 'feature', dtype=Tensor)  # a view would keep the batch
         return samples

@@ -8,7 +8,7 @@ from reprefine.registry import MODELS
 
 
 def batch_hard_distances(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure how far each feature is from its hardest positive and its hardest negative in the batch.
+    """Return the distances of each feature to its hardest positive and its hardest negative in the batch.
 
     Computed in float32 at least, also under autocast. The gradient at distance zero is zero.
 
@@ -17,12 +17,12 @@ def batch_hard_distances(features: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         labels: Identity of each feature, shape (N,).
 
     Returns:
-        Euclidean distances of shape (N,): to the farthest feature of the same identity, which is the feature itself
-        (distance 0) if it has no other; and to the nearest of another identity, infinite if there is none.
+        Euclidean distances of shape (N,): to the farthest feature of the same identity, 0 if there is no other; and
+        to the nearest feature of another identity, infinite if there is none.
     """
     with torch.autocast(features.device.type, enabled=False):
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        # The faster matrix product would leave rounding errors of 1e-3 on the diagonal.
+        # The matrix product is faster but leaves rounding errors of 1e-3 on the diagonal.
         distances = torch.cdist(features, features, compute_mode='donot_use_mm_for_euclid_dist')
     same = labels[:, None] == labels
     d_ap = distances.masked_fill(~same, -torch.inf).amax(1)
@@ -34,7 +34,7 @@ def batch_hard_distances(features: Tensor, labels: Tensor) -> tuple[Tensor, Tens
 class BatchHardTripletLoss(nn.Module):
     """Triplet loss over the hardest positive and negative of each sample, averaged (arXiv 1703.07737).
 
-    A batch of a single identity has no triplets; its loss and gradient are zero.
+    For a batch of one identity, loss and gradient are zero.
 
     Args:
         margin: Distance by which a negative must be farther than the positive; None for the soft margin,

@@ -1,4 +1,4 @@
-"""The metric of person re-identification."""
+"""Retrieval metrics of person re-identification."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,9 +13,9 @@ from rich.progress import track
 from reprefine.engine.errors import UserError
 from reprefine.registry import METRICS
 
-from .functional import Tags, blocks_of_distance, match_ranks, retrieval_metrics, row_blocks
+from .functional import Tags, distance_blocks, match_ranks, retrieval_metrics, row_blocks
 from .predictions import Predictions
-from .rerank import reranked_blocks
+from .rerank import rerank_blocks
 
 DISTANCES = ('euclidean', 'cosine')
 RERANK_ARGUMENTS = {'k1', 'k2', 'lambda_value'}
@@ -23,23 +23,23 @@ RERANK_ARGUMENTS = {'k1', 'k2', 'lambda_value'}
 
 @METRICS.register_module()
 class ReIDMetric(BaseMetric):
-    """mAP, mINP and CMC in percent, over one data set that holds queries and gallery.
+    """mAP, mINP and CMC in percent, over one dataset with queries and gallery.
 
-    It reads ``feature`` (shape (D,)), ``pid``, ``camera``, ``role`` and ``img_path`` of each data sample. Gallery
-    images of a query's own identity and camera are left out, and so are queries without a match.
+    Reads ``feature`` (shape (D,)), ``pid``, ``camera``, ``role`` and ``img_path`` of each data sample. Gallery images
+    with the identity and camera of the query are excluded, and so are queries without a match.
 
     Args:
-        distance: ``euclidean`` or ``cosine``. They give the same ranking of normalised features; the cosine is always
-            that of normalised features.
-        normalize: Whether features are scaled to length 1 before the Euclidean distance.
+        distance: ``euclidean`` or ``cosine``. The cosine distance always normalises features; both rank normalised
+            features equally.
+        normalize: Whether to L2-normalise features before the Euclidean distance.
         topk: Ranks of the CMC.
         rerank: Any of ``k1``, ``k2`` and ``lambda_value`` of
-            :func:`~reprefine.tasks.reid.rerank.reranked_blocks`; None for the ranking by distance.
-        out_file: An ``.npz`` file that receives the features and tags of all images.
+            :func:`~reprefine.tasks.reid.rerank.rerank_blocks`; None for no re-ranking.
+        out_file: ``.npz`` file to write with the features and tags of all images.
         **kwargs: Arguments of mmengine's ``BaseMetric``.
 
     Raises:
-        UserError: The distance or an argument of the re-ranking is unknown, or the file has another ending.
+        UserError: The distance or an argument of the re-ranking is unknown, or the suffix of the file is not .npz.
     """
 
     default_prefix = 'reid'
@@ -69,23 +69,23 @@ class ReIDMetric(BaseMetric):
         self.out_file = out_file
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep one entry a sample, so that what the sampler of several processes has padded can be cut off.
+        """Store one entry per sample, so that samples padded by a distributed sampler can be removed.
 
         Raises:
-            UserError: The model gives no features.
+            UserError: The predictions have no features.
         """
         if not all('feature' in sample for sample in data_samples):
-            raise UserError("ReIDMetric: predictions have no field 'feature'; give the model a head such as BNNeckHead")
+            raise UserError("ReIDMetric: predictions have no field 'feature'; use a head such as BNNeckHead")
         features = torch.stack([sample['feature'] for sample in data_samples]).detach().float().cpu().numpy()
         for feature, sample in zip(features, data_samples, strict=True):
             is_query = sample['role'] == 'query'
             self.results.append((feature, sample['pid'], sample['camera'], is_query, sample['img_path']))
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
-        """Rank the gallery for every query.
+        """Compute the metrics.
 
         Args:
-            results: What :meth:`process` has kept, of all processes.
+            results: Entries that :meth:`process` stored in all processes.
 
         Returns:
             The metrics of :func:`~reprefine.tasks.reid.functional.retrieval_metrics`.
@@ -100,7 +100,7 @@ class ReIDMetric(BaseMetric):
         return self.evaluate_predictions(predictions)
 
     def evaluate_predictions(self, predictions: Predictions) -> dict[str, float]:
-        """Compute the metrics of features that were collected before.
+        """Compute the metrics of stored features.
 
         Args:
             predictions: Features and tags of all test images.
@@ -112,30 +112,36 @@ class ReIDMetric(BaseMetric):
             UserError: Features are not finite, or no query has a match.
         """
         is_query, tags = predictions.is_query, predictions.tags
-        _require_ranking(predictions)
+        _check_predictions(predictions)
         blocks = row_blocks(np.count_nonzero(is_query), np.count_nonzero(~is_query))
         distances = track(
             self._distances(predictions), 'ranking', total=len(blocks), transient=True, disable=len(blocks) == 1
         )
         ranks = match_ranks(distances, tags[is_query], tags[~is_query])
-        skipped = sum(len(of_query) == 0 for of_query in ranks)
+        skipped = sum(len(query_ranks) == 0 for query_ranks in ranks)
         if skipped == len(ranks):
-            raise UserError('ReIDMetric: no query has a match from another camera in the gallery: data incomplete?')
+            raise UserError(
+                'ReIDMetric: no query has a match from another camera in the gallery: complete the test set'
+            )
         if skipped:
-            print_log(f'{skipped} of {len(ranks)} queries have no match in the gallery and do not count', 'current')
+            print_log(f'{skipped} of {len(ranks)} queries have no match in the gallery and are skipped', 'current')
         return retrieval_metrics(ranks, self.topk)
 
     def _distances(self, predictions: Predictions) -> Iterator[np.ndarray]:
         feature = F.normalize(predictions.feature) if self.normalize else predictions.feature
         queries, gallery = feature[predictions.is_query], feature[~predictions.is_query]
         if self.rerank is None:
-            return blocks_of_distance(queries, gallery)
-        return reranked_blocks(queries, gallery, **self.rerank)
+            return distance_blocks(queries, gallery)
+        return rerank_blocks(queries, gallery, **self.rerank)
 
 
-def _require_ranking(predictions: Predictions) -> None:
+def _check_predictions(predictions: Predictions) -> None:
     queries, images = int(predictions.is_query.sum()), len(predictions.is_query)
     if not 0 < queries < images:
-        raise UserError(f'ReIDMetric: {queries} queries and {images - queries} gallery images; test on the whole set')
+        raise UserError(
+            f'ReIDMetric: {queries} queries and {images - queries} gallery images; test on the complete test set'
+        )
     if not predictions.feature.isfinite().all():
-        raise UserError('ReIDMetric: features hold NaN or infinite values; the model has diverged')
+        raise UserError(
+            'ReIDMetric: features have NaN or infinite values, the model has diverged: use another checkpoint'
+        )

@@ -1,4 +1,4 @@
-"""Features of test images, as they are kept for metrics and pictures."""
+"""Features of test images, stored for metrics and figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from .functional import Tags
 
 @dataclass(frozen=True)
 class Predictions:
-    """Features of N test images and what is known about them.
+    """Features and annotations of N test images.
 
     Attributes:
         feature: Shape (N, D), single precision.
         tags: Identities and cameras.
         is_query: Boolean mask of the queries, shape (N,); the others are the gallery.
-        img_path: Files, shape (N,).
+        img_path: Image files, shape (N,).
     """
 
     feature: torch.Tensor
@@ -28,10 +28,10 @@ class Predictions:
     img_path: np.ndarray
 
     def save(self, file: str | Path) -> None:
-        """Write them to a file.
+        """Write the predictions to a file.
 
         Args:
-            file: An ``.npz`` file; its folder is made.
+            file: ``.npz`` file; missing parent folders are created.
         """
         with atomic_write(file) as partial:
             np.savez(
@@ -45,11 +45,11 @@ class Predictions:
 
     @classmethod
     def load(cls, file: str | Path) -> 'Predictions':
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Args:
             file: The file.
         """
-        with np.load(file, allow_pickle=False) as held:
-            tags = Tags(held['pid'], held['camera'])
-            return cls(torch.from_numpy(held['feature']), tags, held['is_query'], held['img_path'])
+        with np.load(file, allow_pickle=False) as arrays:
+            tags = Tags(arrays['pid'], arrays['camera'])
+            return cls(torch.from_numpy(arrays['feature']), tags, arrays['is_query'], arrays['img_path'])

@@ -1,9 +1,8 @@
-"""Re-ranking by k-reciprocal encoding (Zhong et al., CVPR 2017), with sparse matrices and in blocks.
+"""Re-ranking by k-reciprocal encoding (Zhong et al., CVPR 2017), with sparse matrices, block by block.
 
-Two images are similar if they share their k-reciprocal neighbours: those that are among each other's k nearest. Each
-image is encoded by weights on its reciprocal neighbours; encodings are compared by the Jaccard distance, which is
-blended with the distance of the features. Encodings are sparse, so that memory grows with the number N of images and
-not with its square; time grows with N squared, for the distances of all pairs.
+Two images are k-reciprocal neighbours if each is among the k nearest images of the other. An image is encoded by
+weights on its k-reciprocal neighbours; encodings are compared by the Jaccard distance, and the result is a weighted sum
+of this and the distance of the features. Encodings are sparse: memory is O(N) in the number N of images, time O(N^2).
 """
 
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from scipy.sparse import csc_array, csr_array
 
 from reprefine.engine.errors import UserError
 
-from .functional import BLOCK, centred, row_blocks, squared_distance
+from .functional import BLOCK, center, row_blocks, squared_distance
 
 
-def reranked_blocks(
+def rerank_blocks(
     queries: torch.Tensor,
     gallery: torch.Tensor,
     k1: int = 20,
@@ -26,67 +25,67 @@ def reranked_blocks(
     lambda_value: float = 0.3,
     block: int = BLOCK,
 ) -> Iterator[np.ndarray]:
-    """Compute re-ranked distances.
+    """Yield blocks of re-ranked distances.
 
     Args:
         queries: Features, shape (Q, D).
         gallery: Features, shape (G, D).
-        k1: Neighbours among which reciprocal ones are looked for.
-        k2: Nearest images, oneself included, whose encodings are averaged.
-        lambda_value: Weight of the features' distance against the Jaccard distance.
-        block: Elements of a temporary array, unless one row has more.
+        k1: Number of nearest neighbours among which reciprocal neighbours are searched.
+        k2: Number of nearest images, including the image itself, whose encodings are averaged.
+        lambda_value: Weight of the distance of the features; the Jaccard distance has 1 - ``lambda_value``.
+        block: Maximum number of elements of a temporary array, unless one row has more.
 
     Returns:
         Iterator of blocks of rows, together of shape (Q, G).
 
     Raises:
-        UserError: There are too few images for k1 and k2.
+        UserError: Not 1 <= k2 <= k1 < number of images.
     """
-    features = centred(torch.cat([queries, gallery]))
+    features = center(torch.cat([queries, gallery]))
     queries, gallery = features.split([len(queries), len(gallery)])
     if not 1 <= k2 <= k1 < len(features):
-        raise UserError(f'rerank: need 1 <= k2 <= k1 < images, got k2={k2}, k1={k1}, {len(features)} images')
+        raise UserError(f'rerank: k2={k2}, k1={k1} with {len(features)} images: give 1 <= k2 <= k1 < number of images')
     neighbours, farthest = find_neighbours(features, k1, block)
     encoding = average_neighbours(encode(features, neighbours, farthest, block), neighbours[:, :k2])
     encoded_gallery = encoding[len(queries) :].tocsc()
 
-    def blend(part: slice) -> np.ndarray:
-        distance = squared_distance(queries[part], gallery) / farthest[part, None]
-        jaccard = [jaccard_distance(encoding[row : row + 1], encoded_gallery) for row in range(part.start, part.stop)]
+    def weighted_sum(rows: slice) -> np.ndarray:
+        distance = squared_distance(queries[rows], gallery) / farthest[rows, None]
+        jaccard = [jaccard_distance(encoding[row : row + 1], encoded_gallery) for row in range(rows.start, rows.stop)]
         return lambda_value * distance.numpy() + (1 - lambda_value) * np.stack(jaccard)
 
-    return (blend(part) for part in row_blocks(len(queries), len(gallery), block))
+    return (weighted_sum(rows) for rows in row_blocks(len(queries), len(gallery), block))
 
 
 def find_neighbours(features: torch.Tensor, k: int, block: int = BLOCK) -> tuple[np.ndarray, torch.Tensor]:
-    """Find the nearest images of every image.
+    """Find the k nearest images of every image.
 
     Args:
         features: Shape (N, D).
         k: Number of neighbours.
-        block: Elements of a temporary array.
+        block: Maximum number of elements of a temporary array.
 
     Returns:
         Indices of the image itself and its k nearest, nearest first, shape (N, k + 1); and the squared distance to the
         farthest image, shape (N,).
     """
     nearest, farthest = [], []
-    parts = row_blocks(len(features), len(features), block)
-    for part in track(parts, 'finding neighbours', transient=True, disable=len(parts) == 1):
-        distance = squared_distance(features[part], features)
+    blocks = row_blocks(len(features), len(features), block)
+    for rows in track(blocks, 'finding neighbours', transient=True, disable=len(blocks) == 1):
+        distance = squared_distance(features[rows], features)
         nearest.append(distance.topk(k + 1, largest=False).indices)
         farthest.append(distance.amax(1))
     return torch.cat(nearest).numpy(), torch.cat(farthest).clamp(min=torch.finfo(features.dtype).tiny)
 
 
 def reciprocal_neighbours(neighbours: np.ndarray) -> csr_array:
-    """Return the 0/1 matrix (N, N) of the pairs that are among each other's neighbours, from indices of (N, k)."""
+    """Return the 0/1 matrix (N, N) of reciprocal neighbours, from the neighbours' indices of shape (N, k)."""
     lists = _indicator(neighbours)
     return lists.multiply(lists.T).tocsr()
 
 
 def _indicator(columns: np.ndarray) -> csr_array:
-    """Return the matrix (N, N) with ones at the ``columns`` (N, k) of each row."""
+    """Return the 0/1 matrix (N, N) with ones at the ``columns`` (N, k) of each row."""
     size, count = columns.shape
     return csr_array((np.ones(columns.size, np.float32), columns.ravel(), np.arange(size + 1) * count), (size, size))
 
@@ -96,7 +95,7 @@ def expand(reciprocal: csr_array, half: csr_array) -> csr_array:
 
     Args:
         reciprocal: Reciprocal neighbours of every image among the k1 nearest, 0/1 matrix of (N, N).
-        half: The same among half as many.
+        half: Reciprocal neighbours among the k1 / 2 nearest, 0/1 matrix of (N, N).
 
     Returns:
         0/1 matrix of (N, N).
@@ -110,13 +109,13 @@ def expand(reciprocal: csr_array, half: csr_array) -> csr_array:
 
 
 def encode(features: torch.Tensor, neighbours: np.ndarray, farthest: torch.Tensor, block: int = BLOCK) -> csr_array:
-    """Weigh the expanded reciprocal neighbours by exp(-distance), to a sum of 1 for each image.
+    """Return weights exp(-distance) of the expanded reciprocal neighbours, normalised to a sum of 1 per image.
 
     Args:
         features: Shape (N, D).
         neighbours: Indices of the image itself and its k1 nearest, shape (N, k1 + 1).
         farthest: Squared distance to the farthest image, which scales the distances, shape (N,).
-        block: Elements of a temporary array.
+        block: Maximum number of elements of a temporary array.
 
     Returns:
         Weights of shape (N, N).
@@ -125,10 +124,10 @@ def encode(features: torch.Tensor, neighbours: np.ndarray, farthest: torch.Tenso
     encoding = expand(reciprocal_neighbours(neighbours), reciprocal_neighbours(neighbours[:, :half]))
     lengths = np.diff(encoding.indptr)
     rows = np.repeat(np.arange(len(features)), lengths)
-    for part in row_blocks(encoding.nnz, features.shape[1], block):
-        i, j = rows[part], encoding.indices[part]
+    for entries in row_blocks(encoding.nnz, features.shape[1], block):
+        i, j = rows[entries], encoding.indices[entries]
         distance = (features[i] - features[j]).square_().sum(1) / farthest[i]
-        encoding.data[part] = torch.exp(-distance).numpy()
+        encoding.data[entries] = torch.exp(-distance).numpy()
     encoding.data /= np.repeat(encoding.sum(1), lengths)
     return encoding
 
@@ -148,7 +147,7 @@ def jaccard_distance(query: csr_array, gallery: csc_array) -> np.ndarray:
     Returns:
         Shape (G,).
     """
-    # All pairs of an entry of the query and an entry of the gallery in the same column, column by column.
+    # All pairs of a query entry and a gallery entry in the same column, column by column.
     starts, lengths = gallery.indptr[query.indices], np.diff(gallery.indptr)[query.indices]
     offsets = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
     entries = offsets + np.arange(len(offsets))

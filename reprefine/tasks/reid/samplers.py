@@ -1,4 +1,4 @@
-"""Batches of P identities with K images each, for losses that compare images within a batch."""
+"""PK sampling: batches of P identities with K images each, for triplet losses."""
 
 from collections.abc import Iterator
 
@@ -11,18 +11,17 @@ from reprefine.registry import DATA_SAMPLERS
 
 
 def draw_groups(labels: np.ndarray, group_size: int, rng: np.random.Generator) -> dict[int, list[np.ndarray]]:
-    """Cut the shuffled images of each identity into groups.
+    """Split the shuffled images of each identity into groups of K images.
 
-    An identity with fewer images than a group holds gives one group, drawn with replacement; otherwise the remainder
-    that fills no group is left out.
+    An identity with fewer than K images has one group, sampled with replacement; otherwise the remainder is dropped.
 
     Args:
         labels: Identity of each image, shape (N,).
-        group_size: Images in a group, K.
-        rng: Source of the draws.
+        group_size: Number K of images in a group.
+        rng: Source of the random numbers.
 
     Returns:
-        For each identity its groups of image indices, each of shape (K,).
+        Groups of image indices of each identity, each of shape (K,).
     """
     order = np.argsort(labels, kind='stable')
     identities, starts = np.unique(labels[order], return_index=True)
@@ -31,19 +30,19 @@ def draw_groups(labels: np.ndarray, group_size: int, rng: np.random.Generator) -
         if len(images) < group_size:
             groups[identity] = [rng.choice(images, group_size)]
         else:
-            whole = len(images) // group_size * group_size
-            groups[identity] = list(rng.permutation(images)[:whole].reshape(-1, group_size))
+            length = len(images) // group_size * group_size
+            groups[identity] = list(rng.permutation(images)[:length].reshape(-1, group_size))
     return groups
 
 
 def draw_batches(labels: np.ndarray, num_ids: int, num_instances: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw P identities that still have groups and take one group of each, until fewer than P remain.
+    """Repeatedly draw P identities and take one group of each, until fewer than P identities have groups left.
 
     Args:
-        labels: Identity of each image, shape (N,); at least P different ones.
-        num_ids: Identities in a batch, P.
-        num_instances: Images of an identity, K.
-        rng: Source of the draws.
+        labels: Identity of each image, shape (N,), with at least P identities.
+        num_ids: Number P of identities in a batch.
+        num_instances: Number K of images per identity.
+        rng: Source of the random numbers.
 
     Returns:
         Image indices, shape (batches, P, K).
@@ -53,7 +52,7 @@ def draw_batches(labels: np.ndarray, num_ids: int, num_instances: int, rng: np.r
     while len(groups) >= num_ids:
         chosen = rng.choice(list(groups), num_ids, replace=False).tolist()
         batches.append([groups[identity].pop() for identity in chosen])
-        groups = {identity: left for identity, left in groups.items() if left}
+        groups = {identity: rest for identity, rest in groups.items() if rest}
     return np.array(batches)
 
 
@@ -61,17 +60,17 @@ def draw_batches(labels: np.ndarray, num_ids: int, num_instances: int, rng: np.r
 class PKSampler(BatchSampler):
     """Batches of P identities with K images each, as the ``batch_sampler`` of a data loader.
 
-    P follows from the loader's ``batch_size`` = P x K. All processes draw the same batches of P x processes
-    identities and take P of them each, so two processes see what one with the double batch size sees. The number of
-    batches varies from epoch to epoch by the draw.
+    P is the loader's ``batch_size`` / K. All processes draw the same batches of P x world size identities, and each
+    takes P of them: two processes get the batches of one process with twice the batch size. The number of batches
+    varies between epochs.
 
     Args:
-        sampler: The loader's ``sampler``, which provides the data set, seed, epoch and rank; its own order is unused.
-        batch_size: Images per batch and process.
-        num_instances: Images of an identity, K.
+        sampler: The loader's ``sampler``; only its dataset, seed, epoch, rank and world size are used.
+        batch_size: Number of images per batch and process.
+        num_instances: Number K of images per identity.
 
     Raises:
-        UserError: K does not divide the batch size, or the data have too few identities or images for P and K.
+        UserError: The batch size is not a multiple of K, or there are too few identities or images for P and K.
     """
 
     def __init__(self, sampler: DefaultSampler, batch_size: int, num_instances: int = 4):
@@ -81,29 +80,31 @@ class PKSampler(BatchSampler):
         dataset = sampler.dataset
         self.labels = np.array([dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))])
         self._check_sizes()
-        self._drawn: tuple[int, np.ndarray] | None = None
+        self._cache: tuple[int, np.ndarray] | None = None
 
     def _check_sizes(self) -> None:
         size, k, processes = self.batch_size, self.num_instances, self.sampler.world_size
         if size % k:
-            raise UserError(f'PKSampler: batch_size {size} is no multiple of num_instances {k}')
+            raise UserError(f'PKSampler: batch_size {size} is not a multiple of num_instances {k}: change one of them')
         counts = np.unique(self.labels, return_counts=True)[1]
         if len(counts) < self.num_ids * processes:
             raise UserError(
-                f'PKSampler: a batch of {size} x {processes} processes holds {self.num_ids * processes} identities '
-                f'of {k} images, but the data have {len(counts)}; lower batch_size'
+                f'PKSampler: a batch of {size} x {processes} processes has {self.num_ids * processes} identities '
+                f'of {k} images, but the dataset has {len(counts)} identities; lower batch_size'
             )
         if counts.max() < k:
-            raise UserError(f'PKSampler: no identity has num_instances = {k} images, the most is {counts.max()}')
+            raise UserError(
+                f'PKSampler: no identity has num_instances={k} images, the maximum is {counts.max()}: lower it'
+            )
 
     def _batches(self) -> np.ndarray:
         """Return the batches of all processes in this epoch, shape (batches, P x processes, K)."""
         epoch = self.sampler.epoch
-        if self._drawn is None or self._drawn[0] != epoch:
+        if self._cache is None or self._cache[0] != epoch:
             rng = np.random.default_rng([self.sampler.seed, epoch])
             identities = self.num_ids * self.sampler.world_size
-            self._drawn = epoch, draw_batches(self.labels, identities, self.num_instances, rng)
-        return self._drawn[1]
+            self._cache = epoch, draw_batches(self.labels, identities, self.num_instances, rng)
+        return self._cache[1]
 
     def __iter__(self) -> Iterator[list[int]]:
         first = self.num_ids * self.sampler.rank

@@ -1,4 +1,4 @@
-"""The learning rate of TransReID's recipes."""
+"""Learning rate schedule of TransReID."""
 
 import math
 from typing import Any
@@ -10,15 +10,15 @@ from reprefine.registry import PARAM_SCHEDULERS
 
 
 def warmup_cosine(step: int, peak: float, start: float, floor: float, warmup: int, period: int) -> float:
-    """Return a linear warm-up, then a cosine that counts from step 0 and not from the end of the warm-up.
+    """Return the value of a linear warm-up followed by a cosine that starts at step 0, not at the end of the warm-up.
 
     Args:
-        step: Steps taken.
-        peak: Value that the warm-up leads to and the cosine comes from.
+        step: Number of steps.
+        peak: Final value of the warm-up and initial value of the cosine.
         start: Value at step 0.
         floor: Value from step ``period`` on.
         warmup: Steps of the warm-up. At its end the cosine is already below ``peak``.
-        period: Steps from the beginning of training to its end.
+        period: Steps of the whole training.
     """
     if step < warmup:
         return start + (peak - start) * step / warmup
@@ -27,16 +27,16 @@ def warmup_cosine(step: int, peak: float, start: float, floor: float, warmup: in
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
-    """:func:`warmup_cosine` for every group of parameters; start and floor are the same for all groups.
+    """:func:`warmup_cosine` for every parameter group; start and floor are the same for all groups.
 
-    mmengine's cosine counts from where it begins, and its warm-up starts at a share of each group's own rate.
+    In mmengine the cosine starts at its ``begin``, and the warm-up at a factor of the learning rate of each group.
 
     Args:
         optimizer: The optimizer or its wrapper.
         period: Epochs (or iterations) of the training.
-        warmup: Of these, the warm-up.
-        start_factor: Start of the warm-up, as a share of the optimizer's ``lr``.
-        floor_factor: End of the cosine, as a share of the optimizer's ``lr``.
+        warmup: Epochs (or iterations) of the warm-up.
+        start_factor: Start of the warm-up, relative to the optimizer's ``lr``.
+        floor_factor: End of the cosine, relative to the optimizer's ``lr``.
         **kwargs: Arguments of mmengine's schedulers, such as ``by_epoch``.
     """
 

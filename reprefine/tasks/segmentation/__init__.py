@@ -1,8 +1,8 @@
-"""Semantic segmentation by frozen dense features: a linear head, nearest neighbours, and maps from files."""
+"""Semantic segmentation by frozen features: a linear head, nearest neighbours, and stored feature maps."""
 
-from .feature_map import LoadFeatureMap, StoredFeatures
-from .knn_head import KNNHead
-from .knn_loop import MemoryBankLoop, NothingToTrain
-from .linear_head import LinearHead
+from .backbones import StoredFeatures
+from .heads import KNNHead, LinearHead
+from .loops import MemoryBankLoop, NothingToTrain
+from .transforms import LoadFeatureMap
 
 __all__ = ['KNNHead', 'LinearHead', 'LoadFeatureMap', 'MemoryBankLoop', 'NothingToTrain', 'StoredFeatures']

@@ -1,4 +1,4 @@
-"""A bank of labelled features that grows up to a bound."""
+"""Memory bank of labelled features with a maximum size."""
 
 import torch
 from mmengine.dist import all_gather_object, get_rank
@@ -6,19 +6,19 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from .knn import LabelledFeatures
+from .functional import LabelledFeatures
 
 
 class MemoryBank(nn.Module):
-    """Labelled features, of which a random sample is kept if they are more than ``max_entries``.
+    """Labelled features, or a random sample of ``max_entries`` of them if there are more.
 
-    Every entry draws a priority between 0 and 1, and those of the highest priorities are kept: a sample in which all
-    entries ever added are equally likely, whatever the order. The bank is part of the state dict.
+    Every entry draws a priority between 0 and 1, and the entries with the highest priorities are kept: a uniform sample
+    of all entries added, in any order. The bank is part of the state dict.
 
     Args:
         channels: Channels C of the features.
         num_classes: Number of classes.
-        max_entries: Bound of the number of entries; None keeps all.
+        max_entries: Maximum number of entries; None keeps all.
         seed: Seed of the priorities.
     """
 
@@ -33,7 +33,7 @@ class MemoryBank(nn.Module):
         self.clear()
 
     def clear(self) -> None:
-        """Remove all entries, and begin the draws anew."""
+        """Remove all entries and reset the random generator."""
         self._rows, self._priorities, self._added = self._rows[:0], self._priorities[:0], []
         self._generator = torch.Generator().manual_seed(self.seed + get_rank())
 
@@ -41,12 +41,12 @@ class MemoryBank(nn.Module):
         """Add entries, detached and in float32 on the CPU."""
         rows = torch.cat(entries, 1).detach().float().cpu()
         self._added.append((rows, torch.rand(len(rows), generator=self._generator)))
-        waiting = sum(len(rows) for rows, _ in self._added)
-        if self.max_entries is not None and waiting > self.max_entries:
+        pending = sum(len(rows) for rows, _ in self._added)
+        if self.max_entries is not None and pending > self.max_entries:
             self._merge()
 
     def _merge(self) -> None:
-        """Join what was added to the bank and keep the highest priorities, in the order of adding."""
+        """Merge the added entries into the bank and keep those with the highest priorities, in their order."""
         if not self._added:
             return
         rows, priorities = zip((self._rows.cpu(), self._priorities), *self._added, strict=True)
@@ -56,14 +56,14 @@ class MemoryBank(nn.Module):
             self._rows, self._priorities = self._rows[kept], self._priorities[kept]
 
     def gather(self) -> None:
-        """Join the entries of all processes in each of them."""
+        """Gather the entries of all processes in each process."""
         self._merge()
-        parts: list = all_gather_object((self._rows, self._priorities))
-        self._rows, self._priorities, self._added = self._rows[:0], self._priorities[:0], parts
+        gathered: list = all_gather_object((self._rows, self._priorities))
+        self._rows, self._priorities, self._added = self._rows[:0], self._priorities[:0], gathered
         self._merge()
 
     def entries(self, device: torch.device | str = 'cpu') -> LabelledFeatures:
-        """Return all entries on a device, where they stay until others are added."""
+        """Return all entries on a device; the bank stays there until entries are added."""
         self._merge()
         self._rows = self._rows.to(device)
         return LabelledFeatures(self._rows[:, : self._channels], self._rows[:, self._channels :])
@@ -73,22 +73,22 @@ class MemoryBank(nn.Module):
         return len(self._rows)
 
     def get_extra_state(self) -> Tensor:
-        """Return features and class shares side by side, shape (M, C + num_classes)."""
+        """Return features and class shares, concatenated, shape (M, C + num_classes)."""
         self._merge()
         return self._rows.cpu()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the entries of a state dict.
+        """Load the entries of a state dict.
 
         Raises:
-            UserError: If they have other channels or classes.
+            UserError: If the number of channels plus classes differs.
         """
         width = self._rows.shape[1]
         if not torch.is_tensor(state) or state.ndim != 2 or state.shape[1] != width:
             shape = tuple(state.shape) if torch.is_tensor(state) else type(state).__name__
             raise UserError(
-                f'the memory bank of the checkpoint is {shape}, that of the config has {width} columns, which are '
-                'channels and classes: test with the config that filled it'
+                f'size mismatch for the memory bank: {shape} in the checkpoint, (M, {width}) in the config (channels '
+                'plus classes): test with the config that filled it'
             )
         self.clear()
         self._rows, self._priorities = state.cpu(), torch.ones(len(state))

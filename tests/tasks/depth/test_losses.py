@@ -11,7 +11,7 @@ def maps():
     return [1 + 5 * torch.rand(2, 1, 12, 16, generator=generator) for _ in range(2)]
 
 
-def test_variance_enters_with_call_101(maps):
+def test_variance_is_included_from_call_101(maps):
     loss = SigLoss(loss_weight=2.0)
     values = [loss(*maps).item() for _ in range(102)]
     without, with_variance = 2 * sig_loss(*maps, 0.0).item(), 2 * sig_loss(*maps, 1.0).item()
@@ -28,7 +28,7 @@ def test_no_error_no_loss_after_the_warmup(maps):
     assert depth.grad.abs().max() == 0
 
 
-def test_resumed_training_goes_on_counting(maps):
+def test_the_number_of_calls_is_restored_on_resume(maps):
     loss, resumed = SigLoss(warmup=3), SigLoss(warmup=3)
     for _ in range(3):
         loss(*maps)

@@ -13,8 +13,8 @@ def make_metric(**kwargs):
 
 def sample(seed, target=None):
     generator = torch.Generator().manual_seed(seed)
-    depth, made = (0.5 + 9 * torch.rand(1, 480, 640, generator=generator) for _ in range(2))
-    target = made if target is None else target
+    depth, random = (0.5 + 9 * torch.rand(1, 480, 640, generator=generator) for _ in range(2))
+    target = random if target is None else target
     return dict(pred_depth_map=dict(data=depth), gt_depth_map=dict(data=target), img_path='room_1.jpg')
 
 
@@ -41,13 +41,13 @@ def test_measures_are_taken_per_image_and_averaged():
     assert metric.evaluate(3) == pytest.approx(expected, rel=1e-6)
 
 
-def test_pixels_are_not_kept():
+def test_pixels_are_not_stored():
     metric = make_metric()
     metric.process({}, [sample(0)])
     assert all(isinstance(value, float) for value in metric.results[0].values())
 
 
-def test_images_without_depth_do_not_count():
+def test_images_without_depth_are_skipped():
     metric = make_metric()
     metric.process({}, [sample(0), sample(1, target=torch.zeros(1, 480, 640))])
     both = metric.evaluate(2)
@@ -58,5 +58,5 @@ def test_images_without_depth_do_not_count():
 def test_no_depth_at_all_is_refused():
     metric = make_metric()
     metric.process({}, [sample(0, target=torch.zeros(1, 480, 640))])
-    with pytest.raises(UserError, match='no image has a depth'):
+    with pytest.raises(UserError, match='no image has depth'):
         metric.evaluate(1)

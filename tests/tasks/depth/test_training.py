@@ -24,7 +24,7 @@ SMALL = (
 
 @pytest.fixture
 def nyu(tmp_path):
-    """Two rooms for training and two for testing; the lower in the image, the nearer."""
+    """Two scenes for training and two for testing; depth decreases from top to bottom."""
     generator = np.random.default_rng(0)
     depth = np.repeat(np.linspace(8000, 1000, 480)[:, None], 640, axis=1).astype(np.uint16)
     for split in ('train', 'test'):

@@ -12,7 +12,7 @@ NYU = str(ROOT / 'configs/baselines/depth/vit-b-dinov2_linear_8xb2-38k_nyu-416x5
 
 
 def make_sample(height=480, width=640):
-    """An image whose depth is its own position, so that both can be compared after any cut or flip."""
+    """An image whose depth is its own position, so that both can be compared after any crop or flip."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack((rows % 256, columns % 256, (rows + columns) % 256), axis=-1).astype(np.uint8)
     depth = (1 + rows + columns / 1000).astype(np.float32)
@@ -43,12 +43,12 @@ def test_random_colour_draws_from_its_ranges():
     assert 75 < changed.max() < 50**1.1 * 1.25 * 1.1
 
 
-def test_probability_0_leaves_the_image():
+def test_probability_0_does_not_change_the_image():
     image = np.zeros((2, 2, 3), np.uint8)
     assert RandomColour(prob=0.0).transform(dict(img=image))['img'] is image
 
 
-def test_fixed_crop_cuts_image_and_depth_alike():
+def test_fixed_crop_crops_image_and_depth_alike():
     results = FixedCrop(rows=(45, 472), columns=(43, 608)).transform(make_sample())
     source = make_sample()
     assert results['img'].shape == (427, 565, 3)
@@ -58,7 +58,7 @@ def test_fixed_crop_cuts_image_and_depth_alike():
 
 
 def test_fixed_crop_refuses_a_smaller_image():
-    with pytest.raises(UserError, match=r'a\.jpg of 400x640'):
+    with pytest.raises(UserError, match=r'a\.jpg has 400x640'):
         FixedCrop(rows=(45, 472), columns=(43, 608)).transform(make_sample(400))
 
 

@@ -1,4 +1,4 @@
-"""A few made-up faces in the layout in which CelebAMask-HQ is downloaded."""
+"""A few synthetic faces in the layout of CelebAMask-HQ as downloaded."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ BOXES = {
     'l_lip': (24, 11, 26, 21),
     'neck': (26, 12, 31, 20),
 }
-# The value that each part has in the label map, written down a second time.
+# Label of each part in the label map, independent of the package.
 VALUES = dict(
     skin=1, l_brow=2, r_brow=3, l_eye=4, r_eye=5, eye_g=6, l_ear=7, r_ear=8, ear_r=9, nose=10, mouth=11, u_lip=12,
     l_lip=13, neck=14, neck_l=15, cloth=16, hair=17, hat=18,

@@ -17,21 +17,21 @@ CONFIG = f'{ROOT}/configs/baselines/face_parsing/bisenetv1_r18_2xb8-160k_celebam
 
 class Recorder:
     def __init__(self):
-        self.drawn = []
+        self.images = []
 
     def add_datasample(self, name, image, **_):
-        self.drawn.append((name, image))
+        self.images.append((name, image))
 
 
-def hook_of(cfg) -> tuple:
+def build_hook(cfg) -> tuple:
     Visualizer.get_instance('faces')
     hook = HOOKS.build(cfg.default_hooks.visualization)
     hook._visualizer = Recorder()
-    return hook, hook._visualizer.drawn
+    return hook, hook._visualizer.images
 
 
 def test_draws_at_the_size_of_the_label_map(tmp_path, monkeypatch):
-    # The hook of mmseg's fork draws by methods of its own.
+    # The hook of mmseg's fork overrides after_test_iter.
     monkeypatch.setattr(SegVisualizationHook, 'after_test_iter', None, raising=False)
     pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8)
     samples = []
@@ -39,12 +39,12 @@ def test_draws_at_the_size_of_the_label_map(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / f'{name}.png')
         samples.append(SimpleNamespace(img_path=str(tmp_path / f'{name}.png'), ori_shape=(8, 6)))
     cfg = load_config(CONFIG)
-    hook, drawn = hook_of(cfg)
+    hook, drawn = build_hook(cfg)
     hook.after_test_iter(SimpleNamespace(iter=0), 0, {}, samples)
     assert drawn == []  # off by default
 
     draw_predictions(cfg, show=False, show_dir=str(tmp_path), interval=2, wait_time=0)
-    hook, drawn = hook_of(cfg)
+    hook, drawn = build_hook(cfg)
     hook.after_train_iter(SimpleNamespace(iter=0), 1, {}, samples)
     for batch, sample in enumerate(samples):
         hook.after_test_iter(SimpleNamespace(iter=0), batch, {}, [sample])

@@ -12,7 +12,7 @@ def faces(count: int, landmarks: int = 98) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize('shift', [0.0, 0.05, 0.2])
-def test_a_shift_is_its_own_error(shift):
+def test_the_error_of_a_shift_is_its_length(shift):
     annotated, _ = faces(20)
     distance = np.linalg.norm(annotated[:, 60] - annotated[:, 72], axis=1)
     direction = np.array([0.6, -0.8])

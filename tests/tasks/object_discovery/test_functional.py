@@ -17,20 +17,20 @@ def draw_features(seed: int, channels: int = 6, height: int = 7, width: int = 9)
     return torch.randn(channels, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def flood(mask: np.ndarray, seed: tuple[int, int]) -> set[tuple[int, int]]:
-    """Return the entries that steps up, down, left and right lead to."""
-    found, open_ = set(), [seed]
-    while open_:
-        row, column = open_.pop()
+def flood_fill(mask: np.ndarray, seed: tuple[int, int]) -> set[tuple[int, int]]:
+    """Return the entries connected to the seed by edges."""
+    found, pending = set(), [seed]
+    while pending:
+        row, column = pending.pop()
         inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
         if inside and (row, column) not in found and (mask[row, column] or (row, column) == seed):
             found.add((row, column))
-            open_ += [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
+            pending += [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
     return found
 
 
 def lost_by_loops(features: np.ndarray, prominence: str, k: int) -> tuple[tuple[int, int], set, tuple[int, ...]]:
-    """Return seed, patches and box by the sentences of the paper."""
+    """Return seed, patches and box as described in the paper, with loops."""
     channels, height, width = features.shape
     tokens = [features[:, row, column] for row in range(height) for column in range(width)]
     n = len(tokens)
@@ -41,10 +41,10 @@ def lost_by_loops(features: np.ndarray, prominence: str, k: int) -> tuple[tuple[
     seed = order[0]
     chosen = [q for q in order[:k] if dot[q][seed] > 0]
     mask = np.array([sum(dot[q][s] for s in chosen) > 0 for q in range(n)]).reshape(height, width)
-    place = seed // width, seed % width
-    patches = flood(mask, place)
+    position = seed // width, seed % width
+    patches = flood_fill(mask, position)
     rows, columns = zip(*patches, strict=True)
-    return place, patches, (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
+    return position, patches, (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
 
 
 @pytest.mark.parametrize('prominence', ['degree', 'norm'])
@@ -55,7 +55,7 @@ def test_equals_loops(prominence, k):
         seed, patches, box = lost_by_loops(features.numpy(), prominence, k)
         found = localize(features, prominence, k)
         assert found.seed == seed
-        assert {tuple(place) for place in found.mask.nonzero().tolist()} == patches
+        assert {tuple(position) for position in found.mask.nonzero().tolist()} == patches
         assert found.box == box
 
 
@@ -84,7 +84,7 @@ def test_a_degree_does_not_count_the_patch_itself():
     assert degrees(patch_correlations(tokens)).tolist() == [1, 1, 0, 0]
 
 
-def test_the_seed_is_joined_by_what_correlates_positively_among_the_most_prominent():
+def test_the_seed_is_expanded_by_positively_correlated_patches_among_the_most_prominent():
     tokens = torch.tensor([[1.0, 0.0], [2.0, 0.5], [-1.0, 0.0], [3.0, 0.0], [0.5, 0.1]])
     seed, chosen = expand_seed(patch_correlations(tokens), torch.tensor([1.0, 5.0, 4.0, 3.0, 0.0]), 4)
     assert seed == 1
@@ -106,6 +106,6 @@ def test_features_of_zeros_give_the_first_patch():
 def test_scale_and_rotation_of_the_features_change_nothing():
     features = draw_features(7)
     rotation = torch.linalg.qr(draw_features(8, 6, 6, 1)[..., 0])[0]
-    turned = torch.einsum('dc,chw->dhw', rotation, 3 * features)
+    rotated = torch.einsum('dc,chw->dhw', rotation, 3 * features)
     for prominence in ('degree', 'norm'):
-        assert localize(turned, prominence).box == localize(features, prominence).box
+        assert localize(rotated, prominence).box == localize(features, prominence).box

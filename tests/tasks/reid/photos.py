@@ -1,4 +1,4 @@
-"""Tiny ReID data sets in the layouts of the releases."""
+"""Small ReID datasets in the file layout of the releases."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +43,7 @@ def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (64, 32)) -> 
 
 
 def write_folders(root: Path, folders: dict[str, Iterable[str]]) -> str:
-    """Write an image for every name; return the root."""
+    """Write an image for every name and return the root."""
     for folder, names in folders.items():
         for number, name in enumerate(names):
             write_image(root / folder / name, number)
@@ -51,7 +51,7 @@ def write_folders(root: Path, folders: dict[str, Iterable[str]]) -> str:
 
 
 def write_msmt17(root: Path, folders: tuple[str, str] = ('train', 'test')) -> str:
-    """Write lists and images; return the root."""
+    """Write lists and images and return the root."""
     for name, paths in MSMT17.items():
         folder = folders[name in ('query', 'gallery')]
         for number, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""Plain loops that the vectorised functions are compared with."""
+"""Reference implementations with loops for the vectorised functions."""
 
 import numpy as np
 import torch
@@ -47,9 +47,9 @@ def rerank(queries, gallery, k1, k2, lambda_value):
         own = reciprocal(image, k1)
         expanded = set(own)
         for candidate in own:
-            theirs = reciprocal(candidate, round(k1 / 2))
-            if len(theirs & own) > 2 / 3 * len(theirs):
-                expanded |= theirs
+            others = reciprocal(candidate, round(k1 / 2))
+            if len(others & own) > 2 / 3 * len(others):
+                expanded |= others
         for j in expanded:
             encoding[image, j] = np.exp(-distance[image, j])
         encoding[image] /= encoding[image].sum()

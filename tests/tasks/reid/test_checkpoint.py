@@ -1,4 +1,4 @@
-"""The models that stand in for published checkpoints are timm's, in whose form TransReID-SSL stores its weights."""
+"""Published checkpoints are replaced by timm models, whose keys TransReID-SSL uses."""
 
 import argparse
 
@@ -92,11 +92,11 @@ def test_imported_backbone_computes_the_same(form, stem, tmp_path):
 def reid_model(backbone, identities=IDENTITIES):
     triplet = dict(type='reprefine.BatchHardTripletLoss')
     head = dict(type='reprefine.BNNeckHead', num_classes=identities, in_channels=128, triplet=triplet)
-    init_default_scope('mmpretrain')  # whatever ran before
+    init_default_scope('mmpretrain')  # independent of earlier tests
     return MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=head))
 
 
-def test_supervised_checkpoint_fills_the_whole_model(tmp_path):
+def test_supervised_checkpoint_loads_strictly(tmp_path):
     state = supervised(reference(stem=True))
     config, target = convert(tmp_path, state)
     model = reid_model(config)
@@ -105,7 +105,7 @@ def test_supervised_checkpoint_fills_the_whole_model(tmp_path):
     assert torch.equal(model.head.classifier.weight, state['classifier.weight'])
 
 
-def test_pretrained_checkpoint_starts_a_model_for_a_higher_image(tmp_path):
+def test_pretrained_checkpoint_loads_into_a_model_for_higher_images(tmp_path):
     config, target = convert(tmp_path, dino(reference(stem=True)))
     match = load_weights(reid_model(config | dict(img_size=(96, 32))), target)
     assert not match.unexpected
@@ -117,17 +117,17 @@ def test_pretrained_checkpoint_starts_a_model_for_a_higher_image(tmp_path):
     [
         (lambda state: state.update({'base.sie_embed': torch.zeros(6, 1, 128)}), 'unexpected keys sie_embed'),
         (lambda state: state.update({'epoch': 3}), 'unexpected keys epoch'),
-        (lambda state: state.pop('base.blocks.1.mlp.fc1.bias'), 'missing, .*layers.1.ffn.layers.0.0.bias'),
-        (lambda state: state.pop('base.patch_embed.conv.1.IN.weight'), 'missing, .*conv.1.IN.weight'),
-        (lambda state: state.pop('base.cls_token'), 'it lacks backbone.cls_token'),
-        (lambda state: state.update({'base.norm.bias': torch.zeros(4)}), 'of another shape .*backbone.ln1.bias'),
+        (lambda state: state.pop('base.blocks.1.mlp.fc1.bias'), 'missing keys.*layers.1.ffn.layers.0.0.bias'),
+        (lambda state: state.pop('base.patch_embed.conv.1.IN.weight'), 'missing keys.*conv.1.IN.weight'),
+        (lambda state: state.pop('base.cls_token'), 'missing key backbone.cls_token'),
+        (lambda state: state.update({'base.norm.bias': torch.zeros(4)}), 'size mismatch.*backbone.ln1.bias'),
         (lambda state: state.update({'base.pos_embed': torch.zeros(1, 11, 128)}), '10 patches'),
     ],
 )
-def test_what_is_not_exactly_such_a_model_is_refused(change, message, tmp_path):
+def test_unexpected_and_missing_keys_and_size_mismatches_are_refused(change, message, tmp_path):
     state = supervised(reference(stem=True))
     change(state)
-    with pytest.raises(UserError, match=f'source.pth is no TransReID-SSL checkpoint of a ViT: .*{message}'):
+    with pytest.raises(UserError, match=f'source.pth is not a TransReID-SSL checkpoint of a ViT: .*{message}'):
         convert(tmp_path, state)
     assert not (tmp_path / 'target.pth').exists()
 

@@ -4,8 +4,8 @@ import torch
 
 from reprefine.tasks.reid.functional import (
     Tags,
-    blocks_of_distance,
-    centred,
+    center,
+    distance_blocks,
     match_ranks,
     nearest,
     retrieval_metrics,
@@ -81,7 +81,7 @@ def test_blocks_do_not_change_the_result(block):
     q, g = (torch.from_numpy(rng.integers(-3, 4, size=(size, 8)).astype(np.float32)) for size in (40, 75))
     g = torch.cat([g, -g])
     distance = references.pairwise(q.numpy(), g.numpy())
-    blocks = list(blocks_of_distance(q, g, block))
+    blocks = list(distance_blocks(q, g, block))
     assert max(part.size for part in blocks) <= max(block, 150)
     assert np.array_equal(np.concatenate(blocks) + q.square().sum(1)[:, None].numpy(), distance)
     expected = references.evaluate(distance, queries, gallery)
@@ -92,9 +92,9 @@ def test_distances_of_features_far_from_the_origin():
     generator = torch.Generator().manual_seed(0)
     queries, gallery = (5 + 0.01 * torch.randn(size, 384, generator=generator) for size in (4, 50))
     exact = torch.cdist(queries.double(), gallery.double()).square()
-    near = squared_distance(centred(queries, gallery.mean(0)), centred(gallery))
+    near = squared_distance(center(queries, gallery.mean(0)), center(gallery))
     assert ((near - exact) / exact).abs().max() < 1e-5  # 2 % otherwise
-    (relative,) = blocks_of_distance(queries, gallery)
+    (relative,) = distance_blocks(queries, gallery)
     difference = torch.from_numpy(relative) - exact  # one number for each query
     assert ((difference - difference[:, :1]).abs() / exact).max() < 1e-5
 
@@ -110,7 +110,7 @@ def test_distances_survive_a_common_mean():
     generator = torch.Generator().manual_seed(0)
     q, g = (5 + 0.01 * torch.randn(size, 512, generator=generator) for size in (20, 90))
     exact = torch.cdist(q.double(), g.double()).square()
-    blocks = torch.from_numpy(np.concatenate(list(blocks_of_distance(q, g, 300)))).double()
+    blocks = torch.from_numpy(np.concatenate(list(distance_blocks(q, g, 300)))).double()
     shift = (exact - blocks).mean(1, keepdim=True)  # what all of a query's distances lack
     torch.testing.assert_close(blocks + shift, exact, rtol=1e-4, atol=0)
 

@@ -13,7 +13,7 @@ LABELS = [0, 0, 4, 4, 2, 2]
 
 
 def make_head(**kwargs):
-    init_default_scope('mmpretrain')  # whatever ran before
+    init_default_scope('mmpretrain')  # independent of earlier tests
     head = BNNeckHead(num_classes=5, in_channels=8, triplet=TRIPLET, **kwargs)
     head.init_weights()
     return head
@@ -62,7 +62,7 @@ def test_label_smoothing():
     assert torch.allclose(head.loss(feats, samples)['loss_id'], expected, atol=1e-6)
 
 
-def test_the_losses_reach_the_feature_and_the_neck_but_not_its_bias():
+def test_feature_and_neck_have_gradients_but_not_the_bias_of_the_neck():
     head = make_head()
     feats, samples = make_batch()
     feature = feats[-1].requires_grad_()
@@ -73,13 +73,13 @@ def test_the_losses_reach_the_feature_and_the_neck_but_not_its_bias():
     assert head.bottleneck.bias.grad is None
 
 
-@pytest.mark.parametrize('place', ['before', 'after'])
-def test_features_for_retrieval(place):
-    head = make_head(feature=place).eval()
+@pytest.mark.parametrize('feature', ['before', 'after'])
+def test_features_for_retrieval(feature):
+    head = make_head(feature=feature).eval()
     head.bottleneck.running_mean.fill_(2.0)
     head.bottleneck.running_var.fill_(4.0 - 1e-5)
     feats, samples = make_batch()
-    expected = feats[-1] if place == 'before' else (feats[-1] - 2) / 2
+    expected = feats[-1] if feature == 'before' else (feats[-1] - 2) / 2
     assert torch.allclose(head(feats), expected)
     predicted = head.predict(feats, samples)
     assert all(a is b for a, b in zip(predicted, samples, strict=True))
@@ -87,7 +87,7 @@ def test_features_for_retrieval(place):
     assert torch.equal(head.predict(feats)[2].feature, head(feats)[2])
 
 
-def test_a_kept_feature_does_not_hold_its_batch():
+def test_a_stored_feature_does_not_keep_its_batch():
     feats, samples = make_batch()
     feature = make_head().predict(feats, samples)[0].feature
     assert feature.untyped_storage().nbytes() == 8 * feature.element_size()

@@ -59,7 +59,7 @@ def test_hard_margin():
 
 
 def test_gradient():
-    # The lone image is left out: its distance to itself has no derivative.
+    # Without the last image, the only one of its identity: its distance to itself has no derivative.
     features = make_features()[:-1].requires_grad_()
     for loss in (BatchHardTripletLoss(), BatchHardTripletLoss(margin=0.3)):
         assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, LABELS[:-1]), features)
@@ -75,7 +75,7 @@ def test_equal_features_have_a_finite_loss_and_gradient(margin):
 
 
 @pytest.mark.parametrize('margin', [None, 0.3])
-def test_a_single_identity_costs_nothing(margin):
+def test_the_loss_of_a_single_identity_is_zero(margin):
     features = torch.randn(4, 3, requires_grad=True)
     loss = BatchHardTripletLoss(margin)(features, torch.zeros(4, dtype=torch.long))
     loss.backward()

@@ -72,29 +72,29 @@ def test_topk():
     assert evaluate(draw(), topk=(1, 7)).keys() == {'reid/mAP', 'reid/mINP', 'reid/CMC-1', 'reid/CMC-7'}
 
 
-def test_queries_without_a_match_do_not_count():
+def test_queries_without_a_match_are_skipped():
     queries, gallery, query_tags, gallery_tags = draw()
-    lonely = Tags(np.append(query_tags.pid, 99), np.append(query_tags.camera, 0))
+    unmatched = Tags(np.append(query_tags.pid, 99), np.append(query_tags.camera, 0))
     more = torch.cat([queries, torch.ones(1, 8)])
-    assert evaluate((more, gallery, lonely, gallery_tags)) == evaluate((queries, gallery, query_tags, gallery_tags))
+    assert evaluate((more, gallery, unmatched, gallery_tags)) == evaluate((queries, gallery, query_tags, gallery_tags))
 
 
-def test_half_precision_features_are_taken():
+def test_half_precision_features_are_accepted():
     queries, gallery, *tags = draw(scale=False)
     full = evaluate((queries.half().float(), gallery.half().float(), *tags))
     assert evaluate((queries.half(), gallery.half(), *tags)) == full
 
 
-def test_file_holds_what_the_metric_saw(tmp_path):
+def test_out_file_has_the_features_of_all_images(tmp_path):
     queries, gallery, query_tags, gallery_tags = data = draw()
     metrics = evaluate(data, out_file=str(tmp_path / 'new' / 'features.npz'))
-    held = Predictions.load(tmp_path / 'new' / 'features.npz')
-    assert torch.equal(held.feature, torch.cat([queries, gallery]))
-    assert held.is_query.tolist() == [True] * 12 + [False] * 50
-    assert held.tags[held.is_query].pid.tolist() == query_tags.pid.tolist()
-    assert held.tags[~held.is_query].camera.tolist() == gallery_tags.camera.tolist()
-    assert held.img_path[[0, 12]].tolist() == ['query0.jpg', 'gallery0.jpg']
-    assert prefixed(ReIDMetric().evaluate_predictions(held)) == metrics
+    predictions = Predictions.load(tmp_path / 'new' / 'features.npz')
+    assert torch.equal(predictions.feature, torch.cat([queries, gallery]))
+    assert predictions.is_query.tolist() == [True] * 12 + [False] * 50
+    assert predictions.tags[predictions.is_query].pid.tolist() == query_tags.pid.tolist()
+    assert predictions.tags[~predictions.is_query].camera.tolist() == gallery_tags.camera.tolist()
+    assert predictions.img_path[[0, 12]].tolist() == ['query0.jpg', 'gallery0.jpg']
+    assert prefixed(ReIDMetric().evaluate_predictions(predictions)) == metrics
 
 
 def test_registered_under_its_name():
@@ -112,7 +112,7 @@ def test_registered_under_its_name():
         (lambda q, g, qt, gt: (q[:0], g, qt[:0], gt), '0 queries and 50 gallery images'),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(change, message):
+def test_features_that_cannot_be_ranked_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         evaluate(change(*draw()))
 
@@ -136,7 +136,7 @@ def test_predictions_without_features_are_refused():
 
 
 class Brightness(nn.Module):
-    """A model whose features tell the left half of an image from the right one."""
+    """A model whose features differ for the left and the right half of an image."""
 
     def test_step(self, data):
         for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
@@ -162,7 +162,7 @@ def two_processes(tmp_path_factory):
     return folder, [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 
-def test_two_processes_count_every_image_once(two_processes, tmp_path):
+def test_two_processes_evaluate_every_image_once(two_processes, tmp_path):
     folder, ranks = two_processes
     expected, seen = workers.evaluate(str(tmp_path / 'one.npz'))
     assert seen == 21

@@ -4,12 +4,12 @@ import torch
 from scipy.sparse import csr_array
 
 from reprefine.engine.errors import UserError
-from reprefine.tasks.reid.functional import Tags, blocks_of_distance, match_ranks, retrieval_metrics
+from reprefine.tasks.reid.functional import Tags, distance_blocks, match_ranks, retrieval_metrics
 from reprefine.tasks.reid.rerank import (
     find_neighbours,
     jaccard_distance,
     reciprocal_neighbours,
-    reranked_blocks,
+    rerank_blocks,
 )
 
 from . import references
@@ -27,7 +27,7 @@ def draw(spread=0.8):
 )
 def test_equals_the_loop(k1, k2, lambda_value):
     queries, gallery, *_ = draw()
-    result = np.concatenate(list(reranked_blocks(queries, gallery, k1, k2, lambda_value)))
+    result = np.concatenate(list(rerank_blocks(queries, gallery, k1, k2, lambda_value)))
     expected = references.rerank(queries.numpy(), gallery.numpy(), k1, k2, lambda_value)
     np.testing.assert_allclose(result, expected, atol=2e-6)
 
@@ -35,8 +35,8 @@ def test_equals_the_loop(k1, k2, lambda_value):
 @pytest.mark.parametrize('block', [1, 200, 10**6])
 def test_blocks_do_not_change_the_result(block):
     queries, gallery, *_ = draw()
-    whole = np.concatenate(list(reranked_blocks(queries, gallery)))
-    blocks = list(reranked_blocks(queries, gallery, block=block))
+    whole = np.concatenate(list(rerank_blocks(queries, gallery)))
+    blocks = list(rerank_blocks(queries, gallery, block=block))
     assert max(part.size for part in blocks) <= max(block, len(gallery))
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=2e-6)
 
@@ -57,31 +57,31 @@ def test_jaccard_distance():
     assert distance.tolist() == pytest.approx([0, 1, 1 - 0.5 / 1.5])
 
 
-def test_it_helps_where_identities_form_clusters():
+def test_reranking_improves_clustered_identities():
     queries, gallery, query_pid, gallery_pid = draw(spread=1.0)
     tags = Tags(query_pid, np.zeros(14)), Tags(gallery_pid, np.ones(60))
-    plain, better = (
+    baseline, reranked = (
         retrieval_metrics(match_ranks(blocks, *tags))['mAP']
-        for blocks in (blocks_of_distance(queries, gallery), reranked_blocks(queries, gallery, 7, 3))
+        for blocks in (distance_blocks(queries, gallery), rerank_blocks(queries, gallery, 7, 3))
     )
-    assert better > plain + 1
+    assert reranked > baseline + 1
 
 
 def test_a_common_mean_changes_nothing():
     queries, gallery, *_ = draw()
     queries, gallery = (torch.round(part * 2**10) / 2**16 for part in (queries, gallery))
-    near, far = (np.concatenate(list(reranked_blocks(queries + mean, gallery + mean, 7, 3))) for mean in (0.0, 16.0))
+    near, far = (np.concatenate(list(rerank_blocks(queries + mean, gallery + mean, 7, 3))) for mean in (0.0, 16.0))
     np.testing.assert_allclose(far, near, atol=1e-4)
 
 
 def test_equal_features_stay_finite():
     features = torch.ones(30, 4)
-    blocks = np.concatenate(list(reranked_blocks(features[:5], features[5:])))
+    blocks = np.concatenate(list(rerank_blocks(features[:5], features[5:])))
     assert np.isfinite(blocks).all()
 
 
 @pytest.mark.parametrize('arguments', [dict(k1=74), dict(k1=5, k2=6), dict(k2=0)])
-def test_sizes_that_make_no_sense_are_refused(arguments):
+def test_invalid_sizes_are_refused(arguments):
     queries, gallery, *_ = draw()
-    with pytest.raises(UserError, match='need 1 <= k2 <= k1 < images'):
-        reranked_blocks(queries, gallery, **arguments)
+    with pytest.raises(UserError, match='give 1 <= k2 <= k1 < number of images'):
+        rerank_blocks(queries, gallery, **arguments)

@@ -32,7 +32,7 @@ def make_sampler(batch_size=12, num_instances=4, rank=0, world_size=1, epoch=0, 
 
 
 @pytest.mark.parametrize('k', [1, 3, 4])
-def test_groups_cut_every_identity(k):
+def test_groups_split_every_identity(k):
     groups = draw_groups(LABELS, k, np.random.default_rng(0))
     for identity, count in enumerate(COUNTS):
         images = np.concatenate(groups[identity])
@@ -113,12 +113,12 @@ def test_a_data_loader_yields_the_batches_of_each_epoch():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(batch_size=10), 'batch_size 10 is no multiple of num_instances 4'),
-        (dict(batch_size=36), 'holds 9 identities of 4 images, but the data have 8'),
-        (dict(batch_size=20, world_size=2), 'holds 10 identities of 4 images, but the data have 8'),
-        (dict(batch_size=28, num_instances=14), 'no identity has num_instances = 14 images, the most is 13'),
+        (dict(batch_size=10), 'batch_size 10 is not a multiple of num_instances 4'),
+        (dict(batch_size=36), 'has 9 identities of 4 images, but the dataset has 8'),
+        (dict(batch_size=20, world_size=2), 'has 10 identities of 4 images, but the dataset has 8'),
+        (dict(batch_size=28, num_instances=14), 'no identity has num_instances=14 images, the maximum is 13'),
     ],
 )
-def test_what_the_data_cannot_fill_is_refused(arguments, message):
+def test_batches_larger_than_the_dataset_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         make_sampler(**arguments)

@@ -49,7 +49,7 @@ def test_transreid_schedule_follows_the_formula_in_every_epoch():
 
 
 def test_under_auto_scale_lr_the_whole_schedule_is_scaled():
-    """Start and floor too, which are shares of the optimizer's own rate and not of a group's."""
+    """Start and floor too, which are relative to the optimizer's learning rate and not to a group's."""
     parts = []
     for scale in (1, 2):
         cfg = Config.fromfile(SCHEDULES / 'reid_sgd_120e.py')

@@ -1,4 +1,4 @@
-"""What the two gloo processes of the distributed tests run; results go to files."""
+"""Functions that the two gloo processes of the distributed tests run; results are written to files."""
 
 import os
 from pathlib import Path
@@ -18,12 +18,12 @@ QUERIES, GALLERY = 4, 17  # an odd sum: the sampler pads it for two processes
 
 
 class Features(BaseDataset):
-    """A data set whose images are their features."""
+    """A dataset whose images are their features."""
 
     def load_data_list(self):
-        """Queries first, as in the real data sets; cameras in turn."""
+        """Queries first, as in the real datasets; cameras alternate."""
         data = [references.clustered(size, 3, 8, seed) for size, seed in ((QUERIES, 1), (GALLERY, 2))]
-        features, pids = torch.cat([feature for feature, _ in data]), [int(pid) for _, of in data for pid in of]
+        features, pids = torch.cat([feature for feature, _ in data]), [int(pid) for _, pids in data for pid in pids]
         return [
             dict(
                 feature=feature,
@@ -38,7 +38,7 @@ class Features(BaseDataset):
 
 
 def evaluate(out_file):
-    """Feed the metric as a test loop does; return its values and the number of samples of this process."""
+    """Run the metric as a test loop does; return its values and the number of samples of this process."""
     loader = Runner.build_dataloader(
         dict(
             dataset=Features(serialize_data=False),
@@ -73,7 +73,7 @@ def draw_batches(batch_size):
 
 
 def work(rank, folder):
-    """Run everything in one pair of processes, because starting them is what takes the time."""
+    """Run everything in one pair of processes, because starting them takes most of the time."""
     torch.set_num_threads(1)
     os.chdir(folder)  # where mmengine collects results
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'

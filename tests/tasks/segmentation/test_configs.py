@@ -70,7 +70,7 @@ def test_every_backbone_builds_and_only_its_head_trains(path):
     assert cfg.model.backbone.model_name in (ROOT / f'configs/_base_/models/{backbone}.py').read_text()
 
 
-def test_every_backbone_meets_every_data_set():
+def test_every_backbone_has_a_config_for_every_dataset():
     assert len(CONFIGS) == 7 * len(CLASSES)
 
 

@@ -29,12 +29,12 @@ def bank(folder) -> torch.Tensor:
     return torch.tensor(sorted(rows))
 
 
-def test_two_processes_gather_what_one_does(tmp_path):
+def test_two_processes_fill_the_bank_like_one(tmp_path):
     voc = make_toy_data(tmp_path / 'toy', ['voc'])[0] / 'VOC2012'
     arguments = [CONFIG, '--data-root', str(voc), '--cfg-options', *OPTIONS]
     assert run_train(*arguments, '--work-dir', str(tmp_path / 'one')) == 0
-    code, said = two_processes.train(tmp_path / 'two', *arguments)
-    assert code == 0, said
+    code, output = two_processes.train(tmp_path / 'two', *arguments)
+    assert code == 0, output
     one, two = bank(tmp_path / 'one'), bank(tmp_path / 'two')
     assert one.shape == two.shape
     assert len(one) > 5

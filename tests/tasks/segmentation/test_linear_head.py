@@ -57,7 +57,7 @@ def test_initial_values(head):
 
 
 def test_loss_is_the_mean_over_all_pixels(head, maps):
-    """Ignored pixels add nothing but count."""
+    """Ignored pixels have loss zero but are part of the mean."""
     labels = torch.randint(0, 4, (2, 1, 20, 28), generator=torch.Generator().manual_seed(0))
     labels[:, :, :10] = 255
     samples = [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]

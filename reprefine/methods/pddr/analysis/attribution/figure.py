@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from torch import nn
 
-from reprefine.visualization.pictures import to_rgb8
+from reprefine.visualization.images import to_rgb8
 
 from ..data_loading import batch_for, classify, spread
 from ..plot import save

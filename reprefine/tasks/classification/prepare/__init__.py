@@ -1,0 +1,1 @@
+"""Conversion of downloaded classification datasets into image lists and class folders."""

@@ -1,0 +1,1 @@
+"""Conversion of CelebAMask-HQ into label maps and split lists."""
