@@ -30,8 +30,8 @@ from reprefine.engine.data_checks.unreadable import name_unreadable_files
 from reprefine.engine.finite_check.finite import add_finite_check
 from reprefine.engine.optim import sync_default_lr
 from reprefine.engine.resuming.data_loader import make_seekable, shutdown_workers
-from reprefine.engine.resuming.interrupt import StopHook, resumable
-from reprefine.engine.resuming.loops import exact
+from reprefine.engine.resuming.interrupt import StopHook, stop_on_signals
+from reprefine.engine.resuming.loops import to_exact_loop
 from reprefine.engine.resuming.resume import ResumeHook, fill_resume_settings
 from reprefine.engine.resuming.schedule import ScheduleHook
 from reprefine.engine.speed.averaging import make_hook_use_foreach, use_foreach_averages
@@ -63,14 +63,14 @@ class Runner(CheckpointRunner):
         return super().from_cfg(cfg)
 
     def train(self) -> nn.Module:
-        """Train, and answer signals; see :func:`.interrupt.resumable`.
+        """Train, and answer signals; see :func:`.interrupt.stop_on_signals`.
 
         Raises:
             UserError: If nothing is resumed and the work directory holds checkpoints of a run already.
         """
         if not self._resume:
             refuse_existing_run(self.work_dir)
-        with resumable(self.work_dir), self._ending_workers():
+        with stop_on_signals(self.work_dir), self._ending_workers():
             return super().train()
 
     def test(self) -> dict:
@@ -90,13 +90,13 @@ class Runner(CheckpointRunner):
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop over a data set that replaces up to ``max_corrupt_samples`` unreadable samples, default 0.
 
-        The loops of mmengine go on where a run was stopped, see :func:`.loops.exact`.
+        The loops of mmengine go on where a run was stopped, see :func:`.loops.to_exact_loop`.
         """
         if self._train_dataloader is not None:
             build_replacing_loader(self)
             check_classes(self.cfg.get('model'), self._train_dataloader.dataset)
             self._train_dataloader = make_seekable(self._train_dataloader, self.seed)  # one that was given, not built
-        return super().build_train_loop(exact(loop))
+        return super().build_train_loop(to_exact_loop(loop))
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; its classes must have the numbers that they have in training."""

@@ -58,14 +58,14 @@ def train(args: argparse.Namespace) -> None:
     start = _start(parsed, args)
     cfg = config_from_args(args, parsed)
     from reprefine.engine.data_checks.unreadable import data_errors_as_user_error
-    from reprefine.engine.resuming.interrupt import resumable
+    from reprefine.engine.resuming.interrupt import stop_on_signals
 
     require_settings(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     cfg.merge_from_dict(start)
     _set_key_options(cfg, args)
     _apply_flags(cfg, args)
     check_data_folders(cfg, DATALOADERS[:2])
-    with data_errors_as_user_error(), lock_work_dir(cfg.work_dir), resumable(cfg.work_dir):
+    with data_errors_as_user_error(), lock_work_dir(cfg.work_dir), stop_on_signals(cfg.work_dir):
         if is_first_process():
             note_owner(cfg.work_dir, args.config)
         build_runner(cfg).train()

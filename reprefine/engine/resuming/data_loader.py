@@ -1,4 +1,4 @@
-"""A data loader that can begin anywhere in its data, and whose random numbers depend on that place alone."""
+"""A data loader that can start at any batch, and whose random numbers depend only on seed, rank, epoch and batch."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,12 +21,12 @@ class SeededBatch(list):
 
 
 class SeededFetch:
-    """What a data set reads a batch with: all its samples draw from the seed of the batch.
+    """``__getitems__`` of a dataset whose samples draw from the seed of their batch.
 
-    Whether a worker reads it, which one, and what was read before then make no difference.
+    The samples are the same in the main process and in any worker, whatever was read before.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -37,7 +37,7 @@ class SeededFetch:
         """Return the samples of a batch."""
         if not isinstance(batch, SeededBatch):
             return self._read(batch)
-        if get_worker_info() is not None:  # a worker draws for nothing else
+        if get_worker_info() is not None:  # the RNG of a worker has no other use
             seed_cpu(batch.seed)
             return self._read(batch)
         with seeded_cpu(batch.seed):
@@ -48,36 +48,36 @@ class SeededFetch:
 
 
 @dataclass
-class Place:
-    """Where the next iterator over a loader begins.
+class LoaderPosition:
+    """Where the next iterator over a loader starts.
 
     Attributes:
-        epoch: Pass over the data, on which the random numbers depend.
-        first: Number of the batch.
+        epoch: Epoch, on which the random numbers depend.
+        batch: Index of the batch.
         seed: Seed of the run and the rank.
     """
 
     epoch: int = 0
-    first: int = 0
+    batch: int = 0
     seed: int = 0
 
 
 class _SeededBatches:
-    """The batches of a sampler from a place on.
+    """The batches of a sampler from a position on.
 
-    It does not hold the loader: an iterator that does would keep its workers until the garbage collector comes.
+    It holds no reference to the loader: an iterator with one would keep its workers until garbage collection.
     """
 
-    def __init__(self, batches: Sampler[list[int]], place: Place) -> None:
-        self.batches, self.place = batches, place
+    def __init__(self, batches: Sampler[list[int]], position: LoaderPosition) -> None:
+        self.batches, self.position = batches, position
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        place = self.place
-        epoch, first, place.first = place.epoch, place.first, 0
-        # The sampler passes over the indices before; no sample of theirs is read.
+        position = self.position
+        epoch, first, position.batch = position.epoch, position.batch, 0
+        # The sampler skips the indices of earlier batches; their samples are not read.
         for number, indices in enumerate(islice(self.batches, first, None), first):
             batch = SeededBatch(indices)
-            batch.seed = mix_seeds(place.seed, epoch, number)
+            batch.seed = mix_seeds(position.seed, epoch, number)
             yield batch
 
     def __len__(self) -> int:
@@ -85,42 +85,42 @@ class _SeededBatches:
 
 
 class SeekableDataLoader(DataLoader):
-    """A loader whose next iterator may begin with any batch of any pass.
+    """A loader whose next iterator can start at any batch of any epoch.
 
     Attributes:
-        place: Where the next iterator begins.
+        position: Where the next iterator starts.
     """
 
-    place: Place
+    position: LoaderPosition
 
-    def seek(self, epoch: int, first: int = 0) -> None:
-        """Let the next iterator begin with batch ``first`` of pass ``epoch``; the one after it begins with batch 0."""
-        self.place.epoch, self.place.first = epoch, first
+    def seek(self, epoch: int, batch: int = 0) -> None:
+        """Let the next iterator start at a batch of an epoch; the one after it starts at batch 0."""
+        self.position.epoch, self.position.batch = epoch, batch
 
     @property
     def _index_sampler(self) -> _SeededBatches:
-        return _SeededBatches(self.batch_sampler, self.place)
+        return _SeededBatches(self.batch_sampler, self.position)
 
     def __iter__(self) -> Iterator[Any]:
-        # Started when the first batch is asked for: mmengine's loop over iterations takes an iterator before it is
-        # known where the run goes on.
+        # A generator, which starts at the first batch that is requested: mmengine's loop over iterations creates its
+        # iterator before the position to resume from is known.
         yield from super().__iter__()
 
 
 def make_seekable(loader: DataLoader, seed: int | None) -> DataLoader:
-    """Return a :class:`SeekableDataLoader` over the same batches; what it cannot be made of is returned as it is.
+    """Return a :class:`SeekableDataLoader` over the same batches.
 
-    That is a loader without batches or indices, and one of another class than torch's.
+    Loaders without batches or indices, and those of a class other than torch's, are returned unchanged.
 
     Args:
         loader: The loader, not iterated over yet.
-        seed: Seed of the run. None: the samples draw from whatever state the process is in.
+        seed: Seed of the run. None: the samples draw from the global RNG state.
     """
     if seed is None or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         return loader
     if type(loader) is DataLoader:
         loader = SeekableDataLoader(**_arguments(loader))
-        loader.place = Place(seed=mix_seeds(seed, get_rank()))
+        loader.position = LoaderPosition(seed=mix_seeds(seed, get_rank()))
     if not isinstance(getattr(loader.dataset, '__getitems__', None), SeededFetch):
         with suppress(AttributeError):  # a list takes no attributes, and draws nothing
             loader.dataset.__getitems__ = SeededFetch(loader.dataset)
@@ -128,20 +128,21 @@ def make_seekable(loader: DataLoader, seed: int | None) -> DataLoader:
 
 
 def _arguments(loader: DataLoader) -> dict[str, Any]:
-    """Return the arguments that make a loader, all of which it keeps under their names."""
-    # Of batches of its own kind, the class alone makes a sampler; and it shuffles by the sampler.
-    given = {'shuffle', *(('sampler', 'batch_size', 'drop_last') if loader.batch_size is None else ('batch_sampler',))}
-    return {name: getattr(loader, name) for name in signature(DataLoader).parameters if name not in given}
+    """Return the constructor arguments of a loader, which it keeps as attributes of the same names."""
+    # torch's DataLoader builds its batch sampler from the sampler, batch_size and drop_last, or takes a batch_sampler.
+    replaced = {'sampler', 'batch_size', 'drop_last'} if loader.batch_size is None else {'batch_sampler'}
+    names = signature(DataLoader).parameters.keys() - replaced - {'shuffle'}
+    return {name: getattr(loader, name) for name in names}
 
 
 def is_infinite(loader: DataLoader) -> bool:
-    """Tell whether the sampler of a loader never ends."""
+    """Whether the sampler of a loader is mmengine's ``InfiniteSampler``."""
     sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, 'sampler', None)
     return isinstance(sampler, InfiniteSampler)
 
 
 def shutdown_workers(loader: DataLoader) -> None:
-    """End the persistent workers of a loader now, in order; the garbage collector would close their pipes in any."""
+    """End the persistent workers of a loader now; garbage collection would close their pipes in an arbitrary order."""
     iterator = getattr(loader, '_iterator', None)
     if hasattr(iterator, '_shutdown_workers'):
         iterator._shutdown_workers()

@@ -1,4 +1,4 @@
-"""Stopping a training run by a signal, and finding its way back."""
+"""Stopping a run by a signal: a checkpoint of the training, a resume hint and an exit code."""
 
 import os
 import shlex
@@ -21,15 +21,16 @@ from reprefine.engine.checkpoints.integrity import find_latest_checkpoint
 from reprefine.engine.errors import find_interruption
 
 from .loops import ExactLoop
+from .resume import ResumeHook
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user or the scheduler asked the process to stop.
+    """The process received one of :data:`SIGNALS`.
 
     Attributes:
-        signal: The signal that did.
+        signal: The signal.
     """
 
     def __init__(self, number: int):
@@ -38,32 +39,40 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Request:
-    """The signal that waits for the end of the iteration, if any; whether one may wait."""
+    """State of the signal handler.
+
+    Attributes:
+        number: Signal to handle at the end of the iteration; 0: none.
+        is_deferred: Whether a signal is handled at the end of the iteration rather than at once.
+    """
 
     number = 0
-    may_wait = False
+    is_deferred = False
 
 
 _request = _Request()
 
 
 @contextmanager
-def resumable(work_dir: str) -> Iterator[None]:
-    """Answer SIGINT, SIGTERM and SIGUSR1 with one line that says how to go on, and exit with 128 + the signal's number.
+def stop_on_signals(work_dir: str) -> Iterator[None]:
+    """Print a resume hint on SIGINT, SIGTERM and SIGUSR1, and exit with 128 + the signal's number.
 
-    While a model is trained, the iteration is finished and a checkpoint is written before; a second signal stops at
-    once. May be nested.
+    During training the iteration is finished and a checkpoint written before; a second signal stops at once. May be
+    nested.
+
+    Args:
+        work_dir: Work directory of the run.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: Any) -> None:
-        at_once = not _request.may_wait or _request.number
+        at_once = not _request.is_deferred or _request.number
         _request.number = number  # a library that catches all exceptions may swallow the one below
         if at_once:
             raise Interrupted(number)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises when a worker got the signal, too
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises if a worker got the signal too
 
     previous = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
@@ -76,7 +85,7 @@ def resumable(work_dir: str) -> Iterator[None]:
             print(f'\n{_resume_hint(interrupt, work_dir)}', file=sys.stderr)
         raise SystemExit(128 + interrupt.signal) from None
     finally:
-        _request.number, _request.may_wait = 0, False
+        _request.number, _request.is_deferred = 0, False
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -90,27 +99,27 @@ def _resume_hint(interrupt: Interrupted, work_dir: str) -> str:
 
 
 class StopHook(Hook):
-    """Ends the run after the iteration in which a signal came, with a checkpoint; all processes at the same iteration.
+    """Saves a checkpoint and ends the run after the iteration in which a signal came, on all ranks after the same one.
 
-    Several processes tell each other of signals through a group of their own on the CPU. The answer is looked at one
-    iteration later, so that nobody waits for it, neither for the other processes nor for a GPU.
+    The ranks share their signals by an asynchronous all-reduce in a gloo group. Its result is read one iteration later,
+    so that no rank waits for another one or for a GPU.
     """
 
     priority = 'LOWEST'  # after every hook that counts or saves
 
     def __init__(self) -> None:
         self._group: dist.ProcessGroup | None = None
-        self._question: tuple[torch.Tensor, dist.Work] | None = None
-        self.saved_iteration = -1  # the last of which there is a checkpoint of training
+        self._reduction: tuple[torch.Tensor, dist.Work] | None = None
+        self.saved_iteration = -1  # of the last checkpoint of training
 
     def before_train(self, runner: Runner) -> None:
-        """Let signals wait from now on."""
+        """Defer signals to the end of the iteration."""
         if runner.distributed and runner.world_size > 1:
             self._group = dist.new_group(backend='gloo')
-        _request.may_wait = True
+        _request.is_deferred = True
 
     def after_resume(self, runner: Runner, checkpoint: str) -> None:
-        """Know of the checkpoint that the run continues from, so that no later state of its iteration replaces it.
+        """Note the iteration of the resumed checkpoint, so that no later state of this iteration replaces it.
 
         In an uninterrupted run the end of an epoch and a validation follow a checkpoint and do not write it again.
         """
@@ -121,12 +130,12 @@ class StopHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Stop, if any process was told to.
+        """Save a checkpoint and stop, if any rank has received a signal.
 
         Raises:
             Interrupted: When the checkpoint is written.
         """
-        number = _request.number if self._group is None else self._of_any_rank(_request.number)
+        number = _request.number if self._group is None else self._reduce(_request.number)
         if number:
             _request.number = number
             if isinstance(runner.train_loop, ExactLoop):
@@ -134,40 +143,41 @@ class StopHook(Hook):
             raise Interrupted(number)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop in the middle of a validation; several processes, which may have unlike shares of it, finish it.
+        """Stop within a validation; several ranks, whose parts of it may differ in length, finish it.
 
         Raises:
             Interrupted: When a checkpoint of the state before the validation is written.
         """
         if _request.number and self._group is None:
             if isinstance(runner.train_loop, ExactLoop):
-                self._leave_validation(runner)
+                self._undo_validation(runner)
                 self._save(runner, runner.epoch, runner.iter)
             raise Interrupted(_request.number)
 
     def after_train(self, runner: Runner) -> None:
-        """Stop at once from now on."""
-        _request.may_wait = False
+        """Handle signals at once again."""
+        _request.is_deferred = False
 
-    def _of_any_rank(self, number: int) -> int:
-        question, self._question = self._question, None
-        answer = 0
-        if question is not None:
-            question[1].wait()
-            answer = int(question[0])
-        told = torch.tensor(number)
-        self._question = (told, dist.all_reduce(told, dist.ReduceOp.MAX, group=self._group, async_op=True))
-        return answer
+    def _reduce(self, number: int) -> int:
+        """Start the all-reduce of a signal's number, and return the result of the former one."""
+        result = 0
+        if self._reduction is not None:
+            self._reduction[1].wait()
+            result = int(self._reduction[0])
+        tensor = torch.tensor(number)
+        self._reduction = (tensor, dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True))
+        return result
 
-    def _leave_validation(self, runner: Runner) -> None:
+    def _undo_validation(self, runner: Runner) -> None:
+        """Restore the weights and the RNG state of the training."""
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
                 hook._swap_ema_parameters()
-            elif hasattr(hook, 'training_state'):
+            elif isinstance(hook, ResumeHook):
                 hook.after_val(runner)
 
     def _save(self, runner: Runner, epoch: int, iteration: int) -> None:
-        """Write ``iter_N.pth``, unless this iteration has its checkpoint already; return when it is on the disk."""
+        """Write ``iter_N.pth`` unless this iteration has a checkpoint already; no rank returns before it is written."""
         if self.saved_iteration != iteration:
             folder = next((hook.out_dir for hook in runner.hooks if isinstance(hook, CheckpointHook)), runner.work_dir)
             name = f'iter_{iteration}.pth'
@@ -176,4 +186,4 @@ class StopHook(Hook):
             runner.save_checkpoint(folder, name, meta=dict(epoch=epoch, iter=iteration), by_epoch=False)
             if is_main_process():
                 Path(runner.work_dir, 'last_checkpoint').write_text(path)
-        barrier()  # a process that ends has the launcher end the others
+        barrier()  # when one process ends, the launcher ends the others

@@ -1,4 +1,4 @@
-"""The random numbers of a process: taken down, put back, kept apart, and seeded by where they are drawn."""
+"""Random number generators (RNG) of Python, NumPy and torch: their states, and seeds that depend on the batch."""
 
 import random
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix_seeds(*numbers: int) -> int:
-    """Return 63 well-mixed bits of one or more integers (the finaliser of SplitMix64, number after number)."""
+    """Return a 63-bit hash of one or more integers: the finaliser of SplitMix64, applied once per integer."""
     value = numbers[0]
     for number in numbers[1:] or (0,):
         value = (value * 0x9E3779B97F4A7C15 + (number + 1) * 0xD1B54A32D192ED03) & _MASK
@@ -23,9 +23,9 @@ def mix_seeds(*numbers: int) -> int:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """Return the state of the generators of Python, NumPy, torch and the current GPU, as weights-only loading takes it.
+    """Return the RNG states of Python, NumPy, torch and the current GPU, in types that weights-only loading accepts.
 
-    No device is waited for.
+    This does not synchronise with the GPU.
     """
     state = dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state())
     if torch.cuda.is_available():
@@ -34,7 +34,7 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`get_rng_state` returned."""
+    """Restore what :func:`get_rng_state` returned."""
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['torch'].cpu())
@@ -54,10 +54,10 @@ _spare = np.random.MT19937(0)
 
 @contextmanager
 def seeded_cpu(seed: int) -> Iterator[None]:
-    """Draw on the CPU from ``seed`` inside the block, and go on afterwards as if nothing had been drawn.
+    """Seed the CPU generators within the block and restore their states afterwards.
 
-    NumPy's generator is exchanged instead of copied, which takes a fraction of the time; what is lost is the second
-    of a pair of normal numbers, if one was left from ``np.random.randn``.
+    NumPy's generator is exchanged rather than copied, which is much faster. Not restored is the second value of a pair
+    of normal numbers that ``np.random.randn`` may keep.
     """
     state = random.getstate(), np.random.get_bit_generator(), torch.default_generator.get_state()
     np.random.set_bit_generator(_spare)

@@ -1,4 +1,4 @@
-"""Signals whose exception does not arrive as it was raised."""
+"""Signals whose exception a library converts or swallows."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ from contextlib import suppress
 
 import pytest
 
-from reprefine.engine.resuming.interrupt import resumable
+from reprefine.engine.resuming.interrupt import stop_on_signals
 from reprefine.engine.runner import Runner
 from tests.helpers.run import train_digits
 
 
-def test_a_signal_that_a_library_turns_into_an_error_ends_the_run(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended, resumable(str(tmp_path)):
+def test_a_signal_that_a_library_converts_to_another_error_ends_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended, stop_on_signals(str(tmp_path)):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except BaseException:
@@ -21,8 +21,8 @@ def test_a_signal_that_a_library_turns_into_an_error_ends_the_run(tmp_path, caps
     assert capsys.readouterr().err.strip() == 'stopped by SIGTERM before the first checkpoint'
 
 
-def test_another_error_is_none(tmp_path):
-    with pytest.raises(SyntaxError), resumable(str(tmp_path)):
+def test_another_error_is_raised_unchanged(tmp_path):
+    with pytest.raises(SyntaxError), stop_on_signals(str(tmp_path)):
         raise SyntaxError
 
 

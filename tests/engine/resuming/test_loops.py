@@ -1,4 +1,4 @@
-"""The loops that continue exactly, under the base classes of either family of packages, and when they validate."""
+"""The exact loops with the base classes of either package family, and when they validate."""
 
 import shutil
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import torch
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 
-from reprefine.engine.resuming.loops import ExactEpochLoop, ExactIterLoop, _is_due, exact
+from reprefine.engine.resuming.loops import ExactEpochLoop, ExactIterLoop, _is_due, to_exact_loop
 from tests.helpers.run import DIGITS, SMALL, run_train
 
 TEXT = f"""
@@ -21,7 +21,7 @@ default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4))
 
 
 def run_of_the_fork(loop: IterBasedTrainLoop) -> nn.Module:
-    """What mmengine's fork does: it skips the batches before ``_iter`` by one call, or not at all."""
+    """Run as mmengine's fork does: it skips the batches before ``_iter`` by one call, or not at all."""
     loop.runner.call_hook('before_train')
     loop.runner.call_hook('before_train_epoch')
     if loop._iter and not loop.fast_forward_on_resume:
@@ -35,18 +35,20 @@ def run_of_the_fork(loop: IterBasedTrainLoop) -> nn.Module:
 
 
 @pytest.mark.parametrize('fast_forward', [False, True])
-def test_loop_of_the_fork_goes_on_at_the_same_batch(tmp_path, monkeypatch, fast_forward):
+def test_loop_of_the_fork_continues_from_the_same_batch(tmp_path, monkeypatch, fast_forward):
     (tmp_path / 'config.py').write_text(TEXT)
-    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    uninterrupted, resumed = tmp_path / 'uninterrupted', tmp_path / 'resumed'
     options = [option for option in SMALL if 'max_epochs' not in option]
-    assert run_train(str(tmp_path / 'config.py'), '--work-dir', str(whole), *options) == 0
-    parts.mkdir()
-    for file in whole.glob('iter_4.pth*'):
-        shutil.copy(file, parts)
+    assert run_train(str(tmp_path / 'config.py'), '--work-dir', str(uninterrupted), *options) == 0
+    resumed.mkdir()
+    for file in uninterrupted.glob('iter_4.pth*'):
+        shutil.copy(file, resumed)
     monkeypatch.setattr(IterBasedTrainLoop, 'fast_forward_on_resume', fast_forward, raising=False)
     monkeypatch.setattr(IterBasedTrainLoop, 'run', run_of_the_fork)
-    assert run_train(str(tmp_path / 'config.py'), '--work-dir', str(parts), '--resume', *options) == 0
-    expected, found = (torch.load(run / 'iter_6.pth', weights_only=True)['state_dict'] for run in (whole, parts))
+    assert run_train(str(tmp_path / 'config.py'), '--work-dir', str(resumed), '--resume', *options) == 0
+    expected, found = (
+        torch.load(run / 'iter_6.pth', weights_only=True)['state_dict'] for run in (uninterrupted, resumed)
+    )
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
 
@@ -61,28 +63,28 @@ def test_loop_of_the_fork_goes_on_at_the_same_batch(tmp_path, monkeypatch, fast_
         (dict(type=IterBasedTrainLoop), ExactIterLoop),
     ],
 )
-def test_configs_of_mmengines_loops_build_ours(cfg, kind):
+def test_configs_of_mmengines_loops_build_exact_loops(cfg, kind):
     before = dict(cfg)
-    made = exact(cfg | dict(max_iters=3))
+    made = to_exact_loop(cfg | dict(max_iters=3))
     assert made == {'type': kind, 'max_iters': 3} | {key: cfg[key] for key in cfg.keys() & {'_scope_'}}
     assert cfg == before
 
 
-def test_other_loops_stay_as_they_are():
+def test_other_loops_are_not_changed():
     class Own(EpochBasedTrainLoop):
         pass
 
     loop = object.__new__(EpochBasedTrainLoop)
-    # The last two are for mmengine to refuse.
+    # mmengine refuses the last two.
     for given in (dict(type=Own), loop, dict(type='EpochBasedTrainLoop', by_epoch=True), dict(max_epochs=1)):
-        assert exact(given) is given
+        assert to_exact_loop(given) is given
     assert type(loop) is EpochBasedTrainLoop
 
 
 @pytest.mark.parametrize(
     ('begin', 'expected'), [(1, [2, 4, 6, 8, 9]), (4, [4, 6, 8, 9]), (5, [6, 8, 9]), (10, [])], ids=str
 )
-def test_a_validation_is_due_as_mmengine_has_it(begin, expected):
+def test_a_validation_is_due_when_mmengine_would_run_it(begin, expected):
     loop = SimpleNamespace(runner=SimpleNamespace(val_loop=object()), val_begin=begin, val_interval=2)
     assert [count for count in range(1, 10) if _is_due(loop, count, 9)] == expected
     loop.runner.val_loop = None

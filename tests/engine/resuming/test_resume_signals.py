@@ -1,4 +1,4 @@
-"""A run that is told to stop at any moment, also in a validation, and resumed ends as one that is not."""
+"""A run that is stopped by a signal at any moment, also in a validation, and resumed equals an uninterrupted one."""
 
 import signal
 
@@ -11,7 +11,7 @@ from .test_resume import BY_ITER, DIGITS, OPTIONS, derived
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_stopped_by_signals_and_resumed_equals_uninterrupted(number, tmp_path):
-    # Six batches of validation, in which the average stands in for the weights.
+    # Six batches of validation, during which the model has the averaged weights.
     config = derived(tmp_path, "custom_hooks = [dict(type='EMAHook', momentum=0.1)]")
     options = (*OPTIONS, 'val_dataloader.batch_size=6', 'default_hooks.checkpoint.interval=3')
     for runs in kill_and_resume(train_config, config, *options, folder=tmp_path, numbers=[number] * 3):
@@ -20,7 +20,7 @@ def test_stopped_by_signals_and_resumed_equals_uninterrupted(number, tmp_path):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_stopped_in_a_validation_that_was_due_at_the_last_checkpoint(number, tmp_path):
-    # The checkpoint of the last epoch is that of the uninterrupted run: what follows it does not replace it.
+    # The checkpoint of the last epoch is that of the uninterrupted run: no later one replaces it.
     options = (*OPTIONS, *BY_ITER, 'val_dataloader.batch_size=6', 'train_cfg.val_interval=1')
     stops = [(signal.SIGKILL, ('after_train_epoch', 3)), (number, ('after_val_iter', 1))]
     for runs in kill_and_resume(train_config, DIGITS, *options, folder=tmp_path, stops=stops):

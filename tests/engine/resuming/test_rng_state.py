@@ -1,4 +1,4 @@
-"""Random numbers come back, are kept apart, and are told apart by where they are drawn."""
+"""RNG states are saved and restored, and seeds of different batches differ."""
 
 import random
 
@@ -13,8 +13,8 @@ def draw():
     return random.random(), np.random.rand(), *np.random.randn(2), torch.rand(()).item()
 
 
-def test_random_state_comes_back_from_a_file(tmp_path):
-    np.random.randn()  # leaves a second number waiting
+def test_rng_state_is_restored_from_a_file(tmp_path):
+    np.random.randn()  # keeps the second value of a pair
     torch.save(get_rng_state(), tmp_path / 'state.pth')
     draws = [draw() for _ in range(2)]
     assert draws[0] != draws[1]
@@ -22,21 +22,21 @@ def test_random_state_comes_back_from_a_file(tmp_path):
     assert [draw() for _ in range(2)] == draws
 
 
-def test_draws_of_a_seeded_block_depend_on_its_seed_alone_and_touch_nothing():
-    np.random.seed(0)  # no second number is left from a pair
+def test_draws_of_a_seeded_block_depend_only_on_its_seed_and_the_state_is_restored():
+    np.random.seed(0)  # drops the second value of a pair
     state = get_rng_state()
     after = draw()
-    drawn = []
+    results = []
     for seed in (2**62 + 1, 2**62 + 1, 5):
         set_rng_state(state)
         with seeded_cpu(seed):
-            drawn.append(draw())
+            results.append(draw())
         assert draw() == after
-    assert drawn[0] == drawn[1]
-    assert all(a != b for a, b in zip(drawn[0], drawn[2], strict=True))
+    assert results[0] == results[1]
+    assert all(a != b for a, b in zip(results[0], results[2], strict=True))
 
 
-def test_mix_is_splitmix_and_tells_neighbours_apart():
+def test_mix_seeds_is_splitmix_and_hashes_neighbours_differently():
     # The finaliser of SplitMix64 by hand, in unsigned arithmetic.
     value = np.uint64((3 * 0x9E3779B97F4A7C15 + 5 * 0xD1B54A32D192ED03) % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -1,4 +1,4 @@
-"""Resuming with another schedule or other optimiser settings is refused, or follows the config where it is asked to."""
+"""Resuming with another schedule or other optimiser settings is refused, or follows the config with reset_schedule."""
 
 import re
 
@@ -38,7 +38,7 @@ class Model(BaseModel):
 
 
 class Rates(Hook):
-    """Notes learning rate and momentum of each iteration, from the first that is run."""
+    """Records learning rate and momentum of each iteration."""
 
     def __init__(self):
         self.used = {}
@@ -51,7 +51,7 @@ class Rates(Hook):
 
 
 class TwoPartModel(Model):
-    """Two layers, each with an optimiser of its own."""
+    """Two layers with one optimiser each."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +71,7 @@ class TwoPartModel(Model):
 
 
 def train(folder, epochs=2, schedule=(COSINE,), optim_wrapper=None, resume=None, hooks=(), model=None, **cfg):
-    """Four iterations an epoch; return learning rate and momentum of each."""
+    """Train for four iterations per epoch; return learning rate and momentum of each."""
     data = DataLoader(torch.ones(4, 1), batch_size=1, collate_fn=lambda items: dict(inputs=torch.stack(items)))
     rates = Rates()
     Runner(
@@ -90,8 +90,8 @@ def train(folder, epochs=2, schedule=(COSINE,), optim_wrapper=None, resume=None,
     return rates.used
 
 
-def without_record(checkpoint, target):
-    """Write the checkpoint as mmengine's own Runner has it."""
+def as_mmengine_saves(checkpoint, target):
+    """Write the checkpoint without the entry that mmengine's own Runner does not save."""
     content = torch.load(checkpoint, weights_only=True)
     del content['schedule']
     torch.save(content, target)
@@ -99,12 +99,12 @@ def without_record(checkpoint, target):
 
 
 @pytest.mark.parametrize('name', SCHEDULES)
-def test_the_same_schedule_goes_on(name, tmp_path):
-    whole = train(tmp_path / 'whole', schedule=SCHEDULES[name])
-    rest = train(tmp_path / 'rest', schedule=SCHEDULES[name], resume=tmp_path / 'whole/epoch_1.pth')
-    assert rest == {i: whole[i] for i in range(4, 8)}
-    theirs = without_record(tmp_path / 'whole/epoch_1.pth', tmp_path / 'theirs.pth')
-    assert train(tmp_path / 'from theirs', schedule=SCHEDULES[name], resume=theirs) == rest
+def test_the_same_schedule_continues(name, tmp_path):
+    uninterrupted = train(tmp_path / 'uninterrupted', schedule=SCHEDULES[name])
+    rest = train(tmp_path / 'rest', schedule=SCHEDULES[name], resume=tmp_path / 'uninterrupted/epoch_1.pth')
+    assert rest == {i: uninterrupted[i] for i in range(4, 8)}
+    stock = as_mmengine_saves(tmp_path / 'uninterrupted/epoch_1.pth', tmp_path / 'stock.pth')
+    assert train(tmp_path / 'from stock', schedule=SCHEDULES[name], resume=stock) == rest
 
 
 @pytest.mark.parametrize('recorded', [True, False])
@@ -112,7 +112,7 @@ def test_a_longer_cosine_is_refused(recorded, tmp_path):
     train(tmp_path / 'a')
     checkpoint = tmp_path / 'a/epoch_2.pth'
     if not recorded:
-        checkpoint = without_record(checkpoint, tmp_path / 'theirs.pth')
+        checkpoint = as_mmengine_saves(checkpoint, tmp_path / 'stock.pth')
     with pytest.raises(UserError, match=r'T_max is 2 in the checkpoint and 4 in the config.*--reset-schedule'):
         train(tmp_path / 'b', epochs=4, resume=checkpoint)
     assert not list(tmp_path.glob('b/*.pth'))
@@ -120,22 +120,22 @@ def test_a_longer_cosine_is_refused(recorded, tmp_path):
 
 @pytest.mark.parametrize('new', SCHEDULES)
 @pytest.mark.parametrize('stop', ['epoch_2.pth', 'iter_6.pth'])
-def test_a_reset_schedule_stands_where_it_would_have_come_to(new, stop, tmp_path):
+def test_a_reset_schedule_has_the_state_that_it_would_have_reached(new, stop, tmp_path):
     wrapper = dict(optimizer=dict(SGD, lr=0.2, momentum=0.8))
     train(tmp_path / 'a', hooks=[dict(type='CheckpointHook', by_epoch=False, interval=6)])
-    asked = train(tmp_path / 'asked', epochs=4, schedule=SCHEDULES[new], optim_wrapper=wrapper)
+    expected = train(tmp_path / 'expected', epochs=4, schedule=SCHEDULES[new], optim_wrapper=wrapper)
     options = dict(epochs=4, schedule=SCHEDULES[new], optim_wrapper=wrapper, reset_schedule=True)
     done = train(tmp_path / 'b', resume=tmp_path / 'a' / stop, **options)
     first = 8 if stop == 'epoch_2.pth' else 6
-    assert done == {i: asked[i] for i in range(first, 16)}
-    # And it is the schedule of that run from then on, which another reset changes nothing of.
+    assert done == {i: expected[i] for i in range(first, 16)}
+    # It is the schedule of that run from then on.
     del options['reset_schedule']
     again = train(tmp_path / 'c', resume=tmp_path / 'b/epoch_3.pth', **options)
-    assert again == {i: asked[i] for i in range(12, 16)}
+    assert again == {i: expected[i] for i in range(12, 16)}
 
 
 @pytest.mark.parametrize(
-    ('optimizer', 'told'),
+    ('optimizer', 'message'),
     [
         (dict(SGD, lr=0.2), 'optim_wrapper.optimizer.lr is 0.1 in the checkpoint and 0.2 in the config'),
         (dict(SGD, weight_decay=0.5), 'optim_wrapper.optimizer.weight_decay is 0 in the checkpoint and 0.5 in'),
@@ -144,11 +144,11 @@ def test_a_reset_schedule_stands_where_it_would_have_come_to(new, stop, tmp_path
     ],
 )
 @pytest.mark.parametrize('schedule', [[COSINE], None])
-def test_other_settings_of_the_optimizer_are_refused(optimizer, told, schedule, tmp_path):
+def test_other_settings_of_the_optimizer_are_refused(optimizer, message, schedule, tmp_path):
     train(tmp_path / 'a', schedule=schedule)
-    theirs = without_record(tmp_path / 'a/epoch_1.pth', tmp_path / 'theirs.pth')
-    for checkpoint in (tmp_path / 'a/epoch_1.pth', theirs):
-        with pytest.raises(UserError, match=told):
+    stock = as_mmengine_saves(tmp_path / 'a/epoch_1.pth', tmp_path / 'stock.pth')
+    for checkpoint in (tmp_path / 'a/epoch_1.pth', stock):
+        with pytest.raises(UserError, match=message):
             train(tmp_path / 'b', schedule=schedule, optim_wrapper=dict(optimizer=optimizer), resume=checkpoint)
 
 
@@ -159,17 +159,17 @@ def test_other_settings_of_the_optimizer_are_refused(optimizer, told, schedule, 
         dict(optimizer=SGD, paramwise_cfg=dict(bias_lr_mult=2.0)),
     ],
 )
-def test_another_optimizer_cannot_be_followed(change, tmp_path):
+def test_another_optimizer_is_refused_also_with_reset_schedule(change, tmp_path):
     train(tmp_path / 'a')
     with pytest.raises(UserError, match='does not fit another.*start another run with load_from'):
         train(tmp_path / 'b', optim_wrapper=change, resume=tmp_path / 'a/epoch_1.pth', reset_schedule=True)
 
 
-def test_groups_that_differ_are_told_by_their_number(tmp_path):
+def test_groups_that_differ_are_named_by_their_index(tmp_path):
     one, other = (dict(optimizer=SGD, paramwise_cfg=dict(bias_lr_mult=factor)) for factor in (2.0, 3.0))
     train(tmp_path / 'a', optim_wrapper=one)
-    theirs = without_record(tmp_path / 'a/epoch_1.pth', tmp_path / 'theirs.pth')
-    for checkpoint in (tmp_path / 'a/epoch_1.pth', theirs):
+    stock = as_mmengine_saves(tmp_path / 'a/epoch_1.pth', tmp_path / 'stock.pth')
+    for checkpoint in (tmp_path / 'a/epoch_1.pth', stock):
         with pytest.raises(UserError, match=r'optim_wrapper.optimizer.lr\[1\] is 0.2 in the checkpoint and 0.3'):
             train(tmp_path / 'b', optim_wrapper=other, resume=checkpoint)
 
@@ -180,28 +180,28 @@ def test_several_optimizers(tmp_path):
         return train(folder, model=model, optim_wrapper=model.wrappers(rate), **options)
 
     train_parts(tmp_path / 'a', 0.1)
-    whole = train_parts(tmp_path / 'whole', 0.2)
-    theirs = without_record(tmp_path / 'a/epoch_1.pth', tmp_path / 'theirs.pth')
-    for checkpoint in (tmp_path / 'a/epoch_1.pth', theirs):
+    uninterrupted = train_parts(tmp_path / 'uninterrupted', 0.2)
+    stock = as_mmengine_saves(tmp_path / 'a/epoch_1.pth', tmp_path / 'stock.pth')
+    for checkpoint in (tmp_path / 'a/epoch_1.pth', stock):
         with pytest.raises(UserError, match='optim_wrapper.other.optimizer.lr is 0.1 in the checkpoint and 0.2 in'):
             train_parts(tmp_path / 'b', 0.2, resume=checkpoint)
     rest = train_parts(tmp_path / 'c', 0.2, resume=tmp_path / 'a/epoch_1.pth', reset_schedule=True)
-    assert rest == {i: whole[i] for i in range(4, 8)}
+    assert rest == {i: uninterrupted[i] for i in range(4, 8)}
 
 
-def test_schedulers_that_come_go_or_change_are_differences(tmp_path):
+def test_added_removed_and_changed_schedulers_are_differences(tmp_path):
     train(tmp_path / 'a')
     step = dict(type='StepLR', step_size=1, by_epoch=True)
-    for schedule, told in [
+    for schedule, message in [
         (None, r'len\(param_scheduler\) is 1 in the checkpoint and 0 in the config'),
         ([WARMUP, COSINE], r'len\(param_scheduler\) is 1 in the checkpoint and 2 in the config'),
         ([step], 'param_scheduler.0.type is CosineAnnealingLR in the checkpoint and StepLR in the config'),
     ]:
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             train(tmp_path / 'b', schedule=schedule, resume=tmp_path / 'a/epoch_1.pth')
 
 
-def test_more_epochs_at_a_constant_rate_just_go_on(tmp_path, capsys):
+def test_more_epochs_at_a_constant_rate_continue(tmp_path, capsys):
     train(tmp_path / 'a', schedule=[WARMUP])
     rates = train(tmp_path / 'b', epochs=3, schedule=[WARMUP], resume=tmp_path / 'a/epoch_2.pth')
     assert rates == dict.fromkeys(range(8, 12), (0.1, 0.9))
@@ -210,48 +210,46 @@ def test_more_epochs_at_a_constant_rate_just_go_on(tmp_path, capsys):
     assert rates == dict.fromkeys(range(12, 16), (0.1, 0.9))
 
 
-def test_more_epochs_behind_the_end_of_the_schedule_are_told(tmp_path, capsys):
+def test_more_epochs_beyond_the_end_of_the_schedule_warn(tmp_path, capsys):
     cosine = dict(COSINE, T_max=2, end=2)
     train(tmp_path / 'a', schedule=[cosine])
     rates = train(tmp_path / 'b', epochs=3, schedule=[cosine], resume=tmp_path / 'a/epoch_2.pth')
     assert len(set(rates.values())) == 1
-    told = 'train_cfg.max_epochs is 2 in the checkpoint and 3 in the config, but the schedulers end before'
-    assert told in capsys.readouterr().out
+    message = 'train_cfg.max_epochs is 2 in the checkpoint and 3 in the config, but the schedulers end before'
+    assert message in capsys.readouterr().out
 
 
-def test_more_accumulated_batches_are_told(tmp_path, capsys):
+def test_another_accumulative_counts_warns(tmp_path, capsys):
     train(tmp_path / 'a')
     wrapper = dict(optimizer=SGD, accumulative_counts=2)
     train(tmp_path / 'b', optim_wrapper=wrapper, resume=tmp_path / 'a/epoch_1.pth')
-    told = (
-        'not exactly as if the run had not been stopped: optim_wrapper.accumulative_counts is 1 in the checkpoint and 2'
-    )
-    assert told in capsys.readouterr().out
+    message = 'not exactly: optim_wrapper.accumulative_counts is 1 in the checkpoint and 2 in the config'
+    assert message in capsys.readouterr().out
 
 
-def test_an_average_that_the_config_does_not_know_is_refused(tmp_path):
-    # The checkpoint's weights are the average: training would go on from it with the moments of the others.
+def test_a_checkpoint_with_an_average_needs_an_ema_hook(tmp_path):
+    # mmengine saves the average as state_dict: training would continue from it with the moments of the other weights.
     train(tmp_path / 'a', hooks=[dict(type='EMAHook')])
     with pytest.raises(UserError, match='holds an average of the weights, but the config has no EMAHook'):
         train(tmp_path / 'b', resume=tmp_path / 'a/epoch_1.pth')
 
 
-def test_a_checkpoint_without_schedulers_is_not_continued_from_their_start(tmp_path):
+def test_a_checkpoint_without_schedulers_is_refused(tmp_path):
     bare = dict(type='CheckpointHook', interval=1, save_param_scheduler=False, filename_tmpl='bare_{}.pth')
     train(tmp_path / 'a', hooks=[bare])
     with pytest.raises(UserError, match='param_scheduler is not saved in the checkpoint and given in the config'):
         train(tmp_path / 'b', resume=tmp_path / 'a/bare_1.pth')
-    whole = train(tmp_path / 'whole')
+    uninterrupted = train(tmp_path / 'uninterrupted')
     rest = train(tmp_path / 'c', resume=tmp_path / 'a/bare_1.pth', reset_schedule=True)
-    assert rest == {i: whole[i] for i in range(4, 8)}
+    assert rest == {i: uninterrupted[i] for i in range(4, 8)}
 
 
-def test_nothing_warns_of_the_order_of_steps(tmp_path, recwarn):
+def test_no_warning_about_the_order_of_steps(tmp_path, recwarn):
     train(tmp_path)
     assert not [warning for warning in recwarn if 'optimizer.step()' in str(warning.message)]
 
 
-def test_the_record_is_plain_data():
+def test_settings_are_plain_data():
     groups = [dict(params=[1], lr=torch.tensor(0.5), initial_lr=1.0, betas=(0.9, 0.99), foreach=True), dict(lr=2.0)]
     groups[1] |= dict(initial_lr=2.0, betas=(0.9, 0.99), params=[])
     assert group_settings('optim_wrapper', groups) == {
@@ -262,7 +260,7 @@ def test_the_record_is_plain_data():
     assert plain({'a': (1, torch.tensor([2]), print)}) == {'a': [1, [2], 'builtin_function_or_method']}
 
 
-def test_the_tool_has_an_option_for_it(tmp_path, capsys):
+def test_the_tool_has_the_option_reset_schedule(tmp_path, capsys):
     work_dir = ('--work-dir', str(tmp_path))
     assert run_train(DIGITS, *work_dir, *SMALL) == 0
     longer = (*SMALL, 'train_cfg.max_epochs=3', 'param_scheduler.1.end=40')
