@@ -27,7 +27,7 @@ from reprefine.engine.data_checks.class_names import check_class_names, check_sa
 from reprefine.engine.data_checks.corrupt_samples_hook import build_replacing_loader
 from reprefine.engine.data_checks.loader_checks import check_batches, check_classes, raise_if_empty
 from reprefine.engine.data_checks.unreadable import name_unreadable_files
-from reprefine.engine.finite_check.finite import add_finite_check
+from reprefine.engine.finite_check.hook import add_finite_check
 from reprefine.engine.optim import sync_default_lr
 from reprefine.engine.resuming.data_loader import make_seekable, shutdown_workers
 from reprefine.engine.resuming.interrupt import StopHook, stop_on_signals

@@ -178,7 +178,7 @@ RUNNER_PLACES = {
     'model_wrapper_cfg': Place(
         ('MODEL_WRAPPERS',), default=always('mmengine.model.wrappers.distributed:MMDistributedDataParallel')
     ),
-    'finite_check': Place(default=always('reprefine.engine.finite_check.finite:FiniteCheckHook')),
+    'finite_check': Place(default=always('reprefine.engine.finite_check.hook:FiniteCheckHook')),
     'tta_model': MODEL,
     'tta_pipeline': TRANSFORM,
 }

@@ -1,4 +1,4 @@
-"""What is known of a step whose loss or gradient is not finite, and how it is told."""
+"""Which loss terms, gradients and samples of a training step are not finite, and the message with them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from .sample_ids import broken_inputs, sample_ids, shortened
+from .sample_ids import nonfinite_inputs, sample_ids, shorten
 
-RANKS = 4  # more than these would make no readable line
+MAX_RANKS = 4  # in the message
 
 
 class NonFiniteError(UserError):
@@ -20,17 +20,17 @@ class NonFiniteError(UserError):
 
 
 @dataclass
-class Step:
-    """One training step, as far as it is kept until it is known to be sound.
+class TrainStep:
+    """A training iteration, kept until its check is read.
 
     Attributes:
         iteration: Its number, from 1.
         epoch: Number of its epoch, from 1.
-        batch: What the data loader gave.
+        batch: The batch of the data loader.
         terms: The loss terms, scalars on the device.
         parameters: Parameters that had a gradient at the update.
-        norms: Their gradients' norms, on the device; None if the gradients are still there to be looked at.
-        snapshot: What a replay needs, if one is wanted.
+        norms: Their gradients' norms, on the device; None if the gradients themselves can still be read.
+        snapshot: Result of :func:`.replay.take_snapshot`, None without replay.
     """
 
     iteration: int
@@ -43,14 +43,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one process found.
+class RankReport:
+    """What is not finite on one rank.
 
     Attributes:
-        rank: Number of the process.
+        rank: The rank.
         terms: Its loss terms that are not finite.
         gradients: Names of the parameters whose gradient is not finite.
-        samples: Ids of its samples; only those with broken input if there are any.
+        samples: Ids of its samples; only those whose input is not finite if there are any.
         file: The replay file, None if there is none.
     """
 
@@ -62,7 +62,7 @@ class Finding:
 
 
 def gradient_norms(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the norm of each parameter's gradient without waiting for the device.
+    """Return the 2-norm of each parameter's gradient without waiting for the device.
 
     Args:
         parameters: At least one, each with a gradient.
@@ -81,68 +81,71 @@ def _values(grad: Tensor) -> Tensor:
     return grad.coalesce().values() if grad.is_sparse else grad
 
 
-def non_finite_terms(terms: Mapping[str, Tensor]) -> dict[str, float]:
+def nonfinite_terms(terms: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the loss terms that are NaN or infinite; the sum ``loss`` only if no term explains it."""
     values = {name: float(value) for name, value in terms.items() if 'loss' in name}
-    broken = {name: value for name, value in values.items() if not math.isfinite(value)}
-    return {name: value for name, value in broken.items() if name != 'loss'} or broken
+    nonfinite = {name: value for name, value in values.items() if not math.isfinite(value)}
+    return {name: value for name, value in nonfinite.items() if name != 'loss'} or nonfinite
 
 
-def find(step: Step, names: Mapping[int, str], rank: int) -> Finding:
-    """Look at a failed step; this waits for the device.
+def find_nonfinite(step: TrainStep, names: Mapping[int, str], rank: int) -> RankReport:
+    """Find what is not finite in a failed step; this waits for the device.
 
     Args:
         step: The step.
         names: The name of each parameter by its ``id``.
-        rank: Number of this process.
+        rank: The rank of this process.
     """
     samples = sample_ids(step.batch)
-    broken = [samples[index] for index in broken_inputs(step.batch, len(samples))]
-    return Finding(
+    nonfinite = [samples[index] for index in nonfinite_inputs(step.batch, len(samples))]
+    return RankReport(
         rank,
-        non_finite_terms(step.terms),
-        [names.get(id(parameter), 'a parameter outside the model') for parameter in _without_finite_gradient(step)],
-        [f'{name} (its input is not finite)' for name in broken] or samples,
+        nonfinite_terms(step.terms),
+        [
+            names.get(id(parameter), 'a parameter outside the model')
+            for parameter in _parameters_with_nonfinite_gradient(step)
+        ],
+        [f'{name} (its input is not finite)' for name in nonfinite] or samples,
     )
 
 
-def _without_finite_gradient(step: Step) -> list[nn.Parameter]:
+def _parameters_with_nonfinite_gradient(step: TrainStep) -> list[nn.Parameter]:
     if step.norms is not None:
-        sound = step.norms.isfinite().tolist()
+        finite = step.norms.isfinite().tolist()
     else:
-        sound = [p.grad is None or bool(_values(p.grad).isfinite().all()) for p in step.parameters]
-    return [parameter for parameter, is_sound in zip(step.parameters, sound, strict=True) if not is_sound]
+        finite = [p.grad is None or bool(_values(p.grad).isfinite().all()) for p in step.parameters]
+    return [parameter for parameter, is_finite in zip(step.parameters, finite, strict=True) if not is_finite]
 
 
-def message(step: Step, findings: Sequence[Finding], remedy: str) -> str:
-    """Return the line that tells where, what, with which samples, and what to do.
+def format_error(step: TrainStep, ranks: Sequence[RankReport], remedy: str) -> str:
+    """Return the message: the iteration, what is not finite, the samples and the remedy.
 
     Args:
         step: The step that failed.
-        findings: What every process found.
+        ranks: The reports of all ranks.
         remedy: What to do.
     """
-    guilty = [finding for finding in findings if finding.terms]
-    kind = 'loss' if guilty else 'gradient'
-    guilty = guilty or list(findings)
-    several = len(findings) > 1
+    failed = [report for report in ranks if report.terms]
+    kind = 'loss' if failed else 'gradient'
+    failed = failed or list(ranks)
+    several = len(ranks) > 1
     causes = [
-        (f'rank {finding.rank}: ' if several else '') + f'{_cause(finding)}; samples: {_samples(finding, step)}'
-        for finding in guilty[:RANKS]
+        (f'rank {report.rank}: ' if several else '') + f'{_cause(report)}; samples: {_samples(report, step)}'
+        for report in failed[:MAX_RANKS]
     ]
-    if len(guilty) > RANKS:
-        causes.append(f'{len(guilty) - RANKS} more ranks, see the log')
+    if len(failed) > MAX_RANKS:
+        causes.append(f'{len(failed) - MAX_RANKS} more ranks, see the log')
     cause = '; '.join(causes)
     return f'{kind} is not finite at iteration {step.iteration} (epoch {step.epoch}): {cause}; {remedy}'
 
 
-def _cause(finding: Finding) -> str:
-    if finding.terms:
-        return ', '.join(f'{name} = {value}' for name, value in finding.terms.items())
-    if finding.gradients:
-        return f'all loss terms are finite, the gradient of {shortened(finding.gradients)} is not'
+def _cause(report: RankReport) -> str:
+    if report.terms:
+        return ', '.join(f'{name} = {value}' for name, value in report.terms.items())
+    if report.gradients:
+        return f'all loss terms are finite, the gradient of {shorten(report.gradients)} is not'
     return "all loss terms and gradients are finite, the gradient's norm is too large for its type"
 
 
-def _samples(finding: Finding, step: Step) -> str:
-    return shortened(finding.samples) or f'those of batch {step.iteration}, which have no ids'
+def _samples(report: RankReport, step: TrainStep) -> str:
+    return shorten(report.samples) or f'those of batch {step.iteration}, which have no ids'

@@ -1,7 +1,7 @@
-"""Batches as plain data, which weights-only loading accepts, and back.
+"""Conversion of batches to plain data, which weights-only loading accepts, and back.
 
-The classes of data samples stand in a file by name. A name is looked up among the modules that are loaded already and
-must be that of a data sample, or of the masks or boxes in one; its attributes are set without running the class's code.
+The classes of data samples are stored by name. A name is looked up among the modules that are imported already and
+must be that of a data sample, or of the masks or boxes in one; its attributes are set without calling the class.
 """
 
 import sys
@@ -53,10 +53,10 @@ def _plain_array(array: np.ndarray) -> dict[str, Any]:
 
 
 def from_plain(value: Any) -> Any:
-    """Undo :func:`to_plain`; mappings become dicts.
+    """Convert the result of :func:`to_plain` back; mappings become dicts.
 
     Raises:
-        UserError: If a class is named that is not loaded, or is none of a data sample.
+        UserError: If a class is not imported, or is not that of a data sample.
     """
     if isinstance(value, list | tuple):
         return type(value)(from_plain(item) for item in value)
@@ -82,7 +82,7 @@ def _sample_class(name: str) -> type:
     for part in path.split('.'):
         found = getattr(found, part, None)
     if not isinstance(found, type) or not _is_sample_class(found):
-        raise UserError(f'{name} is no data sample that the config has loaded: give the config that wrote the file')
+        raise UserError(f'{name} is no data sample class that the config imports: give the config that wrote the file')
     return found
 
 

@@ -1,9 +1,9 @@
-"""Running a training step from its replay file, and looking where it first fails to be finite."""
+"""Running a training step from its replay file, and finding the first module whose output is not finite."""
 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,18 +19,18 @@ from reprefine.engine.resuming.rng_state import set_rng_state
 from reprefine.registry import HOOKS
 
 from .plain_data import from_plain
-from .replay import set_settings
+from .replay import set_attributes
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """What a step gave when it was run again.
+    """Result of a step that was run again.
 
     Attributes:
         terms: The loss terms.
         gradients: Norm of the gradient of each parameter that has one.
         module: The first module whose output was not finite, None if all were.
-        operation: The operation whose backward pass gave NaN from a finite loss, None if none did.
+        operation: The operation whose backward pass gave NaN although the loss is finite, None if none did.
     """
 
     terms: dict[str, float]
@@ -45,7 +45,7 @@ class Rerun:
         return all(map(math.isfinite, [*losses, *self.gradients.values()]))
 
     def equals(self, terms: Mapping[str, float]) -> bool:
-        """Tell whether the loss terms are the same numbers; NaN equals NaN."""
+        """Return whether the loss terms are equal, where NaN equals NaN."""
         return self.terms.keys() == terms.keys() and all(
             self.terms[name] == value or (math.isnan(value) and math.isnan(self.terms[name]))
             for name, value in terms.items()
@@ -53,7 +53,7 @@ class Rerun:
 
 
 class _BackwardOnly(OptimWrapper):
-    """Computes gradients and updates nothing."""
+    """An optimizer wrapper that computes gradients and does not step."""
 
     def __init__(self, model: nn.Module, autocast: torch.dtype | None) -> None:
         super().__init__(torch.optim.SGD(model.parameters(), lr=0.0))
@@ -66,14 +66,14 @@ class _BackwardOnly(OptimWrapper):
             yield
 
     def step(self, **kwargs: Any) -> None:
-        """Leave the weights."""
+        """Do nothing."""
 
     def zero_grad(self, **kwargs: Any) -> None:
-        """Leave the gradients to be looked at."""
+        """Keep the gradients."""
 
 
 def rerun(cfg: Config, content: dict[str, Any]) -> Rerun:
-    """Run the step of a replay file on the device at hand.
+    """Run the step of a replay file, on the GPU if there is one.
 
     Args:
         cfg: The config that wrote the file.
@@ -86,17 +86,17 @@ def rerun(cfg: Config, content: dict[str, Any]) -> Rerun:
     model = build_model(cfg)
     model = (model if device.type == 'cuda' else revert_sync_batchnorm(model)).to(device)
     check_match(load_weights(model, content['state_dict']), f'of iteration {content["iteration"]}', floor=1.0)
-    _prepare_parts(cfg, model, from_plain(content.get('hooks', {})))
-    found = _run(model, content)
-    losses_are_finite = all(math.isfinite(value) for name, value in found.terms.items() if 'loss' in name)
-    if losses_are_finite and not found.is_finite:
-        load_weights(model, content['state_dict'])  # buffers have moved
-        return Rerun(found.terms, found.gradients, found.module, _failing_operation(model, content))
-    return found
+    _call_prepare_replay(cfg, model, from_plain(content.get('hooks', {})))
+    result = _run(model, content)
+    losses_are_finite = all(math.isfinite(value) for name, value in result.terms.items() if 'loss' in name)
+    if losses_are_finite and not result.is_finite:
+        load_weights(model, content['state_dict'])  # the step has changed the buffers
+        return replace(result, operation=_failing_operation(model, content))
+    return result
 
 
-def _prepare_parts(cfg: Config, model: nn.Module, states: Mapping[str, Any]) -> None:
-    """Let hooks of the config give the model what they gave it in the run."""
+def _call_prepare_replay(cfg: Config, model: nn.Module, states: Mapping[str, Any]) -> None:
+    """Call ``prepare_replay`` of the hooks of the config whose state is in the file."""
     for hook_cfg in cfg.get('custom_hooks') or ():
         name = str(hook_cfg['type']).rpartition('.')[2]
         if name in states:
@@ -104,7 +104,7 @@ def _prepare_parts(cfg: Config, model: nn.Module, states: Mapping[str, Any]) -> 
 
 
 def _prepare(model: nn.Module, content: dict[str, Any]) -> tuple[Any, _BackwardOnly]:
-    set_settings(model, content['settings'])
+    set_attributes(model, content['settings'])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in content['trainable'])
     model.zero_grad()
@@ -116,7 +116,7 @@ def _prepare(model: nn.Module, content: dict[str, Any]) -> tuple[Any, _BackwardO
 
 def _run(model: nn.Module, content: dict[str, Any]) -> Rerun:
     batch, wrapper = _prepare(model, content)
-    with first_non_finite(model) as modules:
+    with record_nonfinite_modules(model) as modules:
         terms = model.train_step(batch, wrapper)
     gradients = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
     return Rerun({name: float(value.detach()) for name, value in terms.items()}, gradients, next(iter(modules), None))
@@ -133,18 +133,18 @@ def _failing_operation(model: nn.Module, content: dict[str, Any]) -> str | None:
 
 
 @contextmanager
-def first_non_finite(model: nn.Module) -> Iterator[list[str]]:
-    """Collect the names of the modules whose output is not finite, in the order in which they finish."""
+def record_nonfinite_modules(model: nn.Module) -> Iterator[list[str]]:
+    """Collect the names of the modules whose output is not finite, in the order of the forward pass."""
     found: list[str] = []
 
-    def watch(name: str, module: nn.Module) -> Any:
-        def look(_: nn.Module, inputs: Any, output: Any) -> None:
+    def register(name: str, module: nn.Module) -> Any:
+        def record(_: nn.Module, inputs: Any, output: Any) -> None:
             if any(not tensor.isfinite().all() for tensor in _tensors(output)):
                 found.append(f'{name or "the model"} ({type(module).__name__})')
 
-        return module.register_forward_hook(look)
+        return module.register_forward_hook(record)
 
-    handles = [watch(name, module) for name, module in model.named_modules()]
+    handles = [register(name, module) for name, module in model.named_modules()]
     try:
         yield found
     finally:

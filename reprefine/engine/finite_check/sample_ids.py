@@ -1,4 +1,4 @@
-"""Which samples a batch holds, and which of them are broken."""
+"""Ids of the samples of a batch, and which of them have input that is not finite."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-# The first that a sample has names it.
+# The first of these keys that a sample has is its id.
 ID_KEYS = ('img_path', 'path', 'name', 'img_id', 'id', 'sample_idx', 'index')
-LISTED = 5
+MAX_LISTED = 5
 
 
 def sample_ids(batch: Any) -> list[str]:
     """Return the ids of the samples of a batch, each with the name of its key; the list is empty if there are none.
 
     Args:
-        batch: What the data loader gave: data samples of any host library, or dicts of tensors and lists.
+        batch: A batch of the data loader: data samples of any host library, or dicts of tensors and lists.
     """
     return list(_ids(batch))
 
@@ -45,37 +45,37 @@ def _name(key: str, value: Any) -> str:
     return str(value) if key.endswith(('path', 'name')) else f'{key} {value}'
 
 
-def broken_inputs(batch: Any, count: int) -> list[int]:
+def nonfinite_inputs(batch: Any, count: int) -> list[int]:
     """Return which samples of a batch have input that is not finite.
 
     Args:
-        batch: What the data loader gave.
+        batch: A batch of the data loader.
         count: Number of its samples.
 
     Returns:
-        Their positions in ascending order; none where the input cannot be told apart by samples.
+        Their positions in ascending order; none where the input cannot be assigned to samples.
     """
     inputs = batch.get('inputs', batch) if isinstance(batch, Mapping) else batch
-    return sorted(set(_broken(inputs, count)))
+    return sorted(set(_nonfinite(inputs, count)))
 
 
-def _broken(node: Any, count: int) -> Iterator[int]:
+def _nonfinite(node: Any, count: int) -> Iterator[int]:
     if isinstance(node, Tensor):
         if node.is_floating_point() and node.dim() > 0 and len(node) == count:
-            sound = node.isfinite().reshape(count, -1).all(dim=1)
-            yield from (~sound).nonzero()[:, 0].tolist()
+            finite = node.isfinite().reshape(count, -1).all(dim=1)
+            yield from (~finite).nonzero()[:, 0].tolist()
     elif isinstance(node, Mapping):
         for value in node.values():
-            yield from _broken(value, count)
+            yield from _nonfinite(value, count)
     elif isinstance(node, list | tuple):
         if len(node) == count and all(isinstance(value, Tensor) for value in node):
             yield from (index for index, value in enumerate(node) if not value.isfinite().all())
         else:
             for value in node:
-                yield from _broken(value, count)
+                yield from _nonfinite(value, count)
 
 
-def shortened(names: Sequence[str]) -> str:
-    """Return the first names and how many more there are."""
-    more = len(names) - LISTED
-    return ', '.join(names[:LISTED]) + (f' and {more} more' if more > 0 else '')
+def shorten(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others."""
+    more = len(names) - MAX_LISTED
+    return ', '.join(names[:MAX_LISTED]) + (f' and {more} more' if more > 0 else '')

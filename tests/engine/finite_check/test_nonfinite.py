@@ -1,10 +1,17 @@
-"""What is found out about a failed step, and the line that tells it."""
+"""The report of a failed step, and its error message."""
 
 import pytest
 import torch
 from torch import nn
 
-from reprefine.engine.finite_check.nonfinite import Finding, Step, find, gradient_norms, message, non_finite_terms
+from reprefine.engine.finite_check.nonfinite import (
+    RankReport,
+    TrainStep,
+    find_nonfinite,
+    format_error,
+    gradient_norms,
+    nonfinite_terms,
+)
 
 NAN, INF = float('nan'), float('inf')
 
@@ -37,24 +44,24 @@ def test_half_precision_does_not_overflow():
     ],
 )
 def test_terms(terms, expected):
-    assert non_finite_terms({name: torch.tensor(value) for name, value in terms.items()}) == expected
+    assert nonfinite_terms({name: torch.tensor(value) for name, value in terms.items()}) == expected
 
 
 @pytest.mark.parametrize('norms', [None, torch.tensor([1.0, INF])])
 def test_gradients_are_named_also_when_only_their_norms_are_left(norms):
     good, bad = parameter(1.0), parameter(NAN if norms is None else 0.0)
-    step = Step(3, 1, dict(inputs=[torch.ones(1)], index=[7]), parameters=[good, bad], norms=norms)
-    assert find(step, {id(good): 'a', id(bad): 'b'}, 2) == Finding(2, {}, ['b'], ['index 7'])
+    step = TrainStep(3, 1, dict(inputs=[torch.ones(1)], index=[7]), parameters=[good, bad], norms=norms)
+    assert find_nonfinite(step, {id(good): 'a', id(bad): 'b'}, 2) == RankReport(2, {}, ['b'], ['index 7'])
 
 
 def test_lines():
-    step = Step(3, 2)
-    one = Finding(0, {}, list('abcdefg'), ['x.png'])
+    step = TrainStep(3, 2)
+    one = RankReport(0, {}, list('abcdefg'), ['x.png'])
     text = 'gradient is not finite at iteration 3 (epoch 2): all loss terms are finite, the gradient of '
-    assert message(step, [one], 'mend it') == f'{text}a, b, c, d, e and 2 more is not; samples: x.png; mend it'
-    loss = Finding(1, dict(loss_a=NAN, loss_b=INF), [], [])
+    assert format_error(step, [one], 'fix it') == f'{text}a, b, c, d, e and 2 more is not; samples: x.png; fix it'
+    loss = RankReport(1, dict(loss_a=NAN, loss_b=INF), [], [])
     text = 'loss is not finite at iteration 3 (epoch 2): rank 1: loss_a = nan, loss_b = inf; samples: those of batch 3'
-    assert message(step, [one, loss], 'mend it') == f'{text}, which have no ids; mend it'
-    overflow = message(step, [Finding(0, {}, [], ['x.png'])], 'mend it')
+    assert format_error(step, [one, loss], 'fix it') == f'{text}, which have no ids; fix it'
+    overflow = format_error(step, [RankReport(0, {}, [], ['x.png'])], 'fix it')
     assert "all loss terms and gradients are finite, the gradient's norm is too large for its type" in overflow
-    assert message(step, [loss] * 6, 'mend it').endswith('; 2 more ranks, see the log; mend it')
+    assert format_error(step, [loss] * 6, 'fix it').endswith('; 2 more ranks, see the log; fix it')

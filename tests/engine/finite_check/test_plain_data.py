@@ -1,4 +1,4 @@
-"""Batches become plain data that weights-only loading accepts, and are themselves again afterwards."""
+"""Batches are converted to plain data that weights-only loading accepts, and back."""
 
 from pathlib import Path
 
@@ -93,5 +93,5 @@ def test_other_objects_are_refused():
 
 @pytest.mark.parametrize('name', ['os:system', 'torch.nn:Linear', 'absent:Thing', 'mmengine.structures:nothing', ''])
 def test_a_file_cannot_name_any_class(name):
-    with pytest.raises(UserError, match='is no data sample that the config has loaded'):
+    with pytest.raises(UserError, match='is no data sample class that the config imports'):
         from_plain({KIND: 'sample', 'class': name, 'fields': {}})

@@ -1,12 +1,12 @@
-"""A step that was kept runs again with the same numbers."""
+"""A step runs again from its replay file with the same numbers."""
 
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
 from reprefine.engine.cli.launch import load_config
-from reprefine.engine.finite_check.replay import capture, read_replay, set_settings, settings
-from reprefine.engine.finite_check.rerun import first_non_finite, rerun
+from reprefine.engine.finite_check.replay import get_attributes, read_replay, set_attributes, take_snapshot
+from reprefine.engine.finite_check.rerun import record_nonfinite_modules, rerun
 from tests.helpers.poison import derived, written
 from tests.helpers.run import DENOISED, DIGITS, SMALL, assert_equal, run_train
 from tests.methods.repfusion.run import distiller
@@ -56,11 +56,11 @@ class Counting(BaseModel):
         return dict(loss=self.norm(self.layer(inputs)).sum())
 
 
-def test_what_is_kept_is_the_state_before_the_step():
+def test_the_snapshot_is_of_the_state_before_the_step():
     model = Counting()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = dict(inputs=torch.rand(3, 2))
-    kept = capture(model, batch)
+    kept = take_snapshot(model, batch)
     model(**batch)
     with torch.no_grad():
         model.layer.weight.add_(1)
@@ -69,27 +69,27 @@ def test_what_is_kept_is_the_state_before_the_step():
     assert torch.equal(kept['batch']['inputs'], batch['inputs'])
 
 
-def test_settings_come_back():
+def test_attributes_are_restored():
     model, other = Counting(), Counting()
     model.mode = 'changed'
     model.norm.eval()
-    set_settings(other, {**settings(model), 'absent.attribute': 1, 'layer.new': 2})
+    set_attributes(other, {**get_attributes(model), 'absent.attribute': 1, 'layer.new': 2})
     assert other.mode == 'changed'
     assert (other.training, other.norm.training) == (True, False)
     assert not hasattr(other.layer, 'new')
 
 
-def test_parts_of_parts_that_are_no_modules_come_back():
+def test_attributes_of_objects_that_are_no_modules_are_restored():
     models = [distiller(), distiller()]  # its source of timesteps counts what it has drawn
     models[0].timestep_source.bind(1000)
     models[0].timestep_source.select(torch.zeros(2, 3, 4, 4), None)
-    set_settings(models[1], settings(models[0]))
+    set_attributes(models[1], get_attributes(models[0]))
     models[1].timestep_source.bind(1000)
     drawn = [model.timestep_source.select(torch.zeros(9, 3, 4, 4), None) for model in models]
     assert torch.equal(*drawn)
 
 
-def test_the_first_module_that_breaks_is_named():
+def test_the_first_nonfinite_module_is_named():
     class Broken(nn.Module):
         def forward(self, x):
             return dict(x=[x / 0])
@@ -99,7 +99,7 @@ def test_the_first_module_that_breaks_is_named():
             return x['x'][0]
 
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(Broken(), Take()), nn.ReLU())
-    with first_non_finite(model) as found:
+    with record_nonfinite_modules(model) as found:
         model(torch.ones(1, 2))
     assert found[0] == '1.0 (Broken)'
     assert found[-1] == 'the model (Sequential)'

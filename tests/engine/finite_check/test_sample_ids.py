@@ -1,10 +1,10 @@
-"""Names of samples in the batches of all host libraries, and which of them are broken."""
+"""Ids of samples in the batches of all four libraries, and which inputs are not finite."""
 
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from reprefine.engine.finite_check.sample_ids import broken_inputs, sample_ids, shortened
+from reprefine.engine.finite_check.sample_ids import nonfinite_inputs, sample_ids, shorten
 
 
 def element(**metainfo):
@@ -55,11 +55,11 @@ GOOD = torch.tensor([1.0, 2.0])
         (dict(features=torch.stack([GOOD, NAN]), index=torch.tensor([0, 1])), 2, [1]),
     ],
 )
-def test_broken_inputs(batch, count, expected):
-    assert broken_inputs(batch, count) == expected
+def test_nonfinite_inputs(batch, count, expected):
+    assert nonfinite_inputs(batch, count) == expected
 
 
 def test_long_lists_are_cut():
-    assert shortened(list('abcde')) == 'a, b, c, d, e'
-    assert shortened(list('abcdefg')) == 'a, b, c, d, e and 2 more'
-    assert shortened([]) == ''
+    assert shorten(list('abcde')) == 'a, b, c, d, e'
+    assert shorten(list('abcdefg')) == 'a, b, c, d, e and 2 more'
+    assert shorten([]) == ''

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from reprefine.engine.config_check.check import check_config
 from reprefine.engine.config_check.options import merge_options
 from reprefine.engine.errors import UserError
-from reprefine.engine.finite_check.deferred_read import FlagReader
-from reprefine.engine.finite_check.finite import FiniteCheckHook
-from reprefine.engine.finite_check.gradient_check import scales_gradients
+from reprefine.engine.finite_check.flag_reader import FlagReader
+from reprefine.engine.finite_check.hook import FiniteCheckHook
 from reprefine.engine.finite_check.nonfinite import NonFiniteError
+from reprefine.engine.finite_check.step_pre_hooks import scales_gradients
 from reprefine.engine.runner import Runner
 from tests.helpers.run import assert_equal
 
@@ -24,7 +24,7 @@ BROKEN = 3  # number of the broken sample, and the iteration, from 0, that meets
 
 
 class BadGradient(torch.autograd.Function):
-    """The identity, whose gradient is what it is told where the input is at least ``BROKEN``."""
+    """The identity, whose gradient is multiplied by ``value`` where the input is at least ``BROKEN``."""
 
     @staticmethod
     def forward(ctx, x, at, value):
@@ -37,21 +37,21 @@ class BadGradient(torch.autograd.Function):
 
 
 class Model(BaseModel):
-    """Two terms over one weight each; ``fault`` says what breaks at the sample with number ``BROKEN``."""
+    """Two terms over one weight each; ``failure`` is what is not finite at the sample with number ``BROKEN``."""
 
-    def __init__(self, fault='', value=float('nan')):
+    def __init__(self, failure='', value=float('nan')):
         super().__init__()
         self.first, self.second = nn.Linear(1, 1), nn.Linear(1, 1)
-        self.fault, self.value = fault, value
+        self.failure, self.value = failure, value
 
     def forward(self, inputs, data_samples, mode='loss'):
         first, second = self.first(inputs), self.second(inputs)
-        if self.fault == 'gradient':
+        if self.failure == 'gradient':
             second = BadGradient.apply(second, inputs, self.value)
         terms = dict(loss_first=first.square().mean(), loss_second=second.square().mean(), accuracy=first.sum() / 0)
-        if self.fault == 'loss' and (inputs >= BROKEN).any():
+        if self.failure == 'loss' and (inputs >= BROKEN).any():
             terms['loss_second'] = terms['loss_second'] * 0 + self.value
-        if self.fault == 'detached' and (inputs >= BROKEN).any():  # which leaves the gradient finite
+        if self.failure == 'detached' and (inputs >= BROKEN).any():  # which leaves the gradient finite
             terms['loss_second'] = terms['loss_second'] + self.value
         return terms
 
@@ -63,7 +63,7 @@ def batches(count=5):
 
 
 class Keep(Hook):
-    """Copies weights and optimiser before each step, and notes which steps ended."""
+    """Copies weights and optimiser before each step, and records which steps ended."""
 
     def __init__(self):
         self.ended = []
@@ -92,8 +92,8 @@ def make_runner(tmp_path, model, optim_wrapper=None, hooks=(), **options):
     return runner, keep
 
 
-def stopped(runner, keep):
-    """Train, expect the stop, and return the message once it is clear that nothing has moved."""
+def train_until_error(runner, keep):
+    """Train, check that the error left weights and optimizer unchanged, and return its message."""
     with pytest.raises(NonFiniteError) as caught:
         runner.train()
     weights, optimizer = keep.state
@@ -104,12 +104,12 @@ def stopped(runner, keep):
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
-@pytest.mark.parametrize('fault', ['loss', 'detached'])
+@pytest.mark.parametrize('failure', ['loss', 'detached'])
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.0), dict(type='value', clip_value=1.0)])
-def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, fault, value, clip):
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, failure, value, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), clip_grad=clip)
-    runner, keep = make_runner(tmp_path, Model(fault, value), wrapper)
-    text = stopped(runner, keep)
+    runner, keep = make_runner(tmp_path, Model(failure, value), wrapper)
+    text = train_until_error(runner, keep)
     assert text.startswith(f'loss is not finite at iteration {BROKEN + 1} (epoch 1): loss_second = {value}; ')
     assert f'samples: images/{BROKEN}.png; ' in text
     assert 'loss_first' not in text
@@ -121,13 +121,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, fault, valu
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.0), dict(type='value', clip_value=1.0)])
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path, value, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), clip_grad=clip)
-    text = stopped(*make_runner(tmp_path, Model('gradient', value), wrapper))
+    text = train_until_error(*make_runner(tmp_path, Model('gradient', value), wrapper))
     assert text.startswith(f'gradient is not finite at iteration {BROKEN + 1} (epoch 1): all loss terms are finite, ')
     assert 'the gradient of second.weight, second.bias is not' in text
     assert f'images/{BROKEN}.png' in text
 
 
-def test_a_sound_run_is_the_one_without_the_check_and_leaves_nothing_behind(tmp_path):
+def test_a_finite_run_equals_the_one_without_the_check_and_leaves_no_patches(tmp_path):
     states = []
     for number, options in enumerate((dict(), dict(finite_check=False))):
         torch.manual_seed(0)
@@ -155,18 +155,18 @@ def test_the_check_can_be_switched_off_and_is_there_once(tmp_path):
     assert hook.replay
 
 
-@pytest.mark.parametrize(('fault', 'kind'), [('loss', 'loss'), ('detached', 'loss'), ('gradient', 'gradient')])
-def test_accumulation_stops_at_the_step_itself_for_a_loss_and_at_the_update_for_a_gradient(tmp_path, fault, kind):
+@pytest.mark.parametrize(('failure', 'kind'), [('loss', 'loss'), ('detached', 'loss'), ('gradient', 'gradient')])
+def test_accumulation_stops_at_the_step_itself_for_a_loss_and_at_the_update_for_a_gradient(tmp_path, failure, kind):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), accumulative_counts=5)
-    runner, keep = make_runner(tmp_path, Model(fault), wrapper)
-    text = stopped(runner, keep)
+    runner, keep = make_runner(tmp_path, Model(failure), wrapper)
+    text = train_until_error(runner, keep)
     iteration = BROKEN + 1 if kind == 'loss' else 5
     assert text.startswith(f'{kind} is not finite at iteration {iteration} ')
     assert keep.ended == list(range(iteration - 1))
-    assert 'gradients are summed over several batches, of which this is the last' in text
+    assert 'gradients are accumulated over several batches, of which this is the last' in text
 
 
-def test_several_optimisers_are_all_watched(tmp_path):
+def test_several_optimizers_are_all_checked(tmp_path):
     class Two(Model):
         def train_step(self, data, optim_wrapper):
             losses = self(**data)
@@ -178,14 +178,14 @@ def test_several_optimisers_are_all_watched(tmp_path):
             optim_wrapper.zero_grad()
             return terms
 
-    for fault in ('loss', 'gradient'):
-        model = Two(fault)
+    for failure in ('loss', 'gradient'):
+        model = Two(failure)
         parts = {
             name: OptimWrapper(torch.optim.SGD(getattr(model, name).parameters(), lr=1e-3))
             for name in ('first', 'second')
         }
-        runner, keep = make_runner(tmp_path / fault, model, OptimWrapperDict(**parts))
-        with pytest.raises(NonFiniteError, match=f'^{fault} is not finite at iteration {BROKEN + 1} '):
+        runner, keep = make_runner(tmp_path / failure, model, OptimWrapperDict(**parts))
+        with pytest.raises(NonFiniteError, match=f'^{failure} is not finite at iteration {BROKEN + 1} '):
             runner.train()
         assert torch.equal(model.second.weight, keep.state[0]['second.weight'])
 
@@ -219,7 +219,7 @@ def test_with_a_gradient_scaler_only_the_loss_counts(tmp_path):
     assert keep.ended == [0, 1, 2, 3, 4]
     model = Model('detached')
     runner, keep = make_runner(tmp_path / 'loss', model, wrapper(model))
-    text = stopped(runner, keep)
+    text = train_until_error(runner, keep)
     assert keep.ended == [0, 1, 2]
     assert text.startswith(f'loss is not finite at iteration {BROKEN + 1} (epoch 1): loss_second = nan')
     switched_off = wrapper(model)
@@ -229,35 +229,35 @@ def test_with_a_gradient_scaler_only_the_loss_counts(tmp_path):
 
 
 @pytest.fixture
-def late(monkeypatch):
-    """A device whose flags are copied to the host, and the number of copies that were looked at."""
-    looks = []
+def deferred(monkeypatch):
+    """A device whose flags are copied to the host, and the flags that were read."""
+    flags = []
 
     def start_copy(flag):
         copy = flag.clone()
-        return lambda: looks.append(bool(copy)) or looks[-1]
+        return lambda: flags.append(bool(copy)) or flags[-1]
 
-    monkeypatch.setattr('reprefine.engine.finite_check.finite.flag_reader', lambda device: FlagReader(start_copy))
-    return looks
+    monkeypatch.setattr('reprefine.engine.finite_check.hook.flag_reader', lambda device: FlagReader(start_copy))
+    return flags
 
 
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.0)])
-@pytest.mark.parametrize('fault', ['loss', 'gradient'])
-def test_a_late_look_names_the_step_that_failed_before_the_next_update(tmp_path, late, fault, clip):
+@pytest.mark.parametrize('failure', ['loss', 'gradient'])
+def test_a_deferred_check_names_the_step_that_failed_before_the_next_update(tmp_path, deferred, failure, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), clip_grad=clip)
-    runner, keep = make_runner(tmp_path, Model(fault), wrapper)
+    runner, keep = make_runner(tmp_path, Model(failure), wrapper)
     with pytest.raises(NonFiniteError) as caught:
         runner.train()
     text = str(caught.value)
-    assert text.startswith(f'{fault} is not finite at iteration {BROKEN + 1} (epoch 1): ')
+    assert text.startswith(f'{failure} is not finite at iteration {BROKEN + 1} (epoch 1): ')
     assert f'images/{BROKEN}.png' in text
     assert f'images/{BROKEN + 1}.png' not in text
-    assert ('loss_second = nan' if fault == 'loss' else 'the gradient of second.weight, second.bias is not') in text
+    assert ('loss_second = nan' if failure == 'loss' else 'the gradient of second.weight, second.bias is not') in text
     assert keep.ended == [0, 1, 2, 3]  # and not 4
-    assert late == [False, False, False, True]
+    assert deferred == [False, False, False, True]
 
 
-def test_a_late_look_comes_before_a_checkpoint(tmp_path, late):
+def test_a_deferred_check_comes_before_a_checkpoint(tmp_path, deferred):
     class Save(Hook):
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             runner.save_checkpoint(str(tmp_path), f'step_{runner.iter}.pth')
@@ -268,8 +268,8 @@ def test_a_late_look_comes_before_a_checkpoint(tmp_path, late):
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['step_0.pth', 'step_1.pth', 'step_2.pth']
 
 
-def test_a_late_look_at_the_last_step_ends_the_run(tmp_path, late, monkeypatch):
-    monkeypatch.setattr('tests.engine.finite_check.test_finite.BROKEN', 4)
+def test_a_deferred_check_of_the_last_step_ends_the_run(tmp_path, deferred, monkeypatch):
+    monkeypatch.setattr('tests.engine.finite_check.test_hook.BROKEN', 4)
     runner, keep = make_runner(tmp_path, Model('loss'))
     runner.cfg.default_hooks = None
     runner._hooks = [hook for hook in runner.hooks if type(hook).__name__ != 'SafeCheckpointHook']
@@ -278,7 +278,7 @@ def test_a_late_look_at_the_last_step_ends_the_run(tmp_path, late, monkeypatch):
     assert keep.ended == [0, 1, 2, 3, 4]
 
 
-def test_a_model_that_makes_no_update_is_looked_at_when_the_next_step_begins(tmp_path):
+def test_a_model_without_optimizer_steps_is_checked_when_the_next_step_begins(tmp_path):
     class Idle(Model):
         def train_step(self, data, optim_wrapper):
             return self.parse_losses(self(**data))[1]
