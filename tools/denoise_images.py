@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from reprefine.engine.cli.launch import OptionsAction, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """examples:
   python tools/denoise_images.py configs/dvt/stage1/vit-b-dinov2_denoise-field_768views.py \\
@@ -17,11 +18,8 @@ Run it again to go on: images whose files are whole are skipped. With --save-com
 components, so that a second run adds them."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config with backbone, native and stage1 (configs/dvt/stage1)')
     parser.add_argument('--data-root', type=Path, required=True, help='folder of the images')
     parser.add_argument('--list', type=Path, metavar='FILE', help='one image a line, relative to it (default: all)')
@@ -35,7 +33,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--device', help='where to compute (default: a GPU if there is one)')
     parser.add_argument('--save-components', action='store_true', help='store the artifact and the residual too')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='change settings')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -87,4 +84,4 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

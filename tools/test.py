@@ -1,9 +1,7 @@
 """Test a checkpoint with a config, or a config that trains nothing."""
 
-import argparse
-
 from reprefine.engine.cli.test import add_test_arguments, test
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.processes import exit_process
 
 EXAMPLE = """example:
@@ -13,14 +11,5 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_test_arguments(parser)
-    return parser
-
-
 if __name__ == '__main__':
-    exit_process(run_cli(test, make_parser()))
+    run_as_tool(test, add_test_arguments, __doc__, EXAMPLE, leave=exit_process)

@@ -1,9 +1,7 @@
 """Train a model from a config."""
 
-import argparse
-
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cli.train import add_train_arguments, train
-from reprefine.engine.errors import run_cli
 from reprefine.engine.processes import exit_process
 
 EXAMPLE = """example:
@@ -11,14 +9,5 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_train_arguments(parser)
-    return parser
-
-
 if __name__ == '__main__':
-    exit_process(run_cli(train, make_parser()))
+    run_as_tool(train, add_train_arguments, __doc__, EXAMPLE, leave=exit_process)

@@ -1,5 +1,6 @@
-"""Runs any thin tool inside the test process."""
+"""Runs a tool inside the test process."""
 
+import argparse
 import importlib
 import runpy
 import sys
@@ -7,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from reprefine.engine.cli.tool import make_parser
 from reprefine.engine.errors import run_cli
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -23,11 +26,19 @@ def first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def run_tool(tool: str, *argv: object) -> int:
-    """Run ``tools/<tool>`` with the given arguments and return its exit code."""
+def load_tool(tool: str) -> tuple[dict[str, Any], argparse.ArgumentParser]:
+    """Execute the module ``tools/<tool>``; return its names and its argument parser."""
     with first_on_path((TOOLS / tool).parent):
         names = runpy.run_path(str(TOOLS / tool))
-        return run_cli(names['main'], names['make_parser'](), [str(word) for word in argv])
+    add_arguments = names.get('add_arguments') or names[f'add_{Path(tool).stem}_arguments']  # of train.py and test.py
+    return names, make_parser(add_arguments, names['__doc__'], names['EXAMPLE'])
+
+
+def run_tool(tool: str, *argv: object) -> int:
+    """Run ``tools/<tool>`` with the given arguments and return its exit code."""
+    names, parser = load_tool(tool)
+    with first_on_path((TOOLS / tool).parent):
+        return run_cli(names['main'], parser, [str(word) for word in argv])
 
 
 def import_beside(tool: str, module: str) -> ModuleType:

@@ -1,7 +1,5 @@
 """Every tool that reads a checkpoint of a model takes the options that choose and rename its weights."""
 
-import runpy
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from reprefine.engine.build import build_model, load_trained
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.errors import UserError
 from tests.helpers.run import DENOISED, DIGITS, ROOT
-from tests.helpers.run_tool import TOOLS, run_tool
+from tests.helpers.run_tool import TOOLS, load_tool, run_tool
 
 READERS = {
     'train.py': ['C'],
@@ -32,7 +30,7 @@ PDB = str(ROOT / 'configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py')
 
 @pytest.mark.parametrize('tool', READERS)
 def test_takes_both_options(tool):
-    args = runpy.run_path(str(TOOLS / tool))['make_parser']().parse_args([*READERS[tool], *KEYS])
+    args = load_tool(tool)[1].parse_args([*READERS[tool], *KEYS])
     assert (args.checkpoint_key, args.revise_keys) == ('ema', [r'^module\.='])
 
 

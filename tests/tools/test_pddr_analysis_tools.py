@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import runpy
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,7 @@ from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
 from reprefine.methods.pddr.analysis.attribution import figure as cam
 from reprefine.methods.pddr.analysis.data_loading import batch_for, evaluate, spread, training_images
-from tests.helpers.run_tool import TOOLS, run_tool
+from tests.helpers.run_tool import load_tool, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PLAIN = CONFIGS / 'baselines/classification/resnet18-w32_10e_mnist5k.py'
@@ -167,9 +166,9 @@ def test_gates_are_averaged_over_training_images_without_augmentation():
 
 @pytest.fixture
 def compare(tmp_path):
-    names = runpy.run_path(str(TOOLS / 'analysis_tools/compare_seeds.py'))
+    names, parser = load_tool('analysis_tools/compare_seeds.py')
     given = [str(PD_A), '--control', str(PLAIN), '--seeds', '2', '--out', str(tmp_path)]
-    return argparse.Namespace(**names, args=names['make_parser']().parse_args(given))
+    return argparse.Namespace(**names, args=parser.parse_args(given))
 
 
 def test_every_seed_is_trained_and_its_last_checkpoint_tested(compare, tmp_path):

@@ -5,7 +5,6 @@ A timm ViT on random images; whatever is compared runs in turns in this process.
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Callable
 
 import timm
@@ -13,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.timing import Spread, Work, interleave
-from reprefine.engine.errors import run_cli
 from reprefine.methods.denoiserep import (
     collect_moments,
     convert,
@@ -30,11 +29,8 @@ EXAMPLE = """example:
   python tools/analysis_tools/bench_denoiserep.py --model vit_tiny_patch16_224 --depth 6 --batch-size 64 --threads 2"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--model', default='vit_tiny_patch16_224', help='name of a timm ViT')
     parser.add_argument('--depth', type=int, default=6, help='its number of blocks')
     parser.add_argument('--include', default='mlp', help='layers to denoise, a preset or a regular expression')
@@ -43,7 +39,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--repeats', type=int, default=10, help='timed rounds')
     parser.add_argument('--threads', type=int, default=2, help='threads of torch')
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
-    return parser
 
 
 class Bench:
@@ -159,4 +154,4 @@ def table(bench: Bench) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

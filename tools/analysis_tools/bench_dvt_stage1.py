@@ -1,11 +1,11 @@
 """Measure per-image denoising: the hash grid, the network, both solvers, and what they recover of known features."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from statistics import median
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """examples:
   python tools/analysis_tools/bench_dvt_stage1.py hash recovery
@@ -16,11 +16,8 @@ profile "paper" for the throughput; the recovery fits in full with the profile "
 WHAT = ('hash', 'recovery', 'throughput', 'extraction')
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('what', nargs='+', choices=WHAT, help='what to measure')
     parser.add_argument('--grid', type=int, default=37, help='tokens along an axis (throughput)')
     parser.add_argument('--channels', type=int, default=768, help='channels of the features (throughput)')
@@ -33,7 +30,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--size', type=int, default=518, help='side of its images (extraction)')
     parser.add_argument('--repeats', type=int, default=5, help='timed rounds')
     parser.add_argument('--seeds', type=int, default=1, help='synthetic images (recovery)')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -115,4 +111,4 @@ def extraction_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

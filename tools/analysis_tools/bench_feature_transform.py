@@ -2,7 +2,6 @@
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -10,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/bench_feature_transform.py --batch-size 32 --queue-len 65536 --feat-dim 128
@@ -19,11 +19,8 @@ TEMPERATURE, MU = 0.2, 0.3
 Work = Callable[[], Tensor | None]
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--batch-size', type=int, default=32, help='queries')
     parser.add_argument('--queue-len', type=int, default=65536, help='negatives')
     parser.add_argument('--feat-dim', type=int, default=128, help='length of a feature')
@@ -31,7 +28,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--warmup', type=int, default=3, help='rounds before them that are not kept')
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
     parser.add_argument('--threads', type=int, help="threads of a CPU (default: torch's)")
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -141,4 +137,4 @@ def timed(work: Work, query: Tensor) -> float:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

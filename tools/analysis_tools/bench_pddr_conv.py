@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from reprefine.deploy import relative_difference
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.memory import LiveMemory
 from reprefine.engine.cost.timing import Spread, interleave
-from reprefine.engine.errors import run_cli
 from reprefine.methods.pddr import PDConv, PDResNet
 from reprefine.methods.pddr.layers.lookup import pd_convs
 
@@ -20,11 +19,8 @@ EXAMPLE = """example:
   python tools/analysis_tools/bench_pddr_conv.py --what stages --mode A --repeats 7"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument(
         '--what',
         choices=('stages', 'network', 'deploy'),
@@ -37,7 +33,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--batch-size', type=int, default=16, help='images per batch (training)')
     parser.add_argument('--repeats', type=int, default=7, help='timed rounds')
     parser.add_argument('--compile', action='store_true', help='measure torch.compile too; needs a C++ compiler')
-    return parser
 
 
 @dataclass(frozen=True)
@@ -234,4 +229,4 @@ def latency(model: nn.Module, baseline: nn.Module, x: Tensor, repeats: int, warm
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

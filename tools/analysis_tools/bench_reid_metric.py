@@ -2,14 +2,14 @@
 
 import argparse
 import resource
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.tasks.reid.functional import Tags, distance_blocks, match_ranks, retrieval_metrics
 
 EXAMPLE = """example:
@@ -18,11 +18,8 @@ EXAMPLE = """example:
       --max-memory 4      # the size of MSMT17"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--queries', type=int, default=2000, metavar='Q')
     parser.add_argument('--gallery', type=int, default=20000, metavar='G')
     parser.add_argument('--identities', type=int, default=1000, metavar='N')
@@ -30,7 +27,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--threads', type=int, default=1, metavar='T')
     parser.add_argument('--no-loop', action='store_true', help='leave the loop out, which holds all Q x G distances')
     parser.add_argument('--max-memory', type=float, metavar='GIB', help='fail if the process has ever used more')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -119,4 +115,4 @@ def show(metrics: dict[str, float]) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

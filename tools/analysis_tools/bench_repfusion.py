@@ -4,24 +4,19 @@ The teacher is the UNet of google/ddpm-cifar10-32, the student a ResNet-18 for C
 """
 
 import argparse
-import sys
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/analysis_tools/bench_repfusion.py --batch-size 16 --repeats 9 --compile"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--batch-size', type=int, default=16, help='images per batch')
     parser.add_argument('--repeats', type=int, default=9, help='timed rounds')
     parser.add_argument('--device', default='cpu', help='torch device')
     parser.add_argument('--compile', action='store_true', help='measure torch.compile too; needs a C++ compiler')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -43,4 +38,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

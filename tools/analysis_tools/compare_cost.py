@@ -1,15 +1,15 @@
 """Compare what a model costs with what its baseline costs, or its training with that under stock mmengine."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.cli.launch import OptionsAction, add_config_arguments, load_config
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.compare import CostComparison
 from reprefine.engine.cost.figures import PARTS, Settings
 from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
 from reprefine.engine.cost.stock import EngineComparison
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_cost.py configs/denoiserep/classification/vit-tiny_denoiserep_digits.py \\
@@ -22,11 +22,8 @@ project's Runner, all its checks included, with the same under mmengine's, on th
 requires equal losses"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of the model to judge; its training data feed both models')
     parser.add_argument('--baseline', required=True, help=BASELINE_HELP)
     add_config_arguments(parser)
@@ -52,7 +49,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
     parser.add_argument('--out', type=Path, metavar='FILE.json', help='write every figure and its circumstances')
-    return parser
 
 
 def positive(text: str) -> int:
@@ -93,4 +89,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -5,9 +5,9 @@ The difference is taken seed by seed where both groups were run with the same se
 
 import argparse
 import glob
-import sys
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_runs.py \\
@@ -16,11 +16,8 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument(
         'groups',
         nargs='+',
@@ -31,7 +28,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--at', choices=('last', 'max', 'min'), default='last', help='which value of a run counts (default: last)'
     )
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -51,4 +47,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -14,7 +14,8 @@ from mmengine.config import Config
 
 from reprefine.engine.cli.jobs import Job, run_jobs
 from reprefine.engine.cli.launch import add_config_arguments, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_seeds.py configs/pddr/classification/mlp-pd{a,b}_5e_mnist5k.py \\
@@ -24,11 +25,8 @@ TOOLS = Path(__file__).resolve().parents[1]
 HEADER = ('config', 'parameters in training', '{metric}', 'minus control', 'training time / control')
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
     parser.add_argument('--control', required=True, metavar='CONFIG', help='config that the others are compared with')
     parser.add_argument('--seeds', type=int, default=5, metavar='N', help='train with the seeds 0 to N - 1')
@@ -36,7 +34,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--jobs', type=int, default=1, help='processes at a time, one thread each')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_seeds'), help='output folder')
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -127,4 +124,4 @@ def _time_ratios(folders: Sequence[Path], controls: Sequence[Path]) -> list[floa
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

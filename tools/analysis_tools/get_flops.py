@@ -1,26 +1,23 @@
 """Count the parameters and FLOPs of a model, in whole and part by part."""
 
 import argparse
-import sys
 
 from rich.console import Console
 from rich.table import Table
 
 from reprefine.engine.cli.launch import add_config_arguments, load_config
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.counting import PartCost, count_cost
 from reprefine.engine.cost.inputs import Batch, loader_batch, random_batch
 from reprefine.engine.cost.models import build_untrained
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/get_flops.py configs/baselines/classification/vit-tiny_digits.py --shape 8 8"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--shape',
@@ -30,7 +27,6 @@ def make_parser() -> argparse.ArgumentParser:
         help='size of the random image (default: the size the config tests at)',
     )
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,4 +59,4 @@ def show(costs: list[PartCost], batch: Batch) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

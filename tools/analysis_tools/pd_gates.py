@@ -1,12 +1,11 @@
 """Average the gates of a PD-B model over its test images, by layer and class."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/analysis_tools/pd_gates.py configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py epoch_10.pth \\
@@ -17,17 +16,13 @@ means. Images of a detector or segmentor have no class and count as one.
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a PD-B model, in training or deployed form')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the gates of all classes')
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -50,4 +45,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,19 +1,15 @@
 """Print what ResNets with PD-A and PD-B cost: in training, as the published tables count, and really stored."""
 
 import argparse
-import sys
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/analysis_tools/pddr_cost_table.py --depth 18 50"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument(
         '--depth', type=int, nargs='+', default=[18, 50], choices=(18, 34, 50, 101, 152), help='depths of the ResNets'
     )
@@ -24,7 +20,6 @@ def make_parser() -> argparse.ArgumentParser:
         default=('standard1', 'standard2', 'skeleton', 'group'),
         help='branches of a PD convolution',
     )
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -43,4 +38,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -2,14 +2,14 @@
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 from reprefine.engine.build import load_trained
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments, load_config
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.models import quiet_log
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 from reprefine.methods.denoiserep.plot import plot_spectra
 from reprefine.methods.denoiserep.spectrum import feature_spectra
@@ -20,18 +20,14 @@ EXAMPLE = """example:
       work_dirs/denoiserep/classification/vit-tiny_denoiserep_digits/epoch_20.pth"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a DenoiseRep run')
     parser.add_argument('checkpoint', help='its checkpoint, not folded')
     parser.add_argument('--batches', type=int, default=50, metavar='N', help='batches of the test data to look at')
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: beside the checkpoint)')
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -60,4 +56,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

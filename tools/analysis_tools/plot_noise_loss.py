@@ -1,10 +1,10 @@
 """Plot the noise loss of every layer over a DenoiseRep training run."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep.plot import noise_series, plot_noise_losses
 from reprefine.visualization.results import read_scalars
 
@@ -14,16 +14,12 @@ EXAMPLE = """example:
   python tools/analysis_tools/plot_noise_loss.py work_dirs/noise"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument(
         'work_dir', type=Path, help='folder of the run, which has logged with model.denoise.log_layers=True'
     )
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: noise_loss.png in the folder)')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -45,4 +41,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,10 +1,10 @@
 """Plot the score statistics of contrastive runs, ours or those of the released FT code."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/plot_score_stats.py \\
@@ -13,11 +13,8 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument(
         'runs',
         nargs='+',
@@ -38,7 +35,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--band', action='store_true', help='shade mean ± standard deviation of the scores')
     parser.add_argument('--out', type=Path, default=Path('score_stats.png'), help='FILE.png or FILE.pdf')
     parser.add_argument('--csv', type=Path, metavar='FILE', help='also write the recorded values')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -75,4 +71,4 @@ def parse_limit(text: str) -> tuple[str, tuple[float, float]]:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

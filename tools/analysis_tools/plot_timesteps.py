@@ -1,10 +1,10 @@
 """Plot which timesteps the policies of distillations chose, with their rewards and entropies."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/plot_timesteps.py \\
@@ -13,11 +13,8 @@ EXAMPLE = """example:
       --out timesteps.png --csv timesteps.csv"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory, or its timestep_hist.npz')
     parser.add_argument('--names', nargs='+', help='names of the runs (default: those of their folders)')
     parser.add_argument(
@@ -27,7 +24,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--classes', action='store_true', help='also draw the mean timestep of each class')
     parser.add_argument('--out', type=Path, default=Path('timesteps.png'), help='FILE.png or FILE.pdf')
     parser.add_argument('--csv', type=Path, metavar='FILE', help='also write the statistics')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -58,4 +54,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

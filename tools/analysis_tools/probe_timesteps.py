@@ -1,11 +1,11 @@
 """Judge a diffusion teacher's features over a grid of timesteps: linear probe and effective rank."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/probe_timesteps.py CONFIG --steps 21 --images 2000 --out probe.png \\
@@ -17,11 +17,8 @@ The published ranks, of whole maps at 12 timesteps:
       --images 10000 --timesteps 0 1 2 5 8 10 20 50 300 500 900 999 --out ranks.png --csv ranks.csv"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a distillation; its training images are used')
     parser.add_argument('--steps', type=int, default=21, help='number of timesteps, evenly from 0 to the last')
     parser.add_argument('--timesteps', nargs='+', type=int, metavar='T', help='these timesteps instead')
@@ -35,7 +32,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', type=Path, default=Path('probe.png'), help='FILE.png or FILE.pdf')
     parser.add_argument('--csv', type=Path, metavar='FILE', help='also write the values')
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -90,4 +86,4 @@ def write(results: list, path: Path) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

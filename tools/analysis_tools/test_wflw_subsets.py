@@ -1,14 +1,13 @@
 """Test a landmark model on WFLW's test set and on its six subsets of difficult faces."""
 
 import argparse
-import sys
 
 from rich.console import Console
 from rich.table import Table
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/analysis_tools/test_wflw_subsets.py configs/baselines/landmarks/hrnetv2-w18_2xb128-60e_wflw-256x256.py \\
@@ -16,18 +15,14 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics of each subset')
     parser.add_argument('--work-dir', help='folder for the logs (default: mirrors the path of the config)')
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -50,4 +45,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

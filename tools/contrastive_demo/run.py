@@ -5,12 +5,11 @@ linear classifier on its frozen features; one that was never trained stands besi
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from reprefine.engine.cli.jobs import Job, jobs_parser, run_jobs
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.jobs import Job, add_jobs_arguments, run_jobs
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/contrastive_demo/run.py --seeds 5 --out work_dirs/contrastive_demo
@@ -57,9 +56,9 @@ UNTRAINED = Variant(
 VARIANTS = (MOCO, FT, UNTRAINED)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    return jobs_parser(__doc__, EXAMPLE, ROOT / 'work_dirs/contrastive_demo')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
+    add_jobs_arguments(parser, ROOT / 'work_dirs/contrastive_demo')
 
 
 def jobs_of(variant: Variant, seed: int, out: Path) -> list[Job]:
@@ -104,4 +103,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

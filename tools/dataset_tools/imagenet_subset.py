@@ -1,10 +1,9 @@
 """Write the annotation files of a subset of ImageNet-1k, by default those of ImageNet-100."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.tasks.classification.classes import WNIDS
 from reprefine.tasks.classification.prepare.imagenet_subset import read_classes, write_subset
 
@@ -12,15 +11,11 @@ EXAMPLE = """example:
   python tools/dataset_tools/imagenet_subset.py data/imagenet"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='folder of ImageNet-1k')
     parser.add_argument('--classes', type=Path, help='file with one wnid a line (default: ImageNet-100)')
     parser.add_argument('--suffix', default='100', help='the files are meta/{train,val}_SUFFIX.txt (default: 100)')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -34,4 +29,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,12 +1,11 @@
 """Write a long-tailed part of an image list: class sizes fall exponentially, classes and images are drawn by a seed."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.tasks.classification.image_lists import class_counts, read_list, write_list
 from reprefine.tasks.classification.prepare.long_tail import long_tail
 
@@ -14,16 +13,12 @@ EXAMPLE = """example:
   python tools/dataset_tools/long_tail_list.py data/imagenet/meta/train_100.txt data/imagenet/meta/train_100_lt.txt"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('ann_file', type=Path, help='list with "path label" a line')
     parser.add_argument('out', type=Path, help='list to write')
     parser.add_argument('--imbalance', type=float, default=100, help='largest to smallest class (default: 100)')
     parser.add_argument('--seed', type=int, default=0, help='of the order of the classes and the choice of images')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -36,4 +31,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,10 +1,9 @@
 """Write small datasets in the on-disk layouts of the benchmarks; they are for trying and testing, not for results."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.toy_data import SETS, make_toy_data
 
 EXAMPLE = """examples:
@@ -13,15 +12,11 @@ EXAMPLE = """examples:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--out', type=Path, required=True, help='folder to write to; what an earlier call made is kept')
     parser.add_argument('--only', nargs='+', metavar='NAME', help=f'sets to make, default all: {", ".join(SETS)}')
     parser.add_argument('--seed', type=int, default=0, help='seed of the random numbers (default: %(default)s)')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,4 +27,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -5,21 +5,17 @@ The raw files are only read. An interrupted call continues where it stopped.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_celebamask_hq.py data/celebamask-hq
   python tools/dataset_tools/prepare_celebamask_hq.py data/toy/celebamask-hq --allow-partial"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='folder of CelebAMask-HQ as downloaded; receives the results')
     parser.add_argument(
         '--split', choices=['celeba', 'random'], default='celeba', help="follow CelebA's splits (default), or shuffle"
@@ -28,7 +24,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='number of processes (default: all cores)')
     parser.add_argument('--allow-partial', action='store_true', help='accept fewer than the 30,000 faces')
     parser.add_argument('--check', action='store_true', help='compare the results with the raw files; write nothing')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -42,4 +37,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.tasks.reid.prepare import prepare_cuhk03
 
 EXAMPLE = """example:
@@ -14,13 +14,9 @@ The folder holds cuhk-03.mat and cuhk03_new_protocol_config_{labeled,detected}.m
 interrupted conversion continues where it stopped."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='folder of the raw files; the images are written into it')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,4 +28,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,23 +1,18 @@
 """Write the image lists of iNaturalist 2018 from its annotations."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.tasks.classification.prepare.inaturalist import SIZES, write_lists
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_inaturalist.py data/inaturalist2018"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='folder with train2018.json, val2018.json and train_val2018/')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -30,4 +25,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -6,26 +6,22 @@ where it stopped.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_nyu.py downloads/nyu_depth_v2 --out data/nyu \\
       --train-list nyudepthv2_train_files_with_gt.txt --test-list nyudepthv2_test_files_with_gt.txt"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('source', type=Path, help='folder of the release')
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
     parser.add_argument('--train-list', type=Path, help='list of the training pairs')
     parser.add_argument('--test-list', type=Path, help='list of the test pairs')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -41,4 +37,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

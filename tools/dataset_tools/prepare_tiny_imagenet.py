@@ -4,24 +4,19 @@ reprefine reads Tiny-ImageNet as downloaded and needs no such step; other traini
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.tasks.classification.prepare.tiny_imagenet import sort_val_images
 
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_tiny_imagenet.py data/tiny-imagenet-200 --out data/tiny-imagenet-200/val_sorted"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='folder of Tiny-ImageNet as downloaded')
     parser.add_argument('--out', type=Path, required=True, help='folder for images/<wnid>/val_N.JPEG')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -30,4 +25,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

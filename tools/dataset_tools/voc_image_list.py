@@ -1,12 +1,11 @@
 """List the images of VOC2012 and VOC2007 outside the segmentation validation sets, for per-image denoising."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.files import atomic_write
 from reprefine.tasks.segmentation.prepare import YEARS, mixed_list, train_images
 
@@ -14,11 +13,8 @@ EXAMPLE = """example:
   python tools/dataset_tools/voc_image_list.py data/VOCdevkit --out data/VOCdevkit/voc_train.txt"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='the VOCdevkit folder')
     parser.add_argument('--out', type=Path, required=True, help='file to write, one path relative to VOCdevkit a line')
     parser.add_argument(
@@ -28,7 +24,6 @@ def make_parser() -> argparse.ArgumentParser:
         help='shuffle both years together, or 2012 before 2007 as in the published list (default: mixed)',
     )
     parser.add_argument('--seed', type=int, default=0, help='of the order (default: 0)')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -42,4 +37,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

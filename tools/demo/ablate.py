@@ -5,7 +5,6 @@ Each row changes one setting of the demo's DenoiseRep run. The runs of the same 
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, ROOT, Variant
 
 from reprefine.engine.build import load_trained
 from reprefine.engine.cli.launch import load_config
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.models import quiet_log
-from reprefine.engine.errors import run_cli
 from reprefine.engine.runner import Runner
 from reprefine.visualization.results import markdown_table, mean_std, paired_difference
 
@@ -45,17 +44,13 @@ ROWS = (
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--dataset', choices=DATASETS, default='digits')
     parser.add_argument('--seeds', type=int, default=3, help='number of repetitions')
     parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/ablation', help='output folder')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -106,4 +101,4 @@ def test_loss(checkpoint: Path, dataset: str) -> float:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -14,7 +14,8 @@ from pathlib import Path
 from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, EXTRA, ROOT, Variant
 
 from reprefine.engine.cli.jobs import Job, run_jobs
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/demo/run.py --dataset mnist5k --seeds 5 --out work_dirs/demo_mnist5k
@@ -33,11 +34,8 @@ PRELOAD = (
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--dataset', choices=DATASETS, default='digits')
     parser.add_argument('--seeds', type=int, default=3, help='number of repetitions')
     parser.add_argument(
@@ -46,7 +44,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/demo', help='output folder')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted demo')
-    return parser
 
 
 def jobs_of(variant: Variant, seed: int, out: Path, dataset: str) -> list[Job]:
@@ -131,4 +128,4 @@ def prepare(out: Path, resume: bool) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

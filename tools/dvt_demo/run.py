@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from reprefine.engine.cli.jobs import Job, jobs_parser, run_jobs
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.jobs import Job, add_jobs_arguments, run_jobs
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/dvt_demo/run.py --seeds 5 --out work_dirs/dvt_demo
@@ -71,9 +71,9 @@ DENOISERS = (
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    return jobs_parser(__doc__, EXAMPLE, ROOT / 'work_dirs/dvt_demo', ' of denoiser and probe')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
+    add_jobs_arguments(parser, ROOT / 'work_dirs/dvt_demo', ' of denoiser and probe')
 
 
 def step(name: str, script: str, arguments: list, out: Path, after: tuple[str, ...], product: Path) -> Job:
@@ -165,4 +165,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

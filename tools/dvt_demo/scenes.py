@@ -1,12 +1,12 @@
 """Draw scenes of stuff and digits in the layout of ADE20K, many more than the toy dataset has."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.toy_data.ade20k import SPLITS, write
 
 EXAMPLE = """example:
@@ -14,16 +14,12 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--train', type=int, default=SPLITS['training'][1], help='number of training scenes')
     parser.add_argument('--val', type=int, default=SPLITS['validation'][1], help='number of validation scenes')
     parser.add_argument('--seed', type=int, default=0, help='seed of all content')
     parser.add_argument('--out', type=Path, required=True, help='folder to write, new or empty')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -40,4 +36,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

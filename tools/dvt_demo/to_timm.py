@@ -1,14 +1,14 @@
 """Take the encoder out of a checkpoint of mmpretrain's MAE and write it in timm's names."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.rename_keys import rename_key
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 from reprefine.registry import MODELS  # noqa: F401  lets what checkpoints of mmengine hold be read
 
@@ -27,14 +27,10 @@ RENAMES = (
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('checkpoint', help='checkpoint of the pre-training')
     parser.add_argument('out', type=Path, help='file to write')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -53,4 +49,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

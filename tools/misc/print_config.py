@@ -2,11 +2,11 @@
 
 import argparse
 import difflib
-import sys
 from pathlib import Path
 
 from reprefine.engine.cli.launch import add_config_arguments, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 FORMATS = ('.py', '.json', '.yml', '.yaml')
 EXAMPLE = """examples:
@@ -15,16 +15,12 @@ EXAMPLE = """examples:
       --diff configs/baselines/classification/vit-tiny_digits.py"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
     add_config_arguments(parser)
     parser.add_argument('--save-path', type=Path, metavar='FILE', help=f'also write it ({", ".join(FORMATS)})')
     parser.add_argument('--diff', metavar='OTHER', help='print instead what is new (+) or gone (-) against OTHER')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -44,4 +40,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

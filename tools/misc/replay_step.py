@@ -2,10 +2,10 @@
 
 import argparse
 import math
-import sys
 
 from reprefine.engine.cli.launch import add_config_arguments, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.engine.finite_check.replay import read_replay
 from reprefine.engine.finite_check.rerun import Rerun, rerun
 
@@ -16,15 +16,11 @@ EXAMPLE = """example:
       work_dirs/baselines/classification/vit-tiny_digits/nonfinite_iter_12.pth"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file of the run')
     parser.add_argument('file', help='the file nonfinite_iter_N.pth that the run wrote')
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -57,4 +53,4 @@ def _lines(found: Rerun, recorded: dict[str, float]) -> list[str]:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,33 +1,29 @@
 """Read every sample of a config's datasets once, list the unreadable and mislabelled ones, and count the classes."""
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
 from rich.progress import track
 
 from reprefine.engine.cli.launch import DATALOADERS, add_config_arguments, load_config
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.data_checks.unreadable import data_errors_as_user_error
 from reprefine.engine.data_checks.verify import build_datasets, format_class_counts, verify_samples
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 
 EXAMPLE = """example:
   python tools/misc/verify_dataset.py configs/baselines/detection/retinanet_r50_fpn_1x_coco.py --workers 8"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--workers', type=int, default=2, help='processes that read (default: 2)')
     parser.add_argument('--out', type=Path, help='file for the list of these samples')
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -56,4 +52,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

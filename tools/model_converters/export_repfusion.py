@@ -5,10 +5,9 @@ keys of a ResNet are those of torchvision.
 """
 
 import argparse
-import sys
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/model_converters/export_repfusion.py --prefix backbone. \\
@@ -16,16 +15,12 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('checkpoint', help='checkpoint of a distillation, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
     parser.add_argument('--prefix', default='', help="put in front of every key, such as 'backbone.' for mmpretrain")
     add_key_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -37,4 +32,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -7,10 +7,9 @@ an unmerged one; in case of doubt take the baseline config.
 """
 
 import argparse
-import sys
 
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/model_converters/import_denoiserep.py \\
@@ -19,11 +18,8 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='DenoiseRep config that the checkpoint is for, or its baseline config')
     parser.add_argument('checkpoint', help='checkpoint of the released code, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
@@ -36,7 +32,6 @@ def make_parser() -> argparse.ArgumentParser:
         'drops the weight',
     )
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -54,4 +49,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

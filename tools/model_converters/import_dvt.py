@@ -1,10 +1,10 @@
 """Turn a denoiser or a distilled transformer, released or distilled by us, into what configs of DVT load."""
 
 import argparse
-import sys
 
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """examples:
   python tools/model_converters/import_dvt.py denoiser \\
@@ -16,11 +16,8 @@ The first file is for model.neck.checkpoint, the second one for model.backbone.c
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('kind', choices=('denoiser', 'vit'), help='what the checkpoint holds')
     parser.add_argument('config', help='config whose neck or backbone the checkpoint is for')
     parser.add_argument('checkpoint', help='file to convert, read weights-only')
@@ -33,7 +30,6 @@ def make_parser() -> argparse.ArgumentParser:
         help='regular expressions applied to the names in the file before they are mapped, in turn',
     )
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,4 +59,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

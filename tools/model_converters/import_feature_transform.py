@@ -3,9 +3,8 @@ one of ours into theirs or into a plain backbone of torchvision.
 """
 
 import argparse
-import sys
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/model_converters/import_feature_transform.py moco_v2_200ep_pretrain.pth.tar moco-v2_200ep.pth
@@ -14,11 +13,8 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('checkpoint', help='checkpoint to convert, read weights-only; its format is recognised')
     parser.add_argument('out', help='file to write; it must not exist yet')
     parser.add_argument(
@@ -27,7 +23,6 @@ def make_parser() -> argparse.ArgumentParser:
         default='reprefine',
         help='format to write (default: reprefine, which mmpretrain reads as well)',
     )
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -39,4 +34,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

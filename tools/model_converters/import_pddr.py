@@ -1,10 +1,9 @@
 """Turn a checkpoint of the released PDDR code into one for our configs."""
 
 import argparse
-import sys
 
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/model_converters/import_pddr.py \\
@@ -12,11 +11,8 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='classification config with a PDResNet of the same branches')
     parser.add_argument('checkpoint', help='checkpoint of the released code, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
@@ -28,7 +24,6 @@ def make_parser() -> argparse.ArgumentParser:
         help='regular expressions applied to the names in the file before they are mapped, in turn',
     )
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -45,4 +40,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

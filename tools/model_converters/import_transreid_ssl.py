@@ -1,9 +1,8 @@
 """Turn a checkpoint of TransReID-SSL, pre-trained on LUPerson or trained on a ReID set, into one for our configs."""
 
 import argparse
-import sys
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/model_converters/import_transreid_ssl.py vit_small_cfs_lup.pth checkpoints/vit-small_luperson.pth
@@ -11,14 +10,10 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('checkpoint', help='checkpoint of TransReID-SSL, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -30,4 +25,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

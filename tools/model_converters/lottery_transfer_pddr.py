@@ -1,10 +1,10 @@
 """Start a plain network from a trained PD-A one: elementwise maximum of the branches' kernels and norms."""
 
 import argparse
-import sys
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/model_converters/lottery_transfer_pddr.py \\
@@ -16,11 +16,8 @@ This is an initialisation to train from, not a conversion: the plain network doe
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a PD-A run')
     parser.add_argument('checkpoint', help='its checkpoint, in training form')
     parser.add_argument('out', help='file to write; it must not exist yet')
@@ -28,7 +25,6 @@ def make_parser() -> argparse.ArgumentParser:
         '--redraw', type=int, metavar='SEED', help='the control: draw the kernels anew and keep all else'
     )
     add_key_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -54,4 +50,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -5,10 +5,9 @@ as its weights, and that is published. A .safetensors file cannot hold code; nam
 """
 
 import argparse
-import sys
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """examples:
   python tools/model_converters/publish_model.py work_dirs/baselines/classification/vit-tiny_digits/epoch_30.pth \\
@@ -20,11 +19,8 @@ EXAMPLE = """examples:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('in_file', help='checkpoint, read weights-only')
     parser.add_argument('out_file', help='NAME.pth or NAME.safetensors; written is NAME-<digits> with that suffix')
     add_key_arguments(parser)
@@ -35,7 +31,6 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='KEY',
         help='parts of the checkpoint to keep (default: meta, cleaned, and state_dict)',
     )
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -49,4 +44,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -5,12 +5,12 @@ there. Nothing is written unless they agree.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 
 EXAMPLE = """example:
@@ -20,11 +20,8 @@ EXAMPLE = """example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of the training run')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', help='.pth or .safetensors file to write; it must not exist yet')
@@ -51,7 +48,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -85,4 +81,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,12 +1,12 @@
 """Make a plain checkpoint of PD-B whose gates are fixed to their means over training images: an approximation."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/model_converters/static_gates_pddr.py \\
@@ -18,11 +18,8 @@ of the file keeps. What deploys PD-B exactly is reparameterize_model.py.
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a PD-B run')
     parser.add_argument('checkpoint', help='its checkpoint, of either form that the config builds')
     parser.add_argument('out', type=Path, help='file to write; it must not exist yet')
@@ -31,7 +28,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,4 +59,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -4,10 +4,9 @@ It is fitted to all training images and judged on the test images, beside a netw
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/repfusion_demo/frozen.py work_dirs/repfusion_demo --seeds 5
@@ -16,14 +15,10 @@ CONFIG = 'configs/repfusion/distill/resnet14-narrow_repfusion-{}-hint_6e_mnist5k
 ARMS = ('random weights', 'rl', 'uniform', 'zero', 'best')
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('folder', type=Path, help='output folder of tools/repfusion_demo/run.py')
     parser.add_argument('--seeds', type=int, default=5, help='number of repetitions')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -81,4 +76,4 @@ def load_split(split: str) -> tuple:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

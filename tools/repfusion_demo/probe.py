@@ -5,25 +5,20 @@ It is fitted to the training images; the test images take no part.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/repfusion_demo/probe.py work_dirs/repfusion_demo/teacher/teacher probe.json
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('teacher', help='folder of the diffusion model')
     parser.add_argument('out', help='JSON file to write: accuracy in percent of each timestep, and the best one')
     parser.add_argument('--interval', type=int, default=50, help='timesteps between two probes')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -60,4 +55,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -7,12 +7,11 @@ weights and one that learns from a wider classifier of the same labels. All get 
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from reprefine.engine.cli.jobs import Job, jobs_parser, run_jobs
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.jobs import Job, add_jobs_arguments, run_jobs
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/repfusion_demo/run.py --seeds 5 --out work_dirs/repfusion_demo
@@ -55,9 +54,9 @@ class Labels(NamedTuple):
 SHARES = (Labels('1 %', 3, 100), Labels('10 %', 30, 40), Labels('100 %', None, 5))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    return jobs_parser(__doc__, EXAMPLE, ROOT / 'work_dirs/repfusion_demo')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
+    add_jobs_arguments(parser, ROOT / 'work_dirs/repfusion_demo')
 
 
 def train_job(name: str, config: str, folder: Path, epochs: int, options: list[str], after: tuple = ()) -> Job:
@@ -155,4 +154,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -13,7 +13,8 @@ from recipe import ROOT, Recipe
 from recipes import RECIPES
 
 from reprefine.engine.cli.jobs import Job, run_jobs
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.toy_data import make_toy_data
 
 EXAMPLE = """example:
@@ -35,16 +36,12 @@ PRELOAD = (
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('--only', nargs='+', choices=RECIPES, default=list(RECIPES), metavar='NAME', help='which runs')
     parser.add_argument('--data', type=Path, default=ROOT / 'data/toy', help='folder of the toy data, made if missing')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/toy_baselines', help='output folder')
     parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    return parser
 
 
 def jobs_of(name: str, recipe: Recipe, data: Path, out: Path) -> list[Job]:
@@ -89,4 +86,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,13 +1,13 @@
 """Write pictures of a dataset with its annotation, before and after the pipeline of a config."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from rich.progress import track
 
 from reprefine.engine.cli.launch import add_config_arguments, default_work_dir, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.visualization.browse import MODES, DatasetBrowser
 from reprefine.visualization.images import write_png
 
@@ -16,11 +16,8 @@ EXAMPLE = """example:
       --show-number 8 --mode pipeline"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--output-dir', type=Path, help='folder of the PNG files (default: browse/ in the work dir)')
     parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train', help='which dataset')
@@ -32,7 +29,6 @@ def make_parser() -> argparse.ArgumentParser:
         help='image as loaded, as transformed, both, or after every transform',
     )
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -51,4 +47,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

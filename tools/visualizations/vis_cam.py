@@ -1,12 +1,12 @@
 """Draw where classifiers look, by Grad-CAM, gradients or occlusion, several of them on the same test images."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/visualizations/vis_cam.py --out cam.png --num 6 \\
@@ -33,11 +33,8 @@ deployed forms give the same map.
 METHODS = ('grad-cam', 'gradient', 'deconvnet', 'guided-backprop', 'guided-grad-cam', 'occlusion')
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument(
         '--model', nargs=2, action='append', required=True, metavar=('CONFIG', 'CKPT'), help='repeat for every model'
     )
@@ -61,7 +58,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--true', action='store_true', help='draw what speaks for the true class')
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -91,4 +87,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

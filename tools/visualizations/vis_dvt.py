@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reprefine.engine.cli.launch import OptionsAction, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/visualizations/vis_dvt.py configs/dvt/stage1/vit-b-dinov2_denoise-closed-form_768views.py \\
@@ -18,11 +18,8 @@ similarity to the middle; components and norm of the shared artifact; norms of t
 components of artifact and residual together. The layout "paper" leaves out the norms of artifact and true residual."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config with backbone, native and stage1 (configs/dvt/stage1)')
     parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='the images')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for one PNG an image')
@@ -38,7 +35,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--solver', choices=('closed-form', 'field'), help="instead of the config's")
     parser.add_argument('--device', help='where to compute (default: a GPU if there is one)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='change settings')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -76,4 +72,4 @@ def names_of(images: Sequence[Path], data_root: Path | None) -> list[str]:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,11 +1,11 @@
 """Draw the features of the frames of a video, raw or denoised, in colours that stay the same throughout."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.cli.launch import OptionsAction, load_config
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/visualizations/vis_dvt_video.py \\
@@ -15,11 +15,8 @@ EXAMPLE = """example:
 With a folder as --out the frames are written as PNG files."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config with backbone and native (configs/dvt/stage1)')
     parser.add_argument('source', type=Path, help='video, or folder of images')
     parser.add_argument('--out', type=Path, required=True, help='video to write (.mp4, .avi), or folder')
@@ -31,7 +28,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--fps', type=float, default=20, help='frames a second of the video (default: 20)')
     parser.add_argument('--device', help='where to compute (default: a GPU if there is one)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='change settings')
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -103,4 +99,4 @@ def make_writer(args: argparse.Namespace):
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,12 +1,11 @@
 """Draw what the branches of one PD convolution have learned: their weights, and their responses to a test image."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
 from reprefine.engine.cli.launch import add_config_arguments
-from reprefine.engine.errors import run_cli
+from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
   python tools/visualizations/vis_pd_branches.py configs/pddr/classification/resnet18-pda_8xb32-wide-crop_in1k.py \\
@@ -18,18 +17,14 @@ positions. The bins are common to all branches.
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config of the training form')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
     parser.add_argument('--layer', help='name of the convolution, or its end (default: the last one)')
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -52,4 +47,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

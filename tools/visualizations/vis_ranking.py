@@ -1,14 +1,14 @@
 """Draw the gallery images that a ReID checkpoint ranks first for some of the queries."""
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments
 from reprefine.engine.cli.launch import add_config_arguments
 from reprefine.engine.cli.test import add_test_arguments, test
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.cli.tool import run_as_tool
+from reprefine.engine.errors import UserError
 from reprefine.tasks.reid.plot import plot_ranking
 from reprefine.tasks.reid.predictions import Predictions
 
@@ -19,11 +19,8 @@ A row starts with the query. Gallery images are framed green if they show the sa
 query's own camera are left out where they show the same person. Above an image: identity, and camera from 1."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file of a ReID model')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
@@ -32,7 +29,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--work-dir', help='folder for the log (default: mirrors the path of the config)')
     add_key_arguments(parser)
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -64,4 +60,4 @@ def test_arguments(args: argparse.Namespace, features: Path) -> argparse.Namespa
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -1,15 +1,15 @@
 """Plot the learning rate, or the momentum, that a config trains with."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from reprefine.engine.cli.launch import add_config_arguments, default_work_dir, load_config
+from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.models import build_untrained
-from reprefine.engine.errors import UserError, run_cli
+from reprefine.engine.errors import UserError
 from reprefine.visualization.schedule import compute_schedule, epoch_length, plot_schedule
 
 EXAMPLE = """example:
@@ -17,18 +17,14 @@ EXAMPLE = """example:
       --dataset-size 1437 --out lr.png"""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--parameter', choices=['lr', 'momentum'], default='lr', help='what to plot')
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: in the work dir)')
     parser.add_argument('--dataset-size', type=int, metavar='N', help='training images (default: count the dataset)')
     parser.add_argument('--ngpus', type=int, default=1, metavar='N', help='number of training processes')
     add_config_arguments(parser)
-    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -62,4 +58,4 @@ def count_images(cfg: Config) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main, make_parser()))
+    run_as_tool(main, add_arguments, __doc__, EXAMPLE)

@@ -35,22 +35,17 @@ class Job:
     product: Path | None = None
 
 
-def jobs_parser(description: str, example: str, out: Path, repeated: str = '') -> argparse.ArgumentParser:
-    """Return a parser of ``--seeds``, ``--jobs`` and ``--out`` for a script that runs jobs.
+def add_jobs_arguments(parser: argparse.ArgumentParser, out: Path, repeated: str = '') -> None:
+    """Add ``--seeds``, ``--jobs`` and ``--out`` of a script that runs jobs.
 
     Args:
-        description: What the script does.
-        example: Shown below the arguments.
+        parser: Parser of the script.
         out: Default output folder.
-        repeated: What a seed repeats, where that is not all.
+        repeated: What a seed repeats, if not everything.
     """
-    parser = argparse.ArgumentParser(
-        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
     parser.add_argument('--seeds', type=int, default=5, help=f'number of repetitions{repeated}')
     parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    parser.add_argument('--out', type=Path, default=out, help='output folder; what is there is kept')
-    return parser
+    parser.add_argument('--out', type=Path, default=out, help='output folder; existing results are kept')
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, preload: Sequence[str] = ()) -> None:
