@@ -76,7 +76,11 @@ TRAINING = [
     Line('an option without a value', 'expected key=value', ('--cfg-options', 'model')),
     Line('an option of no key', "'x' is neither in the config", ('--cfg-options', 'x.y=3')),
     Line('an option misspelt', 'did you mean', ('--cfg-options', 'train_cfg.max_epoch=3')),
-    Line('an option beyond a list', 'give an index from 0', ('--cfg-options', 'param_scheduler.7.end=3')),
+    Line(
+        'an option beyond a list',
+        '7 is no index of the list',
+        ('--cfg-options', 'param_scheduler.7.end=3'),
+    ),
     Line('an option through a number', 'has no entries', ('--cfg-options', 'train_dataloader.batch_size.x=3')),
     Line('a work dir that is a file', 'exists|directory', ('--work-dir', '{folder}/a'), _file('a')),
     Line('a work dir below a file', 'directory', ('--work-dir', '{folder}/a/b'), _file('a')),

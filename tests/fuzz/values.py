@@ -12,7 +12,7 @@ def _cases(table: dict[str, dict[str, str | None]]) -> list[Case]:
     ]
 
 
-WHOLE = '@: must be a whole number'
+WHOLE = '@: must be an integer'
 NUMBER = '@: must be a number'
 FLAG = '@: must be True or False'
 DICT = '@: must be a dict'
@@ -181,7 +181,7 @@ RUN = _cases(
         'default_hooks.timer': {'None': None, '3': DICT},
         'custom_hooks': {'3': DICT, '[3]': DICT, 'None': None},
         'custom_hooks.0.type': {'NoHook': MISSING},
-        'custom_hooks.0.priority': {'x': '@: must be a whole number from 0 to 100', '1000': '@: must be a whole'},
+        'custom_hooks.0.priority': {'x': '@: must be an integer from 0 to 100', '1000': '@: must be an integer'},
         'custom_imports.imports': {'[no_module]': 'set it in the file'},
         'load_from': {
             'none.pth': 'checkpoint none.pth does not exist',
@@ -191,7 +191,7 @@ RUN = _cases(
         'resume': {'3': FLAG, 'x': FLAG, 'True': None},
         'randomness': {'3': DICT, 'None': DICT},
         'randomness.seed': {
-            **dict.fromkeys(['-1', 'x', '1.5', '4294967296'], '@: must be a whole number from 0 to 4294967295'),
+            **dict.fromkeys(['-1', 'x', '1.5', '4294967296'], '@: must be an integer from 0 to 4294967295'),
             'None': None,
         },
         'randomness.deterministic': {'x': FLAG},

@@ -1,1 +1,4 @@
-"""Strict configs: a misspelt key, type or argument stops before data is touched."""
+"""Checks of a config before data are read: keys, types, arguments and values; deprecated names.
+
+Serves "Bad input" of docs/reliability.md. Costs some tenths of a second at the start of a run, nothing per step.
+"""

@@ -23,7 +23,7 @@ TYPES: dict[str, str] = {}
 
 
 def rename_keys(cfg: Config | MutableMapping) -> None:
-    """Replace the deprecated names in a config, in place.
+    """Replace the deprecated names in a config, in prefix.
 
     Args:
         cfg: A config, or the dict that it holds.
@@ -124,12 +124,12 @@ def _rename(node: MutableMapping, names: Mapping[str, str], path: str) -> None:
     for old, new in names.items():
         if old not in node:
             continue
-        place = f'{path}: ' if path else ''
+        prefix = f'{path}: ' if path else ''
         if new in node:
-            raise UserError(f"{place}'{old}' and '{new}' are both given; remove '{old}', the deprecated name")
-        _warn(place, f"'{old}'", f"'{new}'")
+            raise UserError(f"{prefix}'{old}' and '{new}' are both given; remove '{old}', the deprecated name")
+        _warn(prefix, f"'{old}'", f"'{new}'")
         node[new] = dict.pop(node, old)
 
 
-def _warn(place: str, old: str, new: str) -> None:
-    warnings.warn(f'{place}{old} is deprecated and will be removed in the next release; use {new}', FutureWarning, 4)
+def _warn(prefix: str, old: str, new: str) -> None:
+    warnings.warn(f'{prefix}{old} is deprecated and will be removed in the next release; use {new}', FutureWarning, 4)

@@ -1,6 +1,6 @@
-"""What stands where in a config: the registries that build it, and the keys that the builder itself consumes.
+"""The schema of a config: the registries that build each dict, and the keys that the builder itself takes.
 
-Nothing is imported for it: what is built by default stands here by name.
+Classes that are built by default are named, not imported.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,30 +10,30 @@ from .keys import TOP_LEVEL_KEYS
 from .rules import type_name
 
 
-def _nothing(node: Mapping) -> None:
+def _no_default(node: Mapping) -> None:
     return None
 
 
 @dataclass(frozen=True)
-class Place:
-    """A kind of position in a config.
+class NodeSchema:
+    """The schema of a dict at some position of a config.
 
     Attributes:
-        registries: Names of the registries that may build what stands here, as in ``mmengine.registry``.
-        default: Chooses what is built when no ``type`` is given, as ``module:name``; ``None`` leaves the keys unjudged.
-        extra: Keys that the builder consumes beside the arguments of the class.
-        children: The place of a key, or of the argument ``Type.key``, where it differs from this one.
-        by_name: Whether a bare string here is the name of a class.
+        registries: Names of the registries that may build the dict, as in ``mmengine.registry``.
+        default: Returns the class of a dict without ``type``, as ``module:name``; ``None`` leaves its keys unchecked.
+        extra: Keys that the builder takes beside the arguments of the class.
+        children: Schema of a key, or of the argument ``Type.key``, where it differs from this one.
+        by_name: Whether a string at this position is the name of a class.
     """
 
     registries: tuple[str, ...] = ()
-    default: Callable[[Mapping], str | None] = _nothing
+    default: Callable[[Mapping], str | None] = _no_default
     extra: frozenset[str] = frozenset()
-    children: Mapping[str, 'Place'] = field(default_factory=dict)
+    children: Mapping[str, 'NodeSchema'] = field(default_factory=dict)
     by_name: bool = False
 
-    def child(self, key: str, node: Mapping) -> 'Place':
-        """Return the place of the entry ``key`` of ``node``; unless said otherwise the same registries build it."""
+    def child(self, key: str, node: Mapping) -> 'NodeSchema':
+        """Return the schema of the entry ``key`` of ``node``; by default the same registries build it."""
         owners = (type_name(node), type_name(node, 'base_type'))
         for name in (*(f'{owner}.{key}' for owner in owners), key):
             if name in self.children:
@@ -41,7 +41,7 @@ class Place:
         if not self.registries:
             return PLAIN
         container = node.get('type') is None and self.default(node) is None
-        return self if container else replace(self, default=_nothing, extra=frozenset())
+        return self if container else replace(self, default=_no_default, extra=frozenset())
 
 
 EVALUATOR_CLASS = 'mmengine.evaluator.evaluator:Evaluator'
@@ -49,7 +49,7 @@ OPTIM_WRAPPER_CLASS = 'mmengine.optim.optimizer.optimizer_wrapper:OptimWrapper'
 
 
 def always(target: str) -> Callable[[Mapping], str]:
-    """Return the default of a place that holds arguments of one class or function only, ``module:name``."""
+    """Return the ``default`` of a schema that is always for the class or function ``module:name``."""
     return lambda node: target
 
 
@@ -62,22 +62,22 @@ def _optim_wrapper(node: Mapping) -> str | None:
     return OPTIM_WRAPPER_CLASS if 'optimizer' in node else None
 
 
-PLAIN = Place()
-TRANSFORM = Place(
+PLAIN = NodeSchema()
+TRANSFORM = NodeSchema(
     ('TRANSFORMS',),
     children={
-        'encoder': Place(('KEYPOINT_CODECS',)),
-        'RandAugment.policies': Place(('TRANSFORMS',), extra=frozenset({'magnitude_key', 'magnitude_range'})),
+        'encoder': NodeSchema(('KEYPOINT_CODECS',)),
+        'RandAugment.policies': NodeSchema(('TRANSFORMS',), extra=frozenset({'magnitude_key', 'magnitude_range'})),
         # Names of the albumentations library.
         'Albu.transforms': PLAIN,
         'Albu.bbox_params': PLAIN,
         'Albumentation.transforms': PLAIN,
     },
 )
-DATASET = Place(('DATASETS',), children={'pipeline': TRANSFORM, 'transforms': TRANSFORM})
-DATA_SAMPLER = Place(('DATA_SAMPLERS',))
-FUNCTION = Place(('FUNCTIONS',))
-DATALOADER = Place(
+DATASET = NodeSchema(('DATASETS',), children={'pipeline': TRANSFORM, 'transforms': TRANSFORM})
+DATA_SAMPLER = NodeSchema(('DATA_SAMPLERS',))
+FUNCTION = NodeSchema(('FUNCTIONS',))
+DATALOADER = NodeSchema(
     default=always('torch.utils.data.dataloader:DataLoader'),
     extra=frozenset({'num_batch_per_epoch', 'disable_subprocess_warning'}),
     children={
@@ -88,10 +88,10 @@ DATALOADER = Place(
         'worker_init_fn': FUNCTION,
     },
 )
-OVERRIDE = Place(('WEIGHT_INITIALIZERS',), extra=frozenset({'name'}))
-INIT = Place(('WEIGHT_INITIALIZERS',), extra=frozenset({'override'}), children={'override': OVERRIDE})
+OVERRIDE = NodeSchema(('WEIGHT_INITIALIZERS',), extra=frozenset({'name'}))
+INIT = NodeSchema(('WEIGHT_INITIALIZERS',), extra=frozenset({'override'}), children={'override': OVERRIDE})
 MODEL_REGISTRIES = ('MODELS', 'TASK_UTILS', 'KEYPOINT_CODECS', 'BATCH_AUGMENTS', 'TOKENIZER')
-# Keys that the parent module takes out before it builds the rest, and those that mask heads ignore on purpose.
+# Keys that the parent module pops before it builds the child, and those that mask heads ignore on purpose.
 POPPED = {
     'norm_cfg': ('requires_grad',),
     'dcn': ('fallback_on_stride',),
@@ -113,9 +113,9 @@ MODEL_PARTS = {
     **{f'FPG.{way}_trans': PLAIN for way in ('same_up', 'same_down', 'output')},
     **{f'FPG.across_{way}_trans': PLAIN for way in ('lateral', 'down', 'up', 'skip')},
 }
-MODEL = Place(MODEL_REGISTRIES, children=MODEL_PARTS)
+MODEL = NodeSchema(MODEL_REGISTRIES, children=MODEL_PARTS)
 MODEL_PARTS |= {key: replace(MODEL, extra=frozenset(popped)) for key, popped in POPPED.items()}
-HOOK = Place(
+HOOK = NodeSchema(
     ('HOOKS',),
     extra=frozenset({'priority'}),
     children={
@@ -124,63 +124,63 @@ HOOK = Place(
         'new_train_dataset': DATASET,
         'KNNMonitorHook.bank': DATALOADER,
         'KNNMonitorHook.query': DATALOADER,
-        'SwitchRecipeHook.schedule': Place(
+        'SwitchRecipeHook.schedule': NodeSchema(
             MODEL_REGISTRIES, children={'pipeline': TRANSFORM, 'train_augments': MODEL, 'loss': MODEL}
         ),
     },
 )
-METRIC = Place(('METRICS',), children={'postprocess_tracklet_cfg': Place(('TASK_UTILS',))})
-EVALUATOR = Place(
+METRIC = NodeSchema(('METRICS',), children={'postprocess_tracklet_cfg': NodeSchema(('TASK_UTILS',))})
+EVALUATOR = NodeSchema(
     ('METRICS', 'EVALUATOR'),
     default=lambda node: EVALUATOR_CLASS if 'metrics' in node else None,
     children={**METRIC.children, 'metrics': METRIC, 'datasets': DATASET},
 )
-OPTIM_WRAPPER = Place(
+OPTIM_WRAPPER = NodeSchema(
     ('OPTIM_WRAPPERS',),
     default=_optim_wrapper,
     extra=frozenset({'constructor', 'paramwise_cfg'}),
     children={
-        'optimizer': Place(('OPTIMIZERS',)),
-        'constructor': Place(('OPTIM_WRAPPER_CONSTRUCTORS',), by_name=True),
+        'optimizer': NodeSchema(('OPTIMIZERS',)),
+        'constructor': NodeSchema(('OPTIM_WRAPPER_CONSTRUCTORS',), by_name=True),
         'paramwise_cfg': PLAIN,
     },
 )
 LOOPS = ('LOOPS',)
-SCHEDULER = Place(('PARAM_SCHEDULERS',), extra=frozenset({'convert_to_iter_based', 'epoch_length'}))
+SCHEDULER = NodeSchema(('PARAM_SCHEDULERS',), extra=frozenset({'convert_to_iter_based', 'epoch_length'}))
 
 # Names that mmengine's Runner gives its hooks; a config adds others freely.
 DEFAULT_HOOKS = frozenset({'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'})
 
-RUNNER_PLACES = {
+RUNNER_SCHEMAS = {
     'model': MODEL,
     'data_preprocessor': MODEL,
     'train_dataloader': DATALOADER,
     'val_dataloader': DATALOADER,
     'test_dataloader': DATALOADER,
-    'train_cfg': Place(LOOPS, default=_train_loop, extra=frozenset({'by_epoch'})),
-    'val_cfg': Place(LOOPS, default=always('mmengine.runner.loops:ValLoop')),
-    'test_cfg': Place(LOOPS, default=always('mmengine.runner.loops:TestLoop')),
+    'train_cfg': NodeSchema(LOOPS, default=_train_loop, extra=frozenset({'by_epoch'})),
+    'val_cfg': NodeSchema(LOOPS, default=always('mmengine.runner.loops:ValLoop')),
+    'test_cfg': NodeSchema(LOOPS, default=always('mmengine.runner.loops:TestLoop')),
     'val_evaluator': EVALUATOR,
     'test_evaluator': EVALUATOR,
     'optim_wrapper': OPTIM_WRAPPER,
     'param_scheduler': SCHEDULER,
     'default_hooks': replace(HOOK, extra=HOOK.extra | DEFAULT_HOOKS),
     'custom_hooks': HOOK,
-    'visualizer': Place(
+    'visualizer': NodeSchema(
         ('VISUALIZERS',),
         default=always('mmengine.visualization.visualizer:Visualizer'),
-        children={'vis_backends': Place(('VISBACKENDS',))},
+        children={'vis_backends': NodeSchema(('VISBACKENDS',))},
     ),
-    'log_processor': Place(('LOG_PROCESSORS',), default=always('mmengine.runner.log_processor:LogProcessor')),
-    'randomness': Place(default=always('mmengine.runner.runner:Runner.set_randomness')),
-    'auto_scale_lr': Place(extra=frozenset({'enable', 'base_batch_size'})),
-    'env_cfg': Place(extra=frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})),
-    'model_wrapper_cfg': Place(
+    'log_processor': NodeSchema(('LOG_PROCESSORS',), default=always('mmengine.runner.log_processor:LogProcessor')),
+    'randomness': NodeSchema(default=always('mmengine.runner.runner:Runner.set_randomness')),
+    'auto_scale_lr': NodeSchema(extra=frozenset({'enable', 'base_batch_size'})),
+    'env_cfg': NodeSchema(extra=frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})),
+    'model_wrapper_cfg': NodeSchema(
         ('MODEL_WRAPPERS',), default=always('mmengine.model.wrappers.distributed:MMDistributedDataParallel')
     ),
-    'finite_check': Place(default=always('reprefine.engine.finite_check.hook:FiniteCheckHook')),
+    'finite_check': NodeSchema(default=always('reprefine.engine.finite_check.hook:FiniteCheckHook')),
     'tta_model': MODEL,
     'tta_pipeline': TRANSFORM,
 }
 
-ROOT = Place(extra=TOP_LEVEL_KEYS, children=RUNNER_PLACES)
+ROOT = NodeSchema(extra=TOP_LEVEL_KEYS, children=RUNNER_SCHEMAS)

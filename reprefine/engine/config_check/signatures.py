@@ -1,4 +1,4 @@
-"""Which keyword arguments a class or function takes, followed through ``**kwargs`` to the parents."""
+"""Keyword arguments of imported classes and functions, also those passed through ``**kwargs`` to the parents."""
 
 import ast
 import functools
@@ -12,8 +12,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import nn
 
-# Classes that keep their **kwargs for the call of one known function.
-PASSED_ON = {CheckpointHook: Runner.save_checkpoint}
+# Classes that store their **kwargs for the call of this function.
+FORWARDED = {CheckpointHook: Runner.save_checkpoint}
 
 
 @functools.cache
@@ -24,10 +24,10 @@ def accepted_arguments(target: Callable) -> frozenset[str] | None:
         target: A class or a function.
 
     Returns:
-        The names, or ``None`` if ``target`` may take others that cannot be known.
+        The names, or ``None`` if they cannot be determined.
     """
-    if target in PASSED_ON:
-        return _parameters(target.__init__)[0] | _parameters(PASSED_ON[target])[0]
+    if target in FORWARDED:
+        return _parameters(target.__init__)[0] | _parameters(FORWARDED[target])[0]
     if inspect.isclass(target):
         return _class_arguments(target)
     try:
@@ -45,7 +45,7 @@ def _parameters(function: Callable) -> tuple[frozenset[str], str | None]:
     kinds = inspect.Parameter
     parameters = inspect.signature(function).parameters.values()
     names = {p.name for p in parameters if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)}
-    # Former names that mmengine's ``deprecated_api_warning`` and our ``deprecated_arguments`` still translate.
+    # Former names that mmengine's ``deprecated_api_warning`` and our ``deprecated_arguments`` translate.
     if inspect.isfunction(function):
         names |= set(inspect.getclosurevars(function).nonlocals.get('name_dict', ()))
     keyword_dicts = [p.name for p in parameters if p.kind is kinds.VAR_KEYWORD]
@@ -54,12 +54,12 @@ def _parameters(function: Callable) -> tuple[frozenset[str], str | None]:
 
 @dataclass
 class KwargsUse:
-    """What a constructor does with its ``**kwargs``.
+    """Use of ``**kwargs`` in a constructor.
 
     Attributes:
-        read: Keys that it looks up itself or gives to a function.
+        read: Keys that it reads itself or passes to a function.
         fixed: Arguments that it sets when it calls its parent.
-        forwarded: Whether the parent receives the rest; otherwise the rest has no effect.
+        forwarded: Whether the parent receives the other keys; otherwise they have no effect.
     """
 
     read: set[str] = field(default_factory=set)
@@ -68,14 +68,14 @@ class KwargsUse:
 
 
 def _class_arguments(cls: type) -> frozenset[str] | None:
-    """Collect arguments along the MRO while constructors hand their ``**kwargs`` on."""
+    """Collect arguments along the MRO while constructors pass their ``**kwargs`` to the parent."""
     accepted: set[str] = set()
     taken: set[str] = set()
     for owner in cls.__mro__:
         if isinstance(vars(owner).get('__new__'), staticmethod):
             return None
         init = vars(owner).get('__init__')
-        # nn.Module declares **kwargs only to refuse them in words of its own.
+        # nn.Module declares **kwargs only to refuse them.
         if owner in (object, nn.Module):
             break
         if init is None:
@@ -97,7 +97,7 @@ def _class_arguments(cls: type) -> frozenset[str] | None:
 
 
 def _use_of_kwargs(init: Callable, owner: str, name: str) -> KwargsUse | None:
-    """Read from the source what a constructor does with its ``**kwargs``; ``None`` if that cannot be told."""
+    """Find the use of ``**kwargs`` in the source of a constructor, ``None`` if it cannot be determined."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
     except (OSError, TypeError, SyntaxError):
@@ -109,7 +109,7 @@ def _use_of_kwargs(init: Callable, owner: str, name: str) -> KwargsUse | None:
             use.fixed |= {k.arg for k in node.keywords if k.arg}
             use.forwarded = True
             understood += 1
-        elif (names := _given_to_function(node, name, inspect.unwrap(init).__globals__)) is not None:
+        elif (names := _passed_to_function(node, name, inspect.unwrap(init).__globals__)) is not None:
             use.read |= names
             understood += 1
         elif _adds_defaults(node, name):
@@ -125,15 +125,15 @@ def _is_name(node: ast.AST, name: str) -> bool:
 
 
 def _is_super_init(node: ast.AST, owner: str) -> bool:
-    """Tell whether ``node`` calls ``super().__init__`` or ``super(owner, self).__init__``."""
+    """Return whether ``node`` calls ``super().__init__`` or ``super(owner, self).__init__``."""
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id='super'), args=args), attr='__init__')):
             return not args or _is_name(args[0], owner)
     return False
 
 
-def _given_to_function(node: ast.AST, name: str, scope: dict[str, Any]) -> frozenset[str] | None:
-    """Return what the dict ``name`` may hold if ``node`` is ``called(..., **name)``, of a function or class there."""
+def _passed_to_function(node: ast.AST, name: str, scope: dict[str, Any]) -> frozenset[str] | None:
+    """Return the valid keys of the dict ``name`` if ``node`` is ``called(..., **name)`` of a function or class."""
     match node:
         case ast.Call(func=ast.Name(id=called), args=args, keywords=keywords):
             target = scope.get(called)
@@ -147,7 +147,7 @@ def _given_to_function(node: ast.AST, name: str, scope: dict[str, Any]) -> froze
 
 
 def _adds_defaults(node: ast.AST, name: str) -> bool:
-    """Tell whether ``node`` is ``kwargs = {..., **kwargs}``."""
+    """Return whether ``node`` is ``kwargs = {..., **kwargs}``."""
     match node:
         case ast.Assign(targets=[ast.Name(id=found)], value=ast.Dict(keys=keys, values=values)) if found == name:
             return any(key is None and _is_name(value, name) for key, value in zip(keys, values, strict=True))
@@ -155,7 +155,7 @@ def _adds_defaults(node: ast.AST, name: str) -> bool:
 
 
 def _key_read(node: ast.AST, name: str) -> Any:
-    """Return the constant key that ``node`` looks up in the dict ``name``, else ``None``."""
+    """Return the constant key that ``node`` reads from the dict ``name``, else ``None``."""
     match node:
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id=found), attr='pop' | 'get' | 'setdefault'),

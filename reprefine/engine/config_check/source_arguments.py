@@ -1,7 +1,4 @@
-"""Which arguments a class takes, read from its source where that says it all.
-
-Importing the host libraries takes seconds, and most misspelt keys can be refused without.
-"""
+"""Arguments of classes, read from their source without importing them, which takes seconds for OpenMMLab libraries."""
 
 import ast
 import sys
@@ -15,25 +12,25 @@ from mmengine import registry as roots
 from reprefine.registered import Source, registered
 
 REPLACED = {('WEIGHT_INITIALIZERS', 'Pretrained')}  # by reprefine.set_up
-BASES = ('mmengine', 'mmcv')  # which register in the roots, where the search ends
+BASES = ('mmengine', 'mmcv')  # which register in the root registries
 
 
 def arguments_in_source(name: str, registries: Iterable[str], scope: str) -> frozenset[str] | None:
-    """Return the keyword arguments of what is registered as ``name``.
+    """Return the keyword arguments of the class registered as ``name``.
 
     Args:
         name: Value of a ``type`` key, with or without a scope prefix.
         registries: Names of the registries to search, as in ``mmengine.registry``.
-        scope: Scope that holds where the name has none.
+        scope: Scope of a name without a prefix.
 
     Returns:
-        The names, as :func:`.signatures.accepted_arguments` returns them. None if only importing can tell: what is
-        imported already may have registered or replaced anything.
+        The names, as :func:`.signatures.accepted_arguments` returns them. None if the class must be imported: its
+        source is not sufficient, or the registries of the scope are imported already and may differ from it.
     """
     prefix, _, bare = name.rpartition('.')
     scope = prefix or scope
     packages = BASES if scope == 'mmengine' else (scope,) if prefix else (scope, *BASES)
-    if not scope.isidentifier() or _may_be_filled(scope):
+    if not scope.isidentifier() or _is_imported(scope):
         return None
     for registry in registries:
         if (registry, bare) in REPLACED:
@@ -47,12 +44,12 @@ def arguments_in_source(name: str, registries: Iterable[str], scope: str) -> fro
     return None
 
 
-def _may_be_filled(scope: str) -> bool:
+def _is_imported(scope: str) -> bool:
     return scope != 'mmengine' and f'{scope}.registry' in sys.modules
 
 
 def arguments_of_default(path: str) -> frozenset[str] | None:
-    """Return the keyword arguments of the class at ``package.module:Class``, None if only importing can tell."""
+    """Return the keyword arguments of the class at ``package.module:Class``, None if it must be imported."""
     module, _, name = path.partition(':')
     package, *inner = module.split('.')
     file = Path(find_spec(package).origin).parent.joinpath(*inner).with_suffix('.py')
@@ -61,7 +58,7 @@ def arguments_of_default(path: str) -> frozenset[str] | None:
 
 @cache
 def arguments_of_class(source: Source) -> frozenset[str] | None:
-    """Return the arguments of a class whose own constructor names all of them; None of anything else."""
+    """Return the arguments of a class whose own constructor names all of them, else None."""
     body = ast.parse(source.file.read_text(encoding='utf-8')).body
     classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == source.name]
     if len(classes) != 1:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from reprefine.engine.config_check.check import check_config
 from reprefine.engine.config_check.options import merge_options
 from reprefine.methods.denoiserep import DenoiseRep
-from tests.engine.test_config_check import BISENET, POSE, RESNET, RETINANET, official, parsed, put, refusal
+from tests.engine.config_check.test_check import BISENET, POSE, RESNET, RETINANET, official, parsed, put, refusal
 
 METHOD = 'reprefine.DenoiseRep'
 

@@ -4,7 +4,7 @@ import pytest
 
 from reprefine.engine.config_check.check import check_config
 from reprefine.engine.config_check.options import merge_options
-from tests.engine.test_config_check import RETINANET, official, parsed, refusal
+from tests.engine.config_check.test_check import RETINANET, official, parsed, refusal
 
 
 @pytest.mark.parametrize(

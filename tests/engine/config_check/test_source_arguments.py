@@ -1,4 +1,4 @@
-"""What is read from the source of classes is what they take."""
+"""Arguments that are read from the source of classes are those of the imported classes."""
 
 import importlib
 import subprocess
@@ -9,11 +9,11 @@ import mmengine.registry
 import pytest
 
 from reprefine import registry as ours
-from reprefine.engine.config_check import sources
+from reprefine.engine.config_check import source_arguments
 from reprefine.engine.config_check.lookup import find_type
-from reprefine.engine.config_check.schema import MODEL_REGISTRIES, RUNNER_PLACES, Place
+from reprefine.engine.config_check.schema import MODEL_REGISTRIES, RUNNER_SCHEMAS, NodeSchema
 from reprefine.engine.config_check.signatures import accepted_arguments
-from reprefine.engine.config_check.sources import arguments_in_source, arguments_of_default
+from reprefine.engine.config_check.source_arguments import arguments_in_source, arguments_of_default
 from reprefine.registered import registered
 from tests.helpers.fresh import fresh_environment
 from tests.helpers.run import DIGITS
@@ -24,14 +24,14 @@ SCOPES = ['mmengine', 'mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'reprefine']
 
 @pytest.fixture
 def nothing_imported(monkeypatch):
-    """Answers are those of a process in which no registry is filled."""
-    monkeypatch.setattr(sources, '_may_be_filled', lambda scope: False)
-    monkeypatch.setattr(sources, 'roots', None)
+    """Make the functions work as in a process in which no registry is imported."""
+    monkeypatch.setattr(source_arguments, '_is_imported', lambda scope: False)
+    monkeypatch.setattr(source_arguments, 'roots', None)
 
 
 def names_in(scope: str, registries: tuple[str, ...]) -> list[str]:
     """Return all that is registered in a scope or found from there."""
-    own = [key for package in {scope, *sources.BASES} for key in registered(package)]
+    own = [key for package in {scope, *source_arguments.BASES} for key in registered(package)]
     return sorted({name for registry, name in own if registry in registries})
 
 
@@ -41,8 +41,8 @@ def test_arguments_are_those_of_the_imported_class(scope, nothing_imported):
     known = 0
     for registries in (MODEL_REGISTRIES, *((name,) for name in ROOTS)):
         for name in names_in(scope, registries):
-            told = arguments_in_source(name, registries, scope)
-            if told is None:
+            arguments = arguments_in_source(name, registries, scope)
+            if arguments is None:
                 continue
             try:
                 target = find_type(name, registries, scope, name)
@@ -50,27 +50,27 @@ def test_arguments_are_those_of_the_imported_class(scope, nothing_imported):
                 continue
             if getattr(target, '__name__', '') == 'ask_install':  # mmpretrain's stand-in for what needs another package
                 continue
-            assert told == accepted_arguments(target), (scope, registries, name)
+            assert arguments == accepted_arguments(target), (scope, registries, name)
             known += 1
     assert known > 40
 
 
-def places(place: Place, seen: set[int]) -> list[Place]:
-    if id(place) in seen:
+def all_schemas(schema: NodeSchema, seen: set[int]) -> list[NodeSchema]:
+    if id(schema) in seen:
         return []
-    seen.add(id(place))
-    return [place, *(other for child in place.children.values() for other in places(child, seen))]
+    seen.add(id(schema))
+    return [schema, *(other for child in schema.children.values() for other in all_schemas(child, seen))]
 
 
 def test_defaults_are_there():
     nodes = ({}, dict(by_epoch=False), dict(optimizer={}), dict(metrics=[]))
-    found = [place for start in RUNNER_PLACES.values() for place in places(start, set())]
-    defaults = {place.default(node) for place in found for node in nodes} - {None}
+    found = [schema for start in RUNNER_SCHEMAS.values() for schema in all_schemas(start, set())]
+    defaults = {schema.default(node) for schema in found for node in nodes} - {None}
     assert len(defaults) == 12
-    told = {path: arguments_of_default(path) for path in defaults}
-    for path, arguments in told.items():
+    found = {path: arguments_of_default(path) for path in defaults}
+    for path, arguments in found.items():
         assert arguments is None or arguments == accepted_arguments(resolve_name(path)), path
-    assert sum(arguments is not None for arguments in told.values()) >= 6
+    assert sum(arguments is not None for arguments in found.values()) >= 6
 
 
 def test_all_of_ours_is_found_and_is_what_the_look_up_imports():
@@ -84,7 +84,7 @@ def test_all_of_ours_is_found_and_is_what_the_look_up_imports():
             assert own <= {name for key, name in registered('reprefine') if key == registry.variable}
 
 
-def test_what_may_have_been_replaced_is_not_told_by_source():
+def test_what_may_have_been_replaced_is_not_arguments_by_source():
     importlib.import_module('mmpretrain.registry')
     assert arguments_in_source('ResNet', ['MODELS'], 'mmpretrain') is None
 
