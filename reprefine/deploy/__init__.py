@@ -1,5 +1,5 @@
-"""Folding refined models into plain ones, and proving that the two agree."""
+"""Deployment of refined models: ``switch_to_deploy``, comparison with the training form, export."""
 
-from reprefine.deploy.protocol import Deployable, relative_difference, switch_to_deploy
+from .protocol import Deployable, relative_difference, switch_to_deploy
 
 __all__ = ['Deployable', 'relative_difference', 'switch_to_deploy']

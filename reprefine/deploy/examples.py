@@ -1,4 +1,4 @@
-"""Inputs on which two forms of a model are compared, and running a model on them."""
+"""Inputs on which two forms of a model are compared, and the outputs of a model for them."""
 
 import copy
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from reprefine.engine.cost.inputs import DEFAULT_SHAPE, declared_shape, loader_b
 from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
 
-IMAGES = 2  # in a batch: what depends on the sample must be seen to do so
-LARGE = 512 * 512  # pixels of an image of which one must do
+IMAGES = 2  # batch size: more than one, so that computations that depend on the sample are compared
+LARGE = 512 * 512  # pixels of an image above which the batch size is 1
 
 
 class Example(NamedTuple):
@@ -24,8 +24,8 @@ class Example(NamedTuple):
 
     Attributes:
         inputs: Images ``[N, 3, H, W]`` as the model's data preprocessor returns them, or any tensor.
-        data: What else an OpenMMLab model takes beside ``inputs``; None for a model called with the tensor alone.
-        source: What it is, for messages.
+        data: Further arguments of an OpenMMLab model; None for a model that is called with the tensor alone.
+        source: Description, for messages.
     """
 
     inputs: Tensor
@@ -36,13 +36,13 @@ class Example(NamedTuple):
 def random_example(
     cfg: Config, model: nn.Module, shape: tuple[int, int] | None = None, like: Tensor | None = None
 ) -> Example:
-    """Return random images of the size that a config means its model to see.
+    """Return random images of the input size of a config.
 
     Args:
         cfg: Complete config.
         model: Its model, whose data preprocessor is used.
-        shape: Height and width in pixels, default the config's own, or else that of ``like``, or else 224x224.
-        like: Images of the model ``[N, C, H, W]``, which tell the number of channels; None: 3.
+        shape: Height and width in pixels; default that of the config, otherwise that of ``like``, otherwise 224x224.
+        like: Images of the model ``[N, C, H, W]``, from which the number of channels is taken; None: 3.
     """
     like_shape = None if like is None else tuple(like.shape[-2:])
     height, width = shape or declared_shape(cfg) or like_shape or DEFAULT_SHAPE
@@ -51,25 +51,25 @@ def random_example(
     return example if like is None else example._replace(inputs=example.inputs[:, : like.shape[1]])
 
 
-def examples_of_test_set(cfg: Config, model: nn.Module, must: bool) -> list[Example]:
-    """Return the first images of a config's test set, one by one as their sizes may differ.
+def examples_of_test_set(cfg: Config, model: nn.Module, required: bool) -> list[Example]:
+    """Return the first images of a config's test set, one per example because their sizes may differ.
 
     Args:
         cfg: Complete config.
         model: Its model, whose data preprocessor is used.
-        must: Whether data that are not there are an error; otherwise they give nothing.
+        required: Raise an error if the data are missing; otherwise the result is then empty.
 
     Raises:
-        UserError: If they must be there and are not.
+        UserError: If the data are required and missing.
     """
     try:
-        if must or cfg.get('test_dataloader'):
+        if required or cfg.get('test_dataloader'):
             check_data_folders(cfg, ['test_dataloader'])
             batch = loader_batch(cfg, 'test', IMAGES)
             singles = [{key: values[i : i + 1] for key, values in batch.data.items()} for i in range(batch.size)]
             return [_preprocessed(model, data, f'test image {i + 1}') for i, data in enumerate(singles)]
     except (UserError, OSError):
-        if must:
+        if required:
             raise
     return []
 
@@ -77,7 +77,7 @@ def examples_of_test_set(cfg: Config, model: nn.Module, must: bool) -> list[Exam
 def _preprocessed(model: nn.Module, data: dict, source: str) -> Example:
     data = copy.deepcopy(data)
     takes_views = any(kind.__name__ == 'SelfSupDataPreprocessor' for kind in type(model.data_preprocessor).__mro__)
-    if takes_views:  # each a batch, here of one view
+    if takes_views:  # lists of views, here a single one
         data = dict(inputs=[torch.stack(list(data['inputs']))], data_samples=None)
     data = dict(model.data_preprocessor(data, False))
     inputs = data.pop('inputs')
@@ -86,12 +86,12 @@ def _preprocessed(model: nn.Module, data: dict, source: str) -> Example:
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, example: Example, features: bool = False) -> list[Tensor]:
-    """Return all floating-point tensors of what a model returns, computed in the type of its parameters.
+    """Return all floating-point tensors of a model's output, computed in the dtype of its parameters.
 
     Args:
-        model: The model. Of one of OpenMMLab these are the raw outputs of its head.
-        example: What it runs on.
-        features: Whether to run backbone and neck only.
+        model: The model. An OpenMMLab model runs in the mode ``'tensor'``: the raw outputs of its head.
+        example: Its input.
+        features: Run backbone and neck only.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), example.inputs.dtype)
     inputs = example.inputs.to(dtype)
@@ -107,7 +107,11 @@ def outputs_of(model: nn.Module, example: Example, features: bool = False) -> li
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Let models make tensors of this type as they run, such as anchors."""
+    """Set torch's default dtype, in which models create tensors such as anchors, while the context is open.
+
+    Args:
+        dtype: The dtype.
+    """
     former = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

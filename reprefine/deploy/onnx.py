@@ -1,4 +1,4 @@
-"""Export of folded models to ONNX."""
+"""Export of deployed models to ONNX."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,23 +9,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reprefine.deploy.compare import evaluated_copy, largest
-from reprefine.deploy.onnx_operators import OPSET, more_operators
-from reprefine.deploy.onnx_parts import Part, parts_of
-from reprefine.deploy.protocol import training_forms
 from reprefine.engine.errors import UserError, error_summary
 from reprefine.engine.files import atomic_write
+
+from .compare import evaluated_copy, largest_difference
+from .onnx_operators import OPSET, additional_operators
+from .onnx_parts import Part, parts_of
+from .protocol import training_forms
 
 TOLERANCE = 1e-4
 BATCH, SIZE = {0: 'batch'}, {2: 'height', 3: 'width'}
 
 
 class Exported(NamedTuple):
-    """What :func:`export_onnx` wrote.
+    """Result of :func:`export_onnx`.
 
     Attributes:
-        part: What of the model the graph computes.
-        shape: The images that it takes.
+        part: Description of the part of the model that the graph computes.
+        shape: Description of the images that it takes.
         difference: Largest relative difference between onnxruntime and PyTorch.
     """
 
@@ -42,27 +43,27 @@ def export_onnx(
     dynamic: bool = False,
     tolerance: float = TOLERANCE,
 ) -> Exported:
-    """Write a folded model as ONNX, run it by onnxruntime on images of two other shapes and compare.
+    """Write a deployed model as ONNX, and compare onnxruntime with PyTorch on images of other shapes.
 
-    The graph takes images as the data preprocessor of the model gives them, ``images``, and gives ``output0``,
-    ``output1``, …. It is that of the whole model where the exporter allows it, else that of backbone and neck: of
-    two-stage detectors, and of heads that want more than images.
+    The input of the graph, ``images``, is the output of the model's data preprocessor; its outputs are ``output0``,
+    ``output1``, …. It computes the whole model if the exporter can trace it, otherwise backbone and neck: for two-stage
+    detectors, and for heads whose input is not images alone.
 
     Args:
-        model: Folded model, which stays as it is.
-        target: File to write; it appears whole or not at all.
+        model: Deployed model; it is not modified.
+        target: File to write, atomically.
         shape: Channels, height and width of the images, in pixels.
-        dynamic: Whether the graph takes any height and width. It takes any number of images in either case, unless the
-            model's operations hold the number fast, which is then one.
-        tolerance: Largest relative difference of an output that counts as rounding.
+        dynamic: Whether height and width are dynamic axes. The batch size is dynamic in either case, unless the model's
+            operations fix it, to one.
+        tolerance: Largest relative difference of an output that is accepted as rounding.
 
     Raises:
         UserError: If onnxruntime is not installed, a layer is in training form, the model does not run on such images
             or cannot be exported, its output is not finite, or the two differ.
     """
     import_onnxruntime()
-    if unfolded := training_forms(model):
-        raise UserError(f'{unfolded[0]} is in training form: fold the model by switch_to_deploy() before its export')
+    if left := training_forms(model):
+        raise UserError(f'{left[0]} is in training form: call switch_to_deploy() on the model before its export')
     model = evaluated_copy(model, torch.float32)
     failures: list[Exception] = []
     for part in parts_of(model):
@@ -71,14 +72,14 @@ def export_onnx(
                 with atomic_write(target) as partial:
                     difference = _export(part, partial, tuple(shape), axes, tolerance)
                 return Exported(part.description, _shape_text(shape, axes), difference)
-            except Exception as error:  # of the exporter, of onnxruntime, or of a head that wants more than images
+            except Exception as error:  # of the exporter, of onnxruntime, or of a head whose input is not images alone
                 failures.append(error)
         if isinstance(failures[-1], UserError):
-            break  # what runs and differs is no matter of the part
-    raise UserError(_refusal(target, failures, dynamic)) from failures[-1]
+            break  # the graph runs but differs: another part would not help
+    raise UserError(_failure(target, failures, dynamic)) from failures[-1]
 
 
-def _refusal(target: str | Path, failures: Sequence[Exception], dynamic: bool) -> str:
+def _failure(target: str | Path, failures: Sequence[Exception], dynamic: bool) -> str:
     last = failures[-1]
     reason = (
         str(last) if isinstance(last, UserError) else f'the model cannot be exported ({error_summary(failures[0])})'
@@ -88,7 +89,7 @@ def _refusal(target: str | Path, failures: Sequence[Exception], dynamic: bool) -
 
 
 def import_onnxruntime() -> ModuleType:
-    """Return the module that runs ONNX files.
+    """Return the module ``onnxruntime``.
 
     Raises:
         UserError: If it or onnx is not installed.
@@ -97,12 +98,12 @@ def import_onnxruntime() -> ModuleType:
         import onnx  # noqa: F401
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise UserError('export needs onnx and onnxruntime: pip install onnx onnxruntime') from error
+        raise UserError('onnx or onnxruntime is not installed: pip install onnx onnxruntime') from error
     return onnxruntime
 
 
 def _export(part: Part, file: str, shape: tuple[int, ...], axes: dict[int, str], tolerance: float) -> float:
-    """Write a graph, and return how far it is from PyTorch for images of other shapes than it was traced with."""
+    """Write a graph and return its largest difference from PyTorch for images of other shapes than the traced ones."""
     traced, *others = (_images((count, *size), seed) for seed, (count, size) in enumerate(_shapes(shape, axes)))
     expected = [part(images) for images in others]
     if not all(output.isfinite().all() for outputs in expected for output in outputs):
@@ -111,7 +112,9 @@ def _export(part: Part, file: str, shape: tuple[int, ...], axes: dict[int, str],
     session = import_onnxruntime().InferenceSession(file, providers=['CPUExecutionProvider'])
     results = [session.run(None, {'images': images.numpy()}) for images in others]
     pairs = zip(results, expected, strict=True)
-    difference = max(largest([torch.from_numpy(output) for output in ours], theirs) for ours, theirs in pairs)
+    difference = max(
+        largest_difference([torch.from_numpy(output) for output in outputs], expected) for outputs, expected in pairs
+    )
     if not difference <= tolerance:
         raise UserError(
             f'onnxruntime differs by {difference:.1e} of the largest output from PyTorch, more than {tolerance:.1e}'
@@ -120,7 +123,7 @@ def _export(part: Part, file: str, shape: tuple[int, ...], axes: dict[int, str],
 
 
 def _shapes(shape: tuple[int, ...], axes: dict[int, str]) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the number of images, and their shape, to trace with, and those to run."""
+    """Return batch sizes and image shapes: the first to trace with, the others to run."""
     channels, height, width = shape
     if SIZE.keys() <= axes.keys():
         return [(2, shape), (1, (channels, 2 * height, width)), (3, shape), (1, (channels, height, 2 * width))]
@@ -139,8 +142,8 @@ def _shape_text(shape: Sequence[int], axes: dict[int, str]) -> str:
 def _write(part: Part, images: Tensor, target: str, axes: dict[int, str], outputs: int) -> None:
     names = [f'output{i}' for i in range(outputs)]
     batch = {axis: name for axis, name in axes.items() if axis == 0}
-    with warnings.catch_warnings(), more_operators():
-        warnings.simplefilter('ignore')  # constants of the trace; the comparison of the outputs shows whether they hold
+    with warnings.catch_warnings(), additional_operators():
+        warnings.simplefilter('ignore')  # about constants of the trace, which the comparison checks
         torch.onnx.export(
             part,
             (images,),

@@ -1,4 +1,4 @@
-"""Operators that the exporter of torch lacks."""
+"""Symbolic functions of operators that the TorchScript ONNX exporter of torch lacks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ OPSET = 18
 
 
 @contextmanager
-def more_operators() -> Iterator[None]:
-    """Teach the exporter meanwhile what it lacks."""
+def additional_operators() -> Iterator[None]:
+    """Register the additional operators with the exporter while the context is open."""
     operators: dict[str, Callable] = {
         'aten::_upsample_bicubic2d_aa': _bicubic_antialiased,
         'aten::adaptive_avg_pool2d': _adaptive_average,
@@ -29,13 +29,13 @@ def more_operators() -> Iterator[None]:
 
 
 def _bicubic_antialiased(graph: Any, images: Any, size: Any, align_corners: Any, *_: Any) -> Any:
-    """Return the operator for the resampling of position tables.
+    """Return the ``Resize`` operator of the antialiased bicubic interpolation that resamples position embeddings.
 
     Args:
-        graph: Graph under construction.
-        images: Value in it.
-        size: Height and width to make, one value or two.
-        align_corners: Always false where antialiased.
+        graph: Graph that is built.
+        images: Value of the input in it.
+        size: Output height and width, one value or two.
+        align_corners: Always False with antialiasing.
     """
     if size.node().kind() == 'prim::ListConstruct':
         axis = _constant(graph, torch.tensor([0]))
@@ -58,24 +58,24 @@ def _bicubic_antialiased(graph: Any, images: Any, size: Any, align_corners: Any,
 
 
 @parse_args('v', 'is')
-def _adaptive_average(graph: Any, maps: Any, size: list[int]) -> Any:
-    """Return the operators of a pooling to a size of which that of the maps need be no multiple, as two products.
+def _adaptive_average(graph: Any, features: Any, size: list[int]) -> Any:
+    """Return adaptive average pooling to any output size, as two matrix products.
 
     Args:
-        graph: Graph under construction.
-        maps: Value in it.
-        size: Height and width to make.
+        graph: Graph that is built.
+        features: Value of the feature map in it.
+        size: Output height and width.
 
     Raises:
-        ValueError: If the maps are of any size, unless one value is made of each.
+        ValueError: If the size of the feature map is dynamic, unless the output size is 1x1.
     """
     if list(size) == [1, 1]:
-        return graph.op('GlobalAveragePool', maps)
-    given = maps.type().varyingSizes()
+        return graph.op('GlobalAveragePool', features)
+    given = features.type().varyingSizes()
     if given is None or None in given[-2:]:
-        raise ValueError('a pooling to several values needs to know the size of its maps')
+        raise ValueError('adaptive pooling to more than 1x1 needs a feature map of fixed size')
     rows, columns = (_averages(int(old), new) for old, new in zip(given[-2:], size, strict=True))
-    return graph.op('MatMul', graph.op('MatMul', _constant(graph, rows), maps), _constant(graph, columns.T))
+    return graph.op('MatMul', graph.op('MatMul', _constant(graph, rows), features), _constant(graph, columns.T))
 
 
 def _averages(old: int, new: int) -> Tensor:

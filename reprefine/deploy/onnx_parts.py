@@ -1,4 +1,4 @@
-"""What of a model an ONNX graph computes: the whole where it maps images to tensors, else backbone and neck."""
+"""Parts of a model that map images to tensors and can be exported to ONNX: the whole model, or backbone and neck."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.deploy.examples import tensors_in
+from .examples import tensors_in
 
 
 class Part(nn.Module):
@@ -17,14 +17,14 @@ class Part(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.eval()  # the exporter gives all parts back the mode of the whole
+        self.eval()  # the exporter sets all modules to the mode of the exported one
 
     def compute(self, images: Tensor) -> Any:
         """Return the tensors, nested in any way, for images ``[N, C, H, W]``."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors of :meth:`compute` in a row."""
+        """Return the tensors of :meth:`compute` as a flat tuple."""
         return tuple(tensors_in(self.compute(images)))
 
 
@@ -32,16 +32,16 @@ class _Whole(Part):
     description = 'the whole model'
 
     def compute(self, images: Tensor) -> Any:
-        is_host = hasattr(self.model, 'extract_feat')
-        return self.model(images, None, mode='tensor') if is_host else self.model(images)
+        is_openmmlab = hasattr(self.model, 'extract_feat')
+        return self.model(images, None, mode='tensor') if is_openmmlab else self.model(images)
 
 
 class _Features(Part):
-    """What the head would take."""
+    """The inputs of the head: the features of backbone and neck."""
 
     @property
     def description(self) -> str:
-        """The parts that there are; self-supervised models, which predict nothing, leave the neck out."""
+        """The parts that the model has; self-supervised models, which predict nothing, are exported without neck."""
         has_neck = getattr(self.model, 'with_neck', False) and hasattr(self.model, 'predict')
         return 'backbone and neck' if has_neck else 'the backbone'
 
@@ -50,13 +50,13 @@ class _Features(Part):
 
 
 class _Segmentor(Part):
-    """Scores of the classes, or depth, enlarged to the size of the images as the model itself does it."""
+    """Class scores, or depth, resized to the size of the images as the model does."""
 
     @property
     def description(self) -> str:
-        """The whole, and what the maps hold."""
+        """The whole model, and the content of its output maps."""
         is_depth = any(kind.__name__ == 'DepthEstimator' for kind in type(self.model).__mro__)
-        return f'the whole model, {"depth" if is_depth else "scores of the classes"} at the size of the images'
+        return f'the whole model, {"depth" if is_depth else "class scores"} at the size of the images'
 
     def compute(self, images: Tensor) -> Tensor:
         maps = self.model(images, None, mode='tensor')
@@ -72,7 +72,11 @@ class _Detector(_Whole):
 
 
 def parts_of(model: nn.Module) -> Iterator[Part]:
-    """Yield what may be exported, the best first."""
+    """Yield the parts of a model that may be exported, the whole model first.
+
+    Args:
+        model: The model, in evaluation mode.
+    """
     has_features = hasattr(model, 'extract_feat')
     head = getattr(model, 'head', None)
     if hasattr(model, 'decode_head'):

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from reprefine.deploy.checkpoint import write_checkpoint
-from reprefine.deploy.compare import WHOLE
+from reprefine.deploy.compare import MODEL
 from reprefine.deploy.from_config import reparameterize_from_config
 from reprefine.engine.cli.launch import config_from_args, default_work_dir
 from reprefine.engine.cli.test import add_test_arguments
@@ -112,11 +112,11 @@ def assert_folds(run: Stages, path: Path) -> nn.Module:
     Layers and outputs are compared on random input and on images of the test set.
     """
     cfg, target = run.config(path, run.checkpoint(path)), run.folder / 'plain.pth'
-    folding, _ = reparameterize_from_config(
-        cfg, run.checkpoint(path), plain=True, must_have_data=True, tolerance=TOLERANCE
+    result, _ = reparameterize_from_config(
+        cfg, run.checkpoint(path), to_baseline=True, must_have_data=True, tolerance=TOLERANCE
     )
-    assert folding.layers
-    assert f'{WHOLE} for test image 1' in folding.comparison.differences
-    write_checkpoint(folding, target)
+    assert result.layers
+    assert f'{MODEL} for test image 1' in result.comparison.differences
+    write_checkpoint(result, target)
     run.test(run.baseline, target)
-    return folding.model
+    return result.model

@@ -1,4 +1,4 @@
-"""The configs that folded models load into, and plain copies of models."""
+"""Configs of the deployed form and of the baseline, and copies of models with the baseline's modules."""
 
 from inspect import signature
 
@@ -11,11 +11,11 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.deploy.forms import baseline_config, baseline_copy, deploy_config
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
-from tests.deploy.toys import TwoBranches, plain_layers, two_layers
+from tests.deploy.toys import TwoBranches, baseline_layers, two_layers
 
 
 class Method(nn.Module):
-    """Folds away from a base type, as a refinement does."""
+    """A deployable refinement of a base type."""
 
     def refine(self, strength: float = 1.0) -> None: ...
 
@@ -62,7 +62,7 @@ def test_a_method_leaves_its_base_type():
     assert cfg.base_type == 'Base'
 
 
-def test_a_method_that_does_not_fold_stays():
+def test_a_method_without_deployed_form_stays():
     cfg = dict(type='reprefine.ToyStays', base_type='Base', toy=dict(strength=2))
     assert baseline_config(cfg) == deploy_config(cfg) == cfg
 
@@ -78,8 +78,8 @@ def test_a_conversion_leaves_its_base_type_or_is_deployed():
 def test_layers_within():
     part = dict(type='reprefine.ToyLayer', size=3)
     cfg = dict(type='reprefine.ToyMethod', base_type='Base', heads=[part, dict(type='Unknown', inner=(part, None))])
-    plain = dict(type='Linear', size=3)
-    assert baseline_config(cfg) == dict(type='Base', heads=[plain, dict(type='Unknown', inner=(plain, None))])
+    baseline = dict(type='Linear', size=3)
+    assert baseline_config(cfg) == dict(type='Base', heads=[baseline, dict(type='Unknown', inner=(baseline, None))])
     assert deploy_config(cfg)['heads'][1]['inner'][0] == part | dict(deploy=True)
 
 
@@ -90,8 +90,8 @@ def test_parts_of_pddr():
     assert baseline_config(PD) == dict(type='ResNet', depth=18)
     assert baseline_config(PD | dict(host='mmdet', deploy=True)) == dict(type='mmdet.ResNet', depth=18)
     own = set(signature(MODELS.get('reprefine.PDResNet').__init__).parameters) - {'self', 'args', 'kwargs'}
-    host = {'zero_init_residual'}
-    assert set(baseline_config(PD | dict.fromkeys(own))) - {'type', 'depth'} == host
+    base = {'zero_init_residual'}
+    assert set(baseline_config(PD | dict.fromkeys(own))) - {'type', 'depth'} == base
     assert deploy_config(PD) == PD | dict(deploy=True)
     neck = dict(type='FPN', conv_cfg=dict(type='reprefine.PDConv', mode='A'))
     assert baseline_config(neck) == dict(type='FPN', conv_cfg=None)
@@ -111,22 +111,22 @@ def test_a_config_without_such_parts_stays():
     assert baseline_config(cfg) == deploy_config(cfg) == cfg
 
 
-def test_plain_copies():
+def test_copies_with_the_modules_of_the_baseline():
     model = switch_to_deploy(two_layers())
-    plain = baseline_copy(model)
-    assert plain.state_dict().keys() == plain_layers().state_dict().keys()
+    baseline = baseline_copy(model)
+    assert baseline.state_dict().keys() == baseline_layers().state_dict().keys()
     x = torch.randn(3, 5)
-    assert torch.equal(plain(x), model(x))
+    assert torch.equal(baseline(x), model(x))
     assert isinstance(model[0], TwoBranches)
     assert isinstance(baseline_copy(model[0]), nn.Linear)
 
 
-def test_what_has_no_plain_form_is_named(monkeypatch):
+def test_a_layer_without_equal_baseline_is_named(monkeypatch):
     def refuse(self):
-        raise UserError('is of many minds')
+        raise UserError('depends on the sample')
 
     monkeypatch.setattr(TwoBranches, 'baseline_modules', refuse)
-    with pytest.raises(UserError, match='0 is of many minds'):
+    with pytest.raises(UserError, match='0 depends on the sample'):
         baseline_copy(two_layers())
-    with pytest.raises(UserError, match='the model is of many minds'):
+    with pytest.raises(UserError, match='the model depends on the sample'):
         baseline_copy(two_layers()[0])

@@ -40,7 +40,7 @@ HEAD = 'raw outputs of its head'
 # What is exported, and the shapes of the outputs for two images of 64x96.
 KINDS = {
     'mmpretrain': ('the whole model', [(2, 2)]),
-    'mmseg': ('the whole model, scores of the classes at the size of the images', [(2, 19, 64, 96)]),
+    'mmseg': ('the whole model, class scores at the size of the images', [(2, 19, 64, 96)]),
     'mmpose': (f'the whole model, {HEAD} (heatmaps', [(2, 17, 16, 24)]),
     'mmdet': (f'the whole model, {HEAD} on every level (boxes not decoded', [(2, 18, 8, 12), (2, 18, 4, 6)]),
     'two-stage': ('backbone and neck', [(2, 16, 16, 24), (2, 16, 8, 12)]),
@@ -143,7 +143,7 @@ def test_adaptive_pooling(size, tmp_path):
     if size == 1:
         assert export_onnx(pool, tmp_path / 'net.onnx', (3, 8, 10), dynamic=True).difference < 1e-5
     else:
-        with pytest.raises(UserError, match='needs to know the size of its maps.*leave --dynamic out'):
+        with pytest.raises(UserError, match='needs a feature map of fixed size.*leave --dynamic out'):
             export_onnx(pool, tmp_path / 'net.onnx', (3, 8, 10), dynamic=True)
 
 

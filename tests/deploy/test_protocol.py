@@ -1,4 +1,4 @@
-"""Folding whole models."""
+"""``switch_to_deploy`` of whole models."""
 
 import copy
 
@@ -12,33 +12,33 @@ from tests.deploy.toys import TwoBranches, two_layers
 
 
 class Recorder(nn.Module):
-    """Notes when it was folded; may hold a child."""
+    """Records that it was switched; may have a child."""
 
-    def __init__(self, name: str, folded: list[str], child: nn.Module | None = None):
+    def __init__(self, name: str, switched: list[str], child: nn.Module | None = None):
         super().__init__()
-        self.name, self.folded, self.child = name, folded, child
+        self.name, self.switched, self.child = name, switched, child
 
     def switch_to_deploy(self, *_):
-        self.folded.append(self.name)
+        self.switched.append(self.name)
 
 
 class NeedsConfig(nn.Module):
-    """As the parts of some heads of mmpose, which the head folds."""
+    """As parts of some heads of mmpose, which the head itself switches."""
 
     def switch_to_deploy(self, test_cfg):
         raise AssertionError
 
 
-def test_models_are_folded_from_the_inside_out():
-    folded = []
-    inner = Recorder('inner', folded)
-    outer = Recorder('outer', folded, nn.Sequential(nn.Linear(2, 2), inner, NeedsConfig()))
-    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(outer), Recorder('other', folded))
+def test_children_are_switched_before_their_parents():
+    switched = []
+    inner = Recorder('inner', switched)
+    outer = Recorder('outer', switched, nn.Sequential(nn.Linear(2, 2), inner, NeedsConfig()))
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(outer), Recorder('other', switched))
     assert switch_to_deploy(model) is model
-    assert folded == ['inner', 'outer', 'other']
+    assert switched == ['inner', 'outer', 'other']
 
 
-def test_protocol_tells_foldable_modules_apart():
+def test_the_protocol_identifies_deployable_modules():
     assert isinstance(Recorder('', []), Deployable)
     assert not isinstance(nn.Linear(1, 1), Deployable)
 
@@ -57,7 +57,7 @@ def test_what_is_not_finite_differs_infinitely(value):
         assert max(0.0, relative_difference(outputs, reference)) == float('inf')
 
 
-def test_what_was_folded_is_told_by_name_and_former_type():
+def test_reparameterised_layers_are_returned_with_their_former_type():
     trained, model = two_layers(), two_layers()
     assert training_forms(model) == ['0', '2']
     switch_to_deploy(model)
@@ -66,13 +66,13 @@ def test_what_was_folded_is_told_by_name_and_former_type():
     assert reparameterized_layers(model, copy.deepcopy(model)) == {}
 
 
-def test_a_layer_that_becomes_another_type_was_folded():
+def test_a_layer_that_becomes_another_type_was_reparameterised():
     trained = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    folded = nn.Sequential(nn.Linear(2, 2), nn.Identity())
-    assert reparameterized_layers(trained, folded) == {'1': 'Linear'}
+    deployed = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    assert reparameterized_layers(trained, deployed) == {'1': 'Linear'}
 
 
-def test_a_layer_within_a_folded_one_counts():
+def test_a_layer_within_a_replaced_one_is_included():
     class Holder(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,22 +1,22 @@
-"""A layer that folds, and a network of two."""
+"""A deployable layer, and a network of two."""
 
 import torch
 from torch import Tensor, nn
 
 
 class TwoBranches(nn.Module):
-    """Two linear layers, which are added; in evaluation by one product with the sum of their weights."""
+    """Sum of two linear layers; computed with merged weights."""
 
     def __init__(self, inputs: int, outputs: int, error: float = 0.0):
         super().__init__()
         self.in_features, self.deploy, self.error = inputs, False, error
         self.first, self.second = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
 
-    def merged(self) -> tuple[Tensor, Tensor]:
+    def merged_weights(self) -> tuple[Tensor, Tensor]:
         return self.first.weight + self.second.weight + self.error, self.first.bias + self.second.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.plain(x) if self.deploy else nn.functional.linear(x, *self.merged())
+        return self.merged(x) if self.deploy else nn.functional.linear(x, *self.merged_weights())
 
     def explicit_output(self, x: Tensor) -> Tensor:
         return self.first(x) + self.second(x)
@@ -25,18 +25,18 @@ class TwoBranches(nn.Module):
     def switch_to_deploy(self) -> None:
         if self.deploy:
             return
-        weight, bias = self.merged()
-        self.plain = nn.Linear(self.in_features, len(bias))
-        self.plain.load_state_dict(dict(weight=weight, bias=bias))
+        weight, bias = self.merged_weights()
+        self.merged = nn.Linear(self.in_features, len(bias))
+        self.merged.load_state_dict(dict(weight=weight, bias=bias))
         del self.first, self.second
         self.deploy = True
 
     def baseline_modules(self) -> dict[str, nn.Module]:
-        return {'': self.plain}
+        return {'': self.merged}
 
 
 class Aside(nn.Module):
-    """Holds a layer that its forward pass does not reach."""
+    """Has a child that its forward pass does not use."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -51,5 +51,5 @@ def two_layers(error: float = 0.0) -> nn.Sequential:
     return nn.Sequential(TwoBranches(5, 4), nn.ReLU(), TwoBranches(4, 3, error)).eval()
 
 
-def plain_layers() -> nn.Sequential:
+def baseline_layers() -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).eval()

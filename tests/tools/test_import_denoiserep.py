@@ -39,7 +39,7 @@ def test_predictors_are_kept_or_left_out_by_the_config(tmp_path, capsys):
     [
         (('--rename', 'fc1'), '--rename fc1: expected PATTERN=REPLACEMENT'),
         (('--rename', '(=x'), "renaming of '(' is no regular expression"),
-        ((), 'holds no denoiser'),
+        ((), 'has no noise predictor'),
     ],
 )
 def test_mistakes_are_one_line(rename, message, tmp_path, capsys):

@@ -54,7 +54,7 @@ def test_plain_export_is_what_is_written_anyway(run, tmp_path, capsys):
     ):
         assert run_tool(TOOL, DENOISED, run / 'epoch_2.pth', tmp_path / name, *options) == 0
         printed = capsys.readouterr().out
-        assert '6 modules folded (DenoiseLinear)' in printed
+        assert '6 modules reparameterised (DenoiseLinear)' in printed
         assert 'on 6 layers and the model for random images of 8x8, for test image 1, for test image 2' in printed
     first, *others = (read_checkpoint(str(tmp_path / name)) for name in ('a.pth', 'b.pth', 'c.safetensors'))
     for other in others:
@@ -71,7 +71,7 @@ def test_a_bias_that_the_plain_model_lacks_is_named(tmp_path, capsys):
     torch.save(build_model(cfg).state_dict(), tmp_path / 'trained.pth')
     argv = [DENOISED, tmp_path / 'trained.pth', tmp_path / 'out.pth', '--export-plain', '--cfg-options', *options]
     assert run_tool(TOOL, *argv) == 1
-    assert re.search(r'not those of the plain model: .*unexpected \(\S+qkv.bias', capsys.readouterr().err)
+    assert re.search(r'do not fit the baseline: .*unexpected \(\S+qkv.bias', capsys.readouterr().err)
     assert not (tmp_path / 'out.pth').exists()
 
 
@@ -79,7 +79,7 @@ def test_folding_twice_is_refused_and_writes_nothing(run, tmp_path, capsys):
     out = tmp_path / 'twice.pth'
     assert run_tool(TOOL, DENOISED, run / 'epoch_2_deploy.pth', out) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert 'epoch_2_deploy.pth is folded already (DenoiseLinear)' in error
+    assert 'epoch_2_deploy.pth is deployed already (DenoiseLinear)' in error
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +94,9 @@ def test_an_existing_file_is_never_overwritten(run, tmp_path, capsys):
 def test_a_layer_that_differs_is_named_and_nothing_is_written(run, tmp_path, capsys):
     out = tmp_path / 'out.pth'
     assert run_tool(TOOL, DENOISED, run / 'epoch_2.pth', out, '--tolerance', 1e-20) == 1
-    assert re.search(r'epoch_2.pth: backbone\.\S+ differs by .* more than 1.0e-20', capsys.readouterr().err)
+    assert re.search(
+        r'epoch_2.pth: the deployed form of backbone\.\S+ differs by .* more than 1.0e-20', capsys.readouterr().err
+    )
     assert not out.exists()
 
 
@@ -108,7 +110,7 @@ def test_a_truncated_checkpoint_is_named(run, tmp_path, capsys):
 
 def test_a_config_of_another_kind_is_refused(run, tmp_path, capsys):
     assert run_tool(TOOL, DIGITS, run / 'epoch_2.pth', tmp_path / 'out.pth') == 1
-    assert 'nothing in the model of the config folds' in capsys.readouterr().err
+    assert 'the model of the config has no deployable layer' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('start', ['load_from', 'resume'])
@@ -117,7 +119,7 @@ def test_a_run_does_not_start_from_a_folded_checkpoint(run, tmp_path, capsys, st
     argv = ['--resume', folded] if start == 'resume' else ['--cfg-options', f'load_from={folded}']
     assert run_train(DENOISED, '--work-dir', str(tmp_path), *argv) == 1
     error = capsys.readouterr().err
-    assert 'folded already' in error or 'holds no training state' in error
+    assert 'deployed already' in error or 'holds no training state' in error
     assert not list(tmp_path.glob('*.pth'))
 
 

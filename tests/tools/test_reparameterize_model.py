@@ -176,9 +176,9 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
         return capsys.readouterr().err.strip().splitlines()[-1]
 
     assert 'layer1.0.conv1 is PD-B: its weights depend on the sample' in refusal(train, trained, out, '--export-plain')
-    assert 'nothing in the model of the config folds' in refusal(plain, trained, out)
-    assert 'no part of the config tells what its plain form is' in refusal(plain, trained, out, '--export-plain')
-    assert 'nothing was folded, the config builds the deployed form' in refusal(deploy, trained, out)
+    assert 'the model of the config has no deployable layer' in refusal(plain, trained, out)
+    assert 'no baseline config can be derived from the config' in refusal(plain, trained, out, '--export-plain')
+    assert 'the config builds the deployed form already' in refusal(deploy, trained, out)
     assert 'absent.pth does not exist' in refusal(train, tmp_path / 'absent.pth', out)
     assert 'data_root' in refusal(train, trained, out, '--data-root', tmp_path / 'absent')
     state = torch.load(trained, weights_only=True)
@@ -190,7 +190,7 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
     assert run_tool(TOOL, train, trained, out) == 1
     assert out.read_bytes() == content
     out.rename(tmp_path / 'folded.pth')
-    assert 'folded.pth is folded already (PDConv)' in refusal(train, tmp_path / 'folded.pth', out)
+    assert 'folded.pth is deployed already (PDConv)' in refusal(train, tmp_path / 'folded.pth', out)
 
 
 def test_a_folded_model_that_differs_is_not_written(tmp_path, capsys, monkeypatch):
@@ -207,7 +207,9 @@ def test_a_folded_model_that_differs_is_not_written(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(PDConv, 'folded', wrong)
     argv = [train, tmp_path / 'trained.pth', tmp_path / 'out.pth']
     assert run_tool(TOOL, *argv) == 1
-    pattern = r'trained.pth: backbone\.layer\S+ differs by \S+ of its largest output once folded, more than 1.0e-05'
+    pattern = (
+        r'trained.pth: the deployed form of backbone\.layer\S+ differs by \S+ of its largest output, more than 1.0e-05'
+    )
     assert re.search(pattern, capsys.readouterr().err)
     assert not (tmp_path / 'out.pth').exists()
     assert run_tool(TOOL, *argv, '--tolerance', 0.5) == 0

@@ -1,4 +1,4 @@
-"""Fold a checkpoint of any refined model (DenoiseRep, PD-A, PD-B, or several at once) for deployment.
+"""Reparameterise a checkpoint of any refined model (DenoiseRep, PD-A, PD-B, or several at once) for deployment.
 
 Outputs before and after are compared on images of the model's own size, and on some of its test set if the data are
 there. Nothing is written unless they agree.
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--plain-config', metavar='FILE', help='the plain config (default: derived from CONFIG); means --export-plain'
     )
-    parser.add_argument('--onnx', metavar='FILE.onnx', help='also export the folded network, checked by onnxruntime')
+    parser.add_argument('--onnx', metavar='FILE.onnx', help='also export the deployed network, checked by onnxruntime')
     parser.add_argument('--dynamic', action='store_true', help='let the ONNX file take images of any size')
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the images (default: the model's own)"
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Load, fold, compare, export and write."""
+    """Load, reparameterise, compare, export and write."""
     from reprefine.deploy.checkpoint import check_target, write_checkpoint
     from reprefine.deploy.from_config import describe, reparameterize_from_config
     from reprefine.deploy.onnx import export_onnx, import_onnxruntime
@@ -64,15 +64,15 @@ def main(args: argparse.Namespace) -> None:
             raise UserError(f'{args.onnx} exists: give another name, or remove it')
     elif args.dynamic:
         raise UserError('--dynamic says what the ONNX file takes: give --onnx FILE.onnx')
-    plain = args.plain_config and load_config(args.plain_config)
+    baseline = args.plain_config and load_config(args.plain_config)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     options = dict(shape=args.shape and tuple(args.shape), must_have_data=args.data_root is not None)
     options |= dict(tolerance=args.tolerance, **key_options(args))
-    folding, shape = reparameterize_from_config(cfg, args.checkpoint, args.export_plain, plain, **options)
+    result, shape = reparameterize_from_config(cfg, args.checkpoint, args.export_plain, baseline, **options)
     with atomic_write(args.onnx) as partial:
-        exported = partial and export_onnx(folding.model, partial, shape, args.dynamic, args.onnx_tolerance)
-        write_checkpoint(folding, args.out)
-    print(f'{args.out}: {describe(folding)}')
+        exported = partial and export_onnx(result.model, partial, shape, args.dynamic, args.onnx_tolerance)
+        write_checkpoint(result, args.out)
+    print(f'{args.out}: {describe(result)}')
     if exported:
         print(
             f'{args.onnx}: {exported.part}, for {exported.shape}; onnxruntime equals PyTorch to '

@@ -82,7 +82,7 @@ def import_published(
 def _renamed(checkpoint: dict[str, Any], renames: Sequence[tuple[str, str]]) -> dict[str, tuple[str, Tensor]]:
     """Return the name in the file and the value of every weight, by its new name."""
     if is_deployed(checkpoint, 'Denoise'):
-        raise UserError('it is folded already and a checkpoint of this package, not of the released code')
+        raise UserError('it is a checkpoint of the deployed form of this package, not of the released code')
     checkpoint = unwrap_state_dict(checkpoint, CONTAINERS)
     renamed = {}
     for key, value in checkpoint.items():
@@ -177,7 +177,7 @@ def _refuse_merged(
     published: dict[str, Tensor], parts: dict[str, dict[str, Tensor]], layers: dict[str, DenoiseLayer]
 ) -> None:
     if not parts:
-        raise UserError('it holds no denoiser: it is a baseline, or folded already')
+        raise UserError('it has no noise predictor: it is that of a baseline, or of a merged model')
     gained = [name for name, layer in layers.items() if layer.bias is None and f'{name}.bias' in published]
     emptied = [name for name in layers if published.get(f'{name}.bias', torch.ones(1)).numel() == 0]
     if gained or emptied:

@@ -89,7 +89,7 @@ FC1 = 'backbone.blocks.0.mlp.fc1'
         (lambda s: s.update({f'{FC1}.bias': torch.ones(0)}), f'merged already, which gave {FC1} a bias'),
         (lambda s: s.update({f'module.{FC1}.bias': torch.ones(16)}), 'two of its weights are called'),
         (lambda s: [s.pop(k) for k in list(s) if '.mlp.' in k and k.split('.')[5] not in ('weight', 'bias')],
-         'holds no denoiser'),
+         'has no noise predictor'),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, change, message):
@@ -113,7 +113,7 @@ def test_a_layer_without_bias_needs_the_policy_of_the_released_code_and_betrays_
 
 def test_our_own_folded_file_and_an_existing_target_are_refused(tmp_path):
     file = save(TinyViT().state_dict(), tmp_path, meta=dict(denoiserep_fused=True))
-    with pytest.raises(UserError, match='folded already and a checkpoint of this package'):
+    with pytest.raises(UserError, match='deployed form of this package'):
         import_published(ours(), file, tmp_path / 'out.pth')
     with pytest.raises(UserError, match='exists: give another name'):
         import_published(ours(), file, file)

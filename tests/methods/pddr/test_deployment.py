@@ -64,7 +64,7 @@ def test_a_wrapper_that_changes_names(plain, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
     expected = model(IMAGES.inputs)
     target = plain_net() if plain else switch_to_deploy(make())
-    folding = reparameterize_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, plain=plain)
+    folding = reparameterize_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, to_baseline=plain)
     assert count_parameters(folding.written) < folding.parameters
     torch.testing.assert_close(target(IMAGES.inputs), expected, rtol=1e-4, atol=1e-4)
     assert str(folding.comparison) == '3 layers and the model for images, in float64'
@@ -109,7 +109,7 @@ def test_statistics_that_are_not_finite_are_no_error_of_the_fold(tmp_path):
     model = make()
     model[3].standard2.bn.running_mean[1] = float('inf')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
-    with pytest.raises(UserError, match='the model gives no finite output for images, before it is folded'):
+    with pytest.raises(UserError, match='the output of the training form for images is not finite'):
         reparameterize_file(model, tmp_path / 'trained.pth', tmp_path / 'out.pth', [IMAGES])
 
 

@@ -310,7 +310,7 @@ def test_a_fold_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch)
 def test_what_holds_no_denoiser_is_not_folded(trained, tmp_path):
     folder, _ = trained
     torch.save({'state_dict': ToyClassifier().state_dict()}, folder / 'baseline.pth')
-    for name, reason in (('epoch_3_deploy', r'folded already \(Denoise'), ('baseline', r'does not fit.*denoiser')):
+    for name, reason in (('epoch_3_deploy', r'deployed already \(Denoise'), ('baseline', r'does not fit.*denoiser')):
         with pytest.raises(UserError, match=reason):
             reparameterize_file(refined(), folder / f'{name}.pth', tmp_path / 'out.pth')
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The hook that tests the deployed form, in runs of the tool and inside training."""
+"""The hooks that write deployed checkpoints after training and that test a deployed copy, in training and in tools."""
 
 import json
 import pickle
@@ -7,13 +7,17 @@ import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from reprefine.deploy.before_test import DeployBeforeTestHook
+from reprefine.deploy.hooks import DeployBeforeTestHook, ReparameterizeHook
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
+from reprefine.engine.errors import UserError
+from reprefine.engine.runner import Runner
 from reprefine.methods.pddr import PDConv
+from reprefine.registry import HOOKS
+from tests.deploy.toys import two_layers
 from tests.helpers.run import ROOT, run_test
 from tests.methods.pddr.toys import make_conv, randomise
 
@@ -21,9 +25,89 @@ CONFIG = ROOT / 'configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py'
 SMALL = 3e-8  # of the classifier's weights: random norms make features so large that all scores would be 0 or 1
 
 
+class Model(BaseModel):
+    """Regression of three numbers on five, by deployable layers."""
+
+    def __init__(self, error: float = 0.0):
+        super().__init__()
+        self.layers = two_layers(error)
+
+    def forward(self, inputs: Tensor, mode: str = 'tensor') -> Tensor | dict:
+        outputs = self.layers(torch.stack(list(inputs)))
+        return dict(loss=outputs.square().mean()) if mode == 'loss' else outputs
+
+
+class Points(Dataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=torch.ones(5) * index)
+
+
+def train(folder, model: BaseModel) -> Runner:
+    runner = Runner(
+        model,
+        str(folder),
+        train_dataloader=dict(batch_size=2, dataset=Points(), sampler=dict(type='DefaultSampler', shuffle=False)),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=[dict(type='reprefine.ReparameterizeHook')],
+        experiment_name=folder.name,
+        visualizer=dict(type='Visualizer', name=folder.name),
+    )
+    runner.train()
+    return runner
+
+
+def test_the_last_checkpoint_is_deployed(tmp_path):
+    runner = train(tmp_path, Model())
+    assert [file.name for file in sorted(tmp_path.glob('*.pth'))] == [
+        'epoch_1.pth',
+        'epoch_2.pth',
+        'epoch_2_deploy.pth',
+    ]
+    written = torch.load(tmp_path / 'epoch_2_deploy.pth', weights_only=True)
+    assert written['meta']['deployed'] == {'layers.0': 'TwoBranches', 'layers.2': 'TwoBranches'}
+    assert written['meta']['epoch'] == 2
+    deployed = Model()
+    for layer in (deployed.layers[0], deployed.layers[2]):
+        layer.switch_to_deploy()
+    deployed.load_state_dict(written['state_dict'])  # strict
+    x = torch.randn(3, 5)
+    torch.testing.assert_close(deployed(x), runner.model(x))
+    assert not runner.model.layers[0].deploy  # the model of the run is not modified
+
+
+def test_the_best_checkpoint_is_deployed_and_files_are_replaced(tmp_path):
+    runner = train(tmp_path, Model())
+    expected = (tmp_path / 'epoch_2_deploy.pth').read_bytes()
+    runner.message_hub.update_info('best_ckpt', str(tmp_path / 'epoch_1.pth'))
+    (tmp_path / 'epoch_2_deploy.pth').write_text('old')
+    ReparameterizeHook().after_train(runner)
+    assert (tmp_path / 'epoch_1_deploy.pth').is_file()
+    assert (tmp_path / 'epoch_2_deploy.pth').read_bytes() == expected
+
+
+def test_a_deployed_form_that_differs_ends_the_run_and_nothing_is_written(tmp_path):
+    with pytest.raises(UserError, match=r'epoch_2.pth: the deployed form of layers.2 differs by'):
+        train(tmp_path, Model(error=0.01))
+    assert [file.name for file in sorted(tmp_path.glob('*.pth'))] == ['epoch_1.pth', 'epoch_2.pth']
+
+
+def test_other_processes_write_nothing(monkeypatch):
+    monkeypatch.setattr('reprefine.deploy.hooks.is_main_process', lambda: False)
+    ReparameterizeHook().after_train(runner=None)
+
+
+def test_the_hook_is_registered():
+    assert HOOKS.get('reprefine.ReparameterizeHook') is ReparameterizeHook
+
+
 @pytest.fixture
 def tested(monkeypatch):
-    """What the forms of the PD convolutions were in each step of a test."""
+    """The values of ``deploy`` of the PD convolutions in each test step."""
     forms = []
     original = BaseModel.test_step
 
@@ -55,11 +139,11 @@ def test_the_tool_gives_the_same_metrics_of_a_model_without_training_forms(teste
     assert tested == [{False}, {True}]
     assert metrics[0] == metrics[1]
     torch.testing.assert_close(*scores, rtol=0, atol=1e-4)
-    assert scores[0].std(0).max() > 0.01  # the network tells images apart
+    assert scores[0].std(0).max() > 0.01  # scores depend on the image
 
 
 class Toy(BaseModel):
-    """A PD convolution that learns to give zeros."""
+    """A PD convolution that is trained to return zeros."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +155,7 @@ class Toy(BaseModel):
 
 
 class Mean:
-    """An evaluator that keeps the outputs."""
+    """An evaluator that stores the outputs."""
 
     def __init__(self):
         self.outputs, self.dataset_meta = [], None
@@ -84,7 +168,7 @@ class Mean:
 
 
 class TestAfterEpoch(Hook):
-    """Tests within a training, and notes what is where after it."""
+    """Tests after each training epoch and checks that the model is restored."""
 
     priority = 'VERY_LOW'
     __test__ = False
@@ -118,7 +202,7 @@ def trained(work_dir, hooks, tests=True):
     return runner
 
 
-def test_a_training_goes_on_as_if_nothing_had_been_tested(tested, tmp_path):
+def test_a_training_continues_as_if_nothing_had_been_tested(tested, tmp_path):
     runs = [trained(tmp_path / 'with', [DeployBeforeTestHook()]), trained(tmp_path / 'without', [], tests=False)]
     assert tested == [{True}] * 4  # two batches after each of two epochs
     states = [run.model.state_dict() for run in runs]
@@ -144,7 +228,7 @@ def test_the_moving_average_is_what_is_deployed(tmp_path):
     assert torch.equal(outputs_of(runner.model, inputs), current)
 
 
-def test_a_test_that_broke_off_leaves_the_model_to_the_next_training_or_test(tmp_path):
+def test_after_a_test_that_raised_an_error_the_next_training_or_test_restores_the_model(tmp_path):
     hook = DeployBeforeTestHook()
     runner = trained(tmp_path / 'broken', [hook], tests=False)
     model = runner.model
