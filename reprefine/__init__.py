@@ -10,7 +10,7 @@ import os
 from reprefine.version import __version__
 
 try:
-    from . import config_bases
+    from reprefine import config_bases
 except ModuleNotFoundError:  # no mmengine: reprefine.check_env must still be able to say so
     pass
 else:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.fresh import fresh_environment, run_fresh
-from tests.helpers.hostile import system, write_hostile
+from tests.helpers.malicious import system, write_malicious
 
 # Reads an object by torch, a command by YAML, and the text of a config by mmengine's loader.
 READ = """
@@ -119,7 +119,7 @@ run_cli(lambda args: print('said'), argparse.ArgumentParser(), [])
 
 def test_our_own_reader_needs_no_set_up(tmp_path):
     """Neither for files nor for URLs, whose loaders are mmengine's; and it leaves the environment as it was."""
-    write_hostile(tmp_path / 'a.pth', dict(payload=system(tmp_path / 'created')))
+    write_malicious(tmp_path / 'a.pth', dict(payload=system(tmp_path / 'created')))
     code = """
 import os, torch
 from mmengine.runner import CheckpointLoader

@@ -10,7 +10,7 @@ from torch import nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.entries import select_weights
-from reprefine.engine.checkpoints.publish import TORCH_SUFFIXES, clean_meta, own_memory
+from reprefine.engine.checkpoints.publish import TORCH_SUFFIXES, clean_meta, copy_tensors
 from reprefine.engine.checkpoints.safetensor_files import SUFFIX, is_safetensors, write_safetensors
 from reprefine.engine.checkpoints.weights import check_finite, load_weights
 from reprefine.engine.errors import UserError
@@ -180,7 +180,7 @@ def write_checkpoint(result: Reparameterization, target: str | Path) -> None:
         result: Result of :func:`reparameterize_checkpoint`.
         target: ``.pth`` or ``.safetensors`` file, written atomically.
     """
-    state_dict = own_memory(result.written.state_dict(), shared=not is_safetensors(str(target)))
+    state_dict = copy_tensors(result.written.state_dict(), shared=not is_safetensors(str(target)))
     with atomic_write(target) as partial:
         if is_safetensors(partial):
             write_safetensors(state_dict, result.meta, partial)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-UNREADABLE = 'cannot be read, it is cut short or no checkpoint|is damaged|checksum|central directory'
+UNREADABLE = 'cannot be read, it is truncated or no checkpoint|is damaged|checksum|central directory'
 FOREIGN = 'belongs to another model: .* of the model loaded'
 
 

@@ -97,7 +97,7 @@ def test_a_published_file_is_not_resumed(published, tmp_path, capsys):
 
 def test_bad_input_is_one_line(trained, tmp_path, capsys):
     assert run_tool(TOOL, trained, tmp_path / 'a.zip') == 1
-    assert capsys.readouterr().err.strip().endswith('a.zip: published are .pth and .safetensors files')
+    assert capsys.readouterr().err.strip().endswith("a.zip: the suffix is '.zip'; it must be .pth, .pt or .safetensors")
     assert run_tool(TOOL, tmp_path / 'absent.pth', tmp_path / 'a.pth') == 1
     assert 'absent.pth does not exist' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -72,7 +72,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_says_so(tmp_path, capsys):
     damaged.write_bytes(damaged.read_bytes()[:1000])
     capsys.readouterr()
     assert train_digits(tmp_path, '--resume') == 0
-    assert f'not resumed from {damaged}: its checksum is another' in capsys.readouterr().err
+    assert f'not resumed from {damaged}: its checksum differs from that in its .sha256 file' in capsys.readouterr().err
     assert torch.load(damaged, weights_only=True)['meta']['epoch'] == 2  # trained again
 
 

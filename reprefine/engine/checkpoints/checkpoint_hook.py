@@ -1,4 +1,4 @@
-"""mmengine's CheckpointHook, which deletes an old checkpoint only when the new one is written."""
+"""mmengine's CheckpointHook, which deletes old checkpoints only after the new one is written."""
 
 import os
 from pathlib import Path
@@ -11,38 +11,39 @@ from mmengine.runner import Runner
 
 from . import integrity
 
-STOP_CHECKPOINT = 'stop_checkpoint'  # under which the message hub knows what a signal had written
+STOP_CHECKPOINT = 'stop_checkpoint'  # message hub key of the checkpoint that a signal has written
 
 
 class DeferredRemovalBackend(LocalBackend):
-    """The local disk, whose removals wait for :meth:`remove_deferred`."""
+    """File backend of the local disk that deletes files only in :meth:`remove_deferred`."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Path, int]] = []
+        self._to_remove: list[tuple[Path, int]] = []
 
     def remove(self, filepath: str | Path) -> None:
-        """Note that a file is to go. One written under its name in the meantime stays."""
-        self._waiting.append((Path(filepath), os.stat(filepath).st_ino))
+        """Mark a file for deletion. A file that is written under its name in the meantime is kept."""
+        self._to_remove.append((Path(filepath), os.stat(filepath).st_ino))
 
     def remove_deferred(self) -> None:
-        """Delete the files, with their checksums."""
-        waiting, self._waiting = self._waiting, []
-        for path, inode in waiting:
+        """Delete the marked files and their checksums."""
+        marked, self._to_remove = self._to_remove, []
+        for path, inode in marked:
             if path.is_file() and path.stat().st_ino == inode:
                 integrity.remove_checkpoint(path)
 
 
 class SafeCheckpointHook(CheckpointHook):
-    """The hook that :class:`reprefine.engine.runner.Runner` builds where a config asks for mmengine's.
+    """The hook that :class:`reprefine.engine.runner.Runner` builds from a config of mmengine's ``CheckpointHook``.
 
-    mmengine deletes the checkpoints beyond ``max_keep_ckpts``, and the former best one, before it writes the next: a
-    full disk or a kill at that moment would leave none. Here they go afterwards.
+    mmengine deletes the checkpoints beyond ``max_keep_ckpts`` and the former best one before it writes the next one: if
+    the disk is full or the process is killed then, no checkpoint is left. This hook deletes them afterwards.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare as mmengine does; removals on the local disk wait from now on.
+        """Prepare as mmengine does, with deferred removals on the local disk.
 
-        A resumed run knows its last checkpoint, which is written again when a validation finds it to be the best.
+        In a resumed run ``last_ckpt`` is restored, because mmengine writes this checkpoint again if its validation is
+        the best.
         """
         super().before_train(runner)
         last = runner.message_hub.runtime_info.get('last_ckpt')
@@ -53,11 +54,11 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend = DeferredRemovalBackend()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        stale = runner.message_hub.runtime_info.pop(STOP_CHECKPOINT, None)
+        replaced = runner.message_hub.runtime_info.pop(STOP_CHECKPOINT, None)
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_outdated()
-        if stale is not None and is_main_process():
-            integrity.remove_checkpoint(Path(stale))
+        if replaced is not None and is_main_process():
+            integrity.remove_checkpoint(Path(replaced))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         super()._save_best_checkpoint(runner, metrics)

@@ -1,4 +1,4 @@
-"""A Runner that writes checkpoints whole and reads them safely."""
+"""A Runner with atomic checkpoint writes, weights-only reading and a report of what was loaded."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,26 +21,27 @@ from .random_init_warning import record_loaded_modules, warn_random_init
 from .rename_keys import MODULE_PREFIX
 from .weights import check_finite, check_match, load_weights
 
-LOAD_FLOOR = 0.5
-NOTHING_LOADED = 1e-9  # a share above 0 and below that of any weight, asked for even with min_load_ratio=0
+MIN_LOAD_RATIO = 0.5
+ANY_WEIGHT = 1e-9  # a ratio below that of any single weight, required even with min_load_ratio=0
 
 
 class CheckpointRunner(Runner):
-    """mmengine's Runner that reads checkpoints weights-only and says what is wrong with them.
+    """mmengine's Runner with the checks of this package on every checkpoint that it reads or writes.
 
-    The top-level config key ``min_load_ratio`` is the share of the model that a checkpoint must load, default 0.5; it
-    also holds for the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing ask for all of it.
-    ``checkpoint_key`` and ``revise_keys`` choose and rename the weights of ``load_from``, see
+    The top-level config key ``min_load_ratio`` is the fraction of the model's elements that a checkpoint must load,
+    default 0.5. It also applies to the parts of the model whose ``init_cfg`` names a checkpoint. Resuming and testing
+    require all of them. ``checkpoint_key`` and ``revise_keys`` select and rename the weights of ``load_from``, see
     :func:`.entries.select_weights`.
     """
 
     def _init_model_weights(self) -> None:
-        # When a run is resumed, the weights of the run itself follow.
-        model, floor = self._bare_model(), 0.0 if self._resume else self.cfg.get('min_load_ratio', LOAD_FLOOR)
+        model = self._bare_model()
+        # A resumed run loads its own weights afterwards.
+        min_ratio = 0.0 if self._resume else self.cfg.get('min_load_ratio', MIN_LOAD_RATIO)
         check_same_files(model)
         with (
             raise_on_all_ranks(),
-            require_load_ratio(floor),
+            require_load_ratio(min_ratio),
             refuse_other_forms(model),
             record_loaded_modules(model) as loaded,
         ):
@@ -52,7 +53,7 @@ class CheckpointRunner(Runner):
             warn_random_init(model, loaded, self.cfg.get('model'))
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint as mmengine does, on a local disk whole or not at all, with its checksum beside it.
+        """Write a checkpoint as mmengine does; on a local disk atomically, with a checksum beside it.
 
         Args:
             out_dir: Folder.
@@ -66,19 +67,11 @@ class CheckpointRunner(Runner):
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        target = Path(out_dir, filename)
-        partial = target.with_name(integrity.partial_name(filename))
-        try:
-            with integrity.disk_full_as_user_error(target):
-                super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
-                if is_main_process():
-                    integrity.finalize(partial, target)
-        finally:
-            if is_main_process():
-                partial.unlink(missing_ok=True)
+        with integrity.atomic_checkpoint(Path(out_dir, filename), is_main_process()) as partial:
+            super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
 
     def load_or_resume(self) -> None:
-        """Load what the run starts from; without a name, resuming takes the newest whole checkpoint."""
+        """Load ``load_from``; resuming without it takes the latest valid checkpoint of the work directory."""
         if self._resume and self._load_from is None:
             self._load_from = integrity.find_latest_checkpoint(self.work_dir)
             self._resume = self._load_from is not None
@@ -90,7 +83,7 @@ class CheckpointRunner(Runner):
         Raises:
             UserError: If the file holds weights only, or those of another model.
         """
-        self._resume = True  # asks load_checkpoint for a full match, also when resume is called directly
+        self._resume = True  # load_checkpoint then requires a full match, also if resume is called directly
         super().resume(filename, *args, **kwargs)
 
     def load_checkpoint(
@@ -100,7 +93,7 @@ class CheckpointRunner(Runner):
         strict: bool = False,
         revise_keys: Sequence[tuple[str, str]] = MODULE_PREFIX,
     ) -> dict[str, Any]:
-        """Load weights; every rank raises when one fails.
+        """Load weights; if it fails on one rank, all ranks raise.
 
         Args:
             filename: Local path or URL.
@@ -112,7 +105,7 @@ class CheckpointRunner(Runner):
             The checkpoint.
 
         Raises:
-            UserError: If the file is missing, damaged, unsafe to load, has no such entry, or loads too little.
+            UserError: If the file is missing, corrupted or unsafe to load, lacks the entry, or loads too little.
         """
         with raise_on_all_ranks():
             content = checkpoint = read_checkpoint(filename, map_location)
@@ -122,13 +115,13 @@ class CheckpointRunner(Runner):
             elif not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
                 raise UserError(f'checkpoint {filename} holds no training state: give it as load_from, not to resume')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        floor = 1.0 if strict or self._resume else self.cfg.get('min_load_ratio', LOAD_FLOOR)
+        min_ratio = 1.0 if strict or self._resume else self.cfg.get('min_load_ratio', MIN_LOAD_RATIO)
         with raise_on_all_ranks():
             model = self._bare_model()
-            # A refinement starts from its baseline's checkpoint, which cannot hold what the refinement adds.
-            allowed_missing = added_names(model) if floor < 1 else ()
+            # A refinement starts from a checkpoint of its baseline, which lacks what the refinement adds.
+            allowed_missing = added_names(model) if min_ratio < 1 else ()
             match = load_weights(model, checkpoint, revise_keys, allowed_missing)
-            check_match(match, filename, max(floor, NOTHING_LOADED), model, content)
+            check_match(match, filename, max(min_ratio, ANY_WEIGHT), model, content)
             check_finite(model, filename)
         self._has_loaded = True
         level = logging.INFO if match.exact else logging.WARNING
@@ -136,7 +129,7 @@ class CheckpointRunner(Runner):
         return without_config(checkpoint)
 
     def _bare_model(self) -> nn.Module:
-        """Return the model without the wrappers whose prefix checkpoints do not carry."""
+        """Return the model without its wrappers, whose prefixes are not part of the keys of checkpoints."""
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module

@@ -1,6 +1,6 @@
-"""Checkpoints that are whole or not there, and can be told from damaged ones.
+"""Integrity of checkpoint files: atomic writes, SHA-256 checksums, and the latest valid checkpoint of a run.
 
-A file is written under another name in the same folder, flushed to the disk, given a checksum beside it, and renamed.
+This module does not import torch: tools use it before they do.
 """
 
 import errno
@@ -20,23 +20,47 @@ SUFFIX = '.sha256'
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def partial_name(filename: str) -> str:
-    """Return the name under which ``filename`` is written before it is complete."""
-    return f'.{filename}.partial'
-
-
 def checksum_file(checkpoint: Path) -> Path:
     """Return the file that holds the checksum of a checkpoint."""
     return checkpoint.with_name(checkpoint.name + SUFFIX)
 
 
 @contextmanager
-def disk_full_as_user_error(target: Path) -> Iterator[None]:
-    """Turn a disk without space, met while ``target`` is written, into one line.
+def atomic_checkpoint(target: Path, is_writer: bool = True) -> Iterator[Path]:
+    """Yield a temporary file, and rename it to ``target`` when it is written, with a checksum beside it.
+
+    After a crash at any time ``target`` is the former file or the new one, complete on the disk. The former checksum is
+    deleted first, so that it never belongs to another file.
+
+    Args:
+        target: The checkpoint.
+        is_writer: Whether this process writes the file; others only enter the block.
 
     Raises:
-        UserError: If there is no space.
+        UserError: If the disk is full.
     """
+    partial = target.with_name(f'.{target.name}.partial')
+    try:
+        with disk_full_as_user_error(target):
+            yield partial
+            if is_writer:
+                _fsync(partial)
+                digest = sha256(partial)
+                checksum_file(target).unlink(missing_ok=True)
+                os.replace(partial, target)
+                _fsync(target.parent)
+                with open(checksum_file(target), 'w') as file:
+                    file.write(f'{digest}  {target.name}\n')  # the format of sha256sum
+                    file.flush()
+                    os.fsync(file.fileno())
+    finally:
+        if is_writer:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_full_as_user_error(target: Path) -> Iterator[None]:
+    """Raise a :class:`UserError` if the disk is full while ``target`` is written."""
     try:
         yield
     except OSError as error:
@@ -48,69 +72,48 @@ def disk_full_as_user_error(target: Path) -> Iterator[None]:
         ) from error
 
 
-def finalize(partial: Path, target: Path) -> None:
-    """Turn a file that was written completely into ``target``, on the disk and with its checksum.
-
-    Whenever the machine stops, ``target`` is the former file or the new one. The old checksum goes first, so that it
-    never stands beside a file it does not belong to.
-
-    Args:
-        partial: The file, in the folder of ``target``.
-        target: Its final name.
-    """
-    _flush(partial)
-    digest = sha256(partial)
-    checksum_file(target).unlink(missing_ok=True)
-    os.replace(partial, target)
-    _flush(target.parent)
-    with open(checksum_file(target), 'w') as file:
-        file.write(f'{digest}  {target.name}\n')  # as sha256sum writes and reads it
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Delete a checkpoint and its checksum, if they are there."""
+    """Delete a checkpoint and its checksum, if they exist."""
     checkpoint.unlink(missing_ok=True)
     checksum_file(checkpoint).unlink(missing_ok=True)
 
 
 def find_corruption(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint, None if it is whole.
+    """Return why a checkpoint is corrupted, None if it is valid.
 
-    Without a checksum beside it, those that torch keeps inside the file are looked at.
+    The file is compared with the checksum beside it, or else with the checksums that torch keeps inside the file.
     """
     if not checkpoint.is_file():
         return 'it does not exist'
     recorded, stat = checksum_file(checkpoint), checkpoint.stat()
     expected = (recorded.read_text().split() or [''])[0] if recorded.is_file() else None
-    return _fault(checkpoint, expected, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return _find_corruption(checkpoint, expected, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
 
 
-@lru_cache(16)  # the checkpoint that was found whole is read next
-def _fault(checkpoint: Path, expected: str | None, state: tuple[int, ...]) -> str | None:
-    """Return what is wrong with a file; ``state`` tells it from what it was before."""
+@lru_cache(16)  # the checkpoint that was found valid is read next
+def _find_corruption(checkpoint: Path, expected: str | None, file_state: tuple[int, ...]) -> str | None:
     if expected is not None:
-        return None if expected == sha256(checkpoint) else 'its checksum is another'
+        return None if expected == sha256(checkpoint) else f'its checksum differs from that in its {SUFFIX} file'
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        return f'it is cut short or damaged ({type(error).__name__})'
+        return f'it is truncated or damaged ({type(error).__name__})'
     return None if damaged is None else f'it is damaged ({damaged})'
 
 
 def check_checkpoint_exists(filename: str) -> None:
-    """Refuse a local path that names no file."""
+    """Refuse a local path without a file.
+
+    Raises:
+        UserError: With the checkpoints in the same folder.
+    """
     if '://' not in filename and not os.path.isfile(os.path.expanduser(filename)):
         folder = Path(filename).expanduser().parent
         found = (path for kind in ('pth', 'safetensors') for path in folder.glob(f'*.{kind}'))
@@ -118,41 +121,33 @@ def check_checkpoint_exists(filename: str) -> None:
         raise UserError(f'checkpoint {filename} does not exist' + (f'; its folder holds {others}' if others else ''))
 
 
-def latest_valid_checkpoint(work_dir: str) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint of training in a work directory, and a line for each newer one passed over.
+def find_latest_checkpoint(work_dir: str) -> str | None:
+    """Return the latest valid checkpoint of training in a work directory, or None if there are none.
+
+    The first process prints a line for each later checkpoint that is skipped.
 
     Args:
         work_dir: The folder.
 
     Raises:
-        UserError: If there are checkpoints, and all are damaged.
+        UserError: If there are checkpoints, but none is valid.
     """
     skipped = []
     for checkpoint in _candidates(Path(work_dir)):
-        fault = find_corruption(checkpoint)
-        if fault is None:
-            return checkpoint, skipped
-        skipped.append(f'{checkpoint}: {fault}')
+        corruption = find_corruption(checkpoint)
+        if corruption is None:
+            if os.environ.get('RANK', '0') == '0':
+                for line in skipped:
+                    print(f'not resumed from {line}', file=sys.stderr)
+            return str(checkpoint)
+        skipped.append(f'{checkpoint}: {corruption}')
     if skipped:
-        raise UserError(f'no checkpoint to resume from: {"; ".join(skipped)}; start anew in another --work-dir')
-    return None, []
-
-
-def find_latest_checkpoint(work_dir: str) -> str | None:
-    """Return the newest whole checkpoint of a run in ``work_dir``, or None if it wrote none; say what is passed over.
-
-    Raises:
-        UserError: If all that it wrote is gone or damaged.
-    """
-    checkpoint, skipped = latest_valid_checkpoint(work_dir)
-    if os.environ.get('RANK', '0') == '0':
-        for line in skipped:
-            print(f'not resumed from {line}', file=sys.stderr)
-    return None if checkpoint is None else str(checkpoint)
+        raise UserError(f'no checkpoint to resume from: {"; ".join(skipped)}; start again in another --work-dir')
+    return None
 
 
 def refuse_existing_run(work_dir: str | Path) -> None:
-    """Refuse to start a run where another has left checkpoints, which the new one would replace.
+    """Refuse to start a run in a folder with checkpoints of another one, which it would overwrite.
 
     Raises:
         UserError: If there are any.
@@ -165,26 +160,27 @@ def refuse_existing_run(work_dir: str | Path) -> None:
 
 
 def _candidates(work_dir: Path) -> Iterator[Path]:
-    """Yield what ``last_checkpoint`` names, then all ``epoch_*.pth`` and ``iter_*.pth``, the last written first.
+    """Yield the checkpoint that the file ``last_checkpoint`` names, then the others, the last written first.
 
-    In a folder that was moved or copied, ``last_checkpoint`` names a file elsewhere: the one here is meant.
+    In a folder that was moved or copied, ``last_checkpoint`` names a file in another one; the copy here is used.
     """
     pointer = work_dir / 'last_checkpoint'
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
     if named is not None:
         here = work_dir / named.name
         yield here if here.is_file() else named
-    # Epochs and iterations do not compare, so the time decides; of copies made in one go the step.
+    # Sorted by time, because epochs and iterations cannot be compared, and then by step, for copies of equal time.
     others = [path for path in work_dir.glob('*.pth') if _step(path) and (named is None or path.name != named.name)]
     yield from sorted(others, key=lambda path: (path.stat().st_mtime, int(_step(path))), reverse=True)
 
 
 def _step(path: Path) -> str:
+    """Return N of ``epoch_N.pth`` or ``iter_N.pth``, an empty string for other names."""
     kind, _, step = path.stem.partition('_')
     return step if kind in ('epoch', 'iter') and step.isdecimal() else ''
 
 
-def _flush(path: Path) -> None:
+def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

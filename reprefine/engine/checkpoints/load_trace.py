@@ -1,4 +1,4 @@
-"""Finding out which tensors of a model the loading of a state dict has written, whatever its load hooks do."""
+"""Detection of the tensors of a model that loading a state dict has written, whatever its load hooks do."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -10,15 +10,15 @@ Shapes = tuple[list[int], list[int]]  # in the file, in the model
 
 
 class LoadTrace:
-    """Watches a model while a state dict is loaded. A context manager around the loading.
+    """Records a model while a state dict is loaded into it, as a context manager.
 
     Args:
         model: The model.
-        state_dict: What it will be given.
+        state_dict: The state dict.
 
     Attributes:
         own: The model's parameters and buffers by name, before loading.
-        given: For each name the tensors that it had in the file and after the load hooks of the modules.
+        given: For each name its tensors in the file and after each load hook.
     """
 
     def __init__(self, model: nn.Module, state_dict: dict[str, Tensor]) -> None:
@@ -55,17 +55,17 @@ class LoadTrace:
             or _version(now[name]) != self._versions[name]
             or (name not in reported and _holds(now[name], self.given.get(name, [])))
         }
-        # Batch norm supplies the counter that a file of an old version lacks.
-        return {name for name in written if not is_counter(name) or self._is_of_file(name)}
+        # BatchNorm adds the counter that old files lack.
+        return {name for name in written if not is_counter(name) or self._is_from_file(name)}
 
-    def _is_of_file(self, name: str) -> bool:
+    def _is_from_file(self, name: str) -> bool:
         return name in self.given and any(self.given[name][-1] is tensor for tensor in self._file.values())
 
     def left_out(self) -> set[str]:
-        """Return the buffers that the file has and no load hook has given another name.
+        """Return the buffers in the file that no load hook has renamed.
 
-        If they were not loaded, a module has left them out on purpose: Swin Transformer V2 has tables that follow from
-        its window size.
+        If they were not loaded, a module skipped them on purpose: Swin Transformer V2 computes tables from its window
+        size.
         """
         names: dict[int, set[str]] = {}
         for name, tensors in self.given.items():
@@ -75,7 +75,7 @@ class LoadTrace:
         return {name for name, tensor in self._file.items() if name in buffers and names[id(tensor)] == {name}}
 
     def resized(self, names: Collection[str]) -> dict[str, Shapes]:
-        """Return those of some names whose tensor in the file had another number of elements, with both shapes."""
+        """Return the names whose tensor in the file has another number of elements, with both shapes."""
         shapes = {}
         for name in sorted(names):
             for tensor in self.given.get(name, []):
@@ -86,13 +86,13 @@ class LoadTrace:
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield all parameters and buffers of a model, shared ones under each of their names."""
+    """Yield the names and tensors of all parameters and buffers of a model, shared ones under each of their names."""
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
 
 
 def is_counter(name: str) -> bool:
-    """Whether a name is that of batch norm's counter of batches, which no output depends on."""
+    """Whether a name is that of BatchNorm's counter of batches, which no output depends on."""
     return name.endswith('num_batches_tracked')
 
 
@@ -101,5 +101,5 @@ def _version(tensor: Tensor) -> int | None:
 
 
 def _holds(tensor: Tensor, given: list[Tensor]) -> bool:
-    """Whether a tensor has the values it was given; writing into ``parameter.data`` leaves no other trace."""
+    """Whether a tensor has the values of the file: writing to ``parameter.data`` does not change its version."""
     return bool(given) and given[-1].shape == tensor.shape and torch.equal(given[-1].to(tensor), tensor)

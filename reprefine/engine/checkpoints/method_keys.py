@@ -1,27 +1,41 @@
-"""What a method has added to the layers of a model, which a file of the model without the method cannot hold.
+"""State dict keys that belong to methods: parts that a method adds to a layer, and layers in a form of a method.
 
-The module of such an addition, for example the noise predictor of a layer, says so by a class attribute
-``added_by_refinement = True``. Names tell nothing: a part may have a ``denoiser`` of its own.
+A module that a method adds to a layer, such as the noise predictor of a layer, has the class attribute
+``added_by_refinement = True``. A checkpoint of the baseline lacks its keys. Names do not identify it: a baseline may
+have a ``denoiser`` of its own.
+
+A method whose layers have other keys than those of the baseline declares a pattern of them at the top level of one of
+its modules, as ``FORM_KEYS = r'<pattern>'``. The declarations are read from the source, because a run of the baseline
+does not import the method. The baseline would load such a checkpoint with a warning at most, and drop what the method
+has trained.
 """
 
+import re
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from reprefine.engine.errors import UserError
+
 from .load_trace import named_tensors
 
-ATTRIBUTE = 'added_by_refinement'
+METHODS = Path(__file__).parents[2] / 'methods'
+_DECLARATION = re.compile(r"^FORM_KEYS = r'(.+)'$", re.MULTILINE)
 
 
 def is_added(module: nn.Module) -> bool:
     """Whether a method has added a module to a layer of a model."""
-    return getattr(module, ATTRIBUTE, False)
+    return getattr(module, 'added_by_refinement', False)
 
 
 def added_names(model: nn.Module) -> set[str]:
-    """Return the names of the parameters and buffers below ``model`` that a method has added to it.
+    """Return the names of the parameters and buffers that a method has added to a model.
 
-    An addition itself lacks nothing of its own: given as ``model``, its names are not returned.
+    Args:
+        model: The model; if it is an added module itself, its own names are not returned.
     """
     modules = model.named_modules(remove_duplicate=False)
     prefixes = tuple(f'{name}.' for name, module in modules if name and is_added(module))
@@ -29,6 +43,33 @@ def added_names(model: nn.Module) -> set[str]:
 
 
 def state_without_added(model: nn.Module) -> dict[str, Any]:
-    """Return the state dict of ``model`` without what a method has added, for a copy with additions of its own."""
+    """Return the state dict of a model without the keys that a method has added."""
     added = added_names(model)
     return {name: value for name, value in model.state_dict().items() if name not in added}
+
+
+@cache
+def form_keys() -> re.Pattern[str]:
+    """Return the pattern of the keys that all methods declare as ``FORM_KEYS``."""
+    sources = (file.read_text(encoding='utf-8') for file in sorted(METHODS.rglob('*.py')))
+    patterns = [pattern for source in sources for pattern in _DECLARATION.findall(source)]
+    return re.compile('|'.join(f'(?:{pattern})' for pattern in patterns) or r'(?!)')
+
+
+def refuse_other_form(unexpected: Collection[str], filename: str) -> None:
+    """Refuse a checkpoint with layers in a form of a method that the model does not have.
+
+    Args:
+        unexpected: Keys of the file that the model lacks.
+        filename: Name for the message.
+
+    Raises:
+        UserError: With the first key and the remedy.
+    """
+    names = [name for name in unexpected if form_keys().search(name)]
+    if names:
+        more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+        raise UserError(
+            f'checkpoint {filename} holds layers in a form that the model does not have ({names[0]}{more}): give the '
+            'config it was written with, or reparameterise it with tools/model_converters/reparameterize_model.py'
+        )

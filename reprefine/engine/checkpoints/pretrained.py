@@ -1,4 +1,4 @@
-"""Checking the checkpoints that parts of a model start from, which mmengine loads without saying what did not fit."""
+"""Checks of the checkpoints in ``init_cfg``, which mmengine loads without reporting mismatches."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,25 +16,24 @@ from reprefine.engine.errors import UserError
 
 from .checkpoint import read_checkpoint
 from .entries import select_weights, suggest_keys
-from .layer_forms import refuse_other_form
-from .method_keys import added_names
+from .method_keys import added_names, refuse_other_form
 from .weights import check_match, load_weights
 
-_floor: ContextVar[float] = ContextVar('floor', default=0.0)
+_min_ratio: ContextVar[float] = ContextVar('min_ratio', default=0.0)
 
 
 class CheckedPretrainedInit(PretrainedInit):
-    """mmengine's ``Pretrained`` that says how much of a part its checkpoint loads.
+    """mmengine's ``Pretrained`` that logs how much of a module its checkpoint loads.
 
-    It refuses a file that loads less than :func:`require_load_ratio` asks for; what a method has added to the part does
-    not count. Modules that load and convert their checkpoints themselves do not use it.
+    A file that loads less than :func:`require_load_ratio` requires is refused; what a method has added to the module
+    does not count. Modules that load and convert their checkpoints themselves do not use this class.
 
     Args:
         checkpoint: Local path or URL.
-        prefix: Start of the names that belong to the part, which is dropped; None: all names do.
+        prefix: Prefix of the module's keys in the file, which is removed; None: all keys are the module's.
         map_location: As in :func:`torch.load`.
         checkpoint_key: Entry of the file that holds the weights, see :func:`.entries.select_weights`.
-        revise_keys: Pairs of pattern and replacement for the names in the file, applied before ``prefix``.
+        revise_keys: Pairs of pattern and replacement for the keys of the file, applied before ``prefix``.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class CheckedPretrainedInit(PretrainedInit):
         """Load the weights of ``module``.
 
         Raises:
-            UserError: If the file is missing, damaged, unsafe to load, lacks the entry or prefix, or loads too little.
+            UserError: If the file is missing, corrupted or unsafe to load, lacks entry or prefix, or loads too little.
         """
         content = read_checkpoint(self.checkpoint, self.map_location)
         checkpoint = select_weights(content, self.checkpoint, self.checkpoint_key, self.revise_keys)
@@ -62,7 +61,7 @@ class CheckedPretrainedInit(PretrainedInit):
         level = logging.INFO if match.exact else logging.WARNING
         print_log(f'{type(module).__name__} starts from {self.checkpoint}{below}: {match}', 'current', level)
         source = f'{self.checkpoint}{below} (init_cfg of {type(module).__name__})'
-        check_match(match, source, _floor.get(), module, content)
+        check_match(match, source, _min_ratio.get(), module, content)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
 
@@ -85,69 +84,70 @@ def register_initializer() -> None:
 
 
 @contextmanager
-def require_load_ratio(floor: float) -> Iterator[None]:
-    """Ask, while the weights of a model are initialised, that checkpoints load the parts that start from them.
+def require_load_ratio(min_ratio: float) -> Iterator[None]:
+    """Require of checkpoints in ``init_cfg`` that they load enough of their module, while a model is initialised.
 
     Args:
-        floor: Share of each part.
+        min_ratio: Fraction of the module's elements.
     """
-    token = _floor.set(floor)
+    token = _min_ratio.set(min_ratio)
     try:
         yield
     finally:
-        _floor.reset(token)
+        _min_ratio.reset(token)
 
 
 @contextmanager
 def refuse_other_forms(model: nn.Module) -> Iterator[None]:
-    """Refuse, while the weights of ``model`` are initialised, checkpoints of parts with layers in a form of a method.
+    """Refuse checkpoints in ``init_cfg`` with layers in a form of a method, while a model is initialised.
 
-    This also reaches the modules of host libraries that load and convert their checkpoints themselves.
+    This includes modules of host libraries that load and convert their checkpoints themselves.
+
+    Args:
+        model: The model.
 
     Raises:
-        UserError: Where such a part loads.
+        UserError: When such a module loads its checkpoint.
     """
 
-    def check(part: nn.Module, keys: Any) -> None:
-        refuse_other_form(keys.unexpected_keys, f'{names[part]} (init_cfg of {type(part).__name__})')
+    def check(module: nn.Module, keys: Any) -> None:
+        refuse_other_form(keys.unexpected_keys, f'{files[module]} (init_cfg of {type(module).__name__})')
 
-    names = {part: init_cfg['checkpoint'] for part, init_cfg in _parts(model)}
+    files = {module: init_cfg['checkpoint'] for module, init_cfg in _pretrained_modules(model)}
     with ExitStack() as stack:
-        for part in names:
-            stack.callback(part.register_load_state_dict_post_hook(check).remove)
+        for module in files:
+            stack.callback(module.register_load_state_dict_post_hook(check).remove)
         yield
 
 
 def check_same_files(model: nn.Module) -> None:
-    """Refuse, on all ranks, a local checkpoint of any part that some ranks can read and others cannot.
+    """Refuse, on all ranks, a local checkpoint in ``init_cfg`` that only some ranks can read.
 
-    Host libraries load them rank by rank; those that succeed would wait forever for the one that fails.
+    Host libraries load without synchronising: the ranks that succeed would wait forever for the one that fails.
 
     Args:
         model: The model, before its weights are initialised.
 
     Raises:
-        UserError: With what the failing rank says.
+        UserError: With the message of the rank that fails.
     """
     if get_world_size() == 1:
         return
-    files = {init_cfg['checkpoint'] for _, init_cfg in _parts(model)}
-    faults = {filename: fault for filename in sorted(files) if '://' not in filename and (fault := _fault(filename))}
-    for rank, others in enumerate(of_ranks := all_gather_object(faults)):
-        for filename, fault in others.items():
-            if any(filename not in known for known in of_ranks):
-                raise UserError(f'rank {rank}: {fault}')
+    files = {init_cfg['checkpoint'] for _, init_cfg in _pretrained_modules(model)}
+    errors = {}
+    for filename in sorted(files):
+        try:
+            if '://' not in filename:
+                read_checkpoint(filename)
+        except UserError as error:
+            errors[filename] = str(error)
+    for rank, own in enumerate(of_ranks := all_gather_object(errors)):
+        for filename, message in own.items():
+            if any(filename not in other for other in of_ranks):
+                raise UserError(f'rank {rank}: {message}')
 
 
-def _fault(filename: str) -> str | None:
-    try:
-        read_checkpoint(filename)
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+def _pretrained_modules(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
     for module in model.modules():
         init_cfgs = getattr(module, 'init_cfg', None) or []
         for init_cfg in [init_cfgs] if isinstance(init_cfgs, dict) else init_cfgs:

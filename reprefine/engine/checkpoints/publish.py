@@ -1,4 +1,4 @@
-"""Making a file to hand out from a checkpoint of training: the weights, and nothing that tells on its author."""
+"""Publishing a checkpoint of training: its weights with a record free of the machine and the author."""
 
 import os
 import re
@@ -20,11 +20,11 @@ from .safetensor_files import SUFFIX, is_safetensors, write_safetensors
 
 DEFAULT_KEYS = ('meta', 'state_dict')
 TORCH_SUFFIXES = ('.pth', '.pt')
-DIGITS = 8  # of the SHA-256 in the name of the file, as OpenMMLab's model zoos have it
-# Parts of ``meta`` that tell of the run's machine, wherever they stand.
+DIGITS = 8  # of the SHA-256 in the file name, as in OpenMMLab's model zoos
+# Keys of ``meta``, at any depth, that describe the machine or the user.
 _PRIVATE = {'cfg', 'config', 'env_info', 'experiment_name', 'exp_name', 'hook_msgs', 'time', 'user', 'host', 'hostname'}
 _PATH = re.compile(r'^(~|/|[A-Za-z]:[\\/]|\\\\|file:)|\n')
-_LEFT_OUT = object()
+_DROPPED = object()
 
 
 class Published(NamedTuple):
@@ -33,8 +33,8 @@ class Published(NamedTuple):
     Attributes:
         file: The file; its name ends in the first digits of its SHA-256.
         tensors: Number of tensors in it.
-        kept_meta: Names of ``meta`` that went along.
-        dropped_meta: Names of ``meta`` that did not.
+        kept_meta: Keys of ``meta`` that were kept.
+        dropped_meta: Keys of ``meta`` that were dropped.
         averaged: Whether the weights are the moving average of the run.
     """
 
@@ -52,22 +52,21 @@ def publish(
     checkpoint_key: str | None = None,
     revise_keys: Sequence[tuple[str, str]] = (),
 ) -> Published:
-    """Write the weights of a checkpoint with a clean record, and the first digits of the SHA-256 in the file's name.
+    """Write the weights of a checkpoint to a file whose name ends in the first digits of its SHA-256.
 
-    Of ``meta`` stay numbers, versions and what is known of the data set, see :func:`clean_meta`. If the run kept a
-    moving average of its weights, ``state_dict`` holds the average, and that is what is published.
+    Of ``meta`` numbers, versions and the dataset's record are kept, see :func:`clean_meta`. If the run kept a moving
+    average of its weights, ``state_dict`` holds the average, which is published.
 
     Args:
         source: Checkpoint, read weights-only.
-        target: ``name.pth`` or ``name.safetensors``; written is ``name-<digits>`` with the same suffix, whole or not at
-            all.
-        save_keys: Parts of the checkpoint to write. A ``.safetensors`` file holds no others than the default ones.
-        checkpoint_key: Entry that holds the weights to publish, see :func:`.entries.select_weights`.
-        revise_keys: Pairs of pattern and replacement for their names.
+        target: ``name.pth`` or ``name.safetensors``; ``name-<digits>`` with the same suffix is written atomically.
+        save_keys: Entries of the checkpoint to write. A ``.safetensors`` file holds the default ones only.
+        checkpoint_key: Entry that holds the weights, see :func:`.entries.select_weights`.
+        revise_keys: Pairs of pattern and replacement for their keys.
 
     Raises:
-        UserError: If the source cannot be read or lacks such a part, the target has another suffix, cannot be written,
-            or exists with another content.
+        UserError: If the source cannot be read or lacks an entry, or the target has another suffix, cannot be written
+            or exists with other content.
     """
     target = Path(target)
     _check_request(target, save_keys)
@@ -81,7 +80,7 @@ def publish(
         )
     meta = checkpoint.get('meta') if isinstance(checkpoint.get('meta'), dict) else {}
     content = {key: checkpoint[key] for key in save_keys if key != 'meta'}
-    content['state_dict'] = own_memory(checkpoint['state_dict'], shared=not is_safetensors(target.name))
+    content['state_dict'] = copy_tensors(checkpoint['state_dict'], shared=not is_safetensors(target.name))
     kept = clean_meta(meta) if 'meta' in save_keys else {}
     written = _write({'meta': kept, **content}, target)
     averaged = checkpoint_key in (None, 'state_dict') and 'ema_state_dict' in checkpoint
@@ -91,7 +90,7 @@ def publish(
 
 def _check_request(target: Path, save_keys: Sequence[str]) -> None:
     if target.suffix not in (*TORCH_SUFFIXES, SUFFIX):
-        raise UserError(f'{target}: published are .pth and {SUFFIX} files')
+        raise UserError(f'{target}: the suffix is {target.suffix!r}; it must be .pth, .pt or {SUFFIX}')
     if 'state_dict' not in save_keys:
         raise UserError('--save-keys without state_dict would publish no weights: add it')
     others = [key for key in save_keys if key not in DEFAULT_KEYS]
@@ -100,11 +99,11 @@ def _check_request(target: Path, save_keys: Sequence[str]) -> None:
 
 
 def clean_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a checkpoint's ``meta`` that tells nothing of the machine or the person it comes from.
+    """Return a checkpoint's ``meta`` without what describes the machine or the user.
 
-    Kept are numbers, flags, the strings named ``*_version``, and dicts and lists of such values and of names, like
-    ``dataset_meta``. Texts of configs, paths, and any other string at the top go. Arrays of NumPy become lists, so that
-    torch loads the file without knowing NumPy.
+    Numbers, flags, strings with a key ``*_version``, and dicts and lists of such values and of names, like
+    ``dataset_meta``, are kept. Config texts, paths and all other strings at the top level are dropped. Arrays of NumPy
+    become lists, so that weights-only loading needs no allow-list.
 
     Args:
         meta: The record of a run.
@@ -113,38 +112,38 @@ def clean_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in meta.items():
         if not isinstance(value, str) or str(key).endswith('_version'):
             cleaned = _clean(value)
-            if cleaned is not _LEFT_OUT and key not in _PRIVATE:
+            if cleaned is not _DROPPED and key not in _PRIVATE:
                 kept[key] = cleaned
     return kept
 
 
 def _clean(value: Any) -> Any:
-    """Return ``value`` made of plain data, or the mark for what is left out."""
+    """Return a value as plain data, or ``_DROPPED``."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return _LEFT_OUT if _PATH.search(value) else value
+        return _DROPPED if _PATH.search(value) else value
     if isinstance(value, dict):
         pairs = {key: _clean(item) for key, item in value.items() if key not in _PRIVATE}
-        return {key: item for key, item in pairs.items() if item is not _LEFT_OUT}
+        return {key: item for key, item in pairs.items() if item is not _DROPPED}
     if isinstance(value, list | tuple):
-        items = [item for item in map(_clean, value) if item is not _LEFT_OUT]
+        items = [item for item in map(_clean, value) if item is not _DROPPED]
         return tuple(items) if isinstance(value, tuple) else items
-    return _LEFT_OUT
+    return _DROPPED
 
 
-def own_memory(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
-    """Copy tensors to memory of their own on the CPU, so that nothing is written beside what they show.
+def copy_tensors(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
+    """Copy tensors to their own memory on the CPU, so that a view does not write the whole storage to a file.
 
     Args:
         state_dict: The tensors.
-        shared: Whether names of one tensor, such as tied weights, keep sharing it, as a file of torch can say;
-            ``.safetensors`` files cannot, there each name gets a copy.
+        shared: Whether tied weights stay one tensor, as in torch's files; in ``.safetensors`` files each key needs a
+            copy.
 
     Raises:
-        UserError: If there is anything but tensors, and ``shared`` is off.
+        UserError: If there is a value that is no tensor, and ``shared`` is False.
     """
     copies, result = {}, OrderedDict()
     if hasattr(state_dict, '_metadata'):  # the versions of modules
@@ -152,7 +151,7 @@ def own_memory(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
     for name, value in state_dict.items():
         if not torch.is_tensor(value):
             if not shared:
-                raise UserError(f'{name} is no tensor, and a {SUFFIX} file holds nothing else: publish a .pth')
+                raise UserError(f'{name} is no tensor, and a {SUFFIX} file holds tensors only: publish a .pth')
             result[name] = value
             continue
         same = (value.data_ptr(), value.shape, value.stride(), value.dtype) if shared and value.numel() else name
@@ -163,15 +162,15 @@ def own_memory(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
 
 
 def _write(content: dict[str, Any], target: Path) -> Path:
-    """Write a file under the name that its content gives it."""
+    """Write a file and add the digits of its SHA-256 to its name."""
     try:
         with atomic_write(target) as partial:
             _serialise(content, partial)
             digits = sha256(Path(partial))
             named = target.with_name(f'{target.stem}-{digits[:DIGITS]}{target.suffix}')
             if named.exists() and sha256(named) != digits:
-                raise UserError(f'{named} exists with another content: give another name, or remove it')
-            os.replace(partial, named)  # and so nothing is left for the name without digits
+                raise UserError(f'{named} exists with other content: give another name, or remove it')
+            os.replace(partial, named)  # atomic_write then has nothing to rename
     except OSError as error:
         raise UserError(f'{target} cannot be written: {one_line(error)}') from error
     return named
@@ -181,5 +180,5 @@ def _serialise(content: dict[str, Any], partial: str) -> None:
     if is_safetensors(partial):
         write_safetensors(content['state_dict'], content['meta'], partial)
         return
-    with open(partial, 'wb') as file:  # given a name, torch would write that into the file
+    with open(partial, 'wb') as file:  # given a path, torch writes it into the file
         torch.save(content, file)

@@ -1,6 +1,6 @@
-"""A warning for methods that presume trained weights and start from random ones.
+"""A warning for modules that require pretrained weights and start from random ones.
 
-A module says so by an attribute ``requires_pretrained``: the reason as a string, or None where there is none.
+Such a module has an attribute ``requires_pretrained``: the reason as a string, or None.
 """
 
 import logging
@@ -14,7 +14,7 @@ from torch import nn
 
 @contextmanager
 def record_loaded_modules(model: nn.Module) -> Iterator[set[nn.Module]]:
-    """Collect the modules of a model whose own tensors are in a state dict that anything loads meanwhile."""
+    """Collect the modules of a model whose own tensors are in any state dict that is loaded within the block."""
     loaded: set[nn.Module] = set()
 
     def collect(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -28,14 +28,14 @@ def record_loaded_modules(model: nn.Module) -> Iterator[set[nn.Module]]:
 
 
 def warn_random_init(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = None) -> None:
-    """Warn of each module that presumes trained weights, none of whose parts has been given any.
+    """Warn of each module that requires pretrained weights, if nothing was loaded into it or its children.
 
     Args:
-        model: The model at the start of training, which continues no run and loads no ``load_from``.
-        loaded: The modules that were given weights.
-        model_cfg: Config of the model. Host libraries also load in constructors, if ``pretrained`` is set.
+        model: The model at the start of training, neither resumed nor loaded from ``load_from``.
+        loaded: The modules that were loaded.
+        model_cfg: Config of the model. With ``pretrained``, host libraries also load in constructors.
     """
-    if _names_pretrained(model_cfg):
+    if _has_pretrained(model_cfg):
         return
     for name, module in model.named_modules():
         reason = getattr(module, 'requires_pretrained', None)
@@ -48,7 +48,7 @@ def warn_random_init(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = 
             )
 
 
-def _names_pretrained(node: Any) -> bool:
+def _has_pretrained(node: Any) -> bool:
     if isinstance(node, Mapping):
-        return bool(node.get('pretrained')) or any(map(_names_pretrained, node.values()))
-    return isinstance(node, list | tuple) and any(map(_names_pretrained, node))
+        return bool(node.get('pretrained')) or any(map(_has_pretrained, node.values()))
+    return isinstance(node, list | tuple) and any(map(_has_pretrained, node))

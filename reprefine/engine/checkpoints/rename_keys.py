@@ -1,4 +1,4 @@
-"""Renaming the weights of checkpoints that other code wrote."""
+"""Renaming of state dict keys in checkpoints of other code, and the options of the tools for it."""
 
 import argparse
 import re
@@ -7,11 +7,11 @@ from typing import Any
 
 from reprefine.engine.errors import UserError
 
-MODULE_PREFIX = ((r'^module\.', ''),)  # of distributed wrappers, dropped by mmengine too
+MODULE_PREFIX = ((r'^module\.', ''),)  # of distributed wrappers; mmengine's default, too
 
 
 def add_key_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two flags for checkpoints of other code; see :func:`key_options`."""
+    """Add ``--checkpoint-key`` and ``--revise-keys`` to a parser; see :func:`key_options`."""
     parser.add_argument(
         '--checkpoint-key',
         metavar='KEY',
@@ -22,12 +22,12 @@ def add_key_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='PATTERN=REPLACEMENT',
-        help="regular expressions that rename its weights, such as '^backbone\\.='",
+        help="regular expressions that rename its keys, such as '^backbone\\.='",
     )
 
 
 def key_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments ``checkpoint_key`` and ``revise_keys`` from the flags of :func:`add_key_arguments`.
+    """Return ``checkpoint_key`` and ``revise_keys`` from the options of :func:`add_key_arguments`.
 
     Raises:
         UserError: If a renaming has no ``=``.
@@ -35,19 +35,19 @@ def key_options(args: argparse.Namespace) -> dict[str, Any]:
     return dict(checkpoint_key=args.checkpoint_key, revise_keys=parse_renames(args.revise_keys, '--revise-keys'))
 
 
-def parse_renames(words: Sequence[str], flag: str = '--rename') -> list[tuple[str, str]]:
-    """Split ``PATTERN=REPLACEMENT`` of a command line at its last ``=``.
+def parse_renames(values: Sequence[str], flag: str = '--rename') -> list[tuple[str, str]]:
+    """Split command-line values ``PATTERN=REPLACEMENT`` at their last ``=``.
 
     Raises:
-        UserError: If a word has none.
+        UserError: If a value has no ``=``.
     """
-    if wrong := [word for word in words if '=' not in word]:
+    if wrong := [value for value in values if '=' not in value]:
         raise UserError(f'{flag} {wrong[0]}: expected PATTERN=REPLACEMENT')
-    return [tuple(word.rsplit('=', 1)) for word in words]
+    return [tuple(value.rsplit('=', 1)) for value in values]
 
 
 def rename_key(name: str, renames: Sequence[tuple[str, str]]) -> str:
-    """Apply pairs of regular expression and replacement to a name, in turn.
+    """Apply pairs of regular expression and replacement to a name, one after another.
 
     Raises:
         UserError: If a pattern is no regular expression.
@@ -65,22 +65,27 @@ def rename_keys(state_dict: Mapping[str, Any], revise_keys: Sequence[tuple[str, 
 
     Args:
         state_dict: Weights by name.
-        revise_keys: Pairs of regular expression and replacement, applied in turn.
+        revise_keys: Pairs of regular expression and replacement, applied one after another.
 
     Raises:
-        UserError: If a pattern is no regular expression, or two weights would get one name.
+        UserError: If a pattern is no regular expression, or two weights would get the same key.
     """
     result: dict[str, Any] = {}
     for key, value in state_dict.items():
         name = rename_key(key, revise_keys)
         if name in result:
-            raise UserError(f'two weights get the name {name} (one of them is {key}): change the revised keys')
+            raise UserError(f'two weights get the key {name} (one of them is {key}): change revise_keys')
         result[name] = value
     return result
 
 
 def unwrap_state_dict(checkpoint: dict[str, Any], containers: Sequence[str]) -> dict[str, Any]:
-    """Return the state dict of a checkpoint, unwrapped from whichever of the named dicts hold it."""
+    """Return the state dict of a checkpoint from within nested entries.
+
+    Args:
+        checkpoint: The checkpoint.
+        containers: Names of entries that may hold the state dict, outermost first.
+    """
     for container in containers:
         checkpoint = checkpoint[container] if isinstance(checkpoint.get(container), dict) else checkpoint
     return checkpoint

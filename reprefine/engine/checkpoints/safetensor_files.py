@@ -1,4 +1,4 @@
-"""Reading and writing weights as ``.safetensors``: tensors and strings, and no way to hold anything else."""
+"""Reading and writing of ``.safetensors`` files, which hold only tensors and strings."""
 
 import json
 import os
@@ -16,22 +16,22 @@ SUFFIX = '.safetensors'
 
 
 def is_safetensors(filename: str) -> bool:
-    """Tell by its name whether a file is of this format."""
+    """Whether a file name has the suffix of this format."""
     return filename.lower().endswith(SUFFIX)
 
 
 def read_safetensors(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a local file.
+    """Read a local ``.safetensors`` file.
 
     Args:
         filename: Path of an existing file.
-        map_location: Name of a device or a device; anything else that :func:`torch.load` takes means the CPU.
+        map_location: Device or its name; for anything else that :func:`torch.load` accepts, the CPU is used.
 
     Returns:
-        The tensors under ``state_dict``, and under ``meta`` what :func:`write_safetensors` was given as such.
+        The tensors as ``state_dict``, and the record ``meta`` of :func:`write_safetensors`.
 
     Raises:
-        UserError: If the file is damaged or of another format, or the package is not installed.
+        UserError: If the file is corrupted or of another format, or the package is not installed.
     """
     safetensors = _package()
     device = str(map_location) if isinstance(map_location, str | torch.device) else 'cpu'
@@ -40,19 +40,20 @@ def read_safetensors(filename: str, map_location: Any = 'cpu') -> dict[str, Any]
             state_dict = OrderedDict((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118, it is no dict
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        fault = f'it is cut short or damaged: {one_line(error)}'
-        raise UserError(f'checkpoint {filename} cannot be read, {fault}') from error
+        reason = f'it is truncated or damaged: {one_line(error)}'
+        raise UserError(f'checkpoint {filename} cannot be read, {reason}') from error
     if versions := _decoded(metadata.get('versions', '{}')):
         state_dict._metadata = versions
     return dict(state_dict=state_dict, meta=_decoded(metadata.get('meta', '{}')))
 
 
 def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any], filename: str) -> None:
-    """Write tensors, each with memory of its own, and a record; the same content gives the same bytes.
+    """Write tensors and a record; the same content gives the same bytes.
 
     Args:
-        state_dict: The tensors, contiguous and on the CPU; the versions of modules that torch adds to it go along.
-        meta: What goes along, as far as JSON holds it: the keys of dicts become strings, tuples become lists.
+        state_dict: The tensors, contiguous, on the CPU and without shared memory; torch's versions of modules
+            (``_metadata``) are written too.
+        meta: Record that is written as JSON: the keys of dicts become strings, tuples become lists.
         filename: File to write.
 
     Raises:
@@ -62,7 +63,7 @@ def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any],
     _package()
     from safetensors.torch import save
 
-    # Strings only; the format is what other libraries look for, the versions what load hooks of modules look for.
+    # Other libraries read the format, load hooks of modules the versions.
     records = {'meta': meta, 'versions': getattr(state_dict, '_metadata', {})}
     metadata = {name: json.dumps(record, sort_keys=True) for name, record in records.items() if record}
     header, data = _sorted_header(save(dict(state_dict), {'format': 'pt'} | metadata))
@@ -72,7 +73,7 @@ def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any],
 
 
 def _sorted_header(content: bytes) -> tuple[bytes, memoryview]:
-    """Return header and data of a file, with the strings in a fixed order; the package writes them in any."""
+    """Return header and data of a file, with the metadata sorted; the package writes it in random order."""
     (length,) = struct.unpack_from('<Q', content)
     header = json.loads(content[8 : 8 + length])
     header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
@@ -89,7 +90,7 @@ def _package() -> Any:
 
 
 def _decoded(text: str) -> dict[str, Any]:
-    """Return a record of ours; that of a foreign file, which may be anything, counts as none."""
+    """Return a record that :func:`write_safetensors` wrote, an empty dict for any other text."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):

@@ -85,7 +85,7 @@ def rerun(cfg: Config, content: dict[str, Any]) -> Rerun:
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     model = build_model(cfg)
     model = (model if device.type == 'cuda' else revert_sync_batchnorm(model)).to(device)
-    check_match(load_weights(model, content['state_dict']), f'of iteration {content["iteration"]}', floor=1.0)
+    check_match(load_weights(model, content['state_dict']), f'of iteration {content["iteration"]}', min_ratio=1.0)
     _call_prepare_replay(cfg, model, from_plain(content.get('hooks', {})))
     result = _run(model, content)
     losses_are_finite = all(math.isfinite(value) for name, value in result.terms.items() if 'loss' in name)

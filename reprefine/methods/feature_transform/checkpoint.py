@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
-from reprefine.engine.checkpoints.layer_forms import refuse_other_form
+from reprefine.engine.checkpoints.method_keys import refuse_other_form
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 

@@ -14,7 +14,7 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 
 # Case: what rank 1 finds under the name that both ranks read.
-CASES = ('missing', 'damaged', 'hostile', 'other model', 'weights only', 'pretrained', 'pretrained part')
+CASES = ('missing', 'damaged', 'malicious', 'other model', 'weights only', 'pretrained', 'pretrained part')
 
 
 class Part(BaseModule):
@@ -64,7 +64,7 @@ def outcome(case: str, rank: int, folder: Path) -> str:
     own = folder / f'{case}-{rank}'
     own.mkdir()
     os.chdir(own)  # the ranks read files of one name in folders of their own
-    write(case if rank else 'whole', own / 'a.pth', folder)
+    write(case if rank else 'valid', own / 'a.pth', folder)
     start = dict(type='Pretrained', checkpoint='a.pth') if case.startswith('pretrained') else None
     if case == 'pretrained part':
         start['prefix'] = 'part.'
@@ -102,7 +102,7 @@ def write(case: str, file: Path, folder: Path) -> None:
     """Write the file that a rank finds."""
     state = {f'part.{name}': value for name, value in Part().state_dict().items()}
     content = dict(state_dict=state, meta=dict(epoch=1, iter=1), message_hub={}, optimizer={})
-    if case == 'hostile':
+    if case == 'malicious':
         content['payload'] = RunsCode(str(folder / 'created'))
     elif case == 'other model':
         content['state_dict'] = {'part.layer.weight': torch.zeros(3, 3)}

@@ -31,20 +31,20 @@ def test_reads_a_checkpoint(tmp_path):
     assert torch.equal(read_checkpoint(path)['state_dict']['w'], weight)
 
 
-def test_missing_file_is_named_with_its_neighbours(tmp_path):
+def test_missing_file_is_named_with_the_checkpoints_of_its_folder(tmp_path):
     save(tmp_path / 'epoch_1.pth', {})
     with pytest.raises(UserError, match='epoch_2.pth does not exist; its folder holds epoch_1.pth'):
         read_checkpoint(str(tmp_path / 'epoch_2.pth'))
 
 
 @pytest.mark.parametrize('legacy', [False, True])
-@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.95])
-def test_truncated_file_is_refused(tmp_path, legacy, share):
+@pytest.mark.parametrize('fraction', [0.0, 0.1, 0.5, 0.95])
+def test_truncated_file_is_refused(tmp_path, legacy, fraction):
     path = tmp_path / 'a.pth'
     torch.save(dict(w=torch.randn(1000)), path, _use_new_zipfile_serialization=not legacy)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UserError, match='a.pth cannot be read, it is cut short'):
+    path.write_bytes(content[: int(len(content) * fraction)])
+    with pytest.raises(UserError, match='a.pth cannot be read, it is truncated'):
         read_checkpoint(str(path))
 
 
@@ -56,7 +56,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path):
     assert not folder.exists()
 
 
-def test_bare_torch_load_of_host_libraries_is_weights_only_too(tmp_path):
+def test_torch_load_in_host_libraries_is_weights_only_too(tmp_path):
     folder = tmp_path / 'created'
     path = save(tmp_path / 'a.pth', RunsCode(folder))
     with pytest.raises(Exception, match='[Ww]eights.only'):
@@ -83,7 +83,7 @@ def test_full_match_loads_every_value():
         assert torch.equal(target.state_dict()[key], value)
 
 
-def test_share_is_weighted_by_elements_and_names_both_sides():
+def test_ratio_counts_elements_and_keys_of_both_sides_are_named():
     source, target = net().state_dict(), net()
     del source['0.weight']  # 16 of the 30 elements
     source['other'] = torch.zeros(1)
@@ -105,15 +105,15 @@ def test_prefix_of_a_distributed_wrapper_is_dropped():
     assert load_weights(net(), source).ratio == 1.0
 
 
-def test_load_hooks_of_modules_have_their_say():
+def test_load_hooks_of_modules_are_respected():
     class Refined(nn.Module):
-        """A layer that a plain checkpoint fills, apart from what the refinement adds."""
+        """A layer that loads a checkpoint of the baseline, except for what the refinement adds."""
 
         def __init__(self):
             super().__init__()
             self.layer = nn.Linear(2, 2)
             self.added = nn.Parameter(torch.ones(100))
-            self.register_load_state_dict_post_hook(self._excuse)
+            self.register_load_state_dict_post_hook(self._ignore_added)
 
         def _load_from_state_dict(self, state_dict, prefix, *args):
             for name in ('weight', 'bias'):
@@ -121,7 +121,7 @@ def test_load_hooks_of_modules_have_their_say():
             super()._load_from_state_dict(state_dict, prefix, *args)
 
         @staticmethod
-        def _excuse(module, keys):
+        def _ignore_added(module, keys):
             keys.missing_keys.remove('added')
 
     plain, refined = nn.Linear(2, 2), Refined()
@@ -129,7 +129,7 @@ def test_load_hooks_of_modules_have_their_say():
     assert torch.equal(refined.layer.weight, plain.weight)
 
 
-def test_floor():
+def test_min_ratio():
     match = load_weights(net(), {'0.weight': torch.zeros(4, 4)})
     check_match(match, 'a.pth', 0.5)
     line = r'a.pth belongs to another model: 53.3% .*: 1 keys matched, 3 missing \(0.bias, 1.weight'
@@ -137,7 +137,7 @@ def test_floor():
         check_match(match, 'a.pth', 0.6)
 
 
-def test_what_a_module_takes_out_of_the_file_on_purpose_is_not_missing():
+def test_keys_that_a_module_skips_on_purpose_are_not_missing():
     class Windowed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -154,8 +154,8 @@ def test_what_a_module_takes_out_of_the_file_on_purpose_is_not_missing():
     assert load_weights(Windowed(), {'weight': torch.ones(2)}).missing == ['table']
 
 
-def test_arrays_without_content_load(tmp_path):
-    """The key points of mmpose's data sets come with empty arrays."""
+def test_empty_arrays_load(tmp_path):
+    """The keypoints of mmpose's datasets contain empty arrays."""
     file = tmp_path / 'epoch_1.pth'
     torch.save({'meta': np.empty((0, 2)), 'state_dict': {'weight': torch.ones(1)}}, file)
     assert read_checkpoint(str(file))['meta'].shape == (0, 2)

@@ -1,4 +1,4 @@
-"""A run whose disk fills up keeps its earlier checkpoint; checkpoints beyond the limit go, the last whole one never."""
+"""A full disk leaves the earlier checkpoint, and old checkpoints are deleted only after the next one is written."""
 
 import errno
 from pathlib import Path
@@ -17,7 +17,7 @@ EPOCHS = ('train_cfg.max_epochs=3', 'default_hooks.checkpoint.max_keep_ckpts=1')
 
 
 def test_configs_of_mmengines_hook_build_it(tmp_path):
-    """A hook that is given stays of its class, and the config what it is."""
+    """The class of a given hook and the config are not changed."""
     given, cfg = CheckpointHook(), dict(type='CheckpointHook', interval=3, priority='LOW')
     runner = Runner(torch.nn.Linear(1, 1), str(tmp_path), experiment_name='hooks', custom_hooks=[given])
     runner.register_hook(cfg)
@@ -33,7 +33,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir() if '.pth' in path.name)
 
 
-def test_as_many_as_asked_for_are_kept_each_with_its_checksum(tmp_path):
+def test_max_keep_ckpts_are_kept_each_with_its_checksum(tmp_path):
     assert train_digits(tmp_path, '--cfg-options', *EPOCHS, 'default_hooks.checkpoint.save_best=auto') == 0
     best = [name for name in names(tmp_path) if name.startswith('best')]
     assert names(tmp_path) == [*best, 'epoch_3.pth', 'epoch_3.pth.sha256']
@@ -42,7 +42,7 @@ def test_as_many_as_asked_for_are_kept_each_with_its_checksum(tmp_path):
 
 
 @pytest.fixture
-def filling(monkeypatch):
+def full_disk(monkeypatch):
     """A disk that is full when the checkpoint of the second epoch is written."""
     real = mmengine.runner.runner.save_checkpoint
 
@@ -56,18 +56,18 @@ def filling(monkeypatch):
     return monkeypatch
 
 
-def test_full_disk_is_one_line_and_the_run_goes_on_afterwards(tmp_path, filling, capsys):
+def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(tmp_path, full_disk, capsys):
     assert train_digits(tmp_path, '--cfg-options', *EPOCHS) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert f'no space left to write {tmp_path}/epoch_2.pth' in error
     assert names(tmp_path) == ['epoch_1.pth', 'epoch_1.pth.sha256']
-    filling.undo()
+    full_disk.undo()
     assert train_digits(tmp_path, '--resume', '--cfg-options', *EPOCHS) == 0
     assert names(tmp_path) == ['epoch_3.pth', 'epoch_3.pth.sha256']
     assert torch.load(tmp_path / 'epoch_3.pth', weights_only=True)['meta']['epoch'] == 3
 
 
-def test_a_resumed_run_writes_its_last_checkpoint_again_when_it_turns_out_to_be_the_best(tmp_path, monkeypatch):
+def test_a_resumed_run_writes_its_last_checkpoint_again_if_its_validation_is_the_best(tmp_path, monkeypatch):
     options = ('--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.save_best=auto')
     call_hook = Runner.call_hook
 
@@ -79,11 +79,11 @@ def test_a_resumed_run_writes_its_last_checkpoint_again_when_it_turns_out_to_be_
     with monkeypatch.context() as patch:
         patch.setattr(Runner, 'call_hook', crash)
         assert train_digits(tmp_path, *options) == 1
-    assert 'best_ckpt' not in knowledge(tmp_path / 'epoch_1.pth')
+    assert 'best_ckpt' not in runtime_info(tmp_path / 'epoch_1.pth')
     assert train_digits(tmp_path, '--resume', *options) == 0
-    assert Path(knowledge(tmp_path / 'epoch_1.pth')['best_ckpt']).name in names(tmp_path)
+    assert Path(runtime_info(tmp_path / 'epoch_1.pth')['best_ckpt']).name in names(tmp_path)
 
 
-def knowledge(checkpoint):
-    """What the message hub knows."""
+def runtime_info(checkpoint):
+    """Runtime info of the message hub in a checkpoint."""
     return torch.load(checkpoint, weights_only=True)['message_hub']['runtime_info']

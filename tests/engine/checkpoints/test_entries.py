@@ -1,4 +1,4 @@
-"""Weights that lie in another entry of a file or carry a prefix: chosen by two options, or named by the refusal."""
+"""Weights in another entry of a file or with a prefix: selected by two options, which the error message suggests."""
 
 import pytest
 import torch
@@ -32,15 +32,15 @@ def nested(path, weights):
 
 @pytest.mark.parametrize('entry', ENTRIES)
 @pytest.mark.parametrize('prefix', PREFIXES)
-def test_the_options_of_the_refusal_load_everything(entry, prefix):
+def test_the_suggested_options_load_everything(entry, prefix):
     source = state(prefix)
     file, target = nested(entry, source), model()
     hint = suggest_keys(file, target, load_weights(target, file).ratio)
     pattern = prefix.replace('.', r'\.')
     renaming = f" --revise-keys '^{pattern}='" if prefix else ''
     assert f'matches 9 of 9 keys: give --checkpoint-key {entry}{renaming} (in a config checkpoint_key=' in hint
-    chosen = select_weights(file, 'a.pth', entry, [(f'^{pattern}', '')])
-    assert load_weights(target, chosen).exact
+    selected = select_weights(file, 'a.pth', entry, [(f'^{pattern}', '')])
+    assert load_weights(target, selected).exact
     assert torch.equal(target['head']['fc'].weight, source[f'{prefix}head.fc.weight'])
 
 
@@ -55,17 +55,17 @@ def test_a_prefix_can_be_missing_or_another_one():
     assert "'^=backbone.'" in suggest_keys(state(only='backbone.', drop='backbone.'), model(), 0.0)
 
 
-def test_nothing_is_suggested_where_nothing_fits_better():
+def test_nothing_is_suggested_if_nothing_matches_better():
     assert suggest_keys(dict(teacher=dict(weight=torch.zeros(5))), model(), 0.0) == ''
     assert suggest_keys(dict(state_dict=state()), model(), 1.0) == ''
 
 
-def test_the_entry_that_fits_best_is_named_and_names_alone_are_no_fit():
+def test_the_best_entry_is_suggested_and_keys_of_other_shapes_do_not_match():
     wide = {key: torch.zeros(8, *value.shape) for key, value in state().items()}
     assert "its entry 'ema'" in suggest_keys(dict(state_dict=wide, ema=state(), small=state(only='head')), model(), 0.0)
 
 
-def test_without_options_a_file_stays_as_it_is():
+def test_without_options_a_checkpoint_is_not_changed():
     file = dict(state_dict=state())
     assert select_weights(file, 'a.pth') is file
 
@@ -78,7 +78,7 @@ def test_the_rest_of_the_file_goes_along():
 def test_what_cannot_be_chosen_is_refused():
     with pytest.raises(UserError, match="a.pth has no weights under the key 'ema'; it has model, a.b$"):
         select_weights(dict(model=state(), a=dict(b=state()), ema=3), 'a.pth', 'ema')
-    with pytest.raises(UserError, match=r'a.pth: two weights get the name weight \(one of them is backbone.1.weight\)'):
+    with pytest.raises(UserError, match=r'a.pth: two weights get the key weight \(one of them is backbone.1.weight\)'):
         select_weights(state(), 'a.pth', revise_keys=[(r'^.*\.', '')])
     with pytest.raises(UserError, match='is no regular expression'):
         select_weights(state(), 'a.pth', revise_keys=[('(', '')])

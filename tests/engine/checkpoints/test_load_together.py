@@ -1,4 +1,4 @@
-"""When one of several processes cannot load, all of them stop with the same line, and none waits."""
+"""If one of several ranks cannot load, all of them raise the same error, and none waits."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from tests.helpers.forked import run_ranks
 
 LINES = {
     'missing': 'checkpoint a.pth does not exist',
-    'damaged': 'checkpoint a.pth cannot be read, it is cut short',
-    'hostile': 'checkpoint a.pth refused: it holds objects whose loading may run code',
+    'damaged': 'checkpoint a.pth cannot be read, it is truncated',
+    'malicious': 'checkpoint a.pth refused: it holds objects whose loading may run code',
     'other model': 'checkpoint a.pth belongs to another model: 0.0% of the model loaded: 0 keys matched, 1 missing',
     'weights only': 'checkpoint a.pth holds no training state',
     'pretrained': 'rank 1: checkpoint a.pth does not exist',

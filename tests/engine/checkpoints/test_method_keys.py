@@ -1,4 +1,4 @@
-"""What methods have added to a model is told by the modules themselves, not by their names."""
+"""Parts that methods add to a model are identified by an attribute of their modules, not by their names."""
 
 import torch
 from torch import nn
@@ -19,13 +19,13 @@ def net():
     return model
 
 
-def test_names_are_those_below_modules_that_say_so():
+def test_names_are_those_of_modules_with_the_attribute():
     assert added_names(net()) == {'denoiser.0.denoiser.weight', 'denoiser.0.denoiser.bias'}
     assert added_names(Predictor(2, 2)) == set()
     assert added_names(nn.Linear(2, 2)) == set()
 
 
-def test_a_layer_in_two_places_has_additions_under_both_names():
+def test_a_shared_layer_has_additions_under_both_names():
     model = net()
     model['twin'] = model['denoiser']
     assert {name for name in added_names(model) if name.startswith('twin.')} == {
@@ -34,7 +34,7 @@ def test_a_layer_in_two_places_has_additions_under_both_names():
     }
 
 
-def test_the_noise_predictors_of_denoiserep_say_so_with_all_that_they_hold():
+def test_all_tensors_of_denoisereps_noise_predictors_are_added():
     model = nn.Sequential(nn.Linear(4, 4))
     convert(model, 'linear', time_embed=True, embed_width=8)
     keys = {name.removeprefix('0.denoiser.') for name in added_names(model)}
@@ -42,7 +42,7 @@ def test_the_noise_predictors_of_denoiserep_say_so_with_all_that_they_hold():
     assert state_without_added(model).keys() == nn.Sequential(nn.Linear(4, 4)).state_dict().keys()
 
 
-def test_a_file_without_additions_loads_all_of_a_model_with_them_and_leaves_them_as_they_were():
+def test_a_file_without_additions_loads_the_rest_of_a_model_and_does_not_change_them():
     model, plain = net(), net()
     weights = {name: torch.full_like(value, 3) for name, value in state_without_added(plain).items()}
     before = model['denoiser'][0].denoiser.weight.clone()

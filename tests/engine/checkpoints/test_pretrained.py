@@ -1,4 +1,4 @@
-"""Parts of a model that start from another one's checkpoint: all of it, or one clear line."""
+"""Modules that start from a checkpoint of another model load all of it, or raise an error of one line."""
 
 import logging
 
@@ -20,7 +20,7 @@ class Part(BaseModule):
         self.second = nn.Linear(width, 1)
 
 
-def whole(path, width=4, **changes):
+def model_from(path, width=4, **changes):
     start = dict(type='Pretrained', checkpoint=str(path), prefix='student.part.') | changes
     return nn.ModuleDict(dict(inner=Part(width, init_cfg=start), other=nn.Linear(1, 1)))
 
@@ -32,14 +32,14 @@ def checkpoint(tmp_path):
     return tmp_path / 'a.pth'
 
 
-def initialise(model, floor=0.5):
-    with require_load_ratio(floor):
+def initialise(model, min_ratio=0.5):
+    with require_load_ratio(min_ratio):
         model['inner'].init_weights()
 
 
 @pytest.fixture
 def log():
-    """Lines of the run's log on what parts start from."""
+    """Lines of the log about the checkpoints of modules."""
     lines = []
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))
@@ -50,17 +50,17 @@ def log():
     logger.removeHandler(handler)
 
 
-def test_a_full_match_passes_and_loads_the_part(checkpoint):
-    model = whole(checkpoint)
-    initialise(model, floor=1.0)
+def test_a_full_match_loads_the_module(checkpoint):
+    model = model_from(checkpoint)
+    initialise(model, min_ratio=1.0)
     saved = torch.load(checkpoint, weights_only=True)['state_dict']
     assert torch.equal(model['inner'].first.weight, saved['student.part.first.weight'])
 
 
 def test_a_full_match_is_a_line_of_the_log(checkpoint, tmp_path, log):
     torch.save(Part().state_dict(), tmp_path / 'b.pth')
-    initialise(whole(checkpoint), floor=1.0)
-    initialise(alone(tmp_path / 'b.pth'), floor=1.0)
+    initialise(model_from(checkpoint), min_ratio=1.0)
+    initialise(alone(tmp_path / 'b.pth'), min_ratio=1.0)
     sources = (f"{checkpoint} ('student.part.')", tmp_path / 'b.pth')
     assert log == [('INFO', f'Part starts from {s}: 100.0% of the model loaded: 4 keys matched') for s in sources]
 
@@ -70,43 +70,43 @@ def test_one_missing_tensor_is_refused(checkpoint, tmp_path):
     del content['state_dict']['student.part.second.bias']
     torch.save(content, tmp_path / 'b.pth')
     with pytest.raises(UserError, match=r'1 missing \(second.bias\); at least 100% needed'):
-        initialise(whole(tmp_path / 'b.pth'), floor=1.0)
-    initialise(whole(tmp_path / 'b.pth'), floor=0.5)
+        initialise(model_from(tmp_path / 'b.pth'), min_ratio=1.0)
+    initialise(model_from(tmp_path / 'b.pth'), min_ratio=0.5)
 
 
 def test_another_shape_is_refused(checkpoint):
     with pytest.raises(UserError, match=r'3 size mismatch \(first.weight is \[4, 2\] instead of \[6, 2\], first.bias'):
-        initialise(whole(checkpoint, width=6), floor=1.0)
+        initialise(model_from(checkpoint, width=6), min_ratio=1.0)
 
 
-def test_another_prefix_names_what_there_is_and_what_would_fit(checkpoint):
+def test_another_prefix_names_the_keys_and_a_prefix_that_matches(checkpoint):
     line = r"nothing below 'backbone.'; its keys begin with head, student; .*'student.part.' removed .* 4 of 4 keys"
     with pytest.raises(UserError, match=line):
-        initialise(whole(checkpoint, prefix='backbone'), floor=0.0)
+        initialise(model_from(checkpoint, prefix='backbone'), min_ratio=0.0)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match='none.pth does not exist'):
-        initialise(whole(tmp_path / 'none.pth'), floor=1.0)
+        initialise(model_from(tmp_path / 'none.pth'), min_ratio=1.0)
 
 
-def test_entry_and_names_can_be_chosen(tmp_path):
+def test_entry_and_key_names_can_be_selected(tmp_path):
     source = Part()
     state = {f'module.net.{key}': value for key, value in source.state_dict().items()}
     torch.save(dict(teacher=state, model={}), tmp_path / 'a.pth')
     options = dict(checkpoint_key='teacher', revise_keys=[(r'^module\.', '')], prefix='net')
-    model = whole(tmp_path / 'a.pth', **options)
-    initialise(model, floor=1.0)
+    model = model_from(tmp_path / 'a.pth', **options)
+    initialise(model, min_ratio=1.0)
     assert torch.equal(model['inner'].second.weight, source.second.weight)
     with pytest.raises(UserError, match=f"{tmp_path / 'a.pth'} has no weights under the key 'ema'; it has teacher$"):
-        initialise(whole(tmp_path / 'a.pth', **options | dict(checkpoint_key='ema')), floor=0.0)
+        initialise(model_from(tmp_path / 'a.pth', **options | dict(checkpoint_key='ema')), min_ratio=0.0)
 
 
 def alone(path, width=4):
     return nn.ModuleDict(dict(inner=Part(width, init_cfg=dict(type='Pretrained', checkpoint=str(path)))))
 
 
-def test_a_part_without_a_prefix_is_filled(tmp_path):
+def test_a_module_without_a_prefix_is_loaded(tmp_path):
     source = Part()
     torch.save(dict(state_dict=source.state_dict()), tmp_path / 'a.pth')
     model = alone(tmp_path / 'a.pth')
@@ -114,7 +114,7 @@ def test_a_part_without_a_prefix_is_filled(tmp_path):
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in model['inner'].state_dict().items())
 
 
-def test_a_file_with_other_names_is_refused_instead_of_leaving_random_weights(checkpoint):
+def test_a_file_with_other_keys_is_refused(checkpoint):
     line = r'init_cfg of Part\) belongs to another model: 0.0% of the model loaded: 0 keys matched, 4 missing'
     with pytest.raises(UserError, match=line):
         initialise(alone(checkpoint), 0.5)
@@ -130,7 +130,7 @@ class Addition(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1000))
 
 
-def test_what_a_refinement_adds_to_a_part_does_not_count(tmp_path):
+def test_parts_added_by_a_refinement_do_not_count(tmp_path):
     torch.save(Part().state_dict(), tmp_path / 'a.pth')
     model = alone(tmp_path / 'a.pth')
     model['inner'].first.own = Addition()

@@ -1,4 +1,4 @@
-"""Published files: the weights bit for bit, and nothing of the run."""
+"""Published files have the weights bit for bit, and nothing private of the run."""
 
 import collections
 import json
@@ -11,7 +11,7 @@ from torch import nn
 
 from reprefine.engine.checkpoints.checkpoint import read_checkpoint
 from reprefine.engine.checkpoints.integrity import sha256
-from reprefine.engine.checkpoints.publish import clean_meta, own_memory, publish
+from reprefine.engine.checkpoints.publish import clean_meta, copy_tensors, publish
 from reprefine.engine.checkpoints.weights import load_weights
 from reprefine.engine.errors import UserError
 from tests.helpers.run import assert_equal
@@ -21,7 +21,7 @@ SECRETS = ('anna', 'lab-machine', '/data/anna', 'secret_experiment', '4x A100')
 
 
 class Tied(nn.Module):
-    """Weights of several types and shapes, two names of one tensor, and a view of a larger one."""
+    """Weights of several types and shapes, tied weights, and a view of a larger tensor."""
 
     def __init__(self):
         super().__init__()
@@ -30,15 +30,15 @@ class Tied(nn.Module):
         self.second = nn.Linear(3, 5)
         self.second.weight = self.first.weight
         self.register_buffer('view', torch.arange(1000)[10:13])
-        self.register_buffer('turned', torch.randn(4, 2).t())
-        self.register_buffer('short', torch.tensor([float('nan'), -0.0, 1e-8]).bfloat16())
+        self.register_buffer('transposed', torch.randn(4, 2).t())
+        self.register_buffer('low_precision', torch.tensor([float('nan'), -0.0, 1e-8]).bfloat16())
         self.register_buffer('empty', torch.zeros(0, 2))
         self.register_buffer('scalar', torch.tensor(True))
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A checkpoint as a run with a moving average writes it, full of private things."""
+    """A checkpoint of a run with a moving average and private data."""
     torch.manual_seed(0)
     meta = dict(
         cfg="data_root = '/data/anna'\n",
@@ -86,17 +86,17 @@ def test_weights_are_equal_bit_for_bit_and_load_into_the_model(run, tmp_path, su
     match = load_weights(other, read_checkpoint(str(done.file)))
     assert match.exact
     assert match.matched == done.tensors == len(model.state_dict())
-    assert torch.equal(other.turned, model.turned)
+    assert torch.equal(other.transposed, model.transposed)
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
-def test_the_name_ends_in_the_checksum_and_content_alone_decides_it(run, tmp_path, suffix):
+def test_the_name_ends_in_the_checksum_which_depends_only_on_the_content(run, tmp_path, suffix):
     source, _ = run
     first = publish(source, tmp_path / 'a' / f'model{suffix}').file
     second = publish(source, tmp_path / 'b' / f'other{suffix}').file
     assert first.name == f'model-{sha256(first)[:8]}{suffix}'
     assert first.read_bytes() == second.read_bytes()
-    assert publish(source, tmp_path / 'a' / f'model{suffix}').file == first  # the same again is no other file
+    assert publish(source, tmp_path / 'a' / f'model{suffix}').file == first  # the same file again
     assert [path.name for path in (tmp_path / 'a').iterdir()] == [first.name]
     assert first.stat().st_mode & 0o777 == source.stat().st_mode & 0o777
 
@@ -133,7 +133,7 @@ def test_safetensors_metadata_are_strings(run, tmp_path):
     assert all(isinstance(value, str) for value in metadata.values())
 
 
-def test_both_formats_turn_into_each_other(run, tmp_path):
+def test_both_formats_convert_to_each_other(run, tmp_path):
     first = publish(run[0], tmp_path / 'a.safetensors').file
     back = publish(first, tmp_path / 'b.pth').file
     again = publish(back, tmp_path / 'c.safetensors').file
@@ -143,17 +143,17 @@ def test_both_formats_turn_into_each_other(run, tmp_path):
 def test_tied_weights_are_written_once_in_a_pth_and_twice_in_safetensors():
     state = Tied().state_dict()
     for shared in (True, False):
-        own = own_memory(state, shared)
+        own = copy_tensors(state, shared)
         one = own['first.weight'].data_ptr() == own['second.weight'].data_ptr()
         assert one is shared
-        assert own['view'].untyped_storage().nbytes() == 3 * 8  # not the 1000 behind it
-        assert own['turned'].is_contiguous()
+        assert own['view'].untyped_storage().nbytes() == 3 * 8  # not the 1000 of its base
+        assert own['transposed'].is_contiguous()
 
 
-def test_other_views_of_one_memory_stay_what_they_show():
+def test_other_views_of_one_storage_keep_their_values():
     weight = torch.arange(4, dtype=torch.float32).view(2, 2)
-    views = dict(a=weight, turned=weight.t(), bits=weight.view(torch.int32))
-    own = own_memory(views, shared=True)
+    views = dict(a=weight, transposed=weight.t(), bits=weight.view(torch.int32))
+    own = copy_tensors(views, shared=True)
     assert all(torch.equal(own[name], view) and own[name].dtype == view.dtype for name, view in views.items())
 
 
@@ -164,7 +164,7 @@ def test_another_entry_is_not_the_average(run, tmp_path):
     assert read_checkpoint(str(done.file))['state_dict'].keys() == {'w'}
 
 
-def test_what_stays_of_meta_is_plain_data():
+def test_kept_meta_is_plain_data():
     strange = dict(
         a=object(), b=[object(), 1], c=collections.OrderedDict(x=np.float32(0.5)), d=None, e='text', f={'/x'}
     )
@@ -199,7 +199,7 @@ def refusal(*args) -> str:
 def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path):
     source, out = run[0], tmp_path / 'out'
     out.mkdir()
-    assert 'published are .pth and .safetensors files' in refusal(source, out / 'a.bin')
+    assert "the suffix is '.bin'; it must be .pth, .pt or .safetensors" in refusal(source, out / 'a.bin')
     assert '--save-keys without state_dict' in refusal(source, out / 'a.pth', ['meta'])
     assert 'holds weights only, not optimizer' in refusal(source, out / 'a.safetensors', ['state_dict', 'optimizer'])
     assert f'{source} holds no weihgts; it holds meta, state_dict, ' in refusal(
@@ -221,6 +221,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path):
 def test_another_file_of_that_name_is_kept(run, tmp_path, suffix):
     file = publish(run[0], tmp_path / f'a{suffix}').file
     file.write_text('precious')
-    assert f'{file} exists with another content' in refusal(run[0], tmp_path / f'a{suffix}')
+    assert f'{file} exists with other content' in refusal(run[0], tmp_path / f'a{suffix}')
     assert file.read_text() == 'precious'
     assert not list(tmp_path.glob('.a*'))

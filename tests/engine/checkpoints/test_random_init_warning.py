@@ -1,4 +1,4 @@
-"""What presumes trained weights and starts from random ones says so, once, in the log."""
+"""A module that requires pretrained weights and starts from random ones is named once in the log."""
 
 import logging
 
@@ -33,21 +33,21 @@ def records():
     logger.removeHandler(handler)
 
 
-def test_random_weights_are_named_with_the_reason_and_the_remedy(records):
+def test_the_warning_names_the_reason_and_the_remedy(records):
     warn_random_init(nn.ModuleDict(dict(part=Refined(), other=nn.Linear(1, 1))), set())
     (line,) = records
     assert line.startswith('Refined (part) starts from random weights, but it refines features: set load_from')
 
 
 @pytest.mark.parametrize(('names', 'warns'), [(['layer.0.weight'], 0), (['other'], 1), ([], 1)])
-def test_any_loading_of_a_part_counts_but_names_that_fit_nothing_do_not(names, warns, records):
+def test_any_loaded_child_counts_but_keys_that_match_nothing_do_not(names, warns, records):
     model = nn.ModuleDict(dict(part=Refined(), other=nn.Linear(2, 2)))
     with record_loaded_modules(model) as loaded:
         model['part'].load_state_dict({name: torch.zeros(2, 2) for name in names}, strict=False)
         model['other'].load_state_dict(nn.Linear(2, 2).state_dict())
     warn_random_init(model, loaded)
     assert len(records) == warns
-    model['part'].load_state_dict(Refined().state_dict())  # no longer watched
+    model['part'].load_state_dict(Refined().state_dict())  # no longer recorded
     assert loaded <= set(model.modules()) - {model['part'].layer[0]} or names == ['layer.0.weight']
 
 
@@ -61,19 +61,19 @@ def test_an_init_cfg_counts(tmp_path, records):
 
 
 @pytest.mark.parametrize(('cfg', 'warns'), [(dict(backbone=dict(pretrained=True)), 0), (dict(parts=[dict(x=1)]), 1)])
-def test_what_a_constructor_downloads_is_known_by_the_config(cfg, warns, records):
+def test_a_constructor_that_downloads_weights_is_known_by_the_config(cfg, warns, records):
     warn_random_init(Refined(), set(), cfg)
     assert len(records) == warns
 
 
 @pytest.mark.parametrize('norm_eval', [True, False])
-def test_fixed_statistics_of_a_disentangled_resnet_presume_training(norm_eval, records):
+def test_fixed_statistics_of_a_pd_resnet_require_pretrained_weights(norm_eval, records):
     warn_random_init(PDResNet(18, pd_cfg=dict(mode='A'), norm_eval=norm_eval), set())
     assert [('norm_eval keeps the statistics' in line) for line in records] == [True] * norm_eval
 
 
 @pytest.mark.parametrize(('frozen', 'starts', 'warns'), [(True, False, 1), (True, True, 0), (False, False, 0)])
-def test_a_frozen_transformer_presumes_training(frozen, starts, warns, tmp_path, records):
+def test_a_frozen_transformer_requires_pretrained_weights(frozen, starts, warns, tmp_path, records):
     small = dict(img_size=32, model_args=dict(depth=1, embed_dim=48, num_heads=3))
     if starts:
         torch.save(TimmViT('vit_tiny_patch16_224', **small).vit.state_dict(), tmp_path / 'vit.pth')
@@ -85,7 +85,7 @@ def test_a_frozen_transformer_presumes_training(frozen, starts, warns, tmp_path,
     assert len(records) == warns
 
 
-def test_training_says_so_unless_it_loads_or_continues(tmp_path):
+def test_training_warns_unless_it_loads_or_resumes(tmp_path):
     assert train_digits(tmp_path / 'baseline') == 0
     runs = {
         'random': ['--cfg-options', 'load_from=None'],

@@ -1,4 +1,4 @@
-"""Weights that no model should be given."""
+"""Loading of weights, and weights that are refused."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from reprefine.engine.checkpoints.weights import KeyMatch, check_finite, check_m
 from reprefine.engine.errors import UserError
 
 
-def test_weights_that_are_not_finite_are_refused_but_masks_may_be():
+def test_parameters_that_are_not_finite_are_refused_but_masks_are_not():
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     model.register_buffer('mask', torch.tensor([0.0, float('-inf')]))
     check_finite(model, 'a.pth')
@@ -22,7 +22,7 @@ def test_weights_that_are_not_finite_are_refused_but_masks_may_be():
             check_finite(model, 'a.pth')
 
 
-def test_complex_weights_do_not_lose_their_imaginary_part_in_silence():
+def test_complex_weights_are_not_loaded_into_real_parameters():
     model = nn.Linear(2, 3)
     before = model.weight.clone()
     complex_weights = {name: value * 1j for name, value in model.state_dict().items()}
@@ -35,21 +35,21 @@ def test_complex_weights_do_not_lose_their_imaginary_part_in_silence():
 
 
 class Renaming(nn.Module):
-    """A wrapper whose names in files are those of the network within, as methods and host libraries have them."""
+    """A wrapper whose keys in checkpoints are those of the wrapped network, as in methods and host libraries."""
 
     def __init__(self, network):
         super().__init__()
         self.model = network
-        self.register_state_dict_post_hook(self._outside)
-        self.register_load_state_dict_pre_hook(self._inside)
+        self.register_state_dict_post_hook(self._remove_prefix)
+        self.register_load_state_dict_pre_hook(self._add_prefix)
 
     @staticmethod
-    def _outside(_, state, prefix, *__):
+    def _remove_prefix(_, state, prefix, *__):
         for key in [key for key in state if key.startswith(f'{prefix}model.')]:
             state[prefix + key.removeprefix(f'{prefix}model.')] = state.pop(key)
 
     @staticmethod
-    def _inside(_, state, prefix, *__):
+    def _add_prefix(_, state, prefix, *__):
         for key in [key for key in state if key.startswith(prefix)]:
             state[f'{prefix}model.{key.removeprefix(prefix)}'] = state.pop(key)
 
@@ -58,23 +58,23 @@ def net():
     return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
 
 
-@pytest.mark.parametrize('place', ['', 'inner.'])
-def test_names_that_a_load_hook_moves_elsewhere_are_not_loaded(place):
-    """The file has the names of the parameters themselves, which the wrapper gives its prefix once more."""
-    model = Renaming(net()) if not place else nn.ModuleDict(dict(inner=Renaming(net())))
+@pytest.mark.parametrize('prefix', ['', 'inner.'])
+def test_keys_that_a_load_hook_renames_are_not_loaded(prefix):
+    """The file has the names of the parameters, to which the load hook adds the prefix once more."""
+    model = Renaming(net()) if not prefix else nn.ModuleDict(dict(inner=Renaming(net())))
     before = {name: value.clone() for name, value in model.named_parameters()}
     state = {name: torch.ones_like(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
     match = load_weights(model, state)
     assert (match.ratio, match.matched, len(match.unexpected)) == (0, 0, 9)
-    assert len(match.missing) == 8  # all but the counter, also the buffers
+    assert len(match.missing) == 8  # including the buffers, except the counter
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
     with pytest.raises(UserError, match=r"0.0% of the model loaded: 0 keys .* --revise-keys '\^(inner\\.)?model\\.="):
         check_match(match, 'a.pth', 0.1, model, state)
-    assert load_weights(model, Renaming(net()).state_dict() if not place else {}).ratio == (not place)
+    assert load_weights(model, Renaming(net()).state_dict() if not prefix else {}).ratio == (not prefix)
 
 
-def test_what_a_module_does_not_miss_does_not_count_as_loaded():
-    """A distiller's teacher is in no checkpoint; without the student nothing is loaded, though half is not missed."""
+def test_keys_that_a_module_excuses_do_not_count_as_loaded():
+    """The teacher of a distiller is in no checkpoint; without the student nothing is loaded."""
     model = nn.ModuleDict(dict(teacher=net(), student=net()))
     model.register_load_state_dict_post_hook(
         lambda _, keys: keys.missing_keys.__setitem__(
@@ -88,7 +88,7 @@ def test_what_a_module_does_not_miss_does_not_count_as_loaded():
     assert load_weights(model, student).ratio == pytest.approx(1 - 16 / 46)
 
 
-def test_a_tied_weight_is_loaded_under_either_name():
+def test_a_tied_weight_is_loaded_by_either_name():
     model = nn.ModuleDict(dict(encoder=nn.Linear(3, 3), decoder=nn.Linear(3, 3)))
     model.decoder.weight = model.encoder.weight
     state = {name: torch.ones_like(value) for name, value in model.state_dict().items() if name != 'decoder.weight'}
@@ -97,7 +97,7 @@ def test_a_tied_weight_is_loaded_under_either_name():
     assert match.ratio == 1
 
 
-def test_weights_written_past_autograd_count():
+def test_weights_written_to_data_count():
     class Writes(nn.Module):
         def __init__(self):
             super().__init__()
@@ -109,12 +109,12 @@ def test_weights_written_past_autograd_count():
     assert load_weights(Writes(), {'weight': torch.ones(3)}).ratio == 1
 
 
-def test_a_model_without_state_lacks_nothing():
+def test_a_model_without_tensors_is_fully_loaded():
     assert load_weights(nn.ReLU(), {}).ratio == 1
     assert load_weights(nn.Linear(1, 1), {}).ratio == 0
 
 
-def test_an_error_beside_another_shape_is_raised():
+def test_another_error_besides_a_size_mismatch_is_raised():
     class Refuses(nn.Linear):
         def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
             errors.append('the bias is of another kind')
@@ -124,7 +124,7 @@ def test_an_error_beside_another_shape_is_raised():
         load_weights(model, {'0.weight': torch.zeros(3, 3)})
 
 
-def test_nearly_all_is_not_shown_as_all():
+def test_nearly_all_is_not_shown_as_100_percent():
     model = nn.Linear(100, 100)
     match = load_weights(model, {'weight': torch.zeros(100, 100), 'bias': torch.zeros(1)})
     assert match.ratio == pytest.approx(1 - 100 / 10100)
@@ -133,7 +133,7 @@ def test_nearly_all_is_not_shown_as_all():
 
 
 class Table(nn.Module):
-    """A position table that is resampled to the model's own length, as vision transformers do it."""
+    """A position table that is resampled to the model's own length, as in vision transformers."""
 
     def __init__(self, length):
         super().__init__()
@@ -146,7 +146,7 @@ class Table(nn.Module):
 
 
 @pytest.mark.parametrize('wrap', [nn.Identity, Renaming, lambda model: nn.ModuleDict(dict(model=model))])
-def test_a_table_that_loading_resamples_is_named_and_one_that_shrinks_is_refused_where_all_is_asked_for(wrap):
+def test_a_resampled_table_is_named_and_a_smaller_one_is_refused_where_a_full_match_is_required(wrap):
     def model(length):
         return Table(length) if wrap is nn.Identity else wrap(Table(length))
 
@@ -162,8 +162,8 @@ def test_a_table_that_loading_resamples_is_named_and_one_that_shrinks_is_refused
     assert load_weights(model(4), model(4).state_dict()).exact
 
 
-class Remembers(nn.Linear):
-    """Keeps a setting beside its weights, and refuses those of another setting."""
+class WithExtraState(nn.Linear):
+    """Saves a setting as extra state and refuses another one."""
 
     def __init__(self, steps):
         super().__init__(2, 2)
@@ -177,18 +177,18 @@ class Remembers(nn.Linear):
             raise UserError(f'trained with {state["steps"]} steps, the config has {self.steps}')
 
 
-def test_what_modules_keep_beside_their_tensors_reaches_them(tmp_path):
-    torch.save(dict(state_dict=nn.Sequential(Remembers(10)).state_dict()), tmp_path / 'a.pth')
+def test_extra_states_of_modules_are_loaded(tmp_path):
+    torch.save(dict(state_dict=nn.Sequential(WithExtraState(10)).state_dict()), tmp_path / 'a.pth')
     content = read_checkpoint(str(tmp_path / 'a.pth'))
-    assert load_weights(nn.Sequential(Remembers(10)), content).exact
+    assert load_weights(nn.Sequential(WithExtraState(10)), content).exact
     renamed = select_weights(content, 'a.pth', revise_keys=[(r'^0\.', 'layer.')])
-    assert load_weights(nn.ModuleDict(dict(layer=Remembers(10))), renamed).exact
+    assert load_weights(nn.ModuleDict(dict(layer=WithExtraState(10))), renamed).exact
     with pytest.raises(UserError, match='trained with 10 steps, the config has 20'):
-        load_weights(nn.Sequential(Remembers(20)), content)
+        load_weights(nn.Sequential(WithExtraState(20)), content)
 
 
 class Versioned(nn.Linear):
-    """Halves the weights of files from before its second version."""
+    """Halves the weights of files of its first version."""
 
     _version = 2
 

@@ -1,4 +1,4 @@
-"""A checkpoint with layers in a form of a method is refused by a plain model; other names are left over, as before."""
+"""A checkpoint with layers in a form of a method is refused by the baseline; other unexpected keys are not."""
 
 import re
 
@@ -9,8 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
-from reprefine.engine.checkpoints.layer_forms import METHODS, form_keys
-from reprefine.engine.checkpoints.method_keys import state_without_added
+from reprefine.engine.checkpoints.method_keys import METHODS, form_keys, state_without_added
 from reprefine.engine.checkpoints.pretrained import refuse_other_forms, register_initializer
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
@@ -63,27 +62,27 @@ MAKERS = {
 
 
 @pytest.mark.parametrize('kind', MAKERS)
-@pytest.mark.parametrize('floor', [0.0, 1.0])
-def test_every_form_of_a_method_is_refused_by_a_plain_model_and_taken_by_its_own(kind, floor):
+@pytest.mark.parametrize('min_ratio', [0.0, 1.0])
+def test_every_form_of_a_method_is_refused_by_the_baseline_and_loaded_by_its_own_model(kind, min_ratio):
     make, name = MAKERS[kind]
     state = make().state_dict()
     with pytest.raises(UserError, match=f'checkpoint a.pth {LINE}') as error:
-        check_match(load_weights(net(), state), 'a.pth', floor)
+        check_match(load_weights(net(), state), 'a.pth', min_ratio)
     assert f'({name}' in str(error.value)
     check_match(load_weights(make(), state), 'a.pth', 1.0)
 
 
-def test_other_names_that_are_left_over_are_no_form():
-    """Also those of a part that calls itself ``denoiser``, and those of the hosts' own reparameterised layers."""
-    left_over = {
+def test_other_unexpected_keys_are_not_refused():
+    """Also those of a module named ``denoiser``, and of the host libraries' own reparameterised layers."""
+    unexpected = {
         f'neck.denoiser.{name}': value for name, value in DVTDenoiser(64, grid=2).denoiser.state_dict().items()
     }
-    left_over |= {f'head.{name}': torch.zeros(1) for name in ('fc.weight', 'branch_reparam.weight', 'denoiser.weight')}
-    check_match(load_weights(net(), net().state_dict() | left_over), 'a.pth', 1.0)
+    unexpected |= {f'head.{name}': torch.zeros(1) for name in ('fc.weight', 'branch_reparam.weight', 'denoiser.weight')}
+    check_match(load_weights(net(), net().state_dict() | unexpected), 'a.pth', 1.0)
 
 
 def test_every_method_that_changes_the_form_of_layers_declares_it():
-    """The declarations are read from the source: as many as there are lines that set the name."""
+    """The declarations are read from the source: one for each line that sets the name."""
     lines = [line for file in METHODS.rglob('*.py') for line in file.read_text().splitlines() if 'FORM_KEYS =' in line]
     assert len(lines) == 2
     assert all(re.fullmatch(r"FORM_KEYS = r'.+'", line) for line in lines)
@@ -91,7 +90,7 @@ def test_every_method_that_changes_the_form_of_layers_declares_it():
 
 
 def test_a_backbone_that_starts_from_such_a_checkpoint_is_refused(tmp_path):
-    """Its floor is that of a plain process, 0."""
+    """The required load ratio is that outside a Runner, 0."""
     register_initializer()
     config = dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -119,7 +118,7 @@ OWN_LOADERS = {
 
 
 @pytest.mark.parametrize('host', OWN_LOADERS)
-def test_backbones_that_load_and_convert_their_files_themselves_are_watched(host, tmp_path):
+def test_backbones_that_load_and_convert_their_files_themselves_are_checked(host, tmp_path):
     """They load without a check of their own."""
     pytest.importorskip(host)
     __import__(f'{host}.models')
@@ -151,20 +150,21 @@ def digits(tmp_path_factory):
     layer = 'backbone.layers.0.ffn.layers.1'
     predictor = NoisePredictor(state[f'{layer}.weight'].shape[1], timestep=3)
     state |= {f'{layer}.denoiser.{name}': value for name, value in predictor.state_dict().items()}
-    torch.save(dict(state_dict=state, meta={}), folder / 'unfolded.pth')
+    torch.save(dict(state_dict=state, meta={}), folder / 'training_form.pth')
     return folder
 
 
-def test_no_test_takes_the_checkpoint_of_an_unfolded_run_for_one_of_a_plain_model(digits, tmp_path, capsys):
-    assert run_test(DIGITS, str(digits / 'unfolded.pth'), '--work-dir', str(tmp_path), *SMALL) == 1
+def test_a_baseline_does_not_test_with_a_checkpoint_in_training_form(digits, tmp_path, capsys):
+    assert run_test(DIGITS, str(digits / 'training_form.pth'), '--work-dir', str(tmp_path), *SMALL) == 1
     assert re.search(LINE, capsys.readouterr().err.strip())
 
 
 @pytest.mark.parametrize('key', ['load_from', 'backbone'])
-def test_no_training_of_a_plain_model_starts_from_the_checkpoint_of_an_unfolded_run(key, digits, tmp_path, capsys):
+def test_a_baseline_does_not_train_from_a_checkpoint_in_training_form(key, digits, tmp_path, capsys):
     """Nor does its backbone, which is mmpretrain's vision transformer."""
-    start = f'load_from={digits}/unfolded.pth'
+    start = f'load_from={digits}/training_form.pth'
     if key == 'backbone':
-        start = f"model.backbone.init_cfg=dict(type='Pretrained',checkpoint='{digits}/unfolded.pth',prefix='backbone.')"
+        init_cfg = f"dict(type='Pretrained',checkpoint='{digits}/training_form.pth',prefix='backbone.')"
+        start = f'model.backbone.init_cfg={init_cfg}'
     assert train_digits(tmp_path / 'run', '--cfg-options', start) == 1
     assert re.search(LINE, capsys.readouterr().err.strip())

@@ -63,7 +63,7 @@ CONTENTS: dict[str, Callable[[dict, Path], dict]] = {
 FORMS = ('zip', 'legacy', 'bare pickle', 'hand-made zip')
 
 
-def write_hostile(file: Path, content: dict, form: str = 'zip') -> str:
+def write_malicious(file: Path, content: dict, form: str = 'zip') -> str:
     """Write a checkpoint in one of the :data:`FORMS` and return its path."""
     if form in ('zip', 'legacy'):
         torch.save(content, file, _use_new_zipfile_serialization=form == 'zip')
@@ -84,7 +84,7 @@ def _replace_pickle(file: Path, code: bytes) -> None:
 
 
 def assert_refused(code: int, error: str) -> None:
-    """Check exit code and standard error of a tool that was given a hostile ``a.pth``."""
+    """Check exit code and standard error of a tool that was given a malicious ``a.pth``."""
     assert code == 1
     lines = error.strip().splitlines()
     assert [line for line in lines if 'error: ' in line] == lines[-1:]

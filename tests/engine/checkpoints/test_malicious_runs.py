@@ -1,9 +1,9 @@
-"""Hostile checkpoints given to the tools: exit code 1, one line, and nothing of them executed."""
+"""Malicious checkpoints given to the tools: exit code 1, one line, and nothing of them executed."""
 
 import pytest
 import torch
 
-from tests.helpers.hostile import CONTENTS, FORMS, assert_refused, config_text, system, write_hostile
+from tests.helpers.malicious import CONTENTS, FORMS, assert_refused, config_text, system, write_malicious
 from tests.helpers.run import DENOISED, DIGITS, SMALL, run_test, run_train, train_digits
 from tests.helpers.run_tool import run_tool
 
@@ -18,7 +18,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def created(tmp_path):
-    """The folder that hostile files create."""
+    """The folder that malicious files create."""
     folder = tmp_path / 'created'
     yield folder
     assert not folder.exists()
@@ -30,20 +30,20 @@ def with_payload(content, folder):
 
 @pytest.mark.parametrize('content', ['state_dict', 'optimizer', 'message_hub', 'another getattr of the history'])
 def test_resume(trained, tmp_path, created, capsys, content):
-    file = write_hostile(tmp_path / 'a.pth', CONTENTS[content](trained, created))
+    file = write_malicious(tmp_path / 'a.pth', CONTENTS[content](trained, created))
     assert_refused(train_digits(tmp_path / 'run', '--resume', file), capsys.readouterr().err)
 
 
 @pytest.mark.parametrize('form', FORMS)
 def test_load_from_and_test(trained, tmp_path, created, capsys, form):
-    file = write_hostile(tmp_path / 'a.pth', with_payload(trained, created), form)
+    file = write_malicious(tmp_path / 'a.pth', with_payload(trained, created), form)
     assert_refused(train_digits(tmp_path / 'run', '--cfg-options', f'load_from={file}'), capsys.readouterr().err)
     assert_refused(run_test(DIGITS, file, '--work-dir', str(tmp_path / 'run'), *SMALL), capsys.readouterr().err)
 
 
 @pytest.mark.parametrize('prefix', [(), ('model.backbone.init_cfg.prefix=backbone.',)])
 def test_init_cfg(trained, tmp_path, created, capsys, prefix):
-    file = write_hostile(tmp_path / 'a.pth', with_payload(trained, created))
+    file = write_malicious(tmp_path / 'a.pth', with_payload(trained, created))
     start = ('+model.backbone.init_cfg.type=Pretrained', f'+model.backbone.init_cfg.checkpoint={file}')
     start += tuple(f'+{option}' for option in prefix)
     assert_refused(train_digits(tmp_path / 'run', '--cfg-options', *start), capsys.readouterr().err)

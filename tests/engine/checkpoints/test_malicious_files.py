@@ -1,4 +1,4 @@
-"""Files made to do harm: whoever reads one, nothing in it is executed, and one line says so."""
+"""Malicious files: every reader refuses them with one line, and nothing in them is executed."""
 
 import json
 import pickle
@@ -18,12 +18,12 @@ from torch import nn
 from reprefine.engine.checkpoints.checkpoint import load_from_local, read_checkpoint, without_config
 from reprefine.engine.errors import UserError
 from reprefine.set_up import force_weights_only_loading
-from tests.helpers.hostile import CONTENTS, FORMS, Calls, config_text, system, write_hostile
+from tests.helpers.malicious import CONTENTS, FORMS, Calls, config_text, system, write_malicious
 
 
 @pytest.fixture
 def created(tmp_path):
-    """The folder that hostile files create."""
+    """The folder that malicious files create."""
     folder = tmp_path / 'created'
     yield folder
     assert not folder.exists()
@@ -36,8 +36,7 @@ def refusal(function, *args) -> str:
     return str(caught.value)
 
 
-def test_the_payloads_are_live(tmp_path):
-    """Read by an ordinary unpickler they do what they are made for."""
+def test_the_payloads_run_in_an_ordinary_unpickler(tmp_path):
     pickle.loads(pickle.dumps(system(tmp_path / 'created')))
     assert (tmp_path / 'created').is_dir()
     exec(config_text(tmp_path / 'by_config'))
@@ -46,21 +45,21 @@ def test_the_payloads_are_live(tmp_path):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_every_form_is_refused(tmp_path, created, form):
-    file = write_hostile(tmp_path / 'a.pth', dict(payload=system(created)), form)
+    file = write_malicious(tmp_path / 'a.pth', dict(payload=system(created)), form)
     assert 'refused: it holds objects whose loading may run code (posix.system)' in refusal(read_checkpoint, file)
 
 
 @pytest.mark.parametrize('content', CONTENTS.values(), ids=CONTENTS)
 def test_every_content_is_refused_by_every_reader(tmp_path, created, content):
-    file = write_hostile(tmp_path / 'a.pth', content(dict(state_dict=dict(w=torch.ones(1))), created))
+    file = write_malicious(tmp_path / 'a.pth', content(dict(state_dict=dict(w=torch.ones(1))), created))
     for read in (read_checkpoint, load_from_local, CheckpointLoader.load_checkpoint):
         assert 'a.pth refused: it holds objects whose loading may run code' in refusal(read, file)
     assert 'a.pth refused' in refusal(load_checkpoint, nn.Linear(1, 1), file)
 
 
 @pytest.mark.parametrize('prefix', [None, 'part.'])
-def test_a_part_that_starts_from_a_checkpoint(tmp_path, created, prefix):
-    file = write_hostile(tmp_path / 'a.pth', dict(state_dict={}, payload=system(created)))
+def test_a_module_that_starts_from_a_checkpoint(tmp_path, created, prefix):
+    file = write_malicious(tmp_path / 'a.pth', dict(state_dict={}, payload=system(created)))
     start = dict(type='Pretrained', checkpoint=file) | (dict(prefix=prefix) if prefix else {})
     assert 'a.pth refused' in refusal(BaseModule(start).init_weights)
 
@@ -75,12 +74,12 @@ def test_host_libraries_get_no_config_from_a_checkpoint(tmp_path, created):
     read = CheckpointLoader.load_checkpoint(str(file))
     assert read['meta'] == dict(epoch=1)
     assert read['message_hub'] == dict(runtime_info=dict(epoch=1), resumed_keys=dict(epoch=True))
-    assert content['meta']['cfg'] == text  # what is given is left alone
+    assert content['meta']['cfg'] == text  # the given dict is not changed
     with pytest.raises(ValueError, match='Cannot find the config in the checkpoint'):
         BaseInferencer._init_model(None, ConfigDict(), str(file))
 
 
-def test_versions_of_modules_survive(tmp_path):
+def test_versions_of_modules_are_kept(tmp_path):
     weights = nn.BatchNorm1d(2).state_dict()
     assert without_config(weights)._metadata == weights._metadata
 
@@ -111,7 +110,7 @@ def test_yaml_that_mmengine_writes_is_read(tmp_path):
     assert mmengine.load(str(tmp_path / 'a.yaml')) == data
 
 
-def test_an_explicit_loader_of_yaml_is_overruled(tmp_path, created):
+def test_an_explicit_loader_of_yaml_is_replaced(tmp_path, created):
     import yaml
 
     file = tmp_path / 'a.yaml'
@@ -120,8 +119,8 @@ def test_an_explicit_loader_of_yaml_is_overruled(tmp_path, created):
         mmengine.load(str(file), Loader=yaml.UnsafeLoader)
 
 
-def test_the_switch_against_weights_only_loading_is_taken_back(tmp_path, created, monkeypatch):
-    file = write_hostile(tmp_path / 'a.pth', dict(payload=Calls(system, created)))
+def test_the_variable_against_weights_only_loading_is_unset(tmp_path, created, monkeypatch):
+    file = write_malicious(tmp_path / 'a.pth', dict(payload=Calls(system, created)))
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     force_weights_only_loading()
     with pytest.raises(pickle.UnpicklingError):
@@ -134,28 +133,28 @@ def safetensors_file(path, content=None, metadata=None):
 
 
 @pytest.mark.parametrize('keep', [0, 4, 8, 20, -1])
-def test_a_safetensors_file_cut_short(tmp_path, keep):
+def test_a_truncated_safetensors_file_is_refused(tmp_path, keep):
     file = safetensors_file(tmp_path / 'a.safetensors')
     file.write_bytes(file.read_bytes()[:keep])
-    assert 'a.safetensors cannot be read, it is cut short or damaged: ' in refusal(read_checkpoint, str(file))
+    assert 'a.safetensors cannot be read, it is truncated or damaged: ' in refusal(read_checkpoint, str(file))
 
 
 @pytest.mark.parametrize('byte', [0, 7, 8, 9])
-def test_a_bit_of_the_header_turned(tmp_path, byte):
+def test_a_flipped_bit_in_the_header_is_refused(tmp_path, byte):
     file = safetensors_file(tmp_path / 'a.safetensors')
     content = bytearray(file.read_bytes())
     content[byte] ^= 0x44
     file.write_bytes(content)
-    assert 'a.safetensors cannot be read, it is cut short or damaged: ' in refusal(read_checkpoint, str(file))
+    assert 'a.safetensors cannot be read, it is truncated or damaged: ' in refusal(read_checkpoint, str(file))
 
 
-def test_a_pickle_under_the_name_of_safetensors(tmp_path, created):
-    write_hostile(tmp_path / 'a.safetensors', dict(payload=system(created)))
+def test_a_pickle_with_the_suffix_of_safetensors_is_refused(tmp_path, created):
+    write_malicious(tmp_path / 'a.safetensors', dict(payload=system(created)))
     assert 'a.safetensors cannot be read' in refusal(read_checkpoint, str(tmp_path / 'a.safetensors'))
 
 
 @pytest.mark.parametrize('meta', ['no json', '[1]', '[' * 100_000, '"text"'])
-def test_metadata_of_other_libraries_count_as_none(tmp_path, meta):
+def test_metadata_of_other_libraries_is_ignored(tmp_path, meta):
     file = safetensors_file(tmp_path / 'a.safetensors', metadata=dict(meta=meta, config='x = 1'))
     assert read_checkpoint(str(file))['meta'] == {}
 
