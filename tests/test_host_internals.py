@@ -129,7 +129,7 @@ def reaches(tree: ast.AST) -> Iterator[Reach]:
             name = str(node.args[1].value)
             if ast.unparse(node.func) in ('getattr', 'hasattr') and is_private(name):
                 yield Reach(f'{path_of(node.args[0], imported)}.{name}')
-            elif ast.unparse(node.func).split('.')[-1] in ('setattr', 'delattr', 'swap'):
+            elif ast.unparse(node.func).split('_')[-1] in ('setattr', 'delattr', 'patches.set'):
                 yield Reach(f'{path_of(node.args[0], imported)}.{name}', is_replaced=True)
         elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
             yield Reach(path_of(node, imported), is_replaced=True)
@@ -256,7 +256,7 @@ import mmengine.fileio
 Runner.train = l._gone = print
 runner._hidden.x = getattr(hook, '_secret')
 mmengine.fileio.handlers.table['json'] = None
-swaps.swap(Runner, 'val', print)
+patches.set(Runner, 'val', print)
 runner._resume, runner._own(), self._patched
 class A:
     def _own(self): return self._inside
