@@ -2,7 +2,7 @@
 
 import torch
 
-from reprefine.methods.dvt.stage1.encoding import HashGrid
+from reprefine.methods.dvt.stage1.solvers.encoding import HashGrid
 from tests.helpers.run_tool import import_beside, run_tool
 
 TOOL = 'analysis_tools/bench_dvt_stage1.py'

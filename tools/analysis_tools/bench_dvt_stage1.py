@@ -84,7 +84,7 @@ def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     from dvt_stage1 import measurements
     from dvt_stage1.synthetic import synthetic_views
 
-    from reprefine.methods.dvt.stage1.fit import PROFILES
+    from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES
 
     data = synthetic_views(torch.Generator().manual_seed(0), args.channels, args.grid, args.views, 'endpoint')
     paper = PROFILES['paper']

@@ -12,7 +12,7 @@ from reprefine.engine.data_checks.images import read_image
 from reprefine.methods.dvt import FeatureDenoiser, FeaturePairs
 from reprefine.methods.dvt.denoiser.checkpoint import load_denoiser
 from reprefine.methods.dvt.visualization.denoiser_plot import Prediction, denoiser_strip
-from reprefine.methods.dvt.visualization.position_metrics import energy_ratio, fixed_share, position_correlation
+from reprefine.methods.dvt.visualization.position_metrics import fixed_fraction, position_correlation, variance_ratio
 from reprefine.visualization.images import write_png
 
 LABELS = {
@@ -95,7 +95,7 @@ def _position_table(out: Path, pairs: Mapping[str, FeaturePairs]) -> str:
         maps['denoiser'] = denoised(out, denoiser, maps['raw'])
         for part in ('raw', 'F', 'denoiser'):
             best, mean = position_correlation(maps[part])
-            lines.append(f'| {name}: {part} | {best:.3f} | {mean:.3f} | {fixed_share(maps[part]):.3f} |')
+            lines.append(f'| {name}: {part} | {best:.3f} | {mean:.3f} | {fixed_fraction(maps[part]):.3f} |')
     return '\n'.join(lines)
 
 
@@ -103,7 +103,7 @@ def _pattern_lines(pairs: Mapping[str, FeaturePairs]) -> str:
     lines = []
     for name, one in pairs.items():
         maps = stored(one)
-        lines.append(f'{name}: variance of G over that of raw features {energy_ratio(maps["G"], maps["raw"]):.4f}')
+        lines.append(f'{name}: variance of G over that of raw features {variance_ratio(maps["G"], maps["raw"]):.4f}')
     few = len(pairs['field'].names)
     by = [stored(pairs[name], few)['F'] for name in ('closed-form', 'field')]
     lines.append(f'correlation of F by least squares and by the field, {few} images: {_correlation(*by):.4f}')

@@ -1,4 +1,4 @@
-"""DVT: denoised features of vision transformers, per image and by one learned block (ECCV 2024)."""
+"""Denoising Vision Transformers (DVT, ECCV 2024): per-image denoising of features, and the denoiser trained on them."""
 
 from .denoiser.hooks import DenoiserPictureHook
 from .denoiser.losses import FeatureLoss
@@ -7,11 +7,12 @@ from .denoiser.network import FeatureDenoiser
 from .denoiser.pair_dataset import FeaturePairDataset
 from .denoiser.schedulers import DenoiserLR
 from .denoiser.training import DenoiserTraining, DVTDistiller
-from .stage1.closed_form import ClosedForm, ClosedFormConfig
-from .stage1.fit import FitConfig
+from .stage1.features import FeatureExtractor
 from .stage1.pipeline import Stage1, denoise_image
 from .stage1.settings import Stage1Config
-from .stage1.solution import Solution
+from .stage1.solvers.closed_form import ClosedForm, ClosedFormConfig
+from .stage1.solvers.field_solver import FitConfig
+from .stage1.solvers.solver import Solution
 from .stage1.storage import FeaturePairs, model_folder
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'DenoiserPictureHook',
     'DenoiserTraining',
     'FeatureDenoiser',
+    'FeatureExtractor',
     'FeatureLoss',
     'FeaturePairDataset',
     'FeaturePairs',

@@ -1,8 +1,8 @@
-"""Formulas of per-image denoising as pure functions (arXiv 2401.02957, section 4.1, and its released code).
+"""Formulas of stage 1 as pure functions (arXiv 2401.02957, section 4.1, and its released code).
 
-A view of an image gives tokens ``y = F(c) + G[p] + Delta(y)``: ``c`` is the image coordinate of a token, ``(x, y)`` in
-[0, 1] over the resized image, ``p`` its place in the token grid. A view is ``(top, left, height, width, flipped)`` in
-pixels. Tokens of a grid are numbered row by row.
+The tokens of a view are decomposed as ``y = F(c) + G[p] + Delta(y)``: semantics ``F`` at the image coordinate ``c``,
+``(x, y)`` in [0, 1] over the resized image; artifact ``G`` at the position ``p`` in the token grid; residual ``Delta``.
+A view is ``(top, left, height, width, flipped)`` in pixels. Positions are numbered row by row.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TRIES = 10
-DRAWS = 2 * TRIES + 3  # area and shape of every try, then row, column and flip
+DRAWS = 2 * TRIES + 3  # area and aspect ratio of every try, then top, left and flip
 
 
 def crop_views(
@@ -21,13 +21,13 @@ def crop_views(
     area: tuple[float, float] = (0.1, 0.5),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:
-    """Return random resized crops after the rule of torchvision's ``RandomResizedCrop``, flipped with probability 1/2.
+    """Return random crops by the rule of torchvision's ``RandomResizedCrop``, flipped with probability 1/2.
 
     Args:
         draws: Uniform numbers in [0, 1), ``[V, DRAWS]``, float64.
         size: Height and width of the image in pixels.
-        area: Range of the crop's share of the image, uniform.
-        aspect: Range of width / height, log-uniform.
+        area: Range of the area of a crop relative to the image, uniform.
+        aspect: Range of the aspect ratio width / height, log-uniform.
 
     Returns:
         Views ``[V, 5]``, int64.
@@ -49,7 +49,7 @@ def crop_views(
 
 
 def _central_crop(size: tuple[int, int], aspect: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Return size and corner of the largest central crop within the range of shapes."""
+    """Return size and top left corner of the largest central crop within the range of aspect ratios."""
     height, width = size
     if width / height < aspect[0]:
         box = (round(width / aspect[0]), width)
@@ -61,31 +61,38 @@ def _central_crop(size: tuple[int, int], aspect: tuple[float, float]) -> tuple[T
 
 
 def whole_view(size: tuple[int, int]) -> Tensor:
-    """Return the view ``[1, 5]`` that shows the whole image, not flipped."""
+    """Return the view ``[1, 5]`` of the whole image, not flipped.
+
+    Args:
+        size: Height and width of the image in pixels.
+    """
     return torch.tensor([[0, 0, *size, 0]])
 
 
 def grid_size(size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
-    """Return rows and columns of the tokens of an image of ``size`` pixels: ``(H - P) // S + 1``."""
+    """Return rows and columns of the token grid of an image of ``size`` pixels: ``(H - P) // S + 1``."""
     return tuple((side - patch_size) // stride + 1 for side in size)
 
 
 def view_coords(views: Tensor, size: tuple[int, int], patch_size: int, stride: int, mode: str = 'endpoint') -> Tensor:
     """Return the image coordinates of every token of every view.
 
-    ``'endpoint'`` spreads the tokens from border to border of the crop, as the released code does; ``'center'`` puts
-    them at the centres of their patches. A flipped view mirrors them: for the former the columns in reverse, for the
-    latter in the middle of the crop, which is another place where patches leave pixels over at the right.
+    ``'endpoint'`` places the first and the last token on the borders of the crop, as the released code does;
+    ``'center'`` places tokens at the centres of their patches. Flipped views: ``'endpoint'`` reverses the columns,
+    ``'center'`` mirrors at the centre of the crop; these differ where patches leave pixels uncovered at the right.
 
     Args:
         views: ``[V, 5]``.
-        size: Height and width of the resized image, and of the views as the network sees them.
+        size: Height and width of the resized image, and of the resized views.
         patch_size: Side of the patches in pixels.
-        stride: Distance of the patches in pixels.
+        stride: Distance of neighbouring patches in pixels.
         mode: ``'endpoint'`` or ``'center'``.
 
     Returns:
         ``(x, y)`` in [0, 1], ``[V, rows, columns, 2]``, float32.
+
+    Raises:
+        ValueError: If the mode is unknown.
     """
     grid = grid_size(size, patch_size, stride)
     box = views.double()
@@ -93,12 +100,12 @@ def view_coords(views: Tensor, size: tuple[int, int], patch_size: int, stride: i
     for axis in (0, 1):
         step = torch.arange(grid[axis], dtype=torch.float64, device=views.device)
         if mode == 'endpoint':
-            inside = step / max(grid[axis] - 1, 1)
+            relative = step / max(grid[axis] - 1, 1)
         elif mode == 'center':
-            inside = (step * stride + patch_size / 2) / size[axis]
+            relative = (step * stride + patch_size / 2) / size[axis]
         else:
-            raise ValueError(f"coordinates are 'endpoint' or 'center', not {mode!r}")
-        lines.append((box[:, axis, None] + box[:, axis + 2, None] * inside) / size[axis])
+            raise ValueError(f"mode {mode!r} of the coordinates is unknown; use 'endpoint' or 'center'")
+        lines.append((box[:, axis, None] + box[:, axis + 2, None] * relative) / size[axis])
     rows, columns = lines
     mirrored = columns.flip(1) if mode == 'endpoint' else (2 * box[:, 1:2] + box[:, 3:4]) / size[1] - columns
     columns = torch.where(views[:, 4:5] == 1, mirrored, columns)
@@ -108,13 +115,13 @@ def view_coords(views: Tensor, size: tuple[int, int], patch_size: int, stride: i
 
 
 def artifact_positions(grid: tuple[int, int]) -> Tensor:
-    """Return the ``(x, y)`` in [-1, 1] of the tokens of a grid, ``[rows, columns, 2]``; views never flip them."""
+    """Return ``(x, y)`` in [-1, 1] of the positions of a token grid, ``[rows, columns, 2]``; flips do not apply."""
     rows, columns = (torch.linspace(-1, 1, count) for count in grid)
     return torch.stack(torch.meshgrid(columns, rows, indexing='xy'), -1)
 
 
 def sample_artifact(table: Tensor, positions: Tensor) -> Tensor:
-    """Read ``G`` bilinearly between its nodes; at a node this is its entry.
+    """Interpolate ``G`` bilinearly (``align_corners=True``); at a node the result is its entry.
 
     Args:
         table: ``[rows, columns, C]``.
@@ -129,35 +136,41 @@ def sample_artifact(table: Tensor, positions: Tensor) -> Tensor:
 
 
 def distance_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return ``L_dist`` of tokens ``[..., N, C]``, mean squared error plus ``1 - cosine``, shape ``[...]``."""
+    """Return ``L_dist`` of tokens ``[..., N, C]``: mean squared error + 1 - mean cosine, ``[...]``."""
     cosine = F.cosine_similarity(prediction, target, dim=-1, eps=1e-8)
     return (prediction - target).square().mean((-2, -1)) + 1 - cosine.mean(-1)
 
 
 def residual_loss(residual: Tensor, target: Tensor, explained: Tensor) -> Tensor:
-    """Return ``L_res``, mean squared difference of ``Delta`` and ``y - F - G``; no gradient is taken of the latter."""
+    """Return ``L_res``, the mean squared error of ``Delta`` against ``y - F - G``, which gets no gradient, ``[...]``.
+
+    Args:
+        residual: ``Delta``, ``[..., N, C]``.
+        target: Raw features ``y``.
+        explained: ``F + G``.
+    """
     return (residual - (target - explained).detach()).square().mean((-2, -1))
 
 
 def sparsity_loss(residual: Tensor) -> Tensor:
-    """Return ``L_spars``: mean of ``|Delta|``."""
+    """Return ``L_spars``, the mean of ``|Delta|`` over tokens ``[..., N, C]``, ``[...]``."""
     return residual.abs().mean((-2, -1))
 
 
 def first_residual_step(iterations: int) -> int:
-    """Return the step (from 0) from which ``Delta`` is trained and ``G`` no longer: ``int(N / 2) + 1``."""
+    """Return the first step, from 0, of the phase that trains ``Delta`` and freezes ``G``: ``int(N / 2) + 1``."""
     return int(0.5 * iterations) + 1
 
 
 def paper_lr(step: int, iterations: int) -> float:
-    """Return the learning rate of the paper's profile: a ramp from 1e-4 to 0.01, then four drops to a third."""
-    ramp = 0.01 + 0.99 * min(step / (iterations / 10), 1)
+    """Return the learning rate of the first release: linear warm-up from 1e-4 to 0.01, four decays by 0.33."""
+    warmup = 0.01 + 0.99 * min(step / (iterations / 10), 1)
     drops = sum(step >= iterations * share for share in (0.25, 0.5, 0.75, 0.9))
-    return 0.01 * ramp * 0.33**drops
+    return 0.01 * warmup * 0.33**drops
 
 
 def head_lr(step: int, iterations: int) -> float:
-    """Return the learning rate of the newer code: a ramp from 0 to 0.01 over a tenth, then a cosine to 0.001."""
+    """Return the learning rate of the newer code: linear warm-up from 0 to 0.01 over N/10 steps, cosine to 0.001."""
     warmup = iterations // 10
     if step < warmup:
         return 0.01 * step / warmup
@@ -168,6 +181,6 @@ SCHEDULES = dict(paper=paper_lr, head=head_lr)
 
 
 def recentered(semantics: Tensor, artifact: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the mean of ``G`` over the grid to ``F``, both ``[rows, columns, C]``: the loss cannot tell them apart."""
+    """Move the mean of ``G`` over the grid to ``F``, both ``[rows, columns, C]``; the loss does not change."""
     mean = artifact.mean((0, 1))
     return semantics + mean, artifact - mean

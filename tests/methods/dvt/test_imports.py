@@ -10,7 +10,7 @@ import reprefine.methods.dvt as package
 names = [module.name for module in pkgutil.walk_packages(package.__path__, 'reprefine.methods.dvt.')]
 for name in names:
     importlib.import_module(name)
-assert 'reprefine.methods.dvt.stage1.encoding' in names
+assert 'reprefine.methods.dvt.stage1.solvers.encoding' in names
 print([name for name in %r if name in sys.modules])
 """
 

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.methods.dvt.stage1.closed_form import ClosedForm, ClosedFormConfig
-from reprefine.methods.dvt.stage1.encoding import HashGrid
-from reprefine.methods.dvt.stage1.fit import PROFILES, FitConfig, fit_fields
-from reprefine.methods.dvt.stage1.solution import Solution
-from reprefine.methods.dvt.stage1.views import draw_views, extract_features
+from reprefine.methods.dvt.stage1.features import extract_features
+from reprefine.methods.dvt.stage1.solvers.closed_form import ClosedForm, ClosedFormConfig
+from reprefine.methods.dvt.stage1.solvers.encoding import HashGrid
+from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, FitConfig, fit_fields
+from reprefine.methods.dvt.stage1.solvers.solver import Solution
+from reprefine.methods.dvt.stage1.views import draw_views
 
 from .synthetic import SyntheticViews, centered_correlation, synthetic_views
 

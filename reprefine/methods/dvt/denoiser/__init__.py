@@ -1,1 +1,1 @@
-"""Stage 2: the denoiser that is learned from stage 1, as a neck, and its distillation into a vision transformer."""
+"""Stages 2 and 3: the denoiser, a neck trained on the features of stage 1, and its distillation into a ViT."""

@@ -1,4 +1,4 @@
-"""What happens while a denoiser is trained: a picture of what it has learned."""
+"""Hook that plots the features of a denoiser during training."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from .pair_dataset import FeaturePairDataset
 
 @HOOKS.register_module()
 class DenoiserPictureHook(Hook):
-    """Draws the features of a few images by :func:`~.denoiser_plot.denoiser_strip` and hands it to the visualizer.
+    """Adds a plot of the features of some images, :func:`~.denoiser_plot.denoiser_strip`, to the visualizer.
 
     Args:
-        interval: Iterations between two pictures.
-        num: Number of images, the first of the data set.
-        image_root: Folder of the images; without it, and without that of the data set, their column stays empty.
+        interval: Iterations between two plots.
+        num: Number of images, the first ones of the dataset.
+        image_root: Folder of the images; by default that of the dataset. Without both, the column of images is blank.
         height: Height of a tile in pixels.
     """
 
@@ -36,17 +36,17 @@ class DenoiserPictureHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Draw the picture when it is time."""
+        """Add the plot every ``interval`` iterations."""
         if self.every_n_train_iters(runner, self.interval):
-            picture = self.draw(unwrap(runner.model), runner.train_dataloader.dataset)
-            runner.visualizer.add_image('denoiser', picture, runner.iter + 1)
+            plot = self.draw(unwrap(runner.model), runner.train_dataloader.dataset)
+            runner.visualizer.add_image('denoiser', plot, runner.iter + 1)
 
     def draw(self, model: torch.nn.Module, dataset: FeaturePairDataset) -> np.ndarray:
-        """Return the picture, RGB uint8 (H, W, 3): a row for each image.
+        """Return the plot, RGB uint8 (H, W, 3), with one row per image.
 
         Args:
-            model: The :class:`~.algorithm.DenoiserTraining`.
-            dataset: Where the images' features come from.
+            model: The :class:`~.training.DenoiserTraining`.
+            dataset: Dataset of the features.
         """
         root = self.image_root or dataset.image_root
         samples = [dataset[index] for index in range(min(self.num, len(dataset)))]

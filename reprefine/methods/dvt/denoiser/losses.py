@@ -1,4 +1,4 @@
-"""The loss between denoised features and their targets."""
+"""Loss of denoised features against their targets."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from reprefine.registry import MODELS
 
 
 def mean_cosine_distance(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return one minus the cosine between the features of each position, averaged over the positions.
+    """Return one minus the cosine similarity of the features of each position, averaged over all positions.
 
     Args:
-        prediction: Shape (B, C, h, w).
-        target: Same shape.
+        prediction: Feature map (B, C, h, w).
+        target: Feature map of the same shape.
     """
     return 1 - F.cosine_similarity(prediction, target, dim=1, eps=1e-8).mean()
 
@@ -31,7 +31,7 @@ class FeatureLoss(nn.Module):
         self.cosine_weight = cosine_weight
 
     def forward(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return ``loss_mse`` and ``loss_cosine`` of maps (B, C, h, w)."""
+        """Return ``loss_mse`` and ``loss_cosine`` of feature maps (B, C, h, w)."""
         prediction, target = prediction.float(), target.float()
         return dict(
             loss_mse=self.mse_weight * F.mse_loss(prediction, target),

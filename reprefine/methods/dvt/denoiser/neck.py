@@ -1,4 +1,4 @@
-"""The denoiser as a neck of any OpenMMLab model."""
+"""The denoiser as a neck for OpenMMLab models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,26 +16,26 @@ from .network import FeatureDenoiser
 
 @MODELS.register_module()
 class DVTDenoiser(BaseModule):
-    """Denoises one of the feature maps that a backbone gives and leaves the others as they are.
+    """Denoises one of the feature maps of a backbone and passes the others through.
 
-    A map has shape (B, C, h, w), with any h and w, and may come as the pair of itself and a class token, which is
-    passed through. The features must be those the denoiser was trained for: by default the last block of the ViT,
-    after the ViT's final norm.
+    A feature map has shape (B, C, h, w), with any h and w, and may be paired with a class token, which is passed
+    through. The features must be those that the denoiser was trained on: by default those of the last block of the
+    ViT, after its final norm.
 
     Args:
         in_channels: Channels C of the features.
-        grid: Side, or rows and columns, of the grid the denoiser is trained at: 37 for 518 pixels and patches of 14,
-            32 for 512 pixels and patches of 16.
-        in_index: Which of the maps is denoised.
-        num_outs: Give the denoised map this many times, for heads that read several inputs; None keeps the structure
-            of the input.
-        frozen: Keep the denoiser in eval mode and train none of its weights.
-        checkpoint: File of a trained denoiser, which must fill this one exactly, but for what another method has added
-            to its layers; read when training begins. Testing takes all weights from its own checkpoint.
-        features: What features it gets, such as ``dict(model_id='vit_base_patch14_dinov2.lvd142m')``; a checkpoint that
-            was trained on others is refused.
+        grid: Side, or rows and columns, of the token grid of the training: 37 for 518 pixels and patches of 14, 32 for
+            512 pixels and patches of 16.
+        in_index: Index of the feature map to denoise.
+        num_outs: Number of copies of the denoised feature map to return, for heads with several inputs; None keeps the
+            structure of the input.
+        frozen: Keep the denoiser in eval mode and its parameters without gradients.
+        checkpoint: Checkpoint of a trained denoiser, loaded by ``init_weights``. Its keys must match exactly, except
+            for parameters that another method has added. Testing loads the checkpoint of the whole model instead.
+        features: Metadata of the input features, such as ``dict(model_id='vit_base_patch14_dinov2.lvd142m')``; a
+            checkpoint that was trained on other features raises an error.
         init_cfg: Initialisation config of mmengine, instead of ``checkpoint``.
-        **kwargs: Architecture, see :class:`~.denoiser.FeatureDenoiser`.
+        **kwargs: Architecture, see :class:`~.network.FeatureDenoiser`.
     """
 
     def __init__(
@@ -62,43 +62,46 @@ class DVTDenoiser(BaseModule):
 
     @staticmethod
     def baseline_config(cfg: dict) -> dict | None:
-        """Return what a model without the denoiser has in its place, for :mod:`reprefine.engine.cost`: nothing.
+        """Return the config that replaces the neck in the baseline: None, which removes it.
 
-        With ``num_outs`` the config itself: heads need the copies.
+        With ``num_outs`` the config itself, because the heads need the copies.
         """
         return cfg if cfg.get('num_outs') else None
 
     def init_weights(self) -> None:
-        """Load what ``checkpoint`` or ``init_cfg`` name; with neither, the random weights stay.
+        """Load the weights of ``checkpoint`` or ``init_cfg``.
 
         Raises:
-            UserError: If the file cannot be read or does not fill the denoiser exactly.
+            UserError: If the checkpoint cannot be read or does not match the denoiser exactly.
         """
         super().init_weights()
         if self.checkpoint:
             load_denoiser(self.denoiser, self.checkpoint, self.features)
 
     def train(self, mode: bool = True) -> 'DVTDenoiser':
-        """Switch to training, unless frozen."""
+        """Set training mode, unless frozen."""
         return super().train(mode and not self.frozen)
 
     def forward(self, inputs: Tensor | Sequence[Any]) -> Tensor | tuple[Any, ...]:
-        """Denoise the map at ``in_index``.
+        """Denoise the feature map at ``in_index``.
 
         Args:
-            inputs: Maps (B, C, h, w), or pairs of a map and a class token (B, C); or one map on its own.
+            inputs: Feature maps (B, C, h, w), or pairs of a feature map and a class token (B, C); or one feature map.
 
         Returns:
-            The same structure, with the denoised map in its place; with ``num_outs`` a tuple of copies of it.
+            The same structure with the denoised feature map; with ``num_outs`` a tuple of copies of it.
 
         Raises:
-            UserError: If there is no map at ``in_index``, or it has other channels.
+            UserError: If there is no feature map at ``in_index``, or its number of channels is not ``in_channels``.
         """
         if isinstance(inputs, Tensor):
             return self._denoise(inputs)
         outputs = list(inputs)
         if not -len(outputs) <= self.in_index < len(outputs):
-            raise UserError(f'DVTDenoiser: in_index is {self.in_index}, but the backbone gives {len(outputs)} outputs')
+            raise UserError(
+                f'DVTDenoiser: in_index is {self.in_index}, but the backbone has {len(outputs)} outputs; '
+                f'set it to {len(outputs) - 1} or less'
+            )
         outputs[self.in_index] = self._denoise_entry(outputs[self.in_index])
         return (outputs[self.in_index],) * self.num_outs if self.num_outs else tuple(outputs)
 
@@ -111,8 +114,8 @@ class DVTDenoiser(BaseModule):
     def _denoise(self, features: Tensor) -> Tensor:
         if features.dim() != 4:
             raise UserError(
-                f'DVTDenoiser: the backbone gives features of shape {list(features.shape)}, no map [B, C, h, w]: only '
-                "patch features have places to denoise; a mmpretrain ViT gives them with out_type='featmap'"
+                f'DVTDenoiser: the backbone returns features of shape {list(features.shape)}, not a feature map '
+                "[B, C, h, w]; return patch features, with out_type='featmap' of a mmpretrain ViT"
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.denoiser(features)

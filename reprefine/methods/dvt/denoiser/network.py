@@ -1,4 +1,4 @@
-"""The network that denoises the features of any image: one transformer block with a position table of its own."""
+"""The denoiser: one transformer block with its own position embeddings."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,15 +15,15 @@ ARCHS = ('block', 'conv1x1', 'conv3x3')
 
 
 def resize_positions(table: Tensor, stored: Sequence[int], grid: Sequence[int]) -> Tensor:
-    """Resample a position table to another grid: bicubic, antialiased, in float32.
+    """Resample position embeddings to another grid: bicubic, antialiased, in float32.
 
     Args:
-        table: Shape (1, rows * columns, C), row by row.
+        table: Position embeddings (1, rows * columns, C), row by row.
         stored: Rows and columns of the table.
-        grid: Rows and columns asked for.
+        grid: Rows and columns h, w of the result.
 
     Returns:
-        Shape (1, h * w, C); ``table`` itself if the grids are equal.
+        Position embeddings (1, h * w, C); ``table`` itself if the grids are equal.
     """
     if tuple(stored) == tuple(grid):
         return table
@@ -35,20 +35,20 @@ def resize_positions(table: Tensor, stored: Sequence[int], grid: Sequence[int]) 
 class FeatureDenoiser(nn.Module):
     """Maps raw patch features to denoised ones (Sec. 4.3 of the paper).
 
-    Tokens get learned positions and pass pre-norm transformer blocks; there is neither a norm at the end nor a
-    connection around the blocks. ``conv1x1`` and ``conv3x3`` are an ablation of the paper: three convolutions, no
-    positions.
+    Learned position embeddings are added to the tokens, pre-norm transformer blocks follow; there is neither a final
+    norm nor a skip connection around the blocks. ``conv1x1`` and ``conv3x3`` are an ablation of the paper: three
+    convolutions without position embeddings.
 
     Args:
         in_channels: Channels C of the features, a multiple of 64 (of 2 for the convolutions).
-        grid: Side, or rows and columns, of the grid whose positions are stored.
+        grid: Side, or rows and columns, of the grid of the position embeddings.
         num_blocks: Number of transformer blocks.
         arch: One of ``block``, ``conv1x1`` and ``conv3x3``.
-        pos_embed: Add learned positions.
-        num_heads: Heads of the attention; C / 64 if None.
+        pos_embed: Add position embeddings.
+        num_heads: Attention heads; C / 64 if None.
 
     Raises:
-        UserError: If the architecture is unknown or the channels do not divide into heads.
+        UserError: If the architecture is unknown or the channels are not a multiple of the heads.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FeatureDenoiser(nn.Module):
     ):
         super().__init__()
         if arch not in ARCHS:
-            raise UserError(f'denoiser: arch {arch!r} is none of {", ".join(ARCHS)}')
+            raise UserError(f'denoiser: arch {arch!r} is unknown; use {", ".join(ARCHS)}')
         self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
         self.arch, self.in_channels = arch, in_channels
         self.pos_embed = None
@@ -75,7 +75,7 @@ class FeatureDenoiser(nn.Module):
             self.convs = _convolutions(in_channels, 1 if arch == 'conv1x1' else 3)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Denoise maps of any size.
+        """Denoise feature maps of any size.
 
         Args:
             features: Raw features, shape (B, C, h, w).
@@ -84,10 +84,13 @@ class FeatureDenoiser(nn.Module):
             Denoised features of the same shape and type.
 
         Raises:
-            UserError: If the number of channels is another.
+            UserError: If the number of channels is not ``in_channels``.
         """
         if features.shape[1] != self.in_channels:
-            raise UserError(f'denoiser: features have {features.shape[1]} channels, in_channels is {self.in_channels}')
+            raise UserError(
+                f'denoiser: features have {features.shape[1]} channels, in_channels is {self.in_channels}; '
+                'set in_channels to those of the backbone'
+            )
         dtype, grid = features.dtype, features.shape[-2:]
         features = features.to(next(self.parameters()).dtype)
         if self.arch != 'block':
@@ -103,7 +106,7 @@ def _blocks(channels: int, number: int, heads: int | None) -> nn.Sequential:
 
     heads = heads or channels // HEAD_DIM
     if not heads or channels % heads:
-        raise UserError(f'denoiser: {channels} channels do not divide into {heads} heads; set num_heads')
+        raise UserError(f'denoiser: {channels} channels are not a multiple of {heads} heads; set num_heads')
     block: Any = partial(Block, channels, heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
     return nn.Sequential(*(block() for _ in range(number)))
 

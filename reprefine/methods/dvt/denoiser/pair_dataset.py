@@ -1,4 +1,4 @@
-"""The data set of raw features and their denoised counterparts."""
+"""Dataset of pairs of raw and denoised features."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,35 +15,36 @@ from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.engine.errors import UserError
 from reprefine.registry import DATASETS
 
-from ..stage1.storage import FeaturePairs, first_difference, read_list
+from ..stage1.image_list import read_list
+from ..stage1.storage import FeaturePairs, first_difference
 from ..stage1.views import INTERPOLATIONS, prepare_image
 from .checkpoint import META
 
-# Arguments of prepare_image, and what stage 1 calls them.
+# Arguments of prepare_image, and their keys in the metadata of stage 1.
 IMAGE_META = dict(size='input_size', mean='mean', std='std', interpolation='resize_interpolation')
 
 
 @DATASETS.register_module()
 class FeaturePairDataset(Dataset):
-    """Pairs that per-image denoising has stored; no image is read unless raw features are to be computed.
+    """Pairs stored by stage 1; images are read only if raw features are computed during training.
 
-    A sample has ``denoised`` and ``raw``, or ``image`` in place of the latter, and the ``name`` of the image.
+    A sample has ``denoised`` and ``raw``, or ``image`` instead of the latter, and the ``name`` of the image.
 
     Args:
         data_root: Folder of all pairs.
         model_id: Folder of the model below it.
-        ann_file: List of images, see :func:`~.files.read_list`; None takes the one that per-image denoising has left
-            beside the features, else all stored pairs. Images without a pair are reported and left out.
-        indices: Use only this many images, the first ones.
+        ann_file: List of images, see :func:`~..stage1.image_list.read_list`; None takes the list that stage 1 has
+            stored with the features, or else all stored pairs. Images without a pair are reported and left out.
+        indices: Number of images to use, the first ones.
         image_root: Folder of the images. With it samples hold images, and raw features need not be stored.
-        target: What the denoiser learns to give: ``denoised``, or ``raw`` for a control that learns to change nothing.
-        image: How images are loaded, arguments of :func:`~.data.prepare_image`; those of the targets by default.
-        made_with: How the targets are to have been made, such as ``dict(solver='field', profile='paper')``. Features
-            that do not tell, such as released ones, are taken.
+        target: Target of the denoiser: ``denoised``, or ``raw`` for a control that learns the identity.
+        image: Arguments of :func:`~..stage1.views.prepare_image`; by default those of the targets.
+        made_with: Required metadata of the targets, such as ``dict(solver='field', profile='paper')``. Features without
+            this metadata, such as released ones, are accepted.
 
     Raises:
-        UserError: If no pair is left, the list does not exist, the targets were made in another way, or images are
-            loaded in another way than theirs, or nobody says how.
+        UserError: If there is no pair, the list does not exist, the metadata of the targets differ from ``made_with``
+            or ``image``, or the preparation of the images is unknown.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class FeaturePairDataset(Dataset):
         made_with: dict[str, Any] | None = None,
     ):
         if target not in ('denoised', 'raw'):
-            raise UserError(f"FeaturePairDataset: target is 'denoised' or 'raw', not {target!r}")
+            raise UserError(f"FeaturePairDataset: target={target!r} is unknown; use 'denoised' or 'raw'")
         self.image_root, self.target = image_root, target
         with_raw = image_root is None or target == 'raw'
         stored = FeaturePairs(data_root, model_id, (), with_raw=with_raw)
@@ -66,45 +67,45 @@ class FeaturePairDataset(Dataset):
             ann_file = stored.list_file
         names = None if ann_file is None else read_list(ann_file, stored.is_stored)[:indices]
         self.pairs = FeaturePairs(data_root, model_id, names, with_raw=with_raw)
-        self.names = self.pairs.names[:indices] if names is None else self._those_stored()
+        self.names = self.pairs.names[:indices] if names is None else self._stored_names()
         if not self.names:
             raise UserError(
                 f'{data_root} holds no pair of {model_id}; write them with tools/denoise_images.py, '
-                'or point --data-root at them'
+                'or set --data-root to their folder'
             )
         self.shape = self._first_shape()
         self.metainfo = {META: self.pairs.read_meta()}
         if difference := first_difference(self.metainfo[META], made_with or {}):
             raise UserError(
                 f'{self.pairs.meta_file}: the targets were made with {difference}; take the config of that solver, '
-                'or point --data-root at other features'
+                'or set --data-root to other features'
             )
         self.image = None if image_root is None else self._image_settings(dict(image or {}))
 
     def _image_settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return how images are loaded: as those of the targets, of which a config may state what no file tells."""
+        """Return the arguments of ``prepare_image``: those of the targets, completed by those of the config."""
         if not Path(self.image_root).is_dir():
-            raise UserError(f'image_root {self.image_root} does not exist; name the folder of the images')
+            raise UserError(f'image_root {self.image_root} does not exist; set it to the folder of the images')
         if unknown := given.keys() - IMAGE_META:
-            raise UserError(f'image.{min(unknown)} is unknown: {", ".join(IMAGE_META)} tell how images are loaded')
+            raise UserError(f'image.{min(unknown)} is unknown; use {", ".join(IMAGE_META)}')
         meta = self.metainfo[META]
         if difference := first_difference(meta, {IMAGE_META[key]: value for key, value in given.items()}):
             raise UserError(
                 f'{self.pairs.meta_file}: the targets were made with {difference}; '
-                'load images as per-image denoising did (train_dataloader.dataset.image)'
+                'use the same preparation (train_dataloader.dataset.image)'
             )
         known = {key: meta[name] for key, name in IMAGE_META.items() if name in meta} | given
         if missing := [key for key in ('size', 'mean', 'std') if key not in known]:
             raise UserError(
-                f'{self.pairs.meta_file} does not tell the {missing[0]} of the images; '
-                f'state it (train_dataloader.dataset.image.{missing[0]})'
+                f'{self.pairs.meta_file} has no {missing[0]} of the images; '
+                f'set train_dataloader.dataset.image.{missing[0]}'
             )
         if known.get('interpolation', INTERPOLATIONS[0]) not in INTERPOLATIONS:
             raise UserError(f'image.interpolation={known["interpolation"]!r}: use {", ".join(INTERPOLATIONS)}')
         size = known['size']
         return known | dict(size=(size, size) if isinstance(size, int) else tuple(size))
 
-    def _those_stored(self) -> list[str]:
+    def _stored_names(self) -> list[str]:
         names = self.pairs.names
         stored = [name for name in names if self.pairs.is_stored(name)]
         if missing := sorted(set(names) - set(stored)):
@@ -112,7 +113,7 @@ class FeaturePairDataset(Dataset):
         return stored
 
     def _first_shape(self) -> tuple[int, ...]:
-        """Return the shape of the first target that is whole; the last one is not forgiven."""
+        """Return the shape of the first valid target; raises if there is none."""
         for name in self.names[:-1]:
             with suppress(UnreadableSample):
                 return self.pairs.denoised(name).shape
@@ -123,15 +124,15 @@ class FeaturePairDataset(Dataset):
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the sample of :meth:`prepare_data`, or what stands in for one that cannot be read."""
+        """Return the sample of :meth:`prepare_data`; the Runner replaces samples that cannot be read."""
         return self.prepare_data(index)
 
     def prepare_data(self, index: int) -> dict[str, Any]:
         """Read one sample, features as (C, h, w) in float32.
 
         Raises:
-            UnreadableSample: If a file is missing or damaged.
-            UserError: If the grid is not that of the first sample.
+            UnreadableSample: If a file is missing or corrupted.
+            UserError: If the shape is not that of the first sample.
         """
         name = self.names[index]
         target = getattr(self.pairs, self.target)(name)

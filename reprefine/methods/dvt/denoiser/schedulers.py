@@ -1,4 +1,4 @@
-"""The learning rate of the denoiser's training."""
+"""Learning rate schedule of the denoiser."""
 
 import math
 from typing import Any
@@ -10,14 +10,14 @@ from reprefine.registry import PARAM_SCHEDULERS
 
 
 def denoiser_lr(step: int, peak: float, total: int, warmup: int, floor: float) -> float:
-    """Return the rate of one iteration: from 0 to ``peak`` in equal steps, then a cosine towards ``floor``.
+    """Return the learning rate of one iteration: linear warm-up from 0 to ``peak``, then cosine decay to ``floor``.
 
     Args:
         step: Number of the iteration, from 0.
-        peak: Rate of the iterations ``warmup - 1`` and ``warmup``.
+        peak: Learning rate of the iterations ``warmup - 1`` and ``warmup``.
         total: Number of iterations.
-        warmup: Number of iterations of the rise; the first has rate 0.
-        floor: What the cosine would reach at iteration ``total``.
+        warmup: Number of warm-up iterations; the first has learning rate 0.
+        floor: Value of the cosine at iteration ``total``.
     """
     if step < warmup:
         return peak * step / max(warmup - 1, 1)
@@ -27,16 +27,16 @@ def denoiser_lr(step: int, peak: float, total: int, warmup: int, floor: float) -
 
 @PARAM_SCHEDULERS.register_module()
 class DenoiserLR(LRSchedulerMixin, _ParamScheduler):
-    """:func:`denoiser_lr` for every iteration; peak is the optimizer's ``lr``.
+    """Scheduler of :func:`denoiser_lr`; the peak is the optimizer's ``lr``.
 
-    mmengine's warm-up cannot start at 0.
+    mmengine's ``LinearLR`` cannot start at 0.
 
     Args:
         optimizer: The optimizer or its wrapper.
         total: Number of iterations.
-        warmup_ratio: Share of them that rises.
-        floor: Rate at the end.
-        **kwargs: Arguments of mmengine's schedulers; iterations are counted, and the course ends after ``total``.
+        warmup_ratio: Fraction of warm-up iterations.
+        floor: Learning rate at the end.
+        **kwargs: Arguments of mmengine's schedulers; ``by_epoch`` and ``end`` are set here.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Training of the denoiser on stored pairs, and distillation of a denoised transformer into a plain one."""
+"""Models of the training of the denoiser on stored pairs, and of its distillation into a ViT."""
 
 from typing import Any
 
@@ -14,36 +14,36 @@ from reprefine.registry import MODELS
 LOSS = {'type': 'reprefine.FeatureLoss'}
 
 
-def keep_in_checkpoints(module: nn.Module, prefix: str) -> None:
-    """Leave everything but one part out of a module's state, and do not miss it when loading.
+def restrict_state_dict(module: nn.Module, prefix: str) -> None:
+    """Restrict the state dict of a module to the keys with a prefix; loading ignores the missing other keys.
 
     Args:
         module: The module.
-        prefix: Start of the names that stay.
+        prefix: Prefix of the keys that are saved and loaded.
     """
 
     def drop(_: nn.Module, state: dict[str, Any], path: str, __: Any) -> None:
         for name in [name for name in state if name.startswith(path) and not name[len(path) :].startswith(prefix)]:
             del state[name]
 
-    def excuse(_: nn.Module, keys: Any) -> None:
+    def ignore_missing(_: nn.Module, keys: Any) -> None:
         keys.missing_keys[:] = [name for name in keys.missing_keys if f'.{prefix}' in f'.{name}']
 
     module.register_state_dict_post_hook(drop)
-    module.register_load_state_dict_post_hook(excuse)
+    module.register_load_state_dict_post_hook(ignore_missing)
 
 
 @MODELS.register_module()
 class DenoiserTraining(BaseModel):
-    """Trains the denoiser to give, from the raw features of an image, what per-image denoising gave (Sec. 4.3).
+    """Trains the denoiser to predict the denoised features of stage 1 from raw features (Sec. 4.3).
 
-    Checkpoints hold the denoiser alone, under the names it has as the neck of any other model.
+    Checkpoints hold the denoiser only, with the keys of a neck.
 
     Args:
-        neck: Config of :class:`~.neck.DVTDenoiser`; it is trained whatever its ``frozen`` says.
-        backbone: Config of the frozen transformer, to compute raw features that are not stored.
+        neck: Config of :class:`~.neck.DVTDenoiser`; ``frozen`` is set to False.
+        backbone: Config of the frozen ViT, to compute raw features that are not stored.
         loss: Config of the loss of prediction and target.
-        data_preprocessor: Config of mmengine's; the default moves data to the device.
+        data_preprocessor: Config of the data preprocessor; mmengine's default moves data to the device.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DenoiserTraining(BaseModel):
         self.backbone = MODELS.build({**backbone, 'frozen': True}) if backbone else None
         self.neck = MODELS.build({**neck, 'frozen': False})
         self.feature_loss = MODELS.build(loss)
-        keep_in_checkpoints(self, 'neck.')
+        restrict_state_dict(self, 'neck.')
 
     def forward(
         self,
@@ -73,8 +73,8 @@ class DenoiserTraining(BaseModel):
             denoised: Targets (B, C, h, w), for ``loss``.
             raw: Raw features of the same shape.
             image: Normalised images (B, 3, H, W), instead of raw features.
-            mode: ``loss`` for the losses, otherwise the prediction.
-            **kwargs: What else a sample has, such as its name.
+            mode: ``loss`` returns the losses, otherwise the denoised features are returned.
+            **kwargs: Other entries of the samples, such as the name; ignored.
 
         Raises:
             UserError: If raw features are neither stored nor computed, or the grids differ.
@@ -85,12 +85,17 @@ class DenoiserTraining(BaseModel):
         if raw.shape != denoised.shape:
             raise UserError(
                 f'raw features have shape {tuple(raw.shape)}, targets {tuple(denoised.shape)}; '
-                'both must come from one model, stride and input size'
+                'use the same model, stride and input size for both'
             )
         return self.feature_loss(self.neck(raw), denoised)
 
     def predict(self, raw: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return raw features (B, C, h, w), computed from ``image`` if they are not given, and their denoised ones."""
+        """Return raw and denoised features, both (B, C, h, w).
+
+        Args:
+            raw: Raw features (B, C, h, w).
+            image: Normalised images (B, 3, H, W), from which raw features are computed if they are not given.
+        """
         raw = self._raw(image) if raw is None else raw
         return raw, self.neck(raw)
 
@@ -103,15 +108,15 @@ class DenoiserTraining(BaseModel):
 
 @MODELS.register_module()
 class DVTDistiller(BaseModel):
-    """Fine-tunes a transformer until its own patch features are those that a denoiser makes of the original's.
+    """Distills a frozen ViT with its denoiser (teacher) into a ViT without one (student).
 
-    Checkpoints hold the student alone, as ``backbone``.
+    Checkpoints hold the student only, as ``backbone``.
 
     Args:
-        backbone: Config of the transformer, of which teacher and student are copies.
+        backbone: Config of the ViT; teacher and student start from the same weights.
         neck: Config of the trained :class:`~.neck.DVTDenoiser`.
-        loss: Config of the loss of the student's features and the teacher's.
-        data_preprocessor: Config of the preprocessor that normalises images.
+        loss: Config of the loss of the student's features and the denoised features of the teacher.
+        data_preprocessor: Config of the data preprocessor that normalises images.
     """
 
     def __init__(
@@ -126,10 +131,10 @@ class DVTDistiller(BaseModel):
         self.neck = MODELS.build({**neck, 'frozen': True})
         self.backbone = MODELS.build({**backbone, 'frozen': False})
         self.feature_loss = MODELS.build(loss)
-        keep_in_checkpoints(self, 'backbone.')
+        restrict_state_dict(self, 'backbone.')
 
     def init_weights(self) -> None:
-        """Load the pre-trained weights and start the student where the teacher stands."""
+        """Load the pre-trained weights into the teacher, and copy the teacher into the student."""
         super().init_weights()
         weights = state_without_added(self.teacher)
         match = load_weights(self.backbone, weights, allowed_missing=added_names(self.backbone))
@@ -138,12 +143,12 @@ class DVTDistiller(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor'
     ) -> tuple[Tensor, ...] | dict[str, Tensor]:
-        """Compare student and teacher.
+        """Compute the distillation losses or the features of the student.
 
         Args:
             inputs: Normalised images (B, 3, H, W).
             data_samples: Ignored.
-            mode: ``loss`` for the losses, otherwise the student's features.
+            mode: ``loss`` returns the losses, otherwise the feature maps of the student are returned.
         """
         features = self.backbone(inputs)
         if mode != 'loss':

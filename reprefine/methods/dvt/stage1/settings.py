@@ -1,4 +1,4 @@
-"""The settings of per-image denoising, as a config gives them."""
+"""Settings of stage 1, as read from a config."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ from mmengine.config import Config
 
 from reprefine.engine.errors import UserError
 
-from .closed_form import ClosedFormConfig
-from .fit import PROFILES, FitConfig
+from .solvers.closed_form import ClosedFormConfig
+from .solvers.field_solver import PROFILES, FitConfig
 from .views import INTERPOLATIONS
 
 SOLVERS = ('closed-form', 'field')
@@ -18,27 +18,27 @@ SOLVERS = ('closed-form', 'field')
 
 @dataclass(frozen=True)
 class Stage1Config:
-    """The settings of a config: its ``backbone``, its ``native`` size and statistics, and the entries of ``stage1``.
+    """The entries ``backbone``, ``native`` (input of the backbone) and ``stage1`` of a config.
 
     Attributes:
-        backbone: Config of the frozen network.
-        size: Side, or height and width, of the images as the network sees them.
-        mean: Of the network's input, on the scale 0 to 255.
-        std: Likewise.
-        model_id: Name of the folder of features; that of the network by default.
-        solver: ``'closed-form'`` (least squares) or ``'field'`` (a network an image, fitted by Adam).
-        profile: Settings of the field, a key of :data:`~.fit.PROFILES`.
-        field: Changes to the profile, see :class:`~.fit.FitConfig`.
-        closed_form: Settings of the other solver, see :class:`~.closed_form.ClosedFormConfig`.
-        num_views: Random crops of an image, besides the whole.
-        coord_mode: ``'endpoint'`` or ``'center'``, see :func:`~.functional.view_coords`.
-        resize_interpolation: ``'bicubic'`` or ``'bilinear'``, for the first resizing.
+        backbone: Config of the frozen backbone.
+        size: Side, or height and width, of the input images in pixels.
+        mean: Mean of each input channel, on the scale 0 to 255.
+        std: Standard deviation of each input channel, on the same scale.
+        model_id: Id of the features, the name of their folder; the model name of the backbone by default.
+        solver: ``'closed-form'`` (least squares) or ``'field'`` (a neural field per image, fitted by Adam).
+        profile: Recipe of the field, a key of :data:`~.solvers.field_solver.PROFILES`.
+        field: Changes to the profile, see :class:`~.solvers.field_solver.FitConfig`.
+        closed_form: Settings of the closed form, see :class:`~.solvers.closed_form.ClosedFormConfig`.
+        num_views: Number of random crops of an image, besides the whole image.
+        coord_mode: ``'endpoint'`` or ``'center'``, see :func:`~..functional.view_coords`.
+        resize_interpolation: ``'bicubic'`` or ``'bilinear'``, for resizing the image; views are always bicubic.
         batch_size: Views of a forward pass.
-        feature_dtype: Type in which the features of the views are kept: float32, float16 or bfloat16.
-        feature_device: Where they are kept: ``'same'`` as the network, or ``'cpu'``.
-        amp: Whether the network computes in mixed precision.
-        images_at_once: Images whose fields are fitted together.
-        storage_dtype: Type of the files.
+        feature_dtype: Type of the features of the views in memory: float32, float16 or bfloat16.
+        feature_device: Their device: ``'same'`` as the backbone, or ``'cpu'``.
+        amp: Whether the backbone computes in mixed precision.
+        images_at_once: Number of images whose fields are fitted together.
+        storage_dtype: Type of the stored features: float32 or float16.
         recenter: Move the mean of ``G`` to ``F``.
         seed: Seed of the run.
     """
@@ -78,17 +78,17 @@ class Stage1Config:
                 raise UserError(f'stage1.{name}={getattr(self, name)!r}: use {", ".join(allowed)}')
         for name in ('num_views', 'batch_size', 'images_at_once'):
             if getattr(self, name) < 1:
-                raise UserError(f'stage1.{name}={getattr(self, name)}: must be positive')
-        self.fit_config, self.closed_form_config  # noqa: B018  refuses unknown settings before work starts
+                raise UserError(f'stage1.{name}={getattr(self, name)}: must be at least 1')
+        self.fit_config, self.closed_form_config  # noqa: B018  raises for unknown settings
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images as the network sees them."""
+        """Height and width of the input images in pixels."""
         return (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
 
     @property
     def fit_config(self) -> FitConfig:
-        """Settings of the field."""
+        """Settings of the fit: the profile with the changes of ``field``."""
         return _settings(lambda **given: replace(PROFILES[self.profile], **given), self.field, 'stage1.field')
 
     @property
@@ -98,24 +98,24 @@ class Stage1Config:
 
     @classmethod
     def from_config(cls, cfg: Config, **changes: Any) -> 'Stage1Config':
-        """Read a config file's content.
+        """Read the settings of a config.
 
         Args:
             cfg: Config with ``backbone``, ``native`` and ``stage1``.
-            **changes: Settings that replace those of the config.
+            **changes: Settings that override those of the config.
 
         Raises:
-            UserError: If a part is missing, or a setting is unknown or has no such value.
+            UserError: If an entry is missing, or a setting is unknown or has an invalid value.
         """
         for name in ('backbone', 'native', 'stage1'):
             if name not in cfg:
-                raise UserError(f'the config has no {name}; see configs/dvt/stage1 for what denoising images needs')
+                raise UserError(f'the config has no {name}; see configs/dvt/stage1 for backbone, native and stage1')
         given = {**cfg.native.to_dict(), 'backbone': cfg.backbone.to_dict(), **cfg.stage1.to_dict(), **changes}
         return _settings(cls, given, 'stage1')
 
 
-def _settings(build: Callable, given: Mapping[str, Any], place: str) -> Any:
+def _settings(build: Callable, given: Mapping[str, Any], key: str) -> Any:
     try:
         return build(**given)
     except TypeError as error:
-        raise UserError(f'{place}: {error}') from error
+        raise UserError(f'{key}: {error}') from error

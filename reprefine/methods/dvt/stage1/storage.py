@@ -1,8 +1,8 @@
-"""Pairs of raw and denoised features on disk: what per-image denoising writes and the denoiser learns from."""
+"""Storage of raw and denoised features: what stage 1 writes and stage 2 trains on."""
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,55 +10,31 @@ import numpy as np
 
 from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.engine.errors import UserError
-from reprefine.engine.files import atomic_write, read_text
+from reprefine.engine.files import atomic_write
 
 RAW, DENOISED, COMPONENTS = 'raw_features', 'denoised_features', 'components'
-PUBLISHED_PREFIX = 'data/VOCdevkit/'
 
 
 def model_folder(model_id: str, stride: int, patch_size: int) -> str:
-    """Return the name of a model's folder: its id, and the stride of the patches where it is not their size."""
+    """Return the folder name of a model: its id, with the stride of the patches where it is not their size."""
     return model_id if stride == patch_size else f'{model_id}_s{stride}'
 
 
-def read_list(file: str | Path, is_there: Callable[[str], bool]) -> list[str]:
-    """Return the names of a list of images, as stage 1 and stage 2 take them.
-
-    Args:
-        file: One name a line. Lines without text, and those that begin with ``#``, are none.
-        is_there: Tells whether something goes by a name. Where nothing does, the prefix ``data/VOCdevkit/`` of the
-            published list is removed.
-
-    Raises:
-        UserError: If the file cannot be read, or names nothing.
-    """
-    try:
-        lines = (line.strip() for line in read_text(file).splitlines())
-    except OSError as error:
-        raise UserError(
-            f'list {file} cannot be read ({error.strerror}); tools/dataset_tools/voc_image_list.py writes one'
-        ) from error
-    names = [line for line in lines if line and not line.startswith('#')]
-    if not names:
-        raise UserError(f'list {file} names no image; write one name a line, relative to the data root')
-    return [name if is_there(name) else name.removeprefix(PUBLISHED_PREFIX) for name in names]
-
-
 class FeaturePairs:
-    """The pairs of one model, ``<save_root>/{raw,denoised}_features/<model_id>/<name>.npy``.
+    """Pairs of raw and denoised features of one model, ``<save_root>/{raw,denoised}_features/<model_id>/<name>.npy``.
 
     A name is the path of an image relative to its data root, such as ``VOC2012/JPEGImages/2007_000032.jpg``.
 
     Args:
         save_root: Folder of all pairs.
         model_id: Folder of the model, see :func:`model_folder`.
-        names: The images; by default all whose pair is there, sorted.
-        dtype: Numbers to write, ``'float32'`` or ``'float16'``.
-        with_raw: Whether raw features are stored too; without them a reader computes them from the image.
+        names: The images; by default all whose pair is stored, sorted.
+        dtype: Type of the numbers on disk, ``'float32'`` or ``'float16'``.
+        with_raw: Whether raw features are stored too; without them stage 2 computes them from the image.
         with_components: Whether an image is complete only with its components, ``components/<model_id>/<name>.npz``.
 
     Raises:
-        UserError: If two images have the same name, or a name leads out of the folder.
+        UserError: If the type is another, a name occurs twice, or a name is not a path below the data root.
     """
 
     def __init__(
@@ -71,18 +47,18 @@ class FeaturePairs:
         with_components: bool = False,
     ):
         if dtype not in ('float32', 'float16'):
-            raise UserError(f'features are stored as float32 or float16, not as {dtype}')
+            raise UserError(f'dtype {dtype!r} of stored features is unknown; use float32 or float16')
         self.root = Path(save_root)
         self.model_id = model_id
         self.dtype = np.dtype(dtype)
         self.kinds = (RAW, DENOISED) if with_raw else (DENOISED,)
         self.with_components = with_components
-        self.names = self._stored() if names is None else [_checked(name) for name in names]
+        self.names = self._stored_names() if names is None else [_relative_path(name) for name in names]
         if len(set(self.names)) < len(self.names):
-            double = next(name for name in self.names if self.names.count(name) > 1)
-            raise UserError(f'{double} is listed twice; list every image once')
+            repeated = next(name for name in self.names if self.names.count(name) > 1)
+            raise UserError(f'{repeated} is listed twice; list every image once')
 
-    def _stored(self) -> list[str]:
+    def _stored_names(self) -> list[str]:
         folder = self.root / DENOISED / self.model_id
         files = (file.relative_to(folder) for file in folder.rglob('*.npy') if not file.name.startswith('.'))
         return [name for name in sorted(file.as_posix()[:-4] for file in files) if self.is_stored(name)]
@@ -92,63 +68,66 @@ class FeaturePairs:
         return self.root / kind / self.model_id / f'{name}.{"npz" if kind == COMPONENTS else "npy"}'
 
     def raw(self, name: str) -> np.ndarray:
-        """Return what the network gave for the whole image, (rows, columns, channels) in float32.
+        """Return the features of the backbone for the whole image, (rows, columns, channels) in float32.
 
         Raises:
-            UnreadableSample: If the file is missing or damaged.
+            UnreadableSample: If the file is missing or corrupted.
         """
         return self._read(RAW, name)
 
     def denoised(self, name: str) -> np.ndarray:
-        """Return the denoised features, shaped and refused as those of :meth:`raw`."""
+        """Return the denoised features; shape and exceptions as for :meth:`raw`."""
         return self._read(DENOISED, name)
 
     def _read(self, kind: str, name: str) -> np.ndarray:
-        return np.asarray(_open(self.path(kind, name)), dtype=np.float32)
+        return np.asarray(_open_array(self.path(kind, name)), dtype=np.float32)
 
     def write(self, name: str, raw: np.ndarray, denoised: np.ndarray) -> None:
-        """Store a pair of (rows, columns, channels); either array appears whole or not at all.
+        """Store a pair of (rows, columns, channels); each file is written atomically.
 
         Raises:
             UserError: If a number is not finite, or too large for the stored type.
         """
         arrays = {RAW: raw, DENOISED: denoised}
-        ready = {kind: self._finite(name, kind, arrays[kind]) for kind in self.kinds}
+        ready = {kind: self._cast(name, kind, arrays[kind]) for kind in self.kinds}
         for kind, array in ready.items():
-            with atomic_write(self.path(kind, _checked(name))) as partial, open(partial, 'wb') as file:
+            with atomic_write(self.path(kind, _relative_path(name))) as partial, open(partial, 'wb') as file:
                 np.save(file, array, allow_pickle=False)
 
     def write_components(self, name: str, components: Mapping[str, np.ndarray]) -> None:
-        """Store ``G``, and ``Delta`` where it was fitted, in one file; refused as by :meth:`write`."""
-        ready = {key: self._finite(name, COMPONENTS, array) for key, array in components.items()}
-        with atomic_write(self.path(COMPONENTS, _checked(name))) as partial:
+        """Store ``G``, and ``Delta`` where it was fitted, in one file; raises as :meth:`write` does."""
+        ready = {key: self._cast(name, COMPONENTS, array) for key, array in components.items()}
+        with atomic_write(self.path(COMPONENTS, _relative_path(name))) as partial:
             np.savez(partial, **ready)
 
-    def _finite(self, name: str, kind: str, array: np.ndarray) -> np.ndarray:
+    def _cast(self, name: str, kind: str, array: np.ndarray) -> np.ndarray:
         with np.errstate(over='ignore'):
             array = np.asarray(array).astype(self.dtype)
         if not np.isfinite(array).all():
-            raise UserError(f'{name}: {kind} hold numbers that are not finite in {self.dtype}; nothing is stored')
+            raise UserError(
+                f'{name}: {kind} are not finite in {self.dtype} and are not stored; '
+                'check the weights of the backbone, or store float32'
+            )
         return array
 
     def is_stored(self, name: str) -> bool:
-        """Tell whether every array of the pair is there, whole or not."""
+        """Tell whether every file of the pair exists, valid or not."""
         return all(self.path(kind, name).is_file() for kind in self.kinds)
 
     def is_complete(self, name: str) -> bool:
-        """Tell whether all that is asked for is there and whole."""
+        """Tell whether all files of an image exist and are valid."""
         return self.has_pair(name) and (self.has_components(name) or not self.with_components)
 
     def has_pair(self, name: str) -> bool:
-        """Tell whether every array of the pair is there, whole and of one grid."""
+        """Tell whether every array of the pair is valid and all have the same grid."""
         try:
-            grids = {_open(self.path(kind, name)).shape[:2] for kind in self.kinds}
+            grids = {_open_array(self.path(kind, name)).shape[:2] for kind in self.kinds}
         except UserError:
             return False
         return len(grids) == 1
 
     def has_components(self, name: str) -> bool:
-        """Tell whether the components are there and whole."""
+        """Tell whether the file of the components exists and is valid."""
         try:
             with zipfile.ZipFile(self.path(COMPONENTS, name)) as stored:
                 return 'G.npy' in stored.namelist()
@@ -157,16 +136,16 @@ class FeaturePairs:
 
     @property
     def meta_file(self) -> Path:
-        """The JSON beside the folders that tells how the features were made."""
+        """The JSON file with the metadata of the features."""
         return self.root / f'{self.model_id}.json'
 
     @property
     def list_file(self) -> Path:
-        """The list beside the folders of the images that were to be denoised, in its order."""
+        """The list of the images that were to be denoised, in order."""
         return self.root / f'{self.model_id}.txt'
 
     def write_list(self, names: Sequence[str]) -> None:
-        """Add images to the list, behind those that it has already.
+        """Append images to the list, without those that it already has.
 
         Args:
             names: All images of the run, in order, also those of other shards.
@@ -176,28 +155,29 @@ class FeaturePairs:
             Path(partial).write_text(''.join(f'{name}\n' for name in dict.fromkeys([*known, *names])))
 
     def read_meta(self) -> dict[str, Any]:
-        """Return how the features were made; empty if nobody wrote it.
+        """Return the metadata of the features, see :meth:`.Stage1.metadata`; empty if there is no file.
 
         Raises:
-            UserError: If the file is damaged.
+            UserError: If the file is not JSON.
         """
         try:
             return json.loads(self.meta_file.read_text())
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise UserError(f'{self.meta_file} cannot be read: {error}; delete the features or mend it') from error
+            raise UserError(
+                f'{self.meta_file} is not valid JSON: {error}; restore it, or delete the features and denoise again'
+            ) from error
 
     def write_meta(self, meta: dict[str, Any]) -> None:
-        """Record how the features are made.
+        """Write the metadata of the features.
 
         Raises:
-            UserError: If those already there were made in another way.
+            UserError: If the features that are already stored have other metadata.
         """
         meta = json.loads(json.dumps(meta))
-        known = self.read_meta()
-        made = {key: value for key, value in meta.items() if key != 'version'}
-        if difference := first_difference(known, made):
+        compared = {key: value for key, value in meta.items() if key != 'version'}
+        if difference := first_difference(self.read_meta(), compared):
             raise UserError(
                 f'{self.root} holds features of {self.model_id} made with {difference}; write to another folder'
             )
@@ -206,44 +186,47 @@ class FeaturePairs:
 
 
 def first_difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Return the first entry of ``wanted`` that ``known`` has with another value, as ``key=known, not wanted``.
+    """Return the first entry of ``wanted`` that has another value in ``known``, as ``key=known, not wanted``.
 
-    Entries that ``known`` lacks do not count, nor does whether a list is a tuple, or a side stands for both sides.
+    Entries that ``known`` lacks are ignored. A list equals a tuple, and one number as ``input_size`` equals two.
 
     Args:
-        known: How features were made, as read from a file.
-        wanted: How they are to be.
+        known: Metadata of features, as read from a file.
+        wanted: Metadata that they should have.
     """
     for key, value in wanted.items():
-        if key in known and _plain(known[key], key) != _plain(value, key):
+        if key in known and _normalized(known[key], key) != _normalized(value, key):
             return f'{key}={known[key]}, not {value}'
     return None
 
 
-def _plain(value: Any, key: str) -> Any:
+def _normalized(value: Any, key: str) -> Any:
     value = json.loads(json.dumps(value))
     return [value, value] if key == 'input_size' and isinstance(value, int) else value
 
 
-def _checked(name: str) -> str:
+def _relative_path(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or '..' in path.parts or not path.name:
-        raise UserError(f"'{name}' is no path below the data root; list images relative to it")
+        raise UserError(f"'{name}' is not a path below the data root; list images relative to it")
     return path.as_posix()
 
 
-def _open(file: Path) -> np.ndarray:
-    """Map an array of three axes; a leading axis of length 1, as in released features, is dropped."""
+def _open_array(file: Path) -> np.ndarray:
+    """Memory-map an array of three axes; a leading axis of length 1, as in released features, is dropped."""
     try:
         array = np.load(file, mmap_mode='r', allow_pickle=False)
     except FileNotFoundError as error:
         message = f'{file} does not exist; run tools/denoise_images.py first'
         raise UnreadableSample(message, str(file)) from error
     except (ValueError, EOFError, OSError) as error:
-        message = f'{file} is no whole array: {error}; delete it and denoise the image again'
+        message = f'{file} is not a valid array: {error}; delete it and run tools/denoise_images.py again'
         raise UnreadableSample(message, str(file)) from error
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 3:
-        raise UserError(f'{file} has shape {array.shape}; expected rows, columns, channels')
+        raise UserError(
+            f'{file} has shape {array.shape}, expected (rows, columns, channels); '
+            'delete it and run tools/denoise_images.py again'
+        )
     return array

@@ -1,4 +1,4 @@
-"""Views of an image, and the features that a frozen network gives for them."""
+"""Views of an image: preprocessing, random crops, rendering and the coordinates of their tokens."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from reprefine.engine.errors import UserError
 
@@ -17,13 +17,13 @@ INTERPOLATIONS = ('bicubic', 'bilinear')
 
 
 def image_seed(run_seed: int, name: str) -> int:
-    """Return the seed of an image: a hash of the run's seed and its name, whatever else is processed."""
+    """Return the seed of an image: a hash of the seed of the run and the name, independent of other images."""
     digest = hashlib.sha256(f'{run_seed}:{name}'.encode()).digest()
     return int.from_bytes(digest[:8], 'little') >> 1
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: str = 'bicubic') -> Tensor:
-    """Resize ``[3, h, w]`` to ``size`` whatever its shape, antialiased and without clamping."""
+    """Resize ``[3, h, w]`` to ``size`` regardless of the aspect ratio, antialiased and without clamping."""
     return F.interpolate(image[None], tuple(size), mode=interpolation, antialias=True, align_corners=False)[0]
 
 
@@ -34,14 +34,14 @@ def prepare_image(
     std: Sequence[float],
     interpolation: str = 'bicubic',
 ) -> Tensor:
-    """Normalise an image and squash it to the size that the network sees.
+    """Normalise an image and resize it to the input size of the backbone.
 
     Args:
         image: RGB, ``[H, W, 3]``, 8 bit.
-        size: Height and width to resize to; the aspect ratio is not kept.
-        mean: Of the network's input, one a channel, on the scale 0 to 255.
-        std: Likewise.
-        interpolation: ``'bicubic'``, or ``'bilinear'`` as the newer code resizes.
+        size: Height and width of the result; the aspect ratio is not kept.
+        mean: Mean of each channel, on the scale 0 to 255.
+        std: Standard deviation of each channel, on the same scale.
+        interpolation: ``'bicubic'``, or ``'bilinear'`` as in the newer code.
 
     Returns:
         ``[3, height, width]``, float32.
@@ -51,20 +51,20 @@ def prepare_image(
 
 
 def render_view(image: Tensor, view: Tensor) -> Tensor:
-    """Cut a view ``[5]`` out of a prepared image ``[3, H, W]`` and enlarge it to the size of the image."""
+    """Crop a view ``[5]`` from a prepared image ``[3, H, W]``, resize it to the size of the image, and flip it."""
     top, left, height, width, flipped = view.tolist()
     crop = image[:, top : top + height, left : left + width]
-    shown = resize(crop, image.shape[-2:])
-    return shown.flip(-1) if flipped else shown
+    resized = resize(crop, image.shape[-2:])
+    return resized.flip(-1) if flipped else resized
 
 
 @dataclass(frozen=True)
 class Views:
-    """A set of views and where their tokens lie.
+    """A set of views and the coordinates of their tokens.
 
     Attributes:
-        boxes: ``[V + 1, 5]``, the whole image last.
-        coords: ``[V + 1, rows, columns, 2]``.
+        boxes: ``(top, left, height, width, flipped)`` of each view in pixels, ``[V + 1, 5]``, the whole image last.
+        coords: Image coordinates ``(x, y)`` in [0, 1] of the tokens, ``[V + 1, rows, columns, 2]``.
     """
 
     boxes: Tensor
@@ -76,50 +76,22 @@ def draw_views(
 ) -> Views:
     """Draw ``count`` random crops and add the whole image.
 
+    Args:
+        count: Number of random crops V.
+        size: Height and width of the prepared image in pixels.
+        patch_size: Side of the patches in pixels.
+        stride: Distance of neighbouring patches in pixels.
+        seed: Seed of the crops.
+        mode: ``coord_mode``, see :func:`~..functional.view_coords`.
+
     Raises:
         UserError: If the image has fewer than two patches along an axis.
     """
     if min(grid_size(size, patch_size, stride)) < 2:
         raise UserError(
-            f'images of {size[0]}x{size[1]} hold fewer than 2 patches of {patch_size} along an axis; enlarge size'
+            f'images of {size[0]}x{size[1]} hold fewer than 2 patches of {patch_size} along an axis; '
+            'increase native.size'
         )
     draws = torch.rand(count, DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     boxes = torch.cat([crop_views(draws, size), whole_view(size)])
     return Views(boxes, view_coords(boxes, size, patch_size, stride, mode))
-
-
-@torch.no_grad()
-def extract_features(
-    backbone: nn.Module,
-    image: Tensor,
-    boxes: Tensor,
-    batch_size: int = 32,
-    dtype: torch.dtype = torch.float32,
-    storage: torch.device | str | None = None,
-    amp: bool = False,
-) -> Tensor:
-    """Return what a frozen network gives for views of an image.
-
-    Args:
-        backbone: Network in eval mode; the last entry of its output is the map ``[B, C, rows, columns]``, or a pair of
-            it and a class token.
-        image: Prepared image ``[3, H, W]`` on the device of the network.
-        boxes: Views ``[V, 5]``.
-        batch_size: Views of a forward pass.
-        dtype: Type to keep the features in.
-        storage: Device to keep them on; that of the network by default.
-        amp: Whether the network computes in mixed precision.
-
-    Returns:
-        ``[V, rows, columns, C]``.
-    """
-    features = None
-    for first in range(0, len(boxes), batch_size):
-        batch = torch.stack([render_view(image, box) for box in boxes[first : first + batch_size]])
-        with torch.autocast(image.device.type, enabled=amp):
-            maps = backbone(batch)[-1]
-        maps = (maps[0] if isinstance(maps, tuple | list) else maps).movedim(1, -1)
-        if features is None:  # one block for all: collecting parts would hold everything twice
-            features = torch.empty(len(boxes), *maps.shape[1:], dtype=dtype, device=storage or image.device)
-        features[first : first + len(maps)] = maps.to(features)
-    return features

@@ -1,1 +1,1 @@
-"""Figures of feature maps, and how much features depend on the position of a token."""
+"""Visualisation of features, of their decomposition, and of the denoiser."""

@@ -1,4 +1,4 @@
-"""The picture of a denoiser in training: raw, target and predicted features side by side."""
+"""Plot of raw, target and denoised features side by side."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,13 +12,13 @@ LABELS = ('image', 'raw: PCA', 'raw: norm', 'target: PCA', 'target: norm', 'deno
 
 
 class Prediction(NamedTuple):
-    """What is drawn of one image.
+    """Features of one image.
 
     Attributes:
-        image: RGB, 8 bit, of any size; None leaves its place white.
+        image: RGB, 8 bit, of any size; the tile of None is white.
         raw: Raw features, ``[rows, columns, C]``.
-        target: What denoising this image on its own gave, of the same shape.
-        denoised: What the denoiser gives.
+        target: Denoised features of stage 1, of the same shape.
+        denoised: Output of the denoiser, of the same shape.
     """
 
     image: np.ndarray | None
@@ -28,25 +28,28 @@ class Prediction(NamedTuple):
 
 
 def denoiser_strip(predictions: Sequence[Prediction], height: int = 128) -> np.ndarray:
-    """Draw one row of seven tiles for each image, as RGB; prediction and target have the target's colours.
+    """Plot one row of seven tiles per image; the PCA of the target also colours the denoised features.
 
     Args:
-        predictions: The images, on one grid.
-        height: Height of a tile in pixels; widths follow from the grid.
+        predictions: Features of the images, all of one grid.
+        height: Height of a tile in pixels; its width follows from the grid.
+
+    Returns:
+        RGB, 8 bit, ``[height, width, 3]``.
     """
-    return mosaic([_tiles(one, height) for one in predictions], LABELS)
+    return mosaic([_tiles(prediction, height) for prediction in predictions], LABELS)
 
 
-def _tiles(one: Prediction, height: int) -> list[np.ndarray]:
-    rows, columns = one.target.shape[:2]
+def _tiles(prediction: Prediction, height: int) -> list[np.ndarray]:
+    rows, columns = prediction.target.shape[:2]
     size = height, round(height * columns / rows)
-    basis = fit_pca(one.target)
+    basis = fit_pca(prediction.target)
     return [
-        np.full((*size, 3), 255, np.uint8) if one.image is None else cv2.resize(one.image, size[::-1]),
-        pca_tile(one.raw, size),
-        norm_tile(one.raw, size),
-        pca_tile(one.target, size, basis),
-        norm_tile(one.target, size),
-        pca_tile(one.denoised, size, basis),
-        norm_tile(one.denoised, size),
+        np.full((*size, 3), 255, np.uint8) if prediction.image is None else cv2.resize(prediction.image, size[::-1]),
+        pca_tile(prediction.raw, size),
+        norm_tile(prediction.raw, size),
+        pca_tile(prediction.target, size, basis),
+        norm_tile(prediction.target, size),
+        pca_tile(prediction.denoised, size, basis),
+        norm_tile(prediction.denoised, size),
     ]

@@ -1,4 +1,4 @@
-"""What the views of an image look like and how their features were split, ready to be drawn."""
+"""Images and components of the views of an image, for plotting."""
 
 import numpy as np
 import torch
@@ -8,33 +8,34 @@ from ..stage1.pipeline import Stage1
 from ..stage1.views import image_seed, render_view
 
 
-def shown_image(image: Tensor, mean: list[float], std: list[float]) -> np.ndarray:
+def denormalize(image: Tensor, mean: list[float], std: list[float]) -> np.ndarray:
     """Return a normalised image ``[3, H, W]`` as RGB ``[H, W, 3]``, 8 bit."""
     values = image.movedim(0, -1).cpu() * torch.tensor(std) + torch.tensor(mean)
     return values.clamp(0, 255).round().byte().numpy()
 
 
-def explained_views(stage1: Stage1, image: np.ndarray, name: str, count: int = 5) -> list[dict[str, np.ndarray | None]]:
-    """Denoise an image and return some of its random views, and the whole image last.
+def decompose_views(stage1: Stage1, image: np.ndarray, name: str, count: int = 5) -> list[dict[str, np.ndarray | None]]:
+    """Denoise an image and return the components of some random views, and of the whole image last.
 
     Args:
-        stage1: Network and solver.
+        stage1: The pipeline.
         image: RGB ``[H, W, 3]``, 8 bit.
-        name: Its name, on which the choice depends.
+        name: Name of the image, which seeds the choice of the views.
         count: Number of random views.
 
     Returns:
         Arguments of :func:`~.plot.view_tiles`.
     """
-    views, prepared = stage1.views(name), stage1.prepare(image)
-    features = stage1.features(prepared, views)
-    (solution,) = stage1.solve([features], [views], [name])
-    generator = torch.Generator().manual_seed(image_seed(stage1.config.seed, name))
+    config = stage1.config
+    features, views = stage1.extract(image, name)
+    (solution,) = stage1.solver.solve([features], [views.coords], [name])
+    prepared = stage1.extractor.prepare(image)
+    generator = torch.Generator().manual_seed(image_seed(config.seed, name))
     chosen = torch.randperm(len(views.boxes) - 1, generator=generator)[:count].tolist()
-    shown = []
+    decomposed = []
     for index in [*chosen, -1]:
-        picture = shown_image(render_view(prepared, views.boxes[index]), stage1.config.mean, stage1.config.std)
-        maps = stage1.maps(solution, features[index], views.coords[index])
-        arrays = {key: None if value is None else value.numpy() for key, value in maps.items()}
-        shown.append(dict(image=picture, **arrays))
-    return shown
+        rendered = denormalize(render_view(prepared, views.boxes[index]), config.mean, config.std)
+        components = solution.components(features[index], views.coords[index], config.recenter)
+        arrays = {key: None if value is None else value.numpy() for key, value in components.items()}
+        decomposed.append(dict(image=rendered, **arrays))
+    return decomposed

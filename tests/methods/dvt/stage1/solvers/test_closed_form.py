@@ -6,15 +6,15 @@ import torch
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt import Stage1, Stage1Config
-from reprefine.methods.dvt.stage1.closed_form import (
+from reprefine.methods.dvt.stage1.solvers.closed_form import (
     ClosedForm,
     ClosedFormConfig,
     conjugate_gradients,
     gcv_score,
     token_weights,
 )
-from reprefine.methods.dvt.stage1.design_matrix import Design, Factor, bilinear_rows, roughness
-from reprefine.methods.dvt.stage1.residual_map import fit_residual_map
+from reprefine.methods.dvt.stage1.solvers.design_matrix import Design, Factor, bilinear_rows, roughness
+from reprefine.methods.dvt.stage1.solvers.residual_map import fit_residual_map
 from reprefine.methods.dvt.stage1.views import Views
 from tests.helpers.run_tool import import_beside
 
@@ -71,7 +71,7 @@ def test_rows_name_the_place_of_each_token(data):
 @pytest.mark.parametrize('places', [7, 256])
 @pytest.mark.parametrize('weighted', [False, True])
 def test_factor_solves_the_normal_equations(data, weighted, places, keep, monkeypatch):
-    monkeypatch.setattr('reprefine.methods.dvt.stage1.design_matrix.BLOCK', places)
+    monkeypatch.setattr('reprefine.methods.dvt.stage1.solvers.design_matrix.BLOCK', places)
     design = Design(data.coords, NODES)
     weights = np.random.default_rng(1).random(design.tokens) if weighted else None
     x, normal = dense(design, 0.7, weights)
@@ -101,7 +101,7 @@ def test_what_is_kept_for_every_smoothness_is_not_dense_in_the_nodes(data):
 
 def test_parts_of_the_views_give_the_same_right_sides(data, monkeypatch):
     whole = Design(data.coords, NODES).right_sides(data.features)
-    monkeypatch.setattr('reprefine.methods.dvt.stage1.design_matrix.VIEWS_AT_ONCE', 4)
+    monkeypatch.setattr('reprefine.methods.dvt.stage1.solvers.design_matrix.VIEWS_AT_ONCE', 4)
     assert np.abs(Design(data.coords, NODES).right_sides(data.features.half()) - whole).max() < 0.05
     assert np.abs(Design(data.coords, NODES).right_sides(data.features) - whole).max() < 1e-4
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.dvt.stage1.encoding import HashGrid, build_encoding
+from reprefine.methods.dvt.stage1.solvers.encoding import HashGrid, build_encoding
 
 RESOLUTIONS = [16, 22, 28, 37, 49, 65, 85, 112, 148, 195, 257, 338, 446, 589, 777, 1025]
 SIZES = [256, 488, 784, 1376, 2408, 4232, 7232, 12544, 21904, 38032, 66056, 114248, 198920, 346928, 603736, 1048576]

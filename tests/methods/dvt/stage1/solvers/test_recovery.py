@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reprefine.methods.dvt.stage1.closed_form import ClosedForm, ClosedFormConfig
-from reprefine.methods.dvt.stage1.fit import PROFILES, fit_fields
+from reprefine.methods.dvt.stage1.solvers.closed_form import ClosedForm, ClosedFormConfig
+from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, fit_fields
 from tests.helpers.run_tool import import_beside
 
 synthetic = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic')

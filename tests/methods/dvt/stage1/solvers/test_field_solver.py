@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt.functional import distance_loss, head_lr, residual_loss, sparsity_loss
-from reprefine.methods.dvt.stage1.encoding import HashGrid
-from reprefine.methods.dvt.stage1.fit import PROFILES, FitConfig, ImageFields, _draw, fit_fields
+from reprefine.methods.dvt.stage1.solvers.encoding import HashGrid
+from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, FitConfig, ImageFields, _draw, fit_fields
 from tests.helpers.run_tool import import_beside
 
 synthetic_views = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic').synthetic_views

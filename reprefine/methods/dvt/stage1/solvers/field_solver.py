@@ -1,6 +1,6 @@
-"""Fitting ``F``, ``G`` and ``Delta`` to the views of one or several images by Adam, in two phases."""
+"""Neural-field solver: ``F``, ``G`` and ``Delta`` of one or several images are fitted by Adam, in two phases."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,28 +9,26 @@ from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 
-from ..functional import SCHEDULES, distance_loss, first_residual_step, residual_loss, sparsity_loss
+from ...functional import SCHEDULES, distance_loss, first_residual_step, residual_loss, sparsity_loss
+from ..views import image_seed
 from .field import Artifact, Residual, SemanticField
-from .solution import Solution
-
-Terms = dict[str, Tensor]
-OnStep = Callable[[int, Terms], None]
+from .solver import OnStep, Solution, Terms
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a field is fitted; the defaults are the profile of the paper.
+    """Settings of the fit; the defaults are the recipe of the first release.
 
     Attributes:
         iterations: N; ``G`` is trained up to step N/2, ``Delta`` after it.
-        schedule: Course of the learning rate, a key of :data:`~.functional.SCHEDULES`.
-        batch_tokens: Tokens of a step, drawn with replacement from those of all views.
+        schedule: Learning rate schedule, a key of :data:`~.functional.SCHEDULES`.
+        batch_tokens: Tokens of a batch, drawn with replacement from those of all views.
         encoding: Arguments of :func:`~.encoding.build_encoding`.
-        artifact_std: Standard deviation of the first values of ``G``.
-        disable_artifact: Keep ``G`` at 0.
+        artifact_std: Standard deviation of the initial ``G``.
+        disable_artifact: Fix ``G`` at 0.
         residual_weight: Weight of ``L_res``.
         sparsity_weight: Weight of ``L_spars``.
-        weight_decay: L2 term in the gradient of every parameter.
+        weight_decay: L2 regularisation of Adam.
     """
 
     iterations: int = 20000
@@ -45,10 +43,10 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
-            raise UserError(f'schedule {self.schedule!r} is unknown; use one of {", ".join(SCHEDULES)}')
+            raise UserError(f'stage1.field.schedule={self.schedule!r}: use {", ".join(SCHEDULES)}')
 
 
-# Released first, newer code, its sample scripts, and one for a computer without a GPU.
+# The first release, the newer code, its sample scripts, and a small one for the CPU.
 PROFILES: dict[str, FitConfig] = dict(
     paper=FitConfig(),
     head=FitConfig(iterations=25000, schedule='head'),
@@ -58,14 +56,14 @@ PROFILES: dict[str, FitConfig] = dict(
 
 
 class ImageFields(nn.Module):
-    """``F``, ``G`` and ``Delta`` of a stack of images.
+    """``F``, ``G`` and ``Delta`` of several images, stacked.
 
     Args:
         channels: C.
         grid: Rows and columns of the tokens.
-        seeds: One an image; every number drawn for an image comes from its own seed.
-        config: How they are fitted.
-        device: Where they live.
+        seeds: One per image; all random numbers of an image come from its own seed.
+        config: Settings.
+        device: Device of the parameters.
     """
 
     def __init__(
@@ -89,28 +87,28 @@ class ImageFields(nn.Module):
             self.artifact.requires_grad_(False).table.zero_()
 
     def solution(self, image: int) -> Solution:
-        """Return the parts of one image, given on the CPU."""
+        """Return the decomposition of one image; its results are on the CPU."""
 
-        def of_image(part: SemanticField | Residual, values: Tensor) -> Tensor:
+        def evaluate(module: SemanticField | Residual, values: Tensor) -> Tensor:
             points = values.flatten(0, -2).to(self.artifact.table.device, torch.float32)
-            return part(points[None], image)[0].cpu().view(*values.shape[:-1], -1)
+            return module(points[None], image)[0].cpu().view(*values.shape[:-1], -1)
 
         return Solution(
-            semantics=lambda coords: of_image(self.semantics, coords),
+            semantics=lambda coords: evaluate(self.semantics, coords),
             artifact=self.artifact.maps()[image].cpu(),
-            residual=lambda raw: of_image(self.residual, raw),
+            residual=lambda raw: evaluate(self.residual, raw),
         )
 
-    def losses(self, raw: Tensor, coords: Tensor, places: Tensor, with_residual: bool) -> Terms:
+    def losses(self, raw: Tensor, coords: Tensor, positions: Tensor, with_residual: bool) -> Terms:
         """Return the terms of the loss, each ``[B]``.
 
         Args:
             raw: Features ``y`` of N tokens, ``[B, N, C]``.
             coords: Their image coordinates, ``[B, N, 2]``.
-            places: Their places in the token grid, ``[B, N]``.
-            with_residual: Whether ``Delta`` takes part.
+            positions: Their indices in the token grid, row by row, ``[B, N]``.
+            with_residual: Whether ``Delta`` is trained.
         """
-        explained = self.semantics(coords) + self.artifact(places)
+        explained = self.semantics(coords) + self.artifact(positions)
         if not with_residual:
             return dict(distance=distance_loss(explained, raw))
         residual = self.residual(raw)
@@ -129,14 +127,15 @@ def fit_fields(
     device: torch.device | str = 'cpu',
     on_step: OnStep | None = None,
 ) -> ImageFields:
-    """Fit the fields of several images at once; each comes out as if it were fitted alone.
+    """Fit the fields of several images together; each result equals that of a fit on its own.
 
     Args:
-        features: Raw features of the views of each image, ``[V, rows, columns, C]``, of any float type and anywhere.
+        features: Raw features of the views of each image, ``[V, rows, columns, C]``, of any float type on any
+            device.
         coords: Image coordinates of their tokens, ``[V, rows, columns, 2]``, float32.
-        seeds: One an image.
-        config: How to fit.
-        device: Where to compute.
+        seeds: One per image.
+        config: Settings.
+        device: Device to compute on.
         on_step: Called after every step with its number from 0 and the terms of the loss, each ``[B]`` on the device.
     """
     _, *grid, channels = features[0].shape
@@ -147,15 +146,15 @@ def fit_fields(
     weights = dict(distance=1.0, residual=config.residual_weight, sparsity=config.sparsity_weight)
     tokens = [values.flatten(0, 2) for values in features]
     points = [values.flatten(0, 2).to(device) for values in coords]
-    switch = first_residual_step(config.iterations)
+    second_phase = first_residual_step(config.iterations)
     for step in range(config.iterations):
-        if step == switch:
+        if step == second_phase:
             fields.artifact.requires_grad_(False)
         optimizer.param_groups[0]['lr'] = SCHEDULES[config.schedule](step, config.iterations)
-        batch = _draw(tokens, points, fields, config.batch_tokens)
-        terms = fields.losses(*batch, with_residual=step >= switch)
+        batch = draw_tokens(tokens, points, fields, config.batch_tokens)
+        terms = fields.losses(*batch, with_residual=step >= second_phase)
         optimizer.zero_grad()
-        # A sum over images: no image then changes the gradient of another.
+        # Summed over images, so that the gradients of the images are independent.
         sum(weights[name] * term.sum() for name, term in terms.items()).backward()
         optimizer.step()
         if on_step is not None:
@@ -163,19 +162,58 @@ def fit_fields(
     return fields.requires_grad_(False)
 
 
-def _draw(
+def draw_tokens(
     tokens: Sequence[Tensor], points: Sequence[Tensor], fields: ImageFields, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw tokens of every image with replacement: features, coordinates and places."""
+    """Draw tokens of every image with replacement.
+
+    Args:
+        tokens: Features of all tokens of each image, ``[T, C]``.
+        points: Their coordinates, ``[T, 2]``.
+        fields: Token grid and random generators.
+        count: Number N of tokens to draw per image.
+
+    Returns:
+        Features ``[B, N, C]``, coordinates ``[B, N, 2]`` and indices in the token grid ``[B, N]``.
+    """
     device = points[0].device
-    drawn = [
+    indices = [
         torch.randint(len(rows), (count,), generator=generator, device=device)
         for rows, generator in zip(tokens, fields.generators, strict=True)
     ]
     raw = [
         rows.index_select(0, index.to(rows.device)).to(device, torch.float32)
-        for rows, index in zip(tokens, drawn, strict=True)
+        for rows, index in zip(tokens, indices, strict=True)
     ]
-    coords = [rows.index_select(0, index) for rows, index in zip(points, drawn, strict=True)]
+    coords = [rows.index_select(0, index) for rows, index in zip(points, indices, strict=True)]
     rows, columns = fields.artifact.grid
-    return torch.stack(raw), torch.stack(coords), torch.stack(drawn) % (rows * columns)
+    return torch.stack(raw), torch.stack(coords), torch.stack(indices) % (rows * columns)
+
+
+class FieldSolver:
+    """The neural fields as a :class:`~.solver.Solver`: every image has its own views and random numbers.
+
+    Args:
+        config: Settings.
+        seed: Seed of the run; that of an image also depends on its name.
+        device: Device to compute on.
+    """
+
+    def __init__(self, config: FitConfig, seed: int = 0, device: torch.device | str = 'cpu'):
+        self.config, self.seed, self.device = config, seed, device
+
+    def view_seed(self, name: str) -> int:
+        """Return the seed of the views of an image."""
+        return image_seed(self.seed, name)
+
+    def solve(
+        self,
+        features: Sequence[Tensor],
+        coords: Sequence[Tensor],
+        names: Sequence[str],
+        on_step: OnStep | None = None,
+    ) -> list[Solution]:
+        """Decompose the features of several images, see :meth:`.Solver.solve`."""
+        seeds = [image_seed(self.seed, f'{name}:fit') for name in names]
+        fields = fit_fields(features, coords, seeds, self.config, self.device, on_step)
+        return [fields.solution(index) for index in range(len(names))]

@@ -28,21 +28,21 @@ def per_level_scale(n_levels: int, base_resolution: int, max_resolution: int) ->
 
 
 class HashGrid(KeepsPrecision):
-    """Grids of trained features from coarse to fine, read bilinearly; several images have one stack of grids.
+    """Learnable feature grids from coarse to fine with bilinear interpolation, stacked over several images.
 
-    Fine levels with more nodes than ``2^log2_hashmap_size`` share their entries by a hash. All numbers lie in one flat
-    vector an image, level by level, entry by entry.
+    Levels with more nodes than ``2^log2_hashmap_size`` share their entries by a hash. The parameters of an image are
+    one flat vector, by level, entry and feature.
 
     Args:
-        n_levels: Number of grids.
-        n_features: Features of a grid.
-        log2_hashmap_size: Largest number of entries of a grid, as a power of 2.
-        base_resolution: Nodes along an axis of the coarsest grid.
-        max_resolution: The same of the finest.
-        resolutions: The nodes along an axis of every level, in place of the two numbers before.
-        boundary: Where the right neighbour of a point at 1 is read: ``'wrap'`` takes the next row, as tiny-cuda-nn
-            does; ``'clamp'`` the last node.
-        num_images: Images of the stack.
+        n_levels: Number of levels L.
+        n_features: Features per level.
+        log2_hashmap_size: Largest number of entries of a level, as a power of 2.
+        base_resolution: Nodes along an axis of the coarsest level.
+        max_resolution: Nodes along an axis of the finest level.
+        resolutions: Nodes along an axis of every level, instead of the two arguments before.
+        boundary: The right neighbour of a point at 1: ``'wrap'`` takes the first node of the next row, as tiny-cuda-nn
+            does; ``'clamp'`` the last node of the row.
+        num_images: Number of images B.
     """
 
     full_precision = ('scale',)
@@ -60,7 +60,7 @@ class HashGrid(KeepsPrecision):
     ):
         super().__init__()
         if boundary not in ('wrap', 'clamp'):
-            raise UserError(f"boundary of the hash grid is 'wrap' or 'clamp', not {boundary!r}")
+            raise UserError(f"boundary={boundary!r} of the hash grid is unknown; use 'wrap' or 'clamp'")
         if resolutions is None:
             scales = level_scales(n_levels, base_resolution, max_resolution)
         else:
@@ -78,29 +78,29 @@ class HashGrid(KeepsPrecision):
 
     @torch.no_grad()
     def reset(self, image: int, generator: torch.Generator) -> None:
-        """Draw the numbers of one image from U(-1e-4, 1e-4)."""
+        """Initialise the parameters of one image from U(-1e-4, 1e-4)."""
         self.table[image].uniform_(-1e-4, 1e-4, generator=generator)
 
     def corners(self, coords: Tensor) -> tuple[Tensor, Tensor]:
-        """Return entries and weights of the four nodes around every point, on every level.
+        """Return indices and weights of the four nodes around every point, on every level.
 
         Args:
             coords: Points ``(x, y)`` in [0, 1], ``[N, 2]``, float32.
 
         Returns:
-            Indices into the entries of an image and weights, both ``[N, L, 4]``.
+            Indices of the entries of an image, and weights, both ``[N, L, 4]``.
         """
-        place = self.scale.T * coords[..., None] + 0.5  # [N, 2, L]
-        cell = place.floor()
-        frac = place - cell
+        position = self.scale.T * coords[..., None] + 0.5  # [N, 2, L]
+        cell = position.floor()
+        frac = position - cell
         near, far = 1 - frac, frac
         weights = [y * x for y in (near[:, 1], far[:, 1]) for x in (near[:, 0], far[:, 0])]
         column, row = cell.long().unbind(1)
-        indices = [self._entry(column + dx, row + dy) for dy in (0, 1) for dx in (0, 1)]
+        indices = [self._entry_index(column + dx, row + dy) for dy in (0, 1) for dx in (0, 1)]
         return torch.stack(indices, -1), torch.stack(weights, -1)
 
-    def _entry(self, column: Tensor, row: Tensor) -> Tensor:
-        """Return the entries of nodes ``[N, L]``."""
+    def _entry_index(self, column: Tensor, row: Tensor) -> Tensor:
+        """Return the indices of the entries of nodes, ``[N, L]``."""
         res, size, offset = self.res[:, 0], self.size[:, 0], self.offset[:, 0]
         if self.boundary == 'clamp':
             column, row = column.minimum(res - 1), row.minimum(res - 1)
@@ -110,11 +110,11 @@ class HashGrid(KeepsPrecision):
         return index % size + offset
 
     def forward(self, coords: Tensor, image: int | None = None) -> Tensor:
-        """Encode points ``[B, N, 2]`` as ``[B, N, L * n_features]``, by one look-up for all.
+        """Encode points ``[B, N, 2]`` as ``[B, N, L * n_features]``, by a single embedding look-up.
 
         Args:
-            coords: Points of the B images of the stack, or of one.
-            image: That one.
+            coords: Points of all B images, or ``[1, N, 2]`` of one image.
+            image: Index of that image.
         """
         table = self.table if image is None else self.table[image]
         images, count = coords.shape[:2]
@@ -131,10 +131,10 @@ class HashGrid(KeepsPrecision):
 
 
 class TinyCudaGrid(nn.Module):
-    """The same encoding computed by tiny-cuda-nn, on a CUDA device; arguments as for :class:`HashGrid`.
+    """The same encoding computed by tiny-cuda-nn on a CUDA device; arguments as for :class:`HashGrid`.
 
     Raises:
-        UserError: If tiny-cuda-nn is not installed, or an argument has no counterpart there.
+        UserError: If tiny-cuda-nn is not installed or finds no CUDA device.
     """
 
     full_precision = ('scale',)
@@ -170,7 +170,7 @@ class TinyCudaGrid(nn.Module):
 
     @torch.no_grad()
     def reset(self, image: int, generator: torch.Generator) -> None:
-        """Draw the numbers of one image from U(-1e-4, 1e-4); tiny-cuda-nn itself knows one seed only."""
+        """Initialise the parameters of one image from U(-1e-4, 1e-4); tiny-cuda-nn itself has a fixed seed."""
         self.grids[image].params.uniform_(-1e-4, 1e-4, generator=generator)
 
     def forward(self, coords: Tensor, image: int | None = None) -> Tensor:
@@ -183,14 +183,19 @@ BACKENDS = {'torch': HashGrid, 'tiny-cuda-nn': TinyCudaGrid}
 
 
 def build_encoding(num_images: int = 1, backend: str = 'torch', **settings: Any) -> HashGrid | TinyCudaGrid:
-    """Build the encoding of a config; ``settings`` are the arguments of the backend's class.
+    """Build the encoding.
+
+    Args:
+        num_images: Number of images B.
+        backend: A key of :data:`BACKENDS`.
+        **settings: Arguments of the class of the backend.
 
     Raises:
-        UserError: If there is no such backend or argument, or the backend cannot be used.
+        UserError: If backend or argument are unknown, or the backend is not usable.
     """
     if backend not in BACKENDS:
         raise UserError(f'encoding backend {backend!r} is unknown; use {" or ".join(map(repr, BACKENDS))}')
     try:
         return BACKENDS[backend](num_images=num_images, **settings)
     except TypeError as error:
-        raise UserError(f'encoding of backend {backend!r}: {error}') from error
+        raise UserError(f'stage1.field.encoding, backend {backend!r}: {error}') from error

@@ -1,7 +1,7 @@
-"""The three parts of an image's features: content ``F``, position pattern ``G`` and remainder ``Delta``.
+"""The modules of the decomposition: semantics ``F``, artifact ``G`` and residual ``Delta``.
 
-Each module holds the parts of several images at once; all products are batched, and no number of one image depends on
-another. A forward pass takes input of all images, or that of one alone, ``[1, ...]``, and its number.
+Each module holds the parameters of several images; all products are batched, and the images are independent. A forward
+pass takes the input of all images, or that of one image, ``[1, ...]``, and its index.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from .encoding import build_encoding
 
 
 class StackedLinear(nn.Module):
-    """A linear layer for each of B images, ``[B, N, I]`` to ``[B, N, O]``.
+    """B linear layers, one per image, ``[B, N, I]`` to ``[B, N, O]``.
 
     Args:
         num_images: B.
@@ -28,19 +28,24 @@ class StackedLinear(nn.Module):
 
     @torch.no_grad()
     def reset(self, image: int, generator: torch.Generator) -> None:
-        """Draw the numbers of one image as PyTorch's ``Linear`` does: uniform within ``1 / sqrt(I)``."""
+        """Initialise the layer of one image as PyTorch's ``Linear``: uniform within ``1 / sqrt(I)``."""
         bound = self.weight.shape[1] ** -0.5
         for parameter in (self.weight, self.bias):
             parameter[image].uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor, image: int | None = None) -> Tensor:
-        """Apply the layer of every image, or of one, to its own ``[N, I]``."""
-        bias, weight = (part if image is None else part[image, None] for part in (self.bias, self.weight))
+        """Apply the layer of every image, or of image ``image``, to its own ``[N, I]``."""
+        bias, weight = (p if image is None else p[image, None] for p in (self.bias, self.weight))
         return torch.baddbmm(bias, x, weight)
 
 
 class StackedMLP(nn.Module):
-    """Linear layers of the given widths with ReLU between, for each of B images."""
+    """B MLPs, one per image: linear layers of the given widths with ReLU between.
+
+    Args:
+        num_images: B.
+        *widths: Widths of the input, of each hidden layer and of the output.
+    """
 
     def __init__(self, num_images: int, *widths: int):
         super().__init__()
@@ -48,7 +53,7 @@ class StackedMLP(nn.Module):
         self.layers = nn.ModuleList(StackedLinear(num_images, *pair) for pair in pairs)
 
     def reset(self, image: int, generator: torch.Generator) -> None:
-        """Draw the numbers of one image."""
+        """Initialise the parameters of one image."""
         for layer in self.layers:
             layer.reset(image, generator)
 
@@ -60,10 +65,10 @@ class StackedMLP(nn.Module):
 
 
 class SemanticField(nn.Module):
-    """``F``: content at an image coordinate, a hash grid and two linear layers.
+    """``F``: features at an image coordinate, from a hash grid and two linear layers.
 
     Args:
-        channels: C, those of the features.
+        channels: C.
         num_images: B.
         encoding: Arguments of :func:`~.encoding.build_encoding`.
     """
@@ -74,24 +79,24 @@ class SemanticField(nn.Module):
         self.mlp = StackedMLP(num_images, self.encoding.out_channels, channels // 2, channels)
 
     def reset(self, image: int, generator: torch.Generator) -> None:
-        """Draw the numbers of one image."""
+        """Initialise the parameters of one image."""
         self.encoding.reset(image, generator)
         self.mlp.reset(image, generator)
 
     def forward(self, coords: Tensor, image: int | None = None) -> Tensor:
-        """Map coordinates ``[B, ..., 2]`` in [0, 1] to content ``[B, ..., C]``."""
+        """Map coordinates ``[B, ..., 2]`` in [0, 1] to features ``[B, ..., C]``."""
         points = coords.flatten(1, -2)
         return self.mlp(self.encoding(points, image), image).unflatten(1, coords.shape[1:-1])
 
 
 class Artifact(nn.Module):
-    """``G``: a vector for each place of the token grid, the same in all views of an image.
+    """``G``: a vector for each position of the token grid, shared by all views of an image.
 
     Args:
         channels: C.
         grid: Rows and columns.
         num_images: B.
-        std: Standard deviation of the first values.
+        std: Standard deviation of the initial values.
     """
 
     def __init__(self, channels: int, grid: tuple[int, int], num_images: int = 1, std: float = 0.02):
@@ -101,22 +106,22 @@ class Artifact(nn.Module):
 
     @torch.no_grad()
     def reset(self, image: int, generator: torch.Generator) -> None:
-        """Draw the numbers of one image."""
+        """Initialise the parameters of one image."""
         self.table[image].normal_(0, self.std, generator=generator)
 
     def maps(self) -> Tensor:
-        """Return the tables as maps ``[B, rows, columns, C]``."""
+        """Return the tables as feature maps ``[B, rows, columns, C]``."""
         return self.table.unflatten(1, self.grid)
 
-    def forward(self, places: Tensor) -> Tensor:
-        """Read places ``[B, N]``, numbered row by row, as ``[B, N, C]``."""
+    def forward(self, positions: Tensor) -> Tensor:
+        """Look up positions ``[B, N]``, numbered row by row; returns ``[B, N, C]``."""
         images, count, channels = self.table.shape
-        first = torch.arange(images, device=places.device)[:, None] * count
-        return nn.functional.embedding(places + first, self.table.view(-1, channels))
+        first = torch.arange(images, device=positions.device)[:, None] * count
+        return nn.functional.embedding(positions + first, self.table.view(-1, channels))
 
 
 class Residual(StackedMLP):
-    """``Delta``: what depends on content and place together, read off the raw feature ``[B, N, C]``.
+    """``Delta``: what depends on content and position together, predicted from raw features ``[B, N, C]``.
 
     Args:
         channels: C.
