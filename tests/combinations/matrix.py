@@ -215,7 +215,7 @@ model = dict(neck=$neck)
         classification=Cell(
             'classification/attentive/vit-b-dinov2_attentive_8xb128-10e_in1k', dict(neck='[neck, _base_.model.neck]')
         ),
-        reid=Cell(VIT['reid'], dict(neck='dict(neck, _delete_=True)'), NO_PATCHES, 'no map'),
+        reid=Cell(VIT['reid'], dict(neck='dict(neck, _delete_=True)'), NO_PATCHES, 'not a feature map'),
         detection=Cell(R50['detection'], dict(neck='dict(neck, _delete_=True)'), NO_POSITIONS, 'channels'),
         segmentation=Cell(VIT['segmentation'], dict(neck='neck')),
         face_parsing=Cell(R50['face_parsing'], dict(neck='neck'), NO_POSITIONS, 'channels'),

@@ -79,11 +79,11 @@ def test_init_cfg_loads_the_neck_too(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda state: state.pop('denoiser.mlp.fc1.bias'), 'it lacks blocks.0.mlp.fc1.bias'),
-        (lambda state: state.update(surplus=torch.zeros(1)), 'it has in addition surplus'),
+        (lambda state: state.pop('denoiser.mlp.fc1.bias'), 'missing keys blocks.0.mlp.fc1.bias'),
+        (lambda state: state.update(surplus=torch.zeros(1)), 'unexpected keys surplus'),
         (lambda state: state.update(pos_embed=torch.zeros(1, 25, 64)), 'pos_embed has shape .1, 25, 64.*set grid'),
     ],
-    ids=['lacks', 'left over', 'shape'],
+    ids=['missing', 'unexpected', 'shape'],
 )
 def test_a_file_that_does_not_fit_is_refused_and_nothing_changes(tmp_path, change, message):
     checkpoint = published(denoiser().state_dict())

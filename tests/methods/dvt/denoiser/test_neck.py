@@ -45,7 +45,7 @@ def test_only_the_chosen_map_changes_and_class_tokens_pass():
 
 @pytest.mark.parametrize('outputs', [torch.zeros(2, 64), (torch.zeros(2, 64),), [(torch.zeros(2, 5, 64),)]])
 def test_features_without_places_are_refused(outputs):
-    with pytest.raises(UserError, match=r'features of shape \[2, .*64\], no map'):
+    with pytest.raises(UserError, match=r'features of shape \[2, .*64\], not a feature map'):
         neck()(outputs)
 
 
@@ -65,7 +65,7 @@ def test_heads_that_read_several_maps():
 
 
 def test_a_map_that_is_not_there_is_named():
-    with pytest.raises(UserError, match='in_index is 2, but the backbone gives 1 outputs'):
+    with pytest.raises(UserError, match='in_index is 2, but the backbone has 1 outputs'):
         neck(in_index=2)((maps(64, 2, 2),))
 
 

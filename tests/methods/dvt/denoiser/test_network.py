@@ -154,9 +154,9 @@ def test_type_of_the_features_is_kept(dtype):
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(UserError, match='arch .mlp. is none of block, conv1x1, conv3x3'):
+    with pytest.raises(UserError, match='arch .mlp. is unknown; use block, conv1x1, conv3x3'):
         FeatureDenoiser(64, arch='mlp')
-    with pytest.raises(UserError, match='100 channels do not divide into 3 heads'):
+    with pytest.raises(UserError, match='100 channels are not a multiple of 3 heads'):
         FeatureDenoiser(100, num_heads=3)
     with pytest.raises(UserError, match='features have 32 channels, in_channels is 64'):
         FeatureDenoiser(64)(maps(32, 2, 2))

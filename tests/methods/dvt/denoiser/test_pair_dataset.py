@@ -129,9 +129,9 @@ def test_what_is_needed_to_load_images_is_asked_for_at_once(tmp_path):
 
     stated = dict(size=(42, 56), mean=[1] * 3, std=[1] * 3)
     assert len(load(**stated)) == 2
-    with pytest.raises(UserError, match=r'\.json does not tell the mean of the images; state it'):
+    with pytest.raises(UserError, match=r'\.json has no mean of the images; set train_dataloader'):
         load(std=[1] * 3)
-    with pytest.raises(UserError, match='image.means is unknown: size, mean, std, interpolation'):
+    with pytest.raises(UserError, match='image.means is unknown; use size, mean, std, interpolation'):
         load(means=[1] * 3)
     with pytest.raises(UserError, match="image.interpolation='cubic': use bicubic, bilinear"):
         load(**stated, interpolation='cubic')

@@ -51,43 +51,43 @@ def test_half_precision_costs_less_than_a_thousandth(tmp_path):
 
 
 @pytest.mark.parametrize('value', [np.nan, 1e6])
-def test_numbers_that_cannot_be_stored_are_refused(tmp_path, value):
+def test_numbers_that_are_not_finite_raise(tmp_path, value):
     pairs = FeaturePairs(tmp_path, 'vit', NAMES, dtype='float16')
     raw, denoised = maps()
     denoised[1, 2, 3] = value
-    with pytest.raises(UserError, match='b.jpg: denoised_features hold numbers that are not finite in float16'):
+    with pytest.raises(UserError, match='b.jpg: denoised_features are not finite in float16'):
         pairs.write(NAMES[1], raw, denoised)
     assert not list(tmp_path.rglob('*.npy'))
 
 
-def test_cut_files_are_stored_but_not_complete(tmp_path):
+def test_truncated_files_are_stored_but_not_complete(tmp_path):
     pairs = FeaturePairs(tmp_path, 'vit', NAMES)
     pairs.write(NAMES[0], *maps())
     file = pairs.path(RAW, NAMES[0])
     file.write_bytes(file.read_bytes()[:-8])
     assert not pairs.is_complete(NAMES[0])
-    with pytest.raises(UserError, match='is no whole array'):
+    with pytest.raises(UserError, match='is not a valid array'):
         pairs.raw(NAMES[0])
     with pytest.raises(UserError, match='does not exist'):
         pairs.raw(NAMES[1])
-    assert FeaturePairs(tmp_path, 'vit').names == NAMES[:1]  # training tells, rather than leaving it out
+    assert FeaturePairs(tmp_path, 'vit').names == NAMES[:1]  # training raises instead of skipping it
 
 
-def write_half(folder):
-    """Write a pair, and be killed while numpy writes the first array."""
+def write_and_be_killed(folder):
+    """Write a pair; the process is killed while numpy writes the first array."""
 
-    def cut(file, array, **kwargs):
+    def write_half(file, array, **kwargs):
         file.write(b'half')
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    np.lib.format.write_array = np.lib._npyio_impl.format.write_array = cut
+    np.lib.format.write_array = np.lib._npyio_impl.format.write_array = write_half
     FeaturePairs(folder, 'vit', ['b.jpg']).write('b.jpg', *maps())
 
 
 def test_a_killed_writer_leaves_no_half_file(tmp_path):
-    """The name that numpy writes to is none that a reader takes for a feature."""
-    assert exit_code(write_half, tmp_path) == -signal.SIGKILL
+    """The temporary file of numpy is not read as features."""
+    assert exit_code(write_and_be_killed, tmp_path) == -signal.SIGKILL
     assert [file.read_bytes() for file in tmp_path.rglob('*.npy')] == [b'half']
     pairs = FeaturePairs(tmp_path, 'vit')
     assert not pairs.path(RAW, 'b.jpg').exists()
@@ -97,16 +97,16 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path):
 
 @pytest.mark.parametrize('name', ['/etc/passwd', '../a.jpg', 'a/../../b.jpg', ''])
 def test_names_stay_below_the_folder(tmp_path, name):
-    with pytest.raises(UserError, match='is no path below the data root'):
+    with pytest.raises(UserError, match='is not a path below the data root'):
         FeaturePairs(tmp_path, 'vit', [name])
 
 
-def test_an_image_listed_twice_is_refused(tmp_path):
+def test_an_image_listed_twice_raises(tmp_path):
     with pytest.raises(UserError, match='b.jpg is listed twice'):
         FeaturePairs(tmp_path, 'vit', ['b.jpg', 'a.jpg', 'b.jpg'])
 
 
-def test_features_of_two_kinds_do_not_mix(tmp_path):
+def test_features_of_other_metadata_are_not_overwritten(tmp_path):
     pairs = FeaturePairs(tmp_path, model_folder('vit', 7, 14))
     assert pairs.meta_file == tmp_path / 'vit_s7.json'
     pairs.write_meta(dict(size=(28, 42), solver='field', version='1'))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reprefine.methods.dvt.visualization.position_metrics import energy_ratio, fixed_share, position_correlation
+from reprefine.methods.dvt.visualization.position_metrics import fixed_fraction, position_correlation, variance_ratio
 
 
 def test_correlation_with_position_of_known_maps():
@@ -24,7 +24,7 @@ def test_share_of_a_fixed_pattern_and_energy():
     generator = torch.Generator().manual_seed(0)
     pattern = torch.randn(1, 8, 8, 16, generator=generator)
     content = torch.randn(400, 8, 8, 16, generator=generator)
-    assert fixed_share(pattern.expand(5, -1, -1, -1) + 7) == pytest.approx(1)
-    assert fixed_share(content) == pytest.approx(1 / 400, rel=0.2)
-    assert fixed_share(content + 2 * pattern) == pytest.approx(4 / 5, rel=0.05)
-    assert energy_ratio(3 * content + 5, content) == pytest.approx(9, rel=1e-5)
+    assert fixed_fraction(pattern.expand(5, -1, -1, -1) + 7) == pytest.approx(1)
+    assert fixed_fraction(content) == pytest.approx(1 / 400, rel=0.2)
+    assert fixed_fraction(content + 2 * pattern) == pytest.approx(4 / 5, rel=0.05)
+    assert variance_ratio(3 * content + 5, content) == pytest.approx(9, rel=1e-5)

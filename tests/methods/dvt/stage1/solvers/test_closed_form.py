@@ -1,21 +1,20 @@
-"""The least-squares problem against dense linear algebra in float64."""
+"""The closed-form solver against dense linear algebra in float64."""
 
 import numpy as np
 import pytest
 import torch
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.dvt import Stage1, Stage1Config
 from reprefine.methods.dvt.stage1.solvers.closed_form import (
     ClosedForm,
     ClosedFormConfig,
-    conjugate_gradients,
+    ClosedFormSolver,
     gcv_score,
     token_weights,
 )
-from reprefine.methods.dvt.stage1.solvers.design_matrix import Design, Factor, bilinear_rows, roughness
+from reprefine.methods.dvt.stage1.solvers.design_matrix import DesignMatrix, bilinear_rows, roughness
+from reprefine.methods.dvt.stage1.solvers.least_squares import Factorization, conjugate_gradients
 from reprefine.methods.dvt.stage1.solvers.residual_map import fit_residual_map
-from reprefine.methods.dvt.stage1.views import Views
 from tests.helpers.run_tool import import_beside
 
 synthetic_views = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic').synthetic_views
@@ -29,14 +28,14 @@ def data():
 
 
 def dense(design, smoothness, weights=None):
-    """Matrix of the equations with the smallest-norm solution for the constant that may move."""
+    """Dense ``X`` and normal equations; a constant can move between ``F`` and ``G``."""
     x = design.matrix.toarray()
     normal = x.T @ (x if weights is None else weights[:, None] * x)
     normal[: design.num_nodes, : design.num_nodes] += smoothness * design.roughness.toarray()
     return x, normal
 
 
-def centred(parameters, count):
+def with_zero_mean_artifact(parameters, count):
     mean = parameters[count:].mean(0)
     return np.concatenate([parameters[:count] + mean, parameters[count:] - mean])
 
@@ -47,8 +46,8 @@ def test_bilinear_reading_equals_grid_sample():
     table = torch.randn(1, 3, *NODES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points = torch.from_numpy(coords)[None, None] * 2 - 1
     expected = torch.nn.functional.grid_sample(table, points, align_corners=True)[0, :, 0].T
-    ours = bilinear_rows(coords, NODES) @ table[0].flatten(1).T.numpy()
-    assert np.abs(ours - expected.numpy()).max() < 1e-12
+    found = bilinear_rows(coords, NODES) @ table[0].flatten(1).T.numpy()
+    assert np.abs(found - expected.numpy()).max() < 1e-12
 
 
 def test_roughness_is_the_sum_of_squared_second_differences():
@@ -60,68 +59,70 @@ def test_roughness_is_the_sum_of_squared_second_differences():
     assert np.abs(roughness(NODES) @ plane).max() < 1e-10
 
 
-def test_rows_name_the_place_of_each_token(data):
-    design = Design(data.coords, NODES)
-    places = design.matrix[:, design.num_nodes :].toarray()
-    assert np.array_equal(places, np.tile(np.eye(25), (11, 1)))
+def test_rows_have_the_position_of_each_token(data):
+    design = DesignMatrix(data.coords, NODES)
+    positions = design.matrix[:, design.num_nodes :].toarray()
+    assert np.array_equal(positions, np.tile(np.eye(25), (11, 1)))
     assert np.allclose(design.matrix.sum(1), 2)
 
 
 @pytest.mark.parametrize('keep', [False, True])
-@pytest.mark.parametrize('places', [7, 256])
+@pytest.mark.parametrize('block', [7, 256])
 @pytest.mark.parametrize('weighted', [False, True])
-def test_factor_solves_the_normal_equations(data, weighted, places, keep, monkeypatch):
-    monkeypatch.setattr('reprefine.methods.dvt.stage1.solvers.design_matrix.BLOCK', places)
-    design = Design(data.coords, NODES)
-    weights = np.random.default_rng(1).random(design.tokens) if weighted else None
+def test_factor_solves_the_normal_equations(data, weighted, block, keep, monkeypatch):
+    monkeypatch.setattr('reprefine.methods.dvt.stage1.solvers.least_squares.BLOCK', block)
+    design = DesignMatrix(data.coords, NODES)
+    weights = np.random.default_rng(1).random(design.num_tokens) if weighted else None
     x, normal = dense(design, 0.7, weights)
     y = data.features.flatten(0, 2).double().numpy()
     right = x.T @ (y if weights is None else weights[:, None] * y)
     assert np.abs(design.right_sides(data.features, weights) - right).max() < 1e-4
     assert np.abs(design.normal_matrix(weights).toarray() - dense(design, 0, weights)[1]).max() < 1e-10
     given = right.copy()
-    found = Factor(design.normal_matrix(weights), 0.7 * design.roughness, keep).solve(given)
+    found = Factorization(design.normal_matrix(weights), 0.7 * design.roughness, keep).solve(given)
     assert np.array_equal(given, right)
     assert np.abs(normal @ found - right).max() < 1e-9
-    expected = centred(np.linalg.lstsq(normal, right, rcond=1e-12)[0], design.num_nodes)
+    expected = with_zero_mean_artifact(np.linalg.lstsq(normal, right, rcond=1e-12)[0], design.num_nodes)
     assert np.abs(found - expected).max() < 1e-8
     assert np.abs(found[design.num_nodes :].mean(0)).max() < 1e-10
 
 
-def test_what_is_kept_for_every_smoothness_is_not_dense_in_the_nodes(data):
-    """At stride 7 the nodes times the places are 1.5 GB."""
+def test_cached_factorizations_are_not_dense_in_the_nodes(data):
+    """At stride 7 a matrix of nodes times positions takes 1.5 GB."""
     solver = ClosedForm(data.coords, ClosedFormConfig(nodes=(40, 40), smoothness=1.0))
     solver.fit(data.features)
-    factor = solver.factor(1.0)
-    assert factor.normal is solver.normal
-    arrays = [value for value in vars(factor).values() if isinstance(value, np.ndarray)] + [factor.reduced[0]]
+    factorization = solver.factorization(1.0)
+    assert factorization.normal is solver.normal
+    arrays = [value for value in vars(factorization).values() if isinstance(value, np.ndarray)] + [
+        factorization.schur[0]
+    ]
     assert sum(array.size for array in arrays) == 25**2
-    assert factor.lu.L.nnz + factor.lu.U.nnz < 0.1 * factor.num_nodes**2
+    assert factorization.lu.L.nnz + factorization.lu.U.nnz < 0.1 * factorization.num_nodes**2
 
 
-def test_parts_of_the_views_give_the_same_right_sides(data, monkeypatch):
-    whole = Design(data.coords, NODES).right_sides(data.features)
-    monkeypatch.setattr('reprefine.methods.dvt.stage1.solvers.design_matrix.VIEWS_AT_ONCE', 4)
-    assert np.abs(Design(data.coords, NODES).right_sides(data.features.half()) - whole).max() < 0.05
-    assert np.abs(Design(data.coords, NODES).right_sides(data.features) - whole).max() < 1e-4
+def test_right_sides_do_not_depend_on_the_block_size(data, monkeypatch):
+    whole = DesignMatrix(data.coords, NODES).right_sides(data.features)
+    monkeypatch.setattr('reprefine.methods.dvt.stage1.solvers.design_matrix.VIEWS_PER_BLOCK', 4)
+    assert np.abs(DesignMatrix(data.coords, NODES).right_sides(data.features.half()) - whole).max() < 0.05
+    assert np.abs(DesignMatrix(data.coords, NODES).right_sides(data.features) - whole).max() < 1e-4
 
 
-def test_freedom_is_the_trace_of_the_hat_matrix(data):
+def test_degrees_of_freedom_are_the_trace_of_the_hat_matrix(data):
     solver = ClosedForm(data.coords, ClosedFormConfig(nodes=NODES, probes=2000))
     for smoothness in (0.01, 10.0):
         x, normal = dense(solver.design, smoothness)
         trace = np.trace(x @ np.linalg.pinv(normal, rcond=1e-10) @ x.T)
-        assert solver.freedom(smoothness) == pytest.approx(trace, rel=0.03)
+        assert solver.degrees_of_freedom(smoothness) == pytest.approx(trace, rel=0.03)
 
 
-def test_score_is_that_of_leaving_one_out():
-    """Where all tokens have one leverage, as with a mean alone, the two are the same."""
+def test_gcv_score_equals_leave_one_out():
+    """The two are equal if all tokens have the same leverage, as for the mean."""
     y = np.random.default_rng(0).normal(size=64)
-    left_out = [(value - np.delete(y, index).mean()) ** 2 for index, value in enumerate(y)]
-    assert gcv_score(((y - y.mean()) ** 2).sum(), 64, 1) == pytest.approx(np.mean(left_out), rel=1e-12)
+    leave_one_out = [(value - np.delete(y, index).mean()) ** 2 for index, value in enumerate(y)]
+    assert gcv_score(((y - y.mean()) ** 2).sum(), 64, 1) == pytest.approx(np.mean(leave_one_out), rel=1e-12)
 
 
-def test_the_chosen_smoothness_has_the_least_score_of_all(data):
+def test_the_chosen_smoothness_has_the_lowest_score(data):
     config = ClosedFormConfig(nodes=NODES, reweight=0, probes=64)
     solver = ClosedForm(data.coords, config)
     y = data.features.flatten(0, 2).double().numpy()
@@ -141,12 +142,12 @@ def test_weights_of_tokens():
     assert np.isfinite(token_weights(np.zeros(4))).all()
 
 
-def test_outliers_are_the_tokens_that_lose_weight():
+def test_outliers_get_low_weights():
     data = synthetic_views(torch.Generator().manual_seed(0), channels=16, grid=8, num_views=24)
-    gross = torch.rand(data.features.shape[:3], generator=torch.Generator().manual_seed(1)) < 0.02
-    data.features[gross] += 4 * torch.randn(16, generator=torch.Generator().manual_seed(2))
+    is_outlier = torch.rand(data.features.shape[:3], generator=torch.Generator().manual_seed(1)) < 0.02
+    data.features[is_outlier] += 4 * torch.randn(16, generator=torch.Generator().manual_seed(2))
     weights = ClosedForm(data.coords).fit(data.features).weights
-    mask = gross.flatten().numpy()
+    mask = is_outlier.flatten().numpy()
     assert weights[mask].max() < 0.05
     assert np.median(weights[~mask]) > 0.9
 
@@ -156,11 +157,11 @@ def test_the_weighted_solution_satisfies_its_own_equations(data):
     solution = solver.fit(data.features)
     _, normal = dense(solver.design, solution.smoothness, solution.weights)
     right = solver.design.right_sides(data.features, solution.weights)
-    expected = centred(np.linalg.lstsq(normal, right, rcond=1e-12)[0], solver.design.num_nodes)
+    expected = with_zero_mean_artifact(np.linalg.lstsq(normal, right, rcond=1e-12)[0], solver.design.num_nodes)
     assert np.abs(solution.artifact.flatten(0, 1).numpy() - expected[solver.design.num_nodes :]).max() < 1e-4
 
 
-def test_conjugate_gradients_equal_the_factor(data):
+def test_conjugate_gradients_equal_the_factorization(data):
     direct, iterative = (
         ClosedForm(data.coords, ClosedFormConfig(nodes=NODES, solver=solver)).fit(data.features)
         for solver in ('factor', 'cg')
@@ -170,7 +171,7 @@ def test_conjugate_gradients_equal_the_factor(data):
     assert torch.allclose(direct.semantics(coords), iterative.semantics(coords), atol=1e-3)
 
 
-def test_conjugate_gradients_end_after_as_many_steps_as_unknowns():
+def test_conjugate_gradients_converge_within_as_many_steps_as_unknowns():
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(12, 12, generator=generator, dtype=torch.float64)
     matrix = root @ root.T + torch.eye(12)
@@ -189,17 +190,19 @@ def test_conjugate_gradients_end_after_as_many_steps_as_unknowns():
 def test_images_share_the_equations(data):
     solver = ClosedForm(data.coords, ClosedFormConfig(nodes=NODES, reweight=0))
     first = solver.fit(data.features)
-    factors = dict(solver.factors)
+    factors = dict(solver.factorizations)
     assert torch.allclose(solver.fit(2 * data.features).artifact, 2 * first.artifact, atol=1e-4)
-    assert all(solver.factors[key] is value for key, value in factors.items())
-    assert list(solver.factors) == list(factors)
+    assert all(solver.factorizations[key] is value for key, value in factors.items())
+    assert list(solver.factorizations) == list(factors)
 
 
-def test_many_channels_are_mixed():
+def test_many_channels_are_projected():
     data = synthetic_views(torch.Generator().manual_seed(0), channels=40, grid=6, num_views=16, noise=0.3)
-    mixed, whole = (ClosedForm(data.coords, ClosedFormConfig(probes=probes)).fit(data.features) for probes in (16, 64))
-    assert mixed.smoothness == whole.smoothness
-    assert torch.allclose(mixed.artifact, whole.artifact, atol=0.05)
+    projected, whole = (
+        ClosedForm(data.coords, ClosedFormConfig(probes=probes)).fit(data.features) for probes in (16, 64)
+    )
+    assert projected.smoothness == whole.smoothness
+    assert torch.allclose(projected.artifact, whole.artifact, atol=0.05)
 
 
 def test_residual_map_equals_ridge_regression():
@@ -207,13 +210,13 @@ def test_residual_map_equals_ridge_regression():
 
     generator = torch.Generator().manual_seed(0)
     raw = torch.randn(300, 10, generator=generator)
-    rest = raw @ torch.randn(10, 4, generator=generator) + 2 * torch.randn(300, 4, generator=generator)
-    predict = fit_residual_map(raw, rest)
+    residual = raw @ torch.randn(10, 4, generator=generator) + 2 * torch.randn(300, 4, generator=generator)
+    predict = fit_residual_map(raw, residual)
     energy = torch.linalg.eigvalsh((raw - raw.mean(0)).double().T @ (raw - raw.mean(0)).double())
     best, errors = None, {}
     for ridge in (energy.max() * torch.logspace(-8, 0, 25, dtype=torch.float64)).tolist():
-        model = Ridge(alpha=ridge).fit(raw.double().numpy(), rest.double().numpy())
-        error = ((model.predict(raw.double().numpy()) - rest.double().numpy()) ** 2).sum()
+        model = Ridge(alpha=ridge).fit(raw.double().numpy(), residual.double().numpy())
+        error = ((model.predict(raw.double().numpy()) - residual.double().numpy()) ** 2).sum()
         freedom = 1 + float((energy / (energy + ridge)).sum())
         errors[ridge] = gcv_score(error, 300, freedom)
         if errors[ridge] == min(errors.values()):
@@ -222,24 +225,22 @@ def test_residual_map_equals_ridge_regression():
     assert predict(raw.view(3, 100, 10)).shape == (3, 100, 4)
 
 
-def test_unknown_solver_is_refused():
+def test_unknown_solver_raises():
     with pytest.raises(UserError, match="'factor' or 'cg'"):
         ClosedFormConfig(solver='lu')
 
 
 def test_every_image_is_solved_with_its_own_views():
-    """Whatever a denoiser has solved before, and whether in one call or in several."""
+    """Whatever was solved before, and whether in one call or in several."""
     images = [
         synthetic_views(torch.Generator().manual_seed(seed), 6, 5, count) for seed, count in enumerate((10, 10, 7))
     ]
-    config = dict(nodes=NODES, smoothness=0.7, reweight=0)
+    solver = ClosedFormSolver(ClosedFormConfig(nodes=NODES, smoothness=0.7, reweight=0))
     alone = [dense_artifact(data, NODES, 0.7) for data in images]
-    stage1 = Stage1(Stage1Config({}, 80, [0], [1], closed_form=config), backbone=torch.nn.Conv2d(3, 6, 16, 16))
-    views = [Views(None, data.coords) for data in images]
     order = [0, 1, 2, 1, 0]
-    apart = [stage1.solve([images[i].features], [views[i]], ['a'])[0] for i in order]
-    together = stage1.solve([images[i].features for i in order], [views[i] for i in order], ['a'] * len(order))
-    for index, one, other in zip(order, apart, together, strict=True):
+    separate = [solver.solve([images[i].features], [images[i].coords])[0] for i in order]
+    together = solver.solve([images[i].features for i in order], [images[i].coords for i in order])
+    for index, one, other in zip(order, separate, together, strict=True):
         assert np.abs(one.artifact.numpy() - alone[index]).max() < 1e-4
         assert torch.equal(one.artifact, other.artifact)
         assert torch.equal(one.semantics(images[index].coords[-1]), other.semantics(images[index].coords[-1]))
@@ -247,29 +248,30 @@ def test_every_image_is_solved_with_its_own_views():
 
 def dense_artifact(data, nodes, smoothness):
     """``G`` of an image by dense linear algebra."""
-    design = Design(data.coords, nodes)
+    design = DesignMatrix(data.coords, nodes)
     x, normal = dense(design, smoothness)
     right = x.T @ data.features.flatten(0, 2).double().numpy()
-    found = centred(np.linalg.lstsq(normal, right, rcond=1e-12)[0], design.num_nodes)
+    found = with_zero_mean_artifact(np.linalg.lstsq(normal, right, rcond=1e-12)[0], design.num_nodes)
     return found[design.num_nodes :].reshape(*design.grid, -1)
 
 
-def test_equations_are_set_up_once_for_views_that_stay(data):
-    stage1 = Stage1(Stage1Config({}, 80, [0], [1]), backbone=torch.nn.Conv2d(3, 6, 16, 16))
+def test_equations_are_reused_for_equal_views(data):
+    solver = ClosedFormSolver(ClosedFormConfig())
     for coords in (data.coords, data.coords.clone()):
-        stage1.solve([data.features], [Views(None, coords)], ['a'])
-        equations = stage1._closed_form
-    assert equations.coords is data.coords
+        solver.solve([data.features], [coords])
+    assert solver.equations.coords is data.coords
 
 
-def test_only_tokens_below_the_median_weight_give_way_to_the_fit(data, monkeypatch):
-    seen, choose = [], ClosedForm._choose
+def test_only_tokens_below_the_median_weight_move_towards_the_fit(data, monkeypatch):
+    calls, choose = [], ClosedForm._choose_smoothness
     monkeypatch.setattr(
-        ClosedForm, '_choose', lambda *arguments: seen.append((arguments[1], choose(*arguments))) or seen[-1][1]
+        ClosedForm,
+        '_choose_smoothness',
+        lambda *arguments: calls.append((arguments[1], choose(*arguments))) or calls[-1][1],
     )
     ClosedForm(data.coords, ClosedFormConfig(nodes=NODES)).fit(data.features)
-    (first, (_, fitted)), (second, _) = seen
+    (first, (_, fitted)), (second, _) = calls
     weights = token_weights(np.sqrt(((first - fitted) ** 2).mean(1)))
-    share = np.where(weights < np.median(weights), weights / np.median(weights), 1)[:, None]
-    assert 0.4 < (share < 1).mean() < 0.6
-    assert np.allclose(second, share * first + (1 - share) * fitted, atol=1e-12)
+    shrinkage = np.where(weights < np.median(weights), weights / np.median(weights), 1)[:, None]
+    assert 0.4 < (shrinkage < 1).mean() < 0.6
+    assert np.allclose(second, shrinkage * first + (1 - shrinkage) * fitted, atol=1e-12)

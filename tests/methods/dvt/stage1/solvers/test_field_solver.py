@@ -1,4 +1,4 @@
-"""The two-phase fit: what is trained when, gradients, and several images at once."""
+"""The field solver: phases, Adam steps, gradients, and several images together."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from reprefine.engine.errors import UserError
 from reprefine.methods.dvt.functional import distance_loss, head_lr, residual_loss, sparsity_loss
 from reprefine.methods.dvt.stage1.solvers.encoding import HashGrid
-from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, FitConfig, ImageFields, _draw, fit_fields
+from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, FitConfig, ImageFields, draw_tokens, fit_fields
 from tests.helpers.run_tool import import_beside
 
 synthetic_views = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic').synthetic_views
@@ -25,19 +25,19 @@ def views(seed=0, **kwargs):
     )
 
 
-class Watch:
-    """Keeps the parameters at every step, by hooking into the fit through its records."""
+class Recorder:
+    """Callback of the fit that records the parameters and the terms of the loss at every step."""
 
     def __init__(self, monkeypatch):
         self.records, self.fields, self.states = {}, None, {}
         init = ImageFields.__init__
 
-        def remember(fields, *args, **kwargs):
+        def record(fields, *args, **kwargs):
             init(fields, *args, **kwargs)
             self.fields = fields
             self.states[-1] = self.state()
 
-        monkeypatch.setattr(ImageFields, '__init__', remember)
+        monkeypatch.setattr(ImageFields, '__init__', record)
 
     def state(self):
         return {name: value.detach().clone() for name, value in self.fields.named_parameters()}
@@ -51,20 +51,20 @@ class Watch:
 
 
 def test_phases(monkeypatch):
-    watch = Watch(monkeypatch)
+    recorder = Recorder(monkeypatch)
     data = views()
-    fit_fields([data.features], [data.coords], [1], SMALL, on_step=watch)
-    assert all(watch.records[step] == {'distance'} for step in range(31))
-    assert all(watch.records[step] == {'distance', 'residual', 'sparsity'} for step in range(31, 60))
+    fit_fields([data.features], [data.coords], [1], SMALL, on_step=recorder)
+    assert all(recorder.records[step] == {'distance'} for step in range(31))
+    assert all(recorder.records[step] == {'distance', 'residual', 'sparsity'} for step in range(31, 60))
     name = 'artifact.table'
-    assert not torch.equal(watch.states[29][name], watch.states[30][name])
-    assert all(torch.equal(watch.states[30][name], watch.states[step][name]) for step in range(31, 60))
-    assert watch.grad is None
-    delta = [name for name in watch.states[-1] if name.startswith('residual')]
+    assert not torch.equal(recorder.states[29][name], recorder.states[30][name])
+    assert all(torch.equal(recorder.states[30][name], recorder.states[step][name]) for step in range(31, 60))
+    assert recorder.grad is None
+    delta = [name for name in recorder.states[-1] if name.startswith('residual')]
     assert len(delta) == 6
     for name in delta:
-        assert torch.equal(watch.states[30][name], watch.states[-1][name])
-        assert not torch.equal(watch.states[31][name], watch.states[-1][name])
+        assert torch.equal(recorder.states[30][name], recorder.states[-1][name])
+        assert not torch.equal(recorder.states[31][name], recorder.states[-1][name])
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,19 @@ def test_phases(monkeypatch):
 def test_every_step_is_one_of_adam_on_the_weighted_losses(
     monkeypatch, changed, residual_weight, sparsity_weight, decay
 ):
-    """From the numbers before each step follow those after it, by the written rule in float64."""
-    config, data, watch = replace(SMALL, iterations=6, **changed), views(), Watch(monkeypatch)
-    fit_fields([data.features], [data.coords], [1], config, on_step=watch)
+    """The parameters after each step follow from those before it by the formulas in float64."""
+    config, data, recorder = replace(SMALL, iterations=6, **changed), views(), Recorder(monkeypatch)
+    fit_fields([data.features], [data.coords], [1], config, on_step=recorder)
     monkeypatch.undo()
     twin = ImageFields(8, (5, 5), [1], config)  # draws the same tokens
     tokens, points = [data.features.flatten(0, 2)], [data.coords.flatten(0, 2)]
     moments = {}
     for step in range(6):
-        twin.load_state_dict(watch.states[step - 1])
-        raw, coords, places = _draw(tokens, points, twin, config.batch_tokens)
+        twin.load_state_dict(recorder.states[step - 1])
+        raw, coords, positions = draw_tokens(tokens, points, twin, config.batch_tokens)
         second = step > 3
-        pattern = twin.artifact(places).detach() if second else twin.artifact(places)
-        explained, delta = twin.semantics(coords) + pattern, twin.residual(raw)
+        artifact = twin.artifact(positions).detach() if second else twin.artifact(positions)
+        explained, delta = twin.semantics(coords) + artifact, twin.residual(raw)
         loss = distance_loss(explained + second * delta.detach(), raw)
         if second:
             loss = (
@@ -96,7 +96,7 @@ def test_every_step_is_one_of_adam_on_the_weighted_losses(
         slopes = torch.autograd.grad(loss.sum(), list(named.values()), allow_unused=True)
         rate = head_lr(step, 6)
         for (name, before), slope in zip(named.items(), slopes, strict=True):
-            after = watch.states[step][name].double()
+            after = recorder.states[step][name].double()
             if slope is None:
                 assert torch.equal(after, before.double()), (step, name)
                 continue
@@ -109,20 +109,20 @@ def test_every_step_is_one_of_adam_on_the_weighted_losses(
 
 
 def reference(raw, semantics, artifact, delta):
-    """Loss of the second phase and its gradients in float64, from the written formulas."""
+    """Loss of the second phase and its gradients in float64, by the formulas."""
     leaves = [value.double().requires_grad_() for value in (semantics, artifact, delta)]
-    content, pattern, residual = leaves
+    semantics, artifact, residual = leaves
     y = raw.double()
-    explained = content + pattern.detach()
-    guess = explained + residual.detach()
-    distance = (guess - y).pow(2).mean() + 1 - F.cosine_similarity(guess, y, dim=-1).mean()
-    rest = (residual - (y - explained).detach()).pow(2).mean()
-    loss = distance + 0.1 * rest + 0.02 * residual.abs().mean()
-    return loss, torch.autograd.grad(loss, [content, residual])
+    explained = semantics + artifact.detach()
+    prediction = explained + residual.detach()
+    distance = (prediction - y).pow(2).mean() + 1 - F.cosine_similarity(prediction, y, dim=-1).mean()
+    residual_term = (residual - (y - explained).detach()).pow(2).mean()
+    loss = distance + 0.1 * residual_term + 0.02 * residual.abs().mean()
+    return loss, torch.autograd.grad(loss, [semantics, residual])
 
 
 def test_losses_and_gradients_of_both_phases(monkeypatch):
-    """The parts are replaced by given outputs, so that gradients with respect to them are seen."""
+    """The modules are replaced by given outputs, to take gradients with respect to these."""
     generator = torch.Generator().manual_seed(0)
     raw, semantics, artifact, delta = torch.randn(4, 1, 7, 8, generator=generator)
     given = [value.clone().requires_grad_() for value in (semantics, artifact, delta)]
@@ -141,14 +141,14 @@ def test_losses_and_gradients_of_both_phases(monkeypatch):
     second = fields.losses(raw, None, None, with_residual=True)
     assert torch.autograd.grad(second['distance'].sum(), given[2], retain_graph=True, allow_unused=True) == (None,)
     loss = sum(weight * second[name].sum() for name, weight in (('distance', 1), ('residual', 0.1), ('sparsity', 0.02)))
-    wanted, (content, residual) = reference(raw, semantics, artifact, delta)
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+    expected, (semantics_slope, residual_slope) = reference(raw, semantics, artifact, delta)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     slopes = torch.autograd.grad(loss, [given[0], given[2]])
-    assert torch.allclose(slopes[0].double(), content, atol=1e-7)
-    assert torch.allclose(slopes[1].double(), residual, atol=1e-7)
+    assert torch.allclose(slopes[0].double(), semantics_slope, atol=1e-7)
+    assert torch.allclose(slopes[1].double(), residual_slope, atol=1e-7)
 
 
-def test_several_images_come_out_as_alone():
+def test_several_images_together_equal_single_images():
     config = replace(SMALL, iterations=50)
     data = [views(seed) for seed in range(3)]
     features, coords = [item.features for item in data], [item.coords for item in data]
@@ -160,7 +160,7 @@ def test_several_images_come_out_as_alone():
             assert difference < 1e-5, name
 
 
-def test_a_solution_evaluates_its_own_image_alone(monkeypatch):
+def test_a_solution_evaluates_only_its_own_image(monkeypatch):
     data = [views(seed) for seed in range(3)]
     fields = fit_fields([item.features for item in data], [item.coords for item in data], [5, 6, 7], SMALL)
     points, products = [], []
@@ -175,7 +175,7 @@ def test_a_solution_evaluates_its_own_image_alone(monkeypatch):
     assert {shape[:2] for shape in products} == {(1, 25)}
 
 
-def test_parts_of_one_image_of_a_stack():
+def test_solution_of_one_of_several_images():
     data = [views(seed) for seed in range(2)]
     fields = fit_fields([item.features for item in data], [item.coords for item in data], [5, 6], SMALL)
     solution = fields.solution(1)
@@ -187,20 +187,20 @@ def test_parts_of_one_image_of_a_stack():
     assert torch.allclose(solution.residual(data[1].features).flatten(0, 2), fields.residual(raw)[1], atol=1e-6)
 
 
-def test_features_may_be_halves():
+def test_features_in_half_precision():
     data = views()
     whole = fit_fields([data.features.half().float()], [data.coords], [1], SMALL)
     half = fit_fields([data.features.half()], [data.coords], [1], SMALL)
     assert torch.equal(whole.artifact.table, half.artifact.table)
 
 
-def test_without_artifact_it_stays_zero():
+def test_disabled_artifact_stays_zero():
     data = views()
     fields = fit_fields([data.features], [data.coords], [1], replace(SMALL, disable_artifact=True))
     assert not fields.artifact.table.any()
 
 
-def test_sizes_of_the_default_parts():
+def test_parameter_counts_of_the_default_modules():
     fields = ImageFields(768, (37, 37), [0], FitConfig())
     counts = {name: sum(p.numel() for p in getattr(fields, name).parameters()) for name in ('artifact', 'residual')}
     assert counts == dict(artifact=1_051_392, residual=332_928)
@@ -214,5 +214,5 @@ def test_sizes_of_the_default_parts():
 def test_profiles():
     known = {name: (config.iterations, config.schedule) for name, config in PROFILES.items()}
     assert known == dict(paper=(20000, 'paper'), head=(25000, 'head'), demo=(10000, 'paper'), cpu=(1500, 'head'))
-    with pytest.raises(UserError, match="schedule 'cosine' is unknown"):
+    with pytest.raises(UserError, match="stage1.field.schedule='cosine': use paper, head"):
         FitConfig(schedule='cosine')
