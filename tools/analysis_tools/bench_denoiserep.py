@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reprefine.engine.cli.tool import run_as_tool
-from reprefine.engine.cost.timing import Spread, Work, interleave
+from reprefine.engine.cost.timing import Spread, Workload, interleave
 from reprefine.methods.denoiserep import (
     collect_moments,
     convert,
@@ -63,7 +63,7 @@ class Bench:
             convert(model, **options)
         return model
 
-    def ratio(self, ours: Work, theirs: Work) -> str:
+    def ratio(self, ours: Workload, theirs: Workload) -> str:
         """Return median and interquartile range of the ratio of two pieces of work."""
         wait = torch.cuda.synchronize if self.args.device.startswith('cuda') else (lambda: None)
         times = interleave((lambda: ours, lambda: theirs), self.args.repeats, 2, wait)
@@ -76,7 +76,7 @@ class Bench:
         set_phase(model, phase)
         return self.ratio(self._step(model, phase), self._step(self.base))
 
-    def _step(self, model: nn.Module, phase: str = '') -> Work:
+    def _step(self, model: nn.Module, phase: str = '') -> Workload:
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
         model.train()
 

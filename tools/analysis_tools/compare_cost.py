@@ -6,9 +6,9 @@ from pathlib import Path
 from reprefine.engine.cli.launch import OptionsAction, add_config_arguments, load_config
 from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.cost.compare import CostComparison
-from reprefine.engine.cost.figures import PARTS, Settings
 from reprefine.engine.cost.report import check_output, make_report, print_report, write_json
-from reprefine.engine.cost.stock import EngineComparison
+from reprefine.engine.cost.rows import PARTS, Settings
+from reprefine.engine.cost.stock import RunnerComparison
 from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
@@ -24,7 +24,7 @@ requires equal losses"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
-    parser.add_argument('config', help='config of the model to judge; its training data feed both models')
+    parser.add_argument('config', help='config of the model; its training data are used for both models')
     parser.add_argument('--baseline', required=True, help=BASELINE_HELP)
     add_config_arguments(parser)
     parser.add_argument(
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='override settings of the baseline',
     )
     parser.add_argument('--only', nargs='+', choices=PARTS, default=list(PARTS), help='measure these alone')
-    parser.add_argument('--deploy', action='store_true', help='fold both models for everything but training')
+    parser.add_argument(
+        '--deploy', action='store_true', help='switch both models to the deployed form for everything but training'
+    )
     parser.add_argument('--batch-size', type=positive, help="images per batch (default: the training loader's own)")
     parser.add_argument(
         '--input-shape',
@@ -45,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='use random images of this size for everything but training',
     )
     parser.add_argument('--repeats', type=positive, default=20, help='timed rounds')
-    parser.add_argument('--warmup', type=int, default=5, help='rounds before them that are not kept')
+    parser.add_argument('--warmup', type=int, default=5, help='rounds before them that are not timed')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
-    parser.add_argument('--out', type=Path, metavar='FILE.json', help='write every figure and its circumstances')
+    parser.add_argument('--out', type=Path, metavar='FILE.json', help='write the rows and the environment as JSON')
 
 
 def positive(text: str) -> int:
-    """Parse a positive whole number."""
+    """Parse a positive integer."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text} is not a positive number')
     return int(text)
@@ -76,14 +78,14 @@ def main(args: argparse.Namespace) -> None:
     if args.baseline == STOCK:
         if args.baseline_cfg_options:
             raise UserError('--baseline stock trains the same config: use --cfg-options, not --baseline-cfg-options')
-        comparison = EngineComparison(config, settings)
+        comparison = RunnerComparison(config, settings)
     else:
         baseline = load_config(args.baseline, args.baseline_cfg_options)
         comparison = CostComparison(config, baseline, settings)
-    figures = comparison.run()
+    rows = comparison.run()
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    report = make_report(comparison, figures, arguments)
-    print_report(report, figures)
+    report = make_report(comparison, rows, arguments)
+    print_report(report, rows)
     if args.out:
         write_json(report, args.out)
 

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from reprefine.engine.cli.launch import add_config_arguments, load_config
 from reprefine.engine.cli.tool import run_as_tool
-from reprefine.engine.cost.counting import PartCost, count_cost
-from reprefine.engine.cost.inputs import Batch, loader_batch, random_batch
+from reprefine.engine.cost.counting import ModuleCost, count_module_costs
+from reprefine.engine.cost.inputs import InputBatch, loader_batch, random_batch
 from reprefine.engine.cost.models import build_untrained
 from reprefine.engine.errors import UserError
 
@@ -37,10 +37,10 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give a positive height and width')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     batch = loader_batch(cfg, 'test', 1) if args.data_root else random_batch(cfg, args.shape)
-    show(count_cost(build_untrained(cfg), batch), batch)
+    show(count_module_costs(build_untrained(cfg), batch), batch)
 
 
-def show(costs: list[PartCost], batch: Batch) -> None:
+def show(costs: list[ModuleCost], batch: InputBatch) -> None:
     """Print the parts and the whole."""
     whole, *parts = costs
     table = Table('part', title=batch.source, caption='FLOPs of one image: two per multiply-add')

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a model and of its parts."""
+"""Parameters and FLOPs of a model and of its child modules."""
 
 import copy
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from .inputs import Batch
+from .inputs import InputBatch
 
 
 def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *args: object, **kwargs: object) -> int:
@@ -20,11 +20,11 @@ EXTRA_FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _a
 
 
 @dataclass(frozen=True)
-class PartCost:
-    """Cost of one part of a model.
+class ModuleCost:
+    """Cost of a module of a model.
 
     Attributes:
-        name: Dotted name within the model; empty for the model as a whole.
+        name: Dotted name within the model; empty for the whole model.
         parameters: Number of parameters, trainable or not.
         flops: FLOPs per image of one forward pass.
     """
@@ -40,10 +40,10 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """Count the FLOPs of a piece of work: two per multiply-add of matrix products, convolutions and attention.
+    """Count the FLOPs of a function: two per multiply-add of matrix products, convolutions and attention.
 
     Args:
-        work: The work; what it does in a backward pass counts as well.
+        work: The function; its backward passes count as well.
     """
     with FlopCounterMode(display=False, custom_mapping=EXTRA_FORMULAS) as counter:
         work()
@@ -55,25 +55,25 @@ def forward(model: nn.Module, data: dict | tuple | list, mode: str) -> object:
 
     Args:
         model: The model.
-        data: What its data preprocessor returned.
+        data: Output of its data preprocessor.
         mode: ``loss``, ``predict`` or ``tensor``.
     """
     return model(**data, mode=mode) if isinstance(data, dict) else model(*data, mode=mode)
 
 
 @torch.no_grad()
-def count_cost(model: nn.Module, batch: Batch) -> list[PartCost]:
-    """Count parameters and FLOPs of a model and of its top-level parts.
+def count_module_costs(model: nn.Module, batch: InputBatch) -> list[ModuleCost]:
+    """Count parameters and FLOPs of a model and of its child modules.
 
     FLOPs are two per multiply-add of the matrix products, convolutions and attention in ``mode='tensor'``; everything
     else (normalisation, activations, custom operators of mmcv) counts as zero.
 
     Args:
-        model: An OpenMMLab model; counted in evaluation mode and left as it was.
+        model: An OpenMMLab model; counted in evaluation mode, its mode is restored.
         batch: Input; preprocessing is not counted.
 
     Returns:
-        The whole model first, then the parts that have parameters or FLOPs.
+        The whole model first, then the child modules that have parameters or FLOPs.
     """
     training = model.training
     model.eval()
@@ -83,12 +83,12 @@ def count_cost(model: nn.Module, batch: Batch) -> list[PartCost]:
     model.train(training)
     per_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     root = type(model).__name__
-    whole = PartCost('', count_parameters(model), counter.get_total_flops() / batch.size)
-    parts = [
-        PartCost(name, count_parameters(module), _flops_below(per_module, f'{root}.{name}') / batch.size)
+    whole = ModuleCost('', count_parameters(model), counter.get_total_flops() / batch.size)
+    children = [
+        ModuleCost(name, count_parameters(module), _flops_below(per_module, f'{root}.{name}') / batch.size)
         for name, module in model.named_children()
     ]
-    return [whole, *(part for part in parts if part.parameters or part.flops)]
+    return [whole, *(child for child in children if child.parameters or child.flops)]
 
 
 def _flops_below(per_module: dict[str, int], name: str) -> int:

@@ -1,4 +1,4 @@
-"""Batches on which costs are measured: real ones from a data loader, or random images."""
+"""Input batches for cost measurements: from a data loader, or random images."""
 
 import math
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
+from reprefine.engine.config_check.walk import iter_dicts
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 
@@ -17,13 +18,13 @@ DEFAULT_SHAPE = (224, 224)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A raw batch as a data loader yields it.
+class InputBatch:
+    """A batch of a data loader, before preprocessing.
 
     Attributes:
-        data: What ``model.data_preprocessor`` takes.
+        data: Argument of ``model.data_preprocessor``.
         size: Number of images.
-        source: Where it came from, for the report.
+        source: Its origin, for the report.
     """
 
     data: Any
@@ -31,8 +32,8 @@ class Batch:
     source: str
 
 
-def loader_batch(cfg: Config, phase: str = 'train', batch_size: int | None = None) -> Batch:
-    """Fetch the first batch of a config's data loader, in this process.
+def loader_batch(cfg: Config, phase: str = 'train', batch_size: int | None = None) -> InputBatch:
+    """Return the first batch of a config's data loader, read in this process.
 
     Args:
         cfg: Complete config.
@@ -54,18 +55,18 @@ def loader_batch(cfg: Config, phase: str = 'train', batch_size: int | None = Non
     loader = Runner.build_dataloader(loader_cfg, seed=0)
     data = next(iter(loader), None)
     if data is None:
-        raise UserError(f'{key} yields no batch: its data set has {len(loader.dataset)} images; lower --batch-size')
+        raise UserError(f'{key} yields no batch: its dataset has {len(loader.dataset)} images; lower --batch-size')
     images = data['inputs'] if isinstance(data, dict) else data[0]
     # Self-supervised models get a list of views, each a whole batch [B, C, H, W].
     several_views = isinstance(images, (list, tuple)) and torch.is_tensor(images[0]) and images[0].dim() == 4
-    return Batch(data, len(images[0] if several_views else images), f'first batch of {key}')
+    return InputBatch(data, len(images[0] if several_views else images), f'first batch of {key}')
 
 
-def random_batch(cfg: Config, shape: tuple[int, int] | None = None, batch_size: int = 1) -> Batch:
+def random_batch(cfg: Config, shape: tuple[int, int] | None = None, batch_size: int = 1) -> InputBatch:
     """Make a batch of random 8-bit images.
 
     Args:
-        cfg: Complete config. mmdet and mmpose models get data samples describing the image beside it.
+        cfg: Complete config. For mmdet and mmpose models, data samples are added.
         shape: Height and width in pixels, default :func:`default_shape`.
         batch_size: Number of images.
     """
@@ -76,11 +77,11 @@ def random_batch(cfg: Config, shape: tuple[int, int] | None = None, batch_size: 
     data: dict = {'inputs': list(images)}
     if cfg.get('default_scope') in ('mmdet', 'mmpose'):
         data['data_samples'] = [_data_sample(cfg, height, width) for _ in range(batch_size)]
-    return Batch(data, batch_size, f'random images of {height}x{width}')
+    return InputBatch(data, batch_size, f'random images of {height}x{width}')
 
 
 def _data_sample(cfg: Config, height: int, width: int) -> BaseDataElement:
-    """Describe an image that is its own crop: what predictions need to be mapped back to the image."""
+    """Return the data sample of an image that is its own crop, with which predictions are mapped to the image."""
     size = np.array([width, height], dtype=np.float32)
     keypoints = next(
         (n for key in ('num_keypoints', 'out_channels') for n in find_values(cfg.model, key) if isinstance(n, int)), 0
@@ -103,12 +104,12 @@ def _data_sample(cfg: Config, height: int, width: int) -> BaseDataElement:
 
 
 def default_shape(cfg: Config) -> tuple[int, int]:
-    """Return the height and width in pixels a config means its model to see, 224 if it does not say."""
+    """Return the input height and width in pixels of a config, 224 if it has none."""
     return declared_shape(cfg) or DEFAULT_SHAPE
 
 
 def declared_shape(cfg: Config) -> tuple[int, int] | None:
-    """Return the height and width in pixels that a config names, if it names any.
+    """Return the input height and width in pixels of a config, None if it has none.
 
     The first of: ``img_size`` within the model; the last size in the test pipeline; the same in the training pipeline.
     """
@@ -132,17 +133,5 @@ def _height_width(size: int | tuple[int, int], width_first: bool) -> tuple[int, 
 
 
 def find_values(cfg: Any, key: str) -> Iterator[Any]:
-    """Yield the values of ``key`` wherever it stands in nested dicts, outermost first.
-
-    Args:
-        cfg: Dict, list, or a leaf, which yields nothing.
-        key: The key looked for.
-    """
-    if isinstance(cfg, dict):
-        if key in cfg:
-            yield cfg[key]
-        for value in cfg.values():
-            yield from find_values(value, key)
-    elif isinstance(cfg, (list, tuple)):
-        for value in cfg:
-            yield from find_values(value, key)
+    """Yield the values of ``key`` in all nested dicts of a config, outermost first."""
+    return (node[key] for _, node in iter_dicts(cfg) if key in node)

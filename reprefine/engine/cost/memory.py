@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work."""
+"""Peak memory of a function."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -64,11 +64,11 @@ def _storage_ids(tree: object) -> set[int]:
 
 
 def peak_memory(model: torch.nn.Module, run: Callable[[], object]) -> int:
-    """Return the peak memory in bytes while ``run`` works with ``model``, the model's own tensors included.
+    """Return the peak memory in bytes of ``run``, the tensors of ``model`` included.
 
     Args:
         model: The only model on its device.
-        run: The work.
+        run: The function.
     """
     device = next(model.parameters()).device
     if device.type == 'cuda':

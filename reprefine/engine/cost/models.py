@@ -1,4 +1,4 @@
-"""Building the models whose cost is measured."""
+"""Building models for cost measurements: random weights, without loading or logging."""
 
 import contextlib
 import copy
@@ -15,11 +15,11 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.engine.build import build_model
 
 # Arguments of models that name weights to load.
-FILES = ('pretrained', 'checkpoint')
+CHECKPOINT_KEYS = ('pretrained', 'checkpoint')
 
 
 def without_pretrained(cfg: Any) -> Any:
-    """Return a copy of a model config that loads no pretrained weights: cost does not depend on them.
+    """Return a copy of a model config that loads no pretrained weights.
 
     Args:
         cfg: Model config, or any part of one.
@@ -27,7 +27,7 @@ def without_pretrained(cfg: Any) -> Any:
     if isinstance(cfg, dict):
         if cfg.get('type') == 'Pretrained':
             return None
-        kept = {key: None if key in FILES else without_pretrained(value) for key, value in cfg.items()}
+        kept = {key: None if key in CHECKPOINT_KEYS else without_pretrained(value) for key, value in cfg.items()}
         return type(cfg)(kept)
     if isinstance(cfg, (list, tuple)):
         return type(cfg)(part for item in cfg if (part := without_pretrained(item)) is not None or item is None)
@@ -39,11 +39,11 @@ def build_untrained(cfg: Config, device: str | torch.device = 'cpu', seed: int =
 
     Args:
         cfg: Complete config; its ``default_scope`` must be set already.
-        device: Where the model goes.
-        seed: Seed of the weights, so that twins start alike.
+        device: Device of the model.
+        seed: Seed of the weights, so that config and baseline start alike.
 
     Returns:
-        The model in training mode. Synchronised batch norm becomes plain batch norm, as in a single process.
+        The model in training mode. SyncBN layers become BatchNorm, as in a single process.
     """
     torch.manual_seed(seed)
     with quiet_log():
@@ -56,7 +56,7 @@ def build_untrained(cfg: Config, device: str | torch.device = 'cpu', seed: int =
 
 @contextlib.contextmanager
 def quiet_log() -> Iterator[None]:
-    """Hold back the log of initialisation and optimisers, which has several lines per parameter."""
+    """Suppress the log of weight initialisation and optimizers, which has several lines per parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('WARNING')
@@ -66,6 +66,6 @@ def quiet_log() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def fold(model: nn.Module) -> nn.Module:
-    """Return a copy of a model folded for deployment, in evaluation mode; the model itself stays as it is."""
+def deployed_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a model in the deployed form, in evaluation mode; the model itself is unchanged."""
     return switch_to_deploy(copy.deepcopy(model).eval())

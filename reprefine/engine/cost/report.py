@@ -1,4 +1,4 @@
-"""The report of a cost comparison: a table to read and a JSON file to keep."""
+"""The report of a cost comparison, as a table and as a JSON file."""
 
 import json
 import os
@@ -18,8 +18,8 @@ import reprefine
 from reprefine.engine.errors import UserError
 
 from .compare import CostComparison
-from .figures import Figure
-from .stock import EngineComparison
+from .rows import CostRow
+from .stock import RunnerComparison
 from .timing import Spread
 
 HOST_LIBRARIES = ('mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'timm', 'diffusers')
@@ -27,10 +27,10 @@ SCALES = {'s': (1e3, 'ms'), 'byte': (2**-20, 'MiB'), 'FLOP': (1e-9, 'GFLOP'), ''
 
 
 def describe_environment(device: torch.device) -> dict:
-    """Describe the versions, the device and the load of the machine.
+    """Return the versions, the device and the load of the machine.
 
     Args:
-        device: The device measured on.
+        device: Device of the measurement.
     """
     versions = {module.__name__: module.__version__ for module in (torch, mmengine, reprefine)}
     versions |= {name: sys.modules[name].__version__ for name in HOST_LIBRARIES if name in sys.modules}
@@ -44,7 +44,7 @@ def describe_environment(device: torch.device) -> dict:
 
 
 def _commit(root: Path) -> str | None:
-    """Return the commit of the checkout at ``root``, marked if files differ; None outside of one."""
+    """Return the commit of the checkout at ``root``, with ``-dirty`` if files differ; None without a checkout."""
     if not (root / '.git').exists():
         return None
     command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
@@ -65,16 +65,16 @@ def _device_name(device: torch.device) -> str:
     return f'CPU, {name}, {os.cpu_count()} cores'
 
 
-def make_report(comparison: CostComparison | EngineComparison, figures: Sequence[Figure], arguments: dict) -> dict:
-    """Collect everything needed to judge, and to repeat, a comparison.
+def make_report(comparison: CostComparison | RunnerComparison, rows: Sequence[CostRow], arguments: dict) -> dict:
+    """Collect the results of a comparison and everything needed to repeat it.
 
     Args:
         comparison: The comparison that was run.
-        figures: Its results.
+        rows: Its results.
         arguments: Arguments of the command.
 
     Returns:
-        A dict that JSON can hold.
+        A dict of JSON types.
     """
     config, baseline = comparison.names
     batches = {'training': comparison.train_batch, 'inference, memory and FLOPs': comparison.input_batch}
@@ -86,7 +86,7 @@ def make_report(comparison: CostComparison | EngineComparison, figures: Sequence
         'environment': describe_environment(comparison.device),
         'inputs': {use: {'source': b.source, 'batch_size': b.size} for use, b in batches.items() if b},
         'notes': comparison.notes(),
-        'figures': [asdict(figure) for figure in figures],
+        'figures': [asdict(row) for row in rows],
     }
 
 
@@ -95,32 +95,32 @@ def write_json(report: dict, path: Path) -> None:
 
     Args:
         report: The report.
-        path: The file; its folder is made.
+        path: The file; its folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + '\n')
 
 
 def check_output(path: Path | None) -> None:
-    """Refuse a file that cannot be written, before anything is measured.
+    """Refuse a file that cannot be written, before the measurement.
 
     Raises:
-        UserError: ``path`` is a folder, or a file stands where its folder should be.
+        UserError: ``path`` is a folder, or its folder is a file.
     """
     if path is not None and (path.is_dir() or (path.parent.exists() and not path.parent.is_dir())):
         raise UserError(f'--out {path}: cannot be written; name a file in a folder')
 
 
-def print_report(report: dict, figures: Sequence[Figure]) -> None:
-    """Print the figures and the circumstances they were measured in.
+def print_report(report: dict, rows: Sequence[CostRow]) -> None:
+    """Print the rows and the environment of the measurement.
 
     Args:
-        report: What :func:`make_report` returned.
-        figures: The figures in it.
+        report: Result of :func:`make_report`.
+        rows: Its rows.
     """
     # Wrapped cells are harder to read than long lines, also in a log file.
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(make_table(figures))
+    console.print(make_table(rows))
     environment = report['environment']
     versions = ', '.join(f'{name} {version}' for name, version in environment['versions'].items())
     load = ', '.join(f'{value:.2f}' for value in environment['load_average'])
@@ -130,28 +130,28 @@ def print_report(report: dict, figures: Sequence[Figure]) -> None:
         f'device    {environment["device"]}; {environment["threads"]} threads; load average {load}',
         f'versions  {versions}; commit {environment["commit"] or "unknown"}',
         *(f'{use}: {batch["source"]}, batch size {batch["batch_size"]}' for use, batch in report['inputs'].items()),
-        *(f'{figure.name}: not measured, {figure.not_measured}' for figure in figures if figure.not_measured),
+        *(f'{row.name}: not measured, {row.not_measured}' for row in rows if row.not_measured),
         *report['notes'],
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False)
 
 
-def make_table(figures: Sequence[Figure]) -> Table:
-    """Lay the figures out as a table: median (interquartile range), ratio of config to baseline."""
+def make_table(rows: Sequence[CostRow]) -> Table:
+    """Return a table of the rows: median (interquartile range), ratio of config to baseline."""
     table = Table('figure', 'models', caption='median (interquartile range); ratio = config / baseline')
     for column in ('config', 'baseline', 'ratio'):
         table.add_column(column, justify='right')
-    for figure in figures:
-        if figure.not_measured:
-            table.add_row(figure.name, figure.form, *['not measured'] * 2, '-')
+    for row in rows:
+        if row.not_measured:
+            table.add_row(row.name, row.form, *['not measured'] * 2, '-')
             continue
-        scale, unit = SCALES[figure.unit]
-        values = (_show(spread, scale, unit) for spread in (figure.config, figure.baseline))
-        table.add_row(figure.name, figure.form, *values, _show(figure.ratio, 1, '') if figure.ratio else '-')
+        scale, unit = SCALES[row.unit]
+        values = (_format(spread, scale, unit) for spread in (row.config, row.baseline))
+        table.add_row(row.name, row.form, *values, _format(row.ratio, 1, '') if row.ratio else '-')
     return table
 
 
-def _show(spread: Spread, scale: float, unit: str) -> str:
+def _format(spread: Spread, scale: float, unit: str) -> str:
     text = f'{spread.median * scale:,.4g} {unit}'.strip()
     return f'{text} ({spread.iqr * scale:,.2g})' if spread.count > 1 else text

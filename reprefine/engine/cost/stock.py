@@ -1,4 +1,4 @@
-"""Whole training iterations of a config under this project's Runner and under mmengine's own, in turn."""
+"""Comparing the training iterations of a config under this project's Runner and under mmengine's."""
 
 import copy
 import inspect
@@ -19,30 +19,30 @@ from reprefine.engine.cli.launch import build_runner, set_loader_defaults
 from reprefine.engine.errors import UserError
 from reprefine.engine.optim import use_amp
 
-from .figures import TRAINED, Figure, Settings
-from .inputs import Batch
+from .inputs import InputBatch
 from .models import without_pretrained
-from .phases import Phase, PhasedHook, phases_of, spreads, weighted_sum
-from .timing import Work, interleave
+from .phases import Phase, PhasedHook, hook_phases, paired_spreads, weighted_sum
+from .rows import TRAINED, CostRow, Settings
+from .timing import Workload, interleave
 
-# A round is as long as the usual interval of the logger, so that what is put off until then is paid for.
+# A round is as long as the usual interval of the logger, so that what is deferred until then is included.
 ITERATIONS = 10
 CLOCKS = ('train/time', 'train/data_time')
 _names = count()
 
 
-class EngineComparison:
+class RunnerComparison:
     """Compare the training iterations of one config under two runners.
 
     Each runner has its own model, optimiser and hooks, with the same weights; both are given the same batches and
-    random states, and must see the same losses to the bit.
+    random states, and must log bitwise equal losses.
 
     Args:
         config: Complete config.
-        settings: How to compare; the Runner chooses the device.
+        settings: Settings of the comparison; the Runner chooses the device.
 
     Raises:
-        UserError: Settings that ask for anything but training, or data that are missing.
+        UserError: Settings other than those of training, or missing data.
     """
 
     def __init__(self, config: Config, settings: Settings):
@@ -51,64 +51,66 @@ class EngineComparison:
         self.settings = settings
         self.train_cfg = config.train_cfg
         self.names = (str(config.filename), f'the same under the Runner of mmengine {mmengine.__version__}')
-        # Held as long as this object: hooks write logs there.
+        # Kept as long as this object, as hooks write logs there.
         self._folder = tempfile.TemporaryDirectory()
         try:
-            self.sides = tuple(_Side(self._own_config(config), build) for build in (build_runner, build_stock))
-        except (OSError, AssertionError) as error:  # what the host libraries raise for missing files
+            self.runners = tuple(
+                _PreparedRunner(self._own_config(config), build) for build in (build_runner, build_stock)
+            )
+        except (OSError, AssertionError) as error:  # raised by the OpenMMLab libraries for missing files
             raise UserError(f'no training batch: {error}') from error
-        ours, stock = (side.runner for side in self.sides)
+        ours, stock = (prepared.runner for prepared in self.runners)
         ours.model.load_state_dict(stock.model.state_dict())
         self.device = next(stock.model.parameters()).device
         self.input_batch = None
         self.train_batch = self._draw_batches()
 
-    def run(self) -> list[Figure]:
+    def run(self) -> list[CostRow]:
         """Measure.
 
         Returns:
-            The times of an iteration, in every phase and over the whole schedule, and of reading a batch, every value
-            the mean of ten in a row.
+            The times of an iteration, in each phase and over the whole schedule, and of reading a batch; every value
+            is the mean of ten in a row.
 
         Raises:
             UserError: If the losses differ.
         """
-        name, phases, figures = 'training iteration', self._phases(), []
+        name, phases, rows = 'training iteration', self._phases(), []
         seconds = []
         for phase in phases:
-            for side in self.sides:
-                side.hold(phase.name)
-            seconds.append(self._seconds(tuple(self._rounds(side) for side in self.sides)))
+            for runner in self.runners:
+                runner.fix_phase(phase.name)
+            seconds.append(self._seconds(tuple(self._rounds(runner) for runner in self.runners)))
             if phase.name:
-                figures.append(self._figure(phase.title(name), *seconds[-1]))
-        require_equal(*(side.logged() for side in self.sides))
-        whole = (weighted_sum(phases, values) for values in zip(*seconds, strict=True))
-        figures.append(self._figure(f'{name}, whole schedule' if figures else name, *whole))
-        readings = self._seconds(tuple(self._readings(side) for side in self.sides))
-        return [*figures, self._figure('reading of a batch', *readings)]
+                rows.append(self._row(phase.title(name), *seconds[-1]))
+        require_equal(*(runner.logged() for runner in self.runners))
+        total = (weighted_sum(phases, values) for values in zip(*seconds, strict=True))
+        rows.append(self._row(f'{name}, whole schedule' if rows else name, *total))
+        readings = self._seconds(tuple(self._readings(runner) for runner in self.runners))
+        return [*rows, self._row('reading of a batch', *readings)]
 
     def _phases(self) -> list[Phase]:
-        runner = self.sides[0].runner
-        return next((phases_of(hook, self.train_cfg) for hook in _phased(runner)), [Phase()])
+        runner = self.runners[0].runner
+        return next((hook_phases(hook, self.train_cfg) for hook in _phased_hooks(runner)), [Phase()])
 
-    def _seconds(self, prepare: tuple[Callable[[], Work], ...]) -> list[list[float]]:
+    def _seconds(self, prepare: tuple[Callable[[], Workload], ...]) -> list[list[float]]:
         wait = torch.cuda.synchronize if self.device.type == 'cuda' else (lambda: None)
         seconds = interleave(prepare, self.settings.repeats, self.settings.warmup, wait)
         return [[value / ITERATIONS for value in side] for side in seconds]
 
-    def _figure(self, name: str, ours: list[float], stock: list[float]) -> Figure:
-        return Figure(name, 's', TRAINED, self.train_batch.source, *spreads(ours, stock))
+    def _row(self, name: str, ours: list[float], stock: list[float]) -> CostRow:
+        return CostRow(name, 's', TRAINED, self.train_batch.source, *paired_spreads(ours, stock))
 
     def notes(self) -> list[str]:
-        """Say how the figure is to be understood."""
+        """Return explanations of the rows."""
         return [
-            'weights are random; both runners get the same weights, batches and random states; their losses were equal '
-            'to the bit',
-            f'times: {ITERATIONS} iterations of each runner in turn (A B, B A, ...); median and interquartile range '
-            'over the rounds; the ratio is taken within each round',
+            'weights are random; both runners get the same weights, batches and RNG states; their losses were '
+            'bitwise equal',
+            f'times: {ITERATIONS} iterations of each runner alternately (A B, B A, ...); median and interquartile '
+            'range over the rounds; the ratio is taken within each round',
             'training iteration: the hooks of the config, preprocessing, loss, backward pass, optimiser step and '
             'logging; no validation, no checkpoint',
-            'reading of a batch: in the main process, one after the other, the start of the iterator included',
+            'reading of a batch: in the main process, the start of the iterator included',
         ]
 
     def _own_config(self, config: Config) -> Config:
@@ -134,43 +136,43 @@ class EngineComparison:
         cfg.randomness = {'seed': 0, **(cfg.get('randomness') or {})}
         return cfg
 
-    def _draw_batches(self) -> Batch:
-        """Take the batches of a round from the data loader."""
-        loader = self.sides[0].runner.train_dataloader
+    def _draw_batches(self) -> InputBatch:
+        """Read the batches of a round from the data loader."""
+        loader = self.runners[0].runner.train_dataloader
         self._batches = list(islice(loader, ITERATIONS))
         if not self._batches:
-            raise UserError(f'train_dataloader yields no batch: its data set has {len(loader.dataset)} images')
-        return Batch(self._batches, loader.batch_size, f'first {len(self._batches)} batches of train_dataloader')
+            raise UserError(f'train_dataloader yields no batch: its dataset has {len(loader.dataset)} images')
+        return InputBatch(self._batches, loader.batch_size, f'first {len(self._batches)} batches of train_dataloader')
 
-    def _rounds(self, side: '_Side') -> Callable[[], Work]:
-        """Return what prepares the rounds of one side: copies of the batches, and the random state of the round."""
+    def _rounds(self, runner: '_PreparedRunner') -> Callable[[], Workload]:
+        """Return a function that prepares a round: copies of the batches, and the RNG seed of the round."""
         seeds = count()
 
-        def prepare() -> Work:
+        def prepare() -> Workload:
             batches = [copy.deepcopy(self._batches[index % len(self._batches)]) for index in range(ITERATIONS)]
             set_random_seed(next(seeds))
-            return lambda: side.iterate(batches)
+            return lambda: runner.iterate(batches)
 
         return prepare
 
-    def _readings(self, side: '_Side') -> Callable[[], Work]:
-        """Return what prepares the readings of ten batches."""
-        loader = side.runner.train_dataloader
+    def _readings(self, runner: '_PreparedRunner') -> Callable[[], Workload]:
+        """Return a function that prepares the reading of ten batches."""
+        loader = runner.runner.train_dataloader
         return lambda: lambda: [None for _ in islice(loader, ITERATIONS)]
 
 
 def build_stock(cfg: Config) -> StockRunner:
-    """Build mmengine's own Runner, also where :mod:`reprefine.everywhere` has put ours in its place."""
+    """Build mmengine's own Runner, also if :mod:`reprefine.everywhere` has replaced it."""
     return inspect.unwrap(StockRunner.from_cfg.__func__)(StockRunner, cfg)
 
 
-class _Side:
-    """One runner, brought to where its training loop starts."""
+class _PreparedRunner:
+    """A runner whose training loop is about to start."""
 
     def __init__(self, cfg: Config, build: Callable[[Config], StockRunner]):
         self.runner = build(cfg)
         loop = self.runner.train_loop
-        loop.run = self._start  # everything that Runner.train does before the loop happens, and nothing after it
+        loop.run = self._start  # Runner.train does everything before the loop, and nothing after it
         self.runner.train()
         del loop.run
 
@@ -179,10 +181,10 @@ class _Side:
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
 
-    def hold(self, phase: str) -> None:
-        """Stay in a phase; nothing happens without a hook that trains in phases."""
-        for hook in _phased(self.runner):
-            hook.hold(phase)
+    def fix_phase(self, phase: str) -> None:
+        """Keep a phase; without a hook that has phases, do nothing."""
+        for hook in _phased_hooks(self.runner):
+            hook.fix_phase(phase)
             hook.before_train_epoch(self.runner)
 
     def iterate(self, batches: list[Any]) -> None:
@@ -193,24 +195,24 @@ class _Side:
             loop.run_iter(*([loop.iter % len(loop.dataloader)] if by_epoch else []), batch)
 
     def logged(self) -> dict[str, np.ndarray]:
-        """Return all values logged so far but times."""
+        """Return all logged values except times."""
         scalars = self.runner.message_hub.log_scalars
         return {key: history.data[0] for key, history in scalars.items() if key not in CLOCKS}
 
 
-def _phased(runner: StockRunner) -> list[PhasedHook]:
+def _phased_hooks(runner: StockRunner) -> list[PhasedHook]:
     return [hook for hook in runner.hooks if isinstance(hook, PhasedHook)]
 
 
 def require_equal(ours: dict[str, np.ndarray], stock: dict[str, np.ndarray]) -> None:
-    """Refuse a comparison of trainings that are not the same.
+    """Refuse a comparison of trainings that are not equal.
 
     Args:
-        ours: Logged values of each iteration, by name.
-        stock: The same of the other side.
+        ours: Logged values of each iteration under our Runner, by name.
+        stock: The same under mmengine's.
 
     Raises:
-        UserError: If a value differs, or is logged by one side alone.
+        UserError: If a value differs, or is logged by one runner only.
     """
     if ours.keys() != stock.keys():
         raise UserError(f'the two runners log different values: {", ".join(sorted(ours.keys() ^ stock.keys()))}')
@@ -218,6 +220,6 @@ def require_equal(ours: dict[str, np.ndarray], stock: dict[str, np.ndarray]) -> 
         if not np.array_equal(values, stock[key], equal_nan=True):
             same = (values == stock[key]) | (np.isnan(values) & np.isnan(stock[key]))
             raise UserError(
-                f'{key} differs from stock mmengine at iteration {int(np.argmin(same)) + 1}, so that the times do not '
-                'compare: is the training of this config deterministic?'
+                f'{key} differs from stock mmengine at iteration {int(np.argmin(same)) + 1}, so the times cannot be '
+                'compared: make the training of this config deterministic'
             )

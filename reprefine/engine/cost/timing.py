@@ -1,4 +1,4 @@
-"""Times of pieces of work, measured in turn, and the statistics shown of them."""
+"""Interleaved timing of several functions, and its statistics."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Work = Callable[[], object]
+Workload = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,27 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Spread':
-        """Summarise at least one value."""
+        """Return the spread of at least one value."""
         low, median, high = np.percentile(values, [25, 50, 75]).tolist()
         return cls(median, high - low, len(values))
 
 
 def interleave(
-    prepare: Sequence[Callable[[], Work]],
+    prepare: Sequence[Callable[[], Workload]],
     repeats: int,
     warmup: int,
     synchronize: Callable[[], None] = lambda: None,
 ) -> tuple[list[float], ...]:
-    """Time pieces of work in turn: A B, B A, A B, …, so that drifts of the machine meet all alike.
+    """Time several workloads alternately (A B, B A, A B, …), so that a drift of the machine affects all alike.
 
     Args:
-        prepare: For A, for B, …, a function that makes the next piece of work ready, untimed.
+        prepare: For A, for B, …, a function that returns the next workload; it is not timed itself.
         repeats: Timed rounds.
-        warmup: Rounds before them that are run but not kept.
-        synchronize: Waits for the device; called before the clock starts and before it stops.
+        warmup: Rounds before them that are not timed.
+        synchronize: Waits for the device; called before the clock is started and before it is stopped.
 
     Returns:
-        Seconds of A, of B, …, one value a round.
+        Seconds of A, of B, …, one value per round.
     """
     seconds: tuple[list[float], ...] = tuple([] for _ in prepare)
     for round_index in range(warmup + repeats):
@@ -56,7 +56,7 @@ def interleave(
     return seconds
 
 
-def _time(work: Work, synchronize: Callable[[], None]) -> float:
+def _time(work: Workload, synchronize: Callable[[], None]) -> float:
     synchronize()
     start = time.perf_counter()
     work()

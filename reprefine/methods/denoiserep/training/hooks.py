@@ -77,7 +77,7 @@ class DenoisePhaseHook(Hook):
         counts = Counter(phase_at(i, self.phases, self.phase_length, self.first_index) for i in range(length))
         return {phase: count / length for phase, count in counts.items()}
 
-    def enter(self, model: nn.Module, phase: str) -> None:
+    def set_phase(self, model: nn.Module, phase: str) -> None:
         """Set a model to a phase.
 
         Args:
@@ -86,7 +86,7 @@ class DenoisePhaseHook(Hook):
         """
         set_phase(unwrap(model), phase)
 
-    def hold(self, phase: str) -> None:
+    def fix_phase(self, phase: str) -> None:
         """Stay in one phase from the next epoch or iteration on.
 
         Args:

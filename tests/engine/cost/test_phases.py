@@ -9,11 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from reprefine.engine.cost import compare, steps
+from reprefine.engine.cost import compare, workloads
 from reprefine.engine.cost.compare import CostComparison
-from reprefine.engine.cost.figures import Settings
-from reprefine.engine.cost.inputs import Batch
+from reprefine.engine.cost.inputs import InputBatch
 from reprefine.engine.cost.phases import Phase, training_phases, weighted_sum
+from reprefine.engine.cost.rows import Settings
 from reprefine.registry import HOOKS, MODELS
 from tests.helpers.run import DENOISED
 from tests.helpers.run_tool import run_tool
@@ -39,10 +39,10 @@ class SmallThenLarge(Hook):
     def phase_shares(self, train_cfg):
         return {'small': 1 - train_cfg['large'], 'large': train_cfg['large']}
 
-    def enter(self, model, phase):
+    def set_phase(self, model, phase):
         model.phase = phase
 
-    def hold(self, phase):
+    def fix_phase(self, phase):
         raise AssertionError
 
 
@@ -59,17 +59,17 @@ def config(**hook) -> Config:
 
 
 def compare_all(ours, theirs, monkeypatch, parts):
-    batch = Batch(dict(inputs=torch.ones(100, 4)), 100, 'ones')
+    batch = InputBatch(dict(inputs=torch.ones(100, 4)), 100, 'ones')
     monkeypatch.setattr(compare, 'loader_batch', lambda cfg, batch_size: batch)
-    figures = CostComparison(ours, theirs, Settings(repeats=2, warmup=1, parts=parts)).run()
-    return {figure.name: figure for figure in figures}
+    rows = CostComparison(ours, theirs, Settings(repeats=2, warmup=1, parts=parts)).run()
+    return {row.name: row for row in rows}
 
 
 def test_times_are_those_of_each_phase_and_their_weighted_sum(monkeypatch):
     rounds = [4.0, 8.0], [10.0, 20.0], [2.0, 4.0]  # ours small, ours large, theirs
-    monkeypatch.setattr(steps, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
-    figures = compare_all(config(large=0.25), config(), monkeypatch, ('train',))
-    medians = {name: (f.config.median, f.baseline.median, f.ratio.median) for name, f in figures.items()}
+    monkeypatch.setattr(workloads, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
+    rows = compare_all(config(large=0.25), config(), monkeypatch, ('train',))
+    medians = {name: (f.config.median, f.baseline.median, f.ratio.median) for name, f in rows.items()}
     assert medians == {
         'parameters': (20, 20, 1),
         "training step, phase 'small' (75% of the schedule)": (6, 3, 2),
@@ -80,10 +80,10 @@ def test_times_are_those_of_each_phase_and_their_weighted_sum(monkeypatch):
 
 def test_phases_of_the_baseline_are_measured_as_well(monkeypatch):
     rounds = [2.0], [4.0], [8.0]
-    monkeypatch.setattr(steps, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
-    figures = compare_all(config(), config(large=0.5), monkeypatch, ('train',))
-    assert figures["training step, baseline's phase 'large' (50% of the schedule)"].baseline.median == 8
-    assert figures['training step, whole schedule'].ratio.median == pytest.approx(1 / 3)
+    monkeypatch.setattr(workloads, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
+    rows = compare_all(config(), config(large=0.5), monkeypatch, ('train',))
+    assert rows["training step, baseline's phase 'large' (50% of the schedule)"].baseline.median == 8
+    assert rows['training step, whole schedule'].ratio.median == pytest.approx(1 / 3)
 
 
 def test_every_step_is_run_in_its_phase(monkeypatch):
@@ -97,11 +97,11 @@ def test_every_step_is_run_in_its_phase(monkeypatch):
 
 
 def test_memory_of_the_whole_schedule_is_its_peak(monkeypatch):
-    figures = compare_all(config(large=0.5), config(), monkeypatch, ('memory',))
-    small, large, whole = (f.config.median for name, f in figures.items() if name.startswith('training'))
+    rows = compare_all(config(large=0.5), config(), monkeypatch, ('memory',))
+    small, large, whole = (f.config.median for name, f in rows.items() if name.startswith('training'))
     assert small < large / 4
     assert whole >= large
-    assert figures['training peak memory, whole schedule'].baseline.median == small
+    assert rows['training peak memory, whole schedule'].baseline.median == small
 
 
 @MODELS.register_module(force=True)
@@ -124,10 +124,10 @@ class AlternatingNet(PhasedNet):
 def test_memory_of_a_phase_holds_the_optimiser_state_of_those_before_it(monkeypatch):
     ours, theirs = config(large=0.5), config(large=0.5)
     ours.model.type = theirs.model.type = 'reprefine.AlternatingNet'
-    figures = compare_all(ours, theirs, monkeypatch, ('memory',))
-    first, second = (figures[f"training peak memory, phase '{n}' (50% of the schedule)"] for n in ('small', 'large'))
+    rows = compare_all(ours, theirs, monkeypatch, ('memory',))
+    first, second = (rows[f"training peak memory, phase '{n}' (50% of the schedule)"] for n in ('small', 'large'))
     momentum = 4 * (4 * 1000 + 1000)
-    whole = figures['training peak memory, whole schedule'].config.median
+    whole = rows['training peak memory, whole schedule'].config.median
     assert first.config.median > second.config.median
     assert whole >= first.config.median + momentum
 
@@ -142,7 +142,7 @@ def test_tool_names_the_phases_under_both_runners_and_against_a_baseline(tmp_pat
     options = ('--repeats', 1, '--warmup', 0, '--batch-size', 2, '--out', out, '--cfg-options', 'load_from=None')
     for baseline, step in (('stock', 'training iteration'), (DENOISED, 'training step')):
         assert run_tool('analysis_tools/compare_cost.py', DENOISED, '--baseline', baseline, *options) == 0
-        names = [figure['name'] for figure in json.loads(out.read_text())['figures']]
+        names = [row['name'] for row in json.loads(out.read_text())['figures']]
         for phase in ('denoise', 'backbone'):
             assert f"{step}, phase '{phase}' (50% of the schedule)" in names
         assert f'{step}, whole schedule' in names

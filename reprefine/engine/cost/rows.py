@@ -1,4 +1,4 @@
-"""How a comparison is made, and what one line of it says."""
+"""Settings of a comparison, and the rows of its report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from .timing import Spread
 
 PARTS = ('train', 'inference', 'memory', 'flops')
-TRAINED, FOLDED = 'as trained', 'folded'
+TRAINED, DEPLOYED = 'as trained', 'deployed'
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a comparison is made.
+    """Settings of a comparison.
 
     Attributes:
-        parts: Which of :data:`PARTS` to measure; parameters are always counted.
+        parts: Those of :data:`PARTS` to measure; parameters are always counted.
         repeats: Timed rounds.
-        warmup: Rounds before them that are not kept.
+        warmup: Rounds before them that are not timed.
         batch_size: Images per batch, default that of the training data loader.
         input_shape: Height and width in pixels of random images for everything but training, default real images.
         device: Torch device.
         amp: Automatic mixed precision: float16 on CUDA, bfloat16 on the CPU.
-        deploy: Fold both models for everything but training.
-        data_root_given: The user named the data: missing data is then an error.
+        deploy: Switch both models to the deployed form for everything but training.
+        data_root_given: Whether the user named the data root; missing data is then an error.
     """
 
     parts: Sequence[str] = PARTS
@@ -38,21 +38,21 @@ class Settings:
     @property
     def form(self) -> str:
         """Form of the models for everything but training."""
-        return FOLDED if self.deploy else TRAINED
+        return DEPLOYED if self.deploy else TRAINED
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One line of the comparison.
+class CostRow:
+    """A row of the report.
 
     Attributes:
         name: What is measured.
         unit: Its unit.
-        form: Form of the models: ``as trained`` or ``folded``.
-        source: What they were fed with.
-        config: Values of the model.
+        form: Form of the models: ``as trained`` or ``deployed``.
+        source: Source of the input.
+        config: Values of the config's model.
         baseline: Values of the baseline.
-        ratio: Ratios, model over baseline, round by round; None if the baseline's value is zero.
+        ratio: Ratios, config over baseline, of each round; None if the baseline's value is zero.
         not_measured: Reason why the values are missing.
     """
 
@@ -66,16 +66,16 @@ class Figure:
     not_measured: str = ''
 
 
-def exact(name: str, unit: str, values: Sequence[float], form: str, source: str) -> Figure:
-    """Make a figure of values that do not vary.
+def constant_row(name: str, unit: str, values: Sequence[float], form: str, source: str) -> CostRow:
+    """Make a row of values that are the same in every round.
 
     Args:
         name: What is measured.
         unit: Its unit.
-        values: The value of the model and that of the baseline.
+        values: The values of config and baseline.
         form: Form of the models.
-        source: What they were fed with.
+        source: Source of the input.
     """
-    ours, theirs = (Spread(value, 0, 1) for value in values)
-    ratio = Spread(ours.median / theirs.median, 0, 1) if theirs.median else None
-    return Figure(name, unit, form, source, ours, theirs, ratio)
+    config, baseline = (Spread(value, 0, 1) for value in values)
+    ratio = Spread(config.median / baseline.median, 0, 1) if baseline.median else None
+    return CostRow(name, unit, form, source, config, baseline, ratio)

@@ -8,19 +8,19 @@ from mmengine.structures import PixelData
 
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost import compare
-from reprefine.engine.cost.breakdown import REST, shares, step_flops
 from reprefine.engine.cost.compare import CostComparison
 from reprefine.engine.cost.counting import count_parameters
-from reprefine.engine.cost.figures import Settings
-from reprefine.engine.cost.inputs import Batch
-from reprefine.engine.cost.methods import methods_of, without
+from reprefine.engine.cost.inputs import InputBatch
+from reprefine.engine.cost.method_costs import REST, costs_by_method, step_flops
+from reprefine.engine.cost.methods import find_methods, remove_method
 from reprefine.engine.cost.models import build_untrained
 from reprefine.engine.cost.phases import training_phases
 from reprefine.engine.cost.report import make_table
-from reprefine.engine.cost.steps import Steps
+from reprefine.engine.cost.rows import Settings
+from reprefine.engine.cost.workloads import Workloads
 from reprefine.models.replaced_layer import ReplacedLayer
 from tests.configs.brief import ROOT
-from tests.engine import test_cost
+from tests.engine.cost import test_compare
 
 SIDE = 32
 DENOISE = dict(include='conv')
@@ -73,7 +73,7 @@ def complete(model: dict, denoise: dict | None = None) -> Config:
     )
 
 
-def labelled(cfg: Config) -> Batch:
+def labelled(cfg: Config) -> InputBatch:
     """Two random images with labels for the task of a config."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.randint(256, (3, SIDE, SIDE), generator=generator, dtype=torch.uint8) for _ in range(2)]
@@ -87,16 +87,16 @@ def labelled(cfg: Config) -> Batch:
 
         samples = [DataSample().set_gt_label(1) for _ in images]
         images = [image.float() for image in images]
-    return Batch(dict(inputs=images, data_samples=samples), len(images), 'two images')
+    return InputBatch(dict(inputs=images, data_samples=samples), len(images), 'two images')
 
 
-def figures_of(ours: Config, theirs: Config, monkeypatch, **settings) -> dict:
-    """The values of both sides by the name of the figure, from the same random images."""
+def rows_of(ours: Config, theirs: Config, monkeypatch, **settings) -> dict:
+    """The values of both sides by the name of the row, from the same random images."""
     monkeypatch.setattr(compare, 'loader_batch', lambda cfg, batch_size: labelled(cfg))
     with DefaultScope.overwrite_default_scope(ours.default_scope):
-        figures = CostComparison(ours, theirs, Settings(parts=('flops',), **settings)).run()
-    make_table(figures)
-    return {figure.name: (figure.config.median, figure.baseline.median) for figure in figures}
+        rows = CostComparison(ours, theirs, Settings(parts=('flops',), **settings)).run()
+    make_table(rows)
+    return {row.name: (row.config.median, row.baseline.median) for row in rows}
 
 
 def size_of(cfg: Config) -> int:
@@ -113,36 +113,36 @@ CASES = {
 @pytest.mark.parametrize(('inner', 'plain', 'name', 'denoise'), CASES.values(), ids=CASES)
 def test_training_is_the_sum_of_the_methods_and_the_rest(inner, plain, name, denoise, monkeypatch):
     ours, alone, baseline = complete(inner, denoise), complete(inner), complete(plain)
-    figures = figures_of(ours, baseline, monkeypatch)
+    rows = rows_of(ours, baseline, monkeypatch)
     for cost in ('training parameters', 'training step FLOPs per image'):
-        total, *rows = (figures[key] for key in (cost, f'{cost}, DenoiseRep', f'{cost}, {name}', f'{cost}, {REST}'))
-        assert total[0] == pytest.approx(sum(value for value, _ in rows), rel=1e-12)
-        assert [value for _, value in rows] == [0, 0, total[1]]
-        assert all(value for value, _ in rows)
-        assert rows[-1][0] == rows[-1][1]
+        total, *parts = (rows[key] for key in (cost, f'{cost}, DenoiseRep', f'{cost}, {name}', f'{cost}, {REST}'))
+        assert total[0] == pytest.approx(sum(value for value, _ in parts), rel=1e-12)
+        assert [value for _, value in parts] == [0, 0, total[1]]
+        assert all(value for value, _ in parts)
+        assert parts[-1][0] == parts[-1][1]
     sizes = [size_of(cfg) for cfg in (ours, alone, baseline)]
-    assert figures['training parameters, DenoiseRep'][0] == sizes[0] - sizes[1] > 0
-    assert figures[f'training parameters, {name}'][0] == sizes[1] - sizes[2] > 0
+    assert rows['training parameters, DenoiseRep'][0] == sizes[0] - sizes[1] > 0
+    assert rows[f'training parameters, {name}'][0] == sizes[1] - sizes[2] > 0
 
 
 def test_phases_without_the_backward_pass_of_the_task_save_flops(monkeypatch):
     """A step that trains predictors alone costs less than one of all branches: the share is negative."""
-    figures = figures_of(complete(DISENTANGLED, DENOISE), complete(CLASSIFIER), monkeypatch)
+    rows = rows_of(complete(DISENTANGLED, DENOISE), complete(CLASSIFIER), monkeypatch)
     cost = 'training step FLOPs per image'
-    assert figures[f'{cost}, DenoiseRep'][0] < 0 < figures[f'{cost}, PDResNet'][0]
+    assert rows[f'{cost}, DenoiseRep'][0] < 0 < rows[f'{cost}, PDResNet'][0]
 
 
 @pytest.mark.parametrize(('inner', 'denoise'), [(case[0], case[-1]) for case in CASES.values()], ids=CASES)
 def test_a_deployed_combination_costs_what_the_inner_method_costs(inner, denoise, monkeypatch):
-    figures = figures_of(complete(inner, denoise), complete(inner), monkeypatch, deploy=True)
+    rows = rows_of(complete(inner, denoise), complete(inner), monkeypatch, deploy=True)
     for key in ('parameters', 'forward FLOPs per image'):
-        assert figures[key][0] == figures[key][1] > 0
+        assert rows[key][0] == rows[key][1] > 0
 
 
 def test_a_deployed_network_of_mode_a_costs_what_the_plain_one_costs(monkeypatch):
-    figures = figures_of(complete(DISENTANGLED, DENOISE), complete(CLASSIFIER), monkeypatch, deploy=True)
-    assert figures['forward FLOPs per image'][0] == figures['forward FLOPs per image'][1]
-    ours, theirs = figures['parameters']
+    rows = rows_of(complete(DISENTANGLED, DENOISE), complete(CLASSIFIER), monkeypatch, deploy=True)
+    assert rows['forward FLOPs per image'][0] == rows['forward FLOPs per image'][1]
+    ours, theirs = rows['parameters']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         network = build_untrained(complete(DISENTANGLED))
     # A bias in place of the scale and the shift of a norm.
@@ -152,13 +152,13 @@ def test_a_deployed_network_of_mode_a_costs_what_the_plain_one_costs(monkeypatch
 
 def test_methods_are_left_out_with_their_hooks_outermost_first():
     cfg = complete(DISENTANGLED, DENOISE)
-    outer, inner = methods_of(cfg)
+    outer, inner = find_methods(cfg)
     assert (str(outer), str(inner)) == ('DenoiseRep', 'PDResNet')
-    assert without(cfg, outer)._cfg_dict == complete(DISENTANGLED)._cfg_dict
-    plain = without(without(cfg, outer), inner)
+    assert remove_method(cfg, outer)._cfg_dict == complete(DISENTANGLED)._cfg_dict
+    plain = remove_method(remove_method(cfg, outer), inner)
     assert plain.model == complete(CLASSIFIER | dict(backbone=RESNET)).model
-    assert methods_of(plain) == []
-    kept = without(cfg, inner)
+    assert find_methods(plain) == []
+    kept = remove_method(cfg, inner)
     assert (kept.model.type, [hook.type for hook in kept.custom_hooks]) == (
         cfg.model.type,
         [h.type for h in cfg.custom_hooks],
@@ -168,18 +168,18 @@ def test_methods_are_left_out_with_their_hooks_outermost_first():
 def test_converted_parts_of_one_package_are_one_method():
     neck = dict(type='reprefine.PDConverted', base_type='GlobalAveragePooling', pd=dict(mode='A'))
     cfg = complete(DISENTANGLED | dict(neck=neck))
-    (method,) = methods_of(cfg)
+    (method,) = find_methods(cfg)
     assert str(method) == 'PDResNet and PDConverted'
-    assert without(cfg, method).model.neck == CLASSIFIER['neck']
+    assert remove_method(cfg, method).model.neck == CLASSIFIER['neck']
 
 
 def test_a_denoiser_in_a_list_of_necks_is_taken_out_of_it():
     other = dict(type='Feature2Pyramid', embed_dim=64)
     cfg = complete(SEGMENTOR | dict(neck=[DENOISER, other]))
-    (method,) = methods_of(cfg)
-    assert without(cfg, method).model.neck == [other]
+    (method,) = find_methods(cfg)
+    assert remove_method(cfg, method).model.neck == [other]
     cfg.model.neck = dict(DENOISER, num_outs=4)  # without its copies the heads would have no input
-    assert methods_of(cfg) == []
+    assert find_methods(cfg) == []
 
 
 @pytest.mark.parametrize(
@@ -192,16 +192,16 @@ def test_a_denoiser_in_a_list_of_necks_is_taken_out_of_it():
     ],
 )
 def test_a_training_of_its_own_and_a_baseline_have_no_method_to_leave_out(name):
-    assert methods_of(load_config(f'{ROOT}/configs/{name}.py')) == []
+    assert find_methods(load_config(f'{ROOT}/configs/{name}.py')) == []
 
 
 def test_flops_of_a_training_step_match_the_closed_form():
-    cfg, batch = test_cost.config(channels=6), test_cost.batch()
-    steps = Steps(Settings(), torch.device('cpu'), batch, batch)
-    conv = 2 * (test_cost.HEIGHT - 2) * (test_cost.WIDTH - 2) * 9 * 3 * 6
-    linear = 2 * 6 * test_cost.CLASSES
+    cfg, batch = test_compare.config(channels=6), test_compare.batch()
+    workloads = Workloads(Settings(), torch.device('cpu'), batch, batch)
+    conv = 2 * (test_compare.HEIGHT - 2) * (test_compare.WIDTH - 2) * 9 * 3 * 6
+    linear = 2 * 6 * test_compare.CLASSES
     # Forward, and the gradients of the weights; images need no gradient, the input of the linear layer does.
-    assert step_flops(cfg, steps) == 2 * conv + 3 * linear
+    assert step_flops(cfg, workloads) == 2 * conv + 3 * linear
 
 
 def test_flops_of_phases_are_weighted_by_their_shares():
@@ -210,9 +210,9 @@ def test_flops_of_phases_are_weighted_by_their_shares():
         costs = {}
         for phases in (('denoise',), ('backbone',), ('denoise', 'denoise', 'denoise', 'backbone')):
             cfg.custom_hooks[1].phases = phases
-            steps = Steps(Settings(), torch.device('cpu'), labelled(cfg), labelled(cfg))
+            workloads = Workloads(Settings(), torch.device('cpu'), labelled(cfg), labelled(cfg))
             assert [phase.name for phase in training_phases(cfg)] == list(dict.fromkeys(phases))
-            costs[len(phases), phases[0]] = step_flops(cfg, steps)
+            costs[len(phases), phases[0]] = step_flops(cfg, workloads)
     predictors, backbone, mixed = costs.values()
     assert predictors != backbone
     assert mixed == pytest.approx(0.75 * predictors + 0.25 * backbone, rel=1e-12)
@@ -220,7 +220,7 @@ def test_flops_of_phases_are_weighted_by_their_shares():
 
 def test_shares_add_up_for_any_measure():
     cfg = complete(CLEANED, dict(include='mlp'))
-    assert shares(cfg, lambda rung: 10.0 ** len(methods_of(rung))) == {
+    assert costs_by_method(cfg, lambda config: 10.0 ** len(find_methods(config))) == {
         'DenoiseRep': 90.0,
         'DVTDenoiser': 9.0,
         REST: 1.0,
@@ -230,8 +230,8 @@ def test_shares_add_up_for_any_measure():
 def test_flops_without_training_data_are_not_measured():
     cfg = complete(DISENTANGLED, DENOISE)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        figures = CostComparison(cfg, cfg, Settings(parts=('flops',), input_shape=(SIDE, SIDE))).run()
-    reasons = {figure.name: figure.not_measured for figure in figures if figure.not_measured}
+        rows = CostComparison(cfg, cfg, Settings(parts=('flops',), input_shape=(SIDE, SIDE))).run()
+    reasons = {row.name: row.not_measured for row in rows if row.not_measured}
     assert list(reasons) == ['training step FLOPs per image']
     assert 'no train_dataloader' in reasons['training step FLOPs per image']
-    assert 'training parameters, DenoiseRep' in {figure.name for figure in figures}
+    assert 'training parameters, DenoiseRep' in {row.name for row in rows}

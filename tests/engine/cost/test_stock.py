@@ -9,8 +9,8 @@ from mmengine.runner import Runner as StockRunner
 
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost import stock as stock_module
-from reprefine.engine.cost.figures import Settings
-from reprefine.engine.cost.stock import EngineComparison, require_equal
+from reprefine.engine.cost.rows import Settings
+from reprefine.engine.cost.stock import RunnerComparison, require_equal
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 from reprefine.engine.speed.message_hub import DeferredMessageHub
@@ -27,26 +27,26 @@ def test_tool_reports_iterations_and_the_reading_of_batches(tmp_path, capsys):
     out = tmp_path / 'cost.json'
     assert run_tool(TOOL, DIGITS, *FEW, '--batch-size', 4, '--out', out) == 0
     report = json.loads(out.read_text())
-    assert [figure['name'] for figure in report['figures']] == ['training iteration', 'reading of a batch']
-    assert all(figure['ratio']['count'] == 2 for figure in report['figures'])
+    assert [row['name'] for row in report['figures']] == ['training iteration', 'reading of a batch']
+    assert all(row['ratio']['count'] == 2 for row in report['figures'])
     assert report['inputs'] == {'training': {'source': 'first 10 batches of train_dataloader', 'batch_size': 4}}
     assert 'Runner of mmengine' in report['baseline']
-    assert 'losses were equal to the bit' in capsys.readouterr().out
+    assert 'losses were bitwise equal' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', SUBJECTS)
 def test_every_method_and_host_trains_alike_under_both(name, tmp_path, monkeypatch):
     monkeypatch.setattr(stock_module, 'ITERATIONS', 3)
     cfg = load_config(write_subject(name, tmp_path).config)
-    comparison = EngineComparison(cfg, Settings(repeats=1, warmup=0, batch_size=2))
-    ours, stock = (side.runner for side in comparison.sides)
+    comparison = RunnerComparison(cfg, Settings(repeats=1, warmup=0, batch_size=2))
+    ours, stock = (prepared.runner for prepared in comparison.runners)
     assert type(ours.message_hub) is DeferredMessageHub
     assert type(stock).__module__ == 'mmengine.runner.runner'
     assert type(stock.message_hub) is not DeferredMessageHub
     iterations = 6 if name == 'denoiserep' else 3  # a round in each of two phases
-    *_, figure, _ = comparison.run()
-    assert figure.config.median / figure.baseline.median == figure.ratio.median
-    logged = comparison.sides[0].logged()
+    *_, row, _ = comparison.run()
+    assert row.config.median / row.baseline.median == row.ratio.median
+    logged = comparison.runners[0].logged()
     assert len(logged['train/loss']) == iterations == ours.iter == stock.iter
     # The head of a ViT is 0 at first, so that its first losses are equal.
     assert any(len(set(values)) > 1 for key, values in logged.items() if 'loss' in key)
@@ -54,17 +54,17 @@ def test_every_method_and_host_trains_alike_under_both(name, tmp_path, monkeypat
 
 
 def test_the_runner_of_mmengine_is_compared_although_ours_is_everywhere(monkeypatch):
-    monkeypatch.setattr(StockRunner, 'from_cfg', StockRunner.from_cfg)  # is put back
+    monkeypatch.setattr(StockRunner, 'from_cfg', StockRunner.from_cfg)  # is restored
     from reprefine import everywhere
 
     monkeypatch.setattr(StockRunner, 'from_cfg', classmethod(everywhere.from_cfg))
-    comparison = EngineComparison(load_config(DIGITS), Settings(repeats=1, warmup=0, batch_size=2))
-    assert [type(side.runner) for side in comparison.sides] == [Runner, StockRunner]
+    comparison = RunnerComparison(load_config(DIGITS), Settings(repeats=1, warmup=0, batch_size=2))
+    assert [type(prepared.runner) for prepared in comparison.runners] == [Runner, StockRunner]
 
 
-def test_different_weights_are_found_out():
-    comparison = EngineComparison(load_config(DIGITS), Settings(repeats=1, warmup=0, batch_size=2))
-    next(comparison.sides[0].runner.model.parameters()).data.normal_()
+def test_different_weights_are_refused():
+    comparison = RunnerComparison(load_config(DIGITS), Settings(repeats=1, warmup=0, batch_size=2))
+    next(comparison.runners[0].runner.model.parameters()).data.normal_()
     with pytest.raises(UserError, match=r'train/\w+ differs from stock mmengine at iteration'):
         comparison.run()
 

@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from reprefine.engine.cost import compare, steps
+from reprefine.engine.cost import compare, workloads
 from reprefine.engine.cost.compare import CostComparison
-from reprefine.engine.cost.counting import EXTRA_FORMULAS, count_cost, count_parameters
-from reprefine.engine.cost.figures import Settings
-from reprefine.engine.cost.inputs import Batch, default_shape, loader_batch, random_batch
+from reprefine.engine.cost.counting import EXTRA_FORMULAS, count_module_costs, count_parameters
+from reprefine.engine.cost.inputs import InputBatch, default_shape, loader_batch, random_batch
 from reprefine.engine.cost.memory import LiveMemory
-from reprefine.engine.cost.models import build_untrained, fold, without_pretrained
+from reprefine.engine.cost.models import build_untrained, deployed_copy, without_pretrained
 from reprefine.engine.cost.report import make_report, make_table, write_json
+from reprefine.engine.cost.rows import Settings
 from reprefine.engine.cost.timing import Spread, interleave
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
@@ -62,12 +62,12 @@ def config(**model) -> Config:
     return Config(dict(model=model, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))))
 
 
-def batch() -> Batch:
+def batch() -> InputBatch:
     return random_batch(config(), (HEIGHT, WIDTH), BATCH)
 
 
 def test_counts_match_the_closed_form():
-    whole, conv, fc = count_cost(build_untrained(config(channels=6)), batch())
+    whole, conv, fc = count_module_costs(build_untrained(config(channels=6)), batch())
     assert whole.flops == conv_net_flops(6)
     assert whole.parameters == 3 * 6 * 9 + 6 + 6 * CLASSES + CLASSES
     assert (conv.name, conv.flops, conv.parameters) == ('conv', 2 * 6 * 8 * 27 * 6, 168)
@@ -76,7 +76,7 @@ def test_counts_match_the_closed_form():
 
 def test_counting_restores_the_mode_of_the_model():
     model = build_untrained(config())
-    count_cost(model.train(), batch())
+    count_module_costs(model.train(), batch())
     assert model.training
 
 
@@ -96,7 +96,7 @@ def test_head_called_past_its_call_is_counted_through_its_children():
 
     model = build_untrained(config())
     model.fc = Head()
-    parts = {part.name: part.flops for part in count_cost(model, batch())}
+    parts = {part.name: part.flops for part in count_module_costs(model, batch())}
     assert parts['fc'] == 2 * 4 * 7
 
 
@@ -176,31 +176,31 @@ def test_live_memory_follows_the_backward_pass():
 def compare_nets(ours: Config, theirs: Config, monkeypatch, **settings):
     monkeypatch.setattr(compare, 'loader_batch', lambda cfg, batch_size: batch())
     comparison = CostComparison(ours, theirs, Settings(repeats=3, warmup=1, **settings))
-    return comparison, {figure.name: figure for figure in comparison.run()}
+    return comparison, {row.name: row for row in comparison.run()}
 
 
 def test_a_model_against_itself_has_ratio_one(monkeypatch):
-    _, figures = compare_nets(config(), config(), monkeypatch)
+    _, rows = compare_nets(config(), config(), monkeypatch)
     exact = ('parameters', 'forward FLOPs per image', 'inference peak memory', 'training peak memory')
     for name in exact:
-        assert figures[name].ratio == Spread(1.0, 0, 1), name
-        assert figures[name].config.median > 0
-    assert figures['forward FLOPs per image'].config.median == conv_net_flops(4)
+        assert rows[name].ratio == Spread(1.0, 0, 1), name
+        assert rows[name].config.median > 0
+    assert rows['forward FLOPs per image'].config.median == conv_net_flops(4)
     for name in ('training step', 'inference latency per batch'):
-        assert figures[name].ratio.count == 3
-        assert figures[name].config.median > 0
+        assert rows[name].ratio.count == 3
+        assert rows[name].config.median > 0
 
 
 def test_twice_as_wide_gives_the_closed_form_ratio(monkeypatch):
-    _, figures = compare_nets(config(channels=8), config(channels=4), monkeypatch, parts=('flops',))
-    assert figures['forward FLOPs per image'].ratio.median == conv_net_flops(8) / conv_net_flops(4) == 2
-    assert figures['parameters'].ratio.median == (224 + 45) / (112 + 25)
-    assert set(figures) == {'parameters', 'forward FLOPs per image'}
+    _, rows = compare_nets(config(channels=8), config(channels=4), monkeypatch, parts=('flops',))
+    assert rows['forward FLOPs per image'].ratio.median == conv_net_flops(8) / conv_net_flops(4) == 2
+    assert rows['parameters'].ratio.median == (224 + 45) / (112 + 25)
+    assert set(rows) == {'parameters', 'forward FLOPs per image'}
 
 
 def test_training_memory_holds_gradients_and_momentum(monkeypatch):
-    _, figures = compare_nets(config(channels=8), config(channels=4), monkeypatch, parts=('memory',))
-    training, inference = figures['training peak memory'], figures['inference peak memory']
+    _, rows = compare_nets(config(channels=8), config(channels=4), monkeypatch, parts=('memory',))
+    training, inference = rows['training peak memory'], rows['inference peak memory']
     parameters = 4 * (224 + 45)
     assert training.config.median >= inference.config.median + 2 * parameters
 
@@ -220,26 +220,26 @@ def test_mixed_precision_on_a_cpu_is_bfloat16(monkeypatch):
 
 
 def test_ratios_are_taken_round_by_round(monkeypatch):
-    monkeypatch.setattr(steps, 'interleave', lambda *args: ([1.0, 9.0, 4.0], [1.0, 3.0, 2.0]))
-    _, figures = compare_nets(config(), config(), monkeypatch, parts=('inference',))
-    figure = figures['inference latency per batch']
-    assert figure.ratio.median == 2
-    assert (figure.config.median, figure.baseline.median) == (4, 2)
+    monkeypatch.setattr(workloads, 'interleave', lambda *args: ([1.0, 9.0, 4.0], [1.0, 3.0, 2.0]))
+    _, rows = compare_nets(config(), config(), monkeypatch, parts=('inference',))
+    row = rows['inference latency per batch']
+    assert row.ratio.median == 2
+    assert (row.config.median, row.baseline.median) == (4, 2)
 
 
 def test_deploy_measures_folded_models_and_trains_unfolded_ones(monkeypatch):
     ours = config(type='reprefine.FoldingNet')
-    comparison, figures = compare_nets(ours, config(), monkeypatch, deploy=True)
-    assert figures['parameters'].ratio.median == 1
-    assert {f.form for name, f in figures.items() if name.startswith('training')} == {'as trained'}
-    assert figures['inference latency per batch'].form == 'folded'
-    _, figures = compare_nets(ours, config(), monkeypatch)
-    assert figures['parameters'].ratio.median > 1
+    comparison, rows = compare_nets(ours, config(), monkeypatch, deploy=True)
+    assert rows['parameters'].ratio.median == 1
+    assert {f.form for name, f in rows.items() if name.startswith('training')} == {'as trained'}
+    assert rows['inference latency per batch'].form == 'deployed'
+    _, rows = compare_nets(ours, config(), monkeypatch)
+    assert rows['parameters'].ratio.median > 1
 
 
 def test_fold_leaves_the_model_alone():
     model = nn.Sequential(MODELS.build(dict(type='reprefine.FoldingNet'))).train()
-    folded = fold(model)
+    folded = deployed_copy(model)
     assert type(folded[0].extra) is nn.Identity
     assert type(model[0].extra) is nn.Linear
     assert model.training
@@ -271,18 +271,18 @@ def test_two_views_of_an_image_count_once():
 def test_missing_data_is_reported_and_random_images_take_its_place(monkeypatch):
     cfg = config()
     comparison = CostComparison(cfg, cfg, Settings(repeats=2, warmup=0, input_shape=(HEIGHT, WIDTH)))
-    figures = comparison.run()
-    missing = {figure.name: figure.not_measured for figure in figures if figure.not_measured}
+    rows = comparison.run()
+    missing = {row.name: row.not_measured for row in rows if row.not_measured}
     assert set(missing) == {'training peak memory', 'training step'}
     assert all('no train_dataloader' in reason for reason in missing.values())
-    make_table(figures)
+    make_table(rows)
     with pytest.raises(UserError, match='train_dataloader'):
         CostComparison(cfg, cfg, Settings(data_root_given=True))
 
 
 def test_report_names_what_was_measured(monkeypatch, tmp_path):
-    comparison, figures = compare_nets(config(), config(), monkeypatch, parts=('flops',))
-    report = make_report(comparison, list(figures.values()), {'batch_size': None})
+    comparison, rows = compare_nets(config(), config(), monkeypatch, parts=('flops',))
+    report = make_report(comparison, list(rows.values()), {'batch_size': None})
     assert report['environment']['versions']['torch'] == torch.__version__
     assert report['environment']['threads'] == torch.get_num_threads()
     assert len(report['environment']['load_average']) == 3
