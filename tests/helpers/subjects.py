@@ -57,7 +57,7 @@ custom_hooks[-1].update(warmup_epochs=1)
     ),
 }
 DENOISER = """
-custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'reprefine.DenoiserPictureHook']
+custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'reprefine.DenoiserVisualizationHook']
 model = dict(neck=dict(in_channels=64, grid=4))
 param_scheduler = [dict(type='reprefine.DenoiserLR', total=20)]
 dataset = dict(data_root='{root}/features')

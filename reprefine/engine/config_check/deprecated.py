@@ -19,7 +19,7 @@ SETTINGS = {'load_floor': 'min_load_ratio', 'max_corrupt': 'max_corrupt_samples'
 # Registered type -> deprecated argument -> new argument.
 ARGUMENTS: dict[str, dict[str, str]] = {}
 # Deprecated name of a registered type -> new name, both without the scope.
-TYPES: dict[str, str] = {}
+TYPES: dict[str, str] = {'DenoiserPictureHook': 'DenoiserVisualizationHook'}
 
 
 def rename_keys(cfg: Config | MutableMapping) -> None:

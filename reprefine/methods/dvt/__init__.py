@@ -1,6 +1,6 @@
 """Denoising Vision Transformers (DVT, ECCV 2024): per-image denoising of features, and the denoiser trained on them."""
 
-from .denoiser.hooks import DenoiserPictureHook
+from .denoiser.hooks import DenoiserVisualizationHook
 from .denoiser.losses import FeatureLoss
 from .denoiser.neck import DVTDenoiser
 from .denoiser.network import FeatureDenoiser
@@ -21,7 +21,7 @@ __all__ = [
     'DVTDenoiser',
     'DVTDistiller',
     'DenoiserLR',
-    'DenoiserPictureHook',
+    'DenoiserVisualizationHook',
     'DenoiserTraining',
     'FeatureDenoiser',
     'FeatureExtractor',

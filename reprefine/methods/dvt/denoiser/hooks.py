@@ -17,7 +17,7 @@ from .pair_dataset import FeaturePairDataset
 
 
 @HOOKS.register_module()
-class DenoiserPictureHook(Hook):
+class DenoiserVisualizationHook(Hook):
     """Adds a plot of the features of some images, :func:`~.denoiser_plot.denoiser_strip`, to the visualizer.
 
     Args:

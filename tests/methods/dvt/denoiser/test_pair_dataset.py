@@ -8,7 +8,7 @@ import torch
 from reprefine.engine.data_checks.images import read_image
 from reprefine.engine.data_checks.unreadable import UnreadableSample
 from reprefine.engine.errors import UserError
-from reprefine.methods.dvt import DenoiserPictureHook, DenoiserTraining, FeaturePairDataset, FeaturePairs
+from reprefine.methods.dvt import DenoiserTraining, DenoiserVisualizationHook, FeaturePairDataset, FeaturePairs
 from reprefine.methods.dvt.stage1.views import prepare_image
 
 from ..pair_files import MODEL, write_pairs
@@ -116,7 +116,7 @@ def test_a_truncated_image_is_named_by_data_set_and_picture(tmp_path):
     how = dict(size=(42, 56), mean=[1] * 3, std=[1] * 3)
     with pytest.raises(UnreadableSample, match=r'VOC2012/0\.jpg cannot be read: the file is truncated'):
         FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=how)[0]
-    hook = DenoiserPictureHook(image_root=str(tmp_path))
+    hook = DenoiserVisualizationHook(image_root=str(tmp_path))
     with pytest.raises(UnreadableSample, match=r'VOC2012/0\.jpg cannot be read: the file is truncated'):
         hook.draw(DenoiserTraining(NECK), FeaturePairDataset(str(tmp_path), MODEL))
 
