@@ -115,7 +115,7 @@ def test_amp_without_a_gpu_trains_in_bfloat16(tmp_path, monkeypatch, capsys, fla
     monkeypatch.setattr('torch.nn.functional.linear', lambda *args: products.add((y := linear(*args)).dtype) or y)
     options = ('optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale=dynamic', 'train_cfg.max_epochs=1')
     assert train_digits(tmp_path, *flags, '--no-validate', '--cfg-options', *options) == 0
-    assert 'there is no GPU, so the forward pass runs in bfloat16' in capsys.readouterr().out
+    assert 'there is no GPU, autocast to bfloat16 on the CPU' in capsys.readouterr().out
     assert products == {torch.bfloat16}
     state_dict = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['state_dict']
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in state_dict.values())

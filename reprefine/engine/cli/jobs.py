@@ -1,4 +1,4 @@
-"""Running scripts that depend on each other, several at a time, with visible progress."""
+"""Running dependent scripts in parallel processes, with a progress bar."""
 
 import argparse
 import multiprocessing
@@ -23,9 +23,9 @@ class Job:
     Attributes:
         name: Unique name, shown while the job runs.
         command: Script and its arguments.
-        log: File that receives everything the script prints.
-        after: Names of the jobs that must have ended before.
-        product: File the script leaves behind; when it exists already, the job is skipped.
+        log: File for the output of the script.
+        after: Names of the jobs that must have finished before.
+        product: File that the script writes; if it exists, the job is skipped.
     """
 
     name: str
@@ -49,30 +49,30 @@ def add_jobs_arguments(parser: argparse.ArgumentParser, out: Path, repeated: str
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, preload: Sequence[str] = ()) -> None:
-    """Run all jobs, at most ``workers`` at a time with one thread each, each after those it depends on.
+    """Run all jobs, at most ``workers`` at a time with one thread each, each after the jobs it depends on.
 
-    Every job is a process of its own, forked from one that has imported ``preload``: the scripts share the seconds that
-    importing the host libraries takes, and nothing else.
+    Every job is a process of its own, forked from one that has imported the modules ``preload``, which takes seconds
+    for OpenMMLab libraries.
 
     Raises:
-        UserError: If a job fails; the others are stopped, and what has ended stays.
+        UserError: If a job fails; the running ones are terminated, results of finished ones are kept.
     """
-    os.environ['OMP_NUM_THREADS'] = '1'  # results then do not depend on how many jobs run at a time
+    os.environ['OMP_NUM_THREADS'] = '1'  # so that results do not depend on the number of jobs
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(list(preload))
     done = {job.name for job in jobs if job.product is not None and job.product.is_file()}
-    waiting = [job for job in jobs if job.name not in done]
+    pending = [job for job in jobs if job.name not in done]
     running: dict[BaseProcess, Job] = {}
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task('starting', total=len(jobs), completed=len(done))
         try:
-            while waiting or running:
-                for job in [job for job in waiting if done.issuperset(job.after)][: workers - len(running)]:
-                    waiting.remove(job)
-                    running[_start(context, job)] = job
+            while pending or running:
+                for job in [job for job in pending if done.issuperset(job.after)][: workers - len(running)]:
+                    pending.remove(job)
+                    running[_start_job(context, job)] = job
                 progress.update(bar, description=', '.join(job.name for job in running.values()))
-                for job in _ended(running):
+                for job in _wait_for_jobs(running):
                     done.add(job.name)
                     progress.console.print(f'done: {job.name}')
                 progress.update(bar, completed=len(done))
@@ -81,7 +81,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, preload: Sequence[str] = ()) -> 
                 process.terminate()
 
 
-def _start(context: multiprocessing.context.BaseContext, job: Job) -> BaseProcess:
+def _start_job(context: multiprocessing.context.BaseContext, job: Job) -> BaseProcess:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     process = context.Process(target=_run_script, args=(list(map(str, job.command)), str(job.log)), name=job.name)
     process.start()
@@ -97,8 +97,8 @@ def _run_script(command: list[str], log: str) -> None:
     runpy.run_path(command[0], run_name='__main__')
 
 
-def _ended(running: dict[BaseProcess, Job]) -> list[Job]:
-    """Wait until a job ends and return those that have.
+def _wait_for_jobs(running: dict[BaseProcess, Job]) -> list[Job]:
+    """Wait until a job finishes and return the finished ones.
 
     Raises:
         UserError: If one failed.

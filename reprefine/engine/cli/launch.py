@@ -1,6 +1,6 @@
-"""From a config file and command-line flags to a Runner: what ``tools/train.py`` and ``tools/test.py`` share.
+"""From a config file and command-line arguments to a Runner, shared by ``tools/train.py`` and ``tools/test.py``.
 
-What needs torch is imported where it is used, so that a refusal which does not need it comes at once.
+Modules that need torch are imported inside functions, so that errors are found before torch is imported.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.processes import set_up_processes
 from reprefine.set_up import set_up
 
-OWNER = '.config'  # names the config that trains in a work directory
-# A dict, or a list or tuple that begins with one.
+OWNER = '.config'  # file in a work dir with the path of the config that trains there
+# A dict, or a list or tuple whose first item is one.
 DICTS = re.compile(r'[\[(\s]*(\{|dict\().*[})\]]\s*', re.DOTALL)
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -30,7 +30,7 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def load_config(
     path: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None, parsed: Config | None = None
 ) -> Config:
-    """Read a config, apply the user's changes and check it before anything is built.
+    """Read a config, merge the command-line options and check it.
 
     The process is then set up for a run (:func:`reprefine.set_up.set_up`).
 
@@ -38,10 +38,10 @@ def load_config(
         path: Config file (``.py`` or ``.json``).
         cfg_options: Dotted keys and their new values, as given to ``--cfg-options``.
         data_root: Folder that replaces the config's own data root.
-        parsed: What :func:`parse_config` has returned, if it was called before.
+        parsed: Result of :func:`parse_config`, if it was called before.
 
     Raises:
-        UserError: If the file is missing or does not parse, or an option or a key of the config names nothing.
+        UserError: If the file is missing or does not parse, or an option or the config is invalid.
     """
     cfg = parsed or parse_config(path)
     from reprefine.engine.config_check.check import check_config
@@ -49,7 +49,9 @@ def load_config(
 
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     if any(option.startswith('custom_imports') for option in cfg_options or {}):
-        raise UserError('--cfg-options custom_imports: imports happen while the config is read; set it in the file')
+        raise UserError(
+            '--cfg-options custom_imports: modules are imported before options are merged; set it in the file'
+        )
     merge_options(cfg, cfg_options or {})
     if data_root is not None:
         set_data_root(cfg, data_root)
@@ -75,7 +77,7 @@ def parse_config(path: str) -> Config:
     set_up(loaders=False)
     try:
         cfg = Config.fromfile(path)
-    except (Exception, SystemExit) as error:  # a config is the user's program: whatever it raises is theirs to mend
+    except (Exception, SystemExit) as error:  # a config is a program of the user, which may raise anything
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
     rename_keys(cfg)
     check_top_level_keys(cfg)
@@ -83,7 +85,7 @@ def parse_config(path: str) -> Config:
 
 
 def _similar_file(file: Path) -> str:
-    """Return a hint at the file of the same folder whose name is nearest."""
+    """Return a suggestion of the file in the same folder with the most similar name."""
     names = [other.name for other in file.parent.glob(f'*{file.suffix}')]
     nearest = difflib.get_close_matches(file.name, names, n=1)
     return f'; did you mean {file.with_name(nearest[0])}?' if nearest else ''
@@ -92,23 +94,23 @@ def _similar_file(file: Path) -> str:
 def default_work_dir(config: str) -> str:
     """Return ``work_dirs/<path of the config below its configs folder, without suffix>``.
 
-    Configs of equal name in different folders thus never share a folder. A config that lies in no ``configs`` folder
-    gets its base name; see :func:`work_dir_of`.
+    Configs of equal name in different folders thus have different work dirs. A config outside of a ``configs`` folder
+    gets its base name; see :func:`get_work_dir`.
     """
     parts = Path(config).absolute().with_suffix('').parts
     below = parts[-parts[::-1].index('configs') :] if 'configs' in parts[:-1] else parts[-1:]
     return str(Path('work_dirs', *below))
 
 
-def work_dir_of(args: argparse.Namespace, cfg: Mapping[str, Any]) -> str:
-    """Return the work directory that the flag, the options or the config name, or else the default one.
+def get_work_dir(args: argparse.Namespace, cfg: Mapping[str, Any]) -> str:
+    """Return the work dir from the argument, the options or the config, or else the default one.
 
     Args:
         args: The arguments of :func:`add_run_arguments`.
         cfg: The config, with or without the options.
 
     Raises:
-        UserError: If the default one belongs to a config of the same name in another folder.
+        UserError: If the default one is that of a config of the same name in another folder.
     """
     given = args.work_dir or (args.cfg_options or {}).get('work_dir') or cfg.get('work_dir')
     if given:
@@ -121,15 +123,15 @@ def work_dir_of(args: argparse.Namespace, cfg: Mapping[str, Any]) -> str:
     return work_dir
 
 
-def note_owner(work_dir: str, config: str) -> None:
-    """Write down in a work directory which config trains there."""
+def write_owner(work_dir: str, config: str) -> None:
+    """Write the path of the config that trains in a work dir into it."""
     Path(work_dir, OWNER).write_text(f'{Path(config).resolve()}\n')
 
 
 class OptionsAction(DictAction):
-    """``key=value`` pairs; a word without ``=`` is a usage error instead of a crash.
+    """mmengine's ``DictAction`` of ``key=value`` pairs, with usage errors instead of tracebacks.
 
-    Unlike mmengine's, it reads dicts, as ``{'a': 1}`` or ``dict(a=1)``, also in lists, and keeps the spaces of a text.
+    It also reads dicts, as ``{'a': 1}`` or ``dict(a=1)``, also in lists, and keeps the spaces of strings.
     """
 
     @staticmethod
@@ -147,14 +149,19 @@ class OptionsAction(DictAction):
                 parser.error(f'{option_string}: expected key=value, got {pair!r}')
         try:
             super().__call__(parser, namespace, values, option_string)
-        except (RecursionError, AssertionError, ValueError, SyntaxError) as error:  # lists of calls, odd brackets
+        except (
+            RecursionError,
+            AssertionError,
+            ValueError,
+            SyntaxError,
+        ) as error:  # raised by mmengine for unbalanced brackets and calls in lists
             parser.error(
                 f'{option_string}: {" ".join(values)} cannot be read ({type(error).__name__}): put it in a config'
             )
 
 
 def _literal(node: ast.expr) -> Any:
-    """Return the value of a Python expression of literals, in which ``dict`` may be called with keywords.
+    """Return the value of a Python literal, in which ``dict(key=value)`` is allowed.
 
     Raises:
         ValueError: It is another expression.
@@ -183,7 +190,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two flags that change a config."""
+    """Add the two arguments that change a config."""
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='override settings of the config'
     )
@@ -191,21 +198,21 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_from_args(args: argparse.Namespace, parsed: Config | None = None) -> Config:
-    """Return the checked config with the flags of :func:`add_run_arguments` applied.
+    """Return the checked config with the arguments of :func:`add_run_arguments` applied.
 
     Args:
         args: The arguments.
-        parsed: What :func:`parse_config` has returned, if it was called before.
+        parsed: Result of :func:`parse_config`, if it was called before.
     """
     cfg = load_config(args.config, args.cfg_options, args.data_root, parsed)
-    cfg.work_dir = work_dir_of(args, cfg)
+    cfg.work_dir = get_work_dir(args, cfg)
     set_loader_defaults(cfg, args.no_pin_memory)
     set_up_processes(cfg, args.launcher, args.local_rank)
     return cfg
 
 
 def set_loader_defaults(cfg: Config, no_pin_memory: bool) -> None:
-    """Fill in what the host libraries leave to their tools, and what the number of workers asks for or rules out.
+    """Set what the tools of the OpenMMLab libraries set, and ``persistent_workers`` by the number of workers.
 
     Args:
         cfg: Complete config, changed in place.

@@ -1,6 +1,6 @@
 """Testing from the command line.
 
-What needs torch is imported only when all that can be refused without it has been looked at.
+Modules that need torch are imported inside functions, so that errors are found before torch is imported.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 from reprefine.engine.processes import shutdown_process_group
 
-from .launch import add_run_arguments, build_runner, config_from_args, parse_config, work_dir_of
+from .launch import add_run_arguments, build_runner, config_from_args, get_work_dir, parse_config
 
 PICKLES = ('.pkl', '.pickle')
-# What the tools of the host libraries take when a config has no tta_model.
+# Defaults of the tools of the OpenMMLab libraries for a config without tta_model.
 TTA_MODELS = {
     'mmpretrain': dict(type='AverageClsScoreTTA'),
     'mmdet': dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
@@ -42,16 +42,16 @@ def add_test_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dump', metavar='FILE.pkl', help='write the predictions for offline evaluation')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='write images of the predictions')
-    parser.add_argument('--interval', type=int, default=1, help='draw every so many samples')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window stays')
+    parser.add_argument('--interval', type=int, default=1, help='draw every N-th sample')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window is shown')
     parser.add_argument('--tta', action='store_true', help="test-time augmentation: the config's own, or a flip")
 
 
 def test(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate a checkpoint on the test set of the config.
 
-    A config without ``train_dataloader`` trains nothing: without a checkpoint, the parts of its model load what they
-    name (``pretrained``, ``checkpoint``, ``init_cfg``), as at the start of training.
+    A config without ``train_dataloader`` needs no checkpoint: the modules of its model then load their pretrained
+    weights (``pretrained``, ``checkpoint``, ``init_cfg``), as at the start of training.
 
     Args:
         args: The arguments of :func:`add_test_arguments`.
@@ -60,7 +60,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         The metrics.
 
     Raises:
-        UserError: If config, data, checkpoint or output files are not fit for it.
+        UserError: If config, data, checkpoint or output files are missing or invalid.
     """
     predictions, metrics_file = _output_files(args)
     if args.checkpoint:
@@ -68,7 +68,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     parsed = parse_config(args.config)
     if not args.checkpoint and parsed.get('train_dataloader'):
         raise UserError(f'config {args.config} trains a model: name the checkpoint to test after the config')
-    work_dir_of(args, parsed)
+    get_work_dir(args, parsed)
     args.cfg_options = rename_options(parsed, args.cfg_options or {})
     cfg = config_from_args(args, parsed)
     from mmengine.dist import is_main_process
@@ -78,7 +78,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
 
     require_settings(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     cfg.load_from, cfg.resume = args.checkpoint, False
-    # What the config says of loading belongs to the start of training; a test wants no model that is partly random.
+    # min_load_ratio of the config is for the start of training; a test needs all weights.
     options = {name.removeprefix('+'): value for name, value in args.cfg_options.items()}
     cfg.min_load_ratio = options.get('min_load_ratio', 1.0)
     cfg.update(key_options(args))
@@ -108,7 +108,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
 def _output_files(args: argparse.Namespace) -> tuple[str | None, str | None]:
     """Return the files for the predictions and for the metrics."""
     if args.out_item and not args.out:
-        raise UserError('--out-item says what --out holds: give --out FILE')
+        raise UserError('--out-item is the content of --out: give --out FILE')
     item = args.out_item or ('pred' if args.out and args.out.endswith(PICKLES) else 'metrics')
     metrics = args.out if item == 'metrics' else None
     if metrics and not metrics.endswith(('.json', *PICKLES)):
@@ -122,17 +122,17 @@ def _output_files(args: argparse.Namespace) -> tuple[str | None, str | None]:
 
 
 def draw_predictions(cfg: Config, show: bool, show_dir: str | None, interval: int, wait_time: float) -> None:
-    """Switch the visualization hook on, whose arguments each host library names differently.
+    """Enable the visualization hook, whose arguments have other names in each library.
 
     Args:
         cfg: The config, changed in place.
         show: Whether to open a window.
         show_dir: Folder for the images.
-        interval: Number of samples per drawn one.
-        wait_time: Seconds that a window stays.
+        interval: Every how many samples one is drawn.
+        wait_time: Seconds that a window is shown.
 
     Raises:
-        UserError: If the config has no such hook, or the interval is no positive number.
+        UserError: If the config has no such hook, or the interval is not positive.
     """
     if interval < 1:
         raise UserError(f'--interval: must be at least 1, not {interval}')
@@ -142,8 +142,8 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, interval: in
     with HOOKS.switch_scope_and_registry(None) as registry:
         known = signature(registry.get(hook['type'])).parameters
     folder = show_dir and os.path.abspath(show_dir)
-    wanted = dict(enable=True, draw=True, out_dir=folder, test_out_dir=folder)
-    hook.update({key: value for key, value in wanted.items() if key in known and value is not None})
+    options = dict(enable=True, draw=True, out_dir=folder, test_out_dir=folder)
+    hook.update({key: value for key, value in options.items() if key in known and value is not None})
     hook.update(show=show, interval=interval, wait_time=wait_time)
     if folder and not {'out_dir', 'test_out_dir'} & set(known):
         cfg.visualizer.save_dir = folder
@@ -156,7 +156,7 @@ def use_tta(cfg: Config) -> None:
         cfg: The config, changed in place.
 
     Raises:
-        UserError: If neither the config nor its library has a model for it.
+        UserError: If neither the config nor its library has a TTA model.
     """
     tta_model = cfg.get('tta_model') or TTA_MODELS.get(cfg.get('default_scope'))
     if tta_model is None:
@@ -169,7 +169,7 @@ def use_tta(cfg: Config) -> None:
 
 
 def _flip_pipeline(pipeline: list[dict]) -> list[dict]:
-    """Return the pipeline with a flipped and a plain view before packing."""
+    """Return the pipeline with a flipped and an unchanged view before packing."""
     *transforms, pack = deepcopy(pipeline)
     if 'meta_keys' in pack:
         pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')

@@ -1,6 +1,6 @@
 """Training from the command line.
 
-What needs torch is imported only when all that can be refused without it has been looked at.
+Modules that need torch are imported inside functions, so that errors are found before torch is imported.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from .launch import (
     add_run_arguments,
     build_runner,
     config_from_args,
-    note_owner,
+    get_work_dir,
     parse_config,
-    work_dir_of,
+    write_owner,
 )
 
 
@@ -52,10 +52,10 @@ def train(args: argparse.Namespace) -> None:
         args: The arguments of :func:`add_train_arguments`.
 
     Raises:
-        UserError: If config, data, checkpoint or work dir are not fit for it.
+        UserError: If config, data, checkpoint or work dir are missing or invalid.
     """
     parsed = parse_config(args.config)
-    start = _start(parsed, args)
+    start = _start_settings(parsed, args)
     cfg = config_from_args(args, parsed)
     from reprefine.engine.data_checks.unreadable import data_errors_as_user_error
     from reprefine.engine.resuming.interrupt import stop_on_signals
@@ -67,27 +67,27 @@ def train(args: argparse.Namespace) -> None:
     check_data_folders(cfg, DATALOADERS[:2])
     with data_errors_as_user_error(), lock_work_dir(cfg.work_dir), stop_on_signals(cfg.work_dir):
         if is_first_process():
-            note_owner(cfg.work_dir, args.config)
+            write_owner(cfg.work_dir, args.config)
         build_runner(cfg).train()
     shutdown_process_group()
 
 
-def _start(parsed: Config, args: argparse.Namespace) -> dict[str, Any]:
-    """Return where the run works and what it starts from, as entries of the config."""
+def _start_settings(parsed: Config, args: argparse.Namespace) -> dict[str, Any]:
+    """Return ``work_dir``, ``load_from`` and ``resume`` from config, options and arguments."""
     options = args.cfg_options or {}
     keys = ('work_dir', 'load_from', 'load_from_command')
     start = Config({key: options.get(key, parsed.get(key)) for key in keys})
     start.resume = options.get('resume', parsed.get('resume', False))
     check_values(start)
-    start.work_dir = work_dir_of(args, start)
+    start.work_dir = get_work_dir(args, start)
     _set_resume(start, args.resume)
     return start.to_dict()
 
 
 def _set_resume(cfg: Config, resume: str | None) -> None:
-    """Decide which checkpoint the run starts from, and keep it from overwriting another run's.
+    """Set the checkpoint that is resumed; without one, refuse a work dir that has checkpoints.
 
-    Without anything to resume from, ``--resume`` starts the run, and the config's ``load_from`` holds.
+    ``--resume`` without a checkpoint starts the run from the config's ``load_from``.
     """
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
@@ -102,11 +102,11 @@ def _set_resume(cfg: Config, resume: str | None) -> None:
         return
     refuse_existing_run(cfg.work_dir)
     if cfg.get('load_from'):
-        _require_start(cfg.load_from, cfg.get('load_from_command') or '')
+        _check_load_from(cfg.load_from, cfg.get('load_from_command') or '')
 
 
-def _require_start(checkpoint: str, command: str) -> None:
-    """Refuse a missing ``load_from`` and say how to make it: by a config, where its path tells, or by a command."""
+def _check_load_from(checkpoint: str, command: str) -> None:
+    """Refuse a missing ``load_from`` with the config (by its path) or the command that makes it."""
     try:
         check_checkpoint_exists(checkpoint)
     except UserError as error:
@@ -122,7 +122,7 @@ def _require_start(checkpoint: str, command: str) -> None:
 
 
 def _set_key_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Let the flags for the weights of ``load_from`` replace those of the config."""
+    """Replace the settings of the config for the weights of ``load_from`` by the arguments."""
     options = {name: value for name, value in key_options(args).items() if value}
     if options and (cfg.resume or not cfg.get('load_from')):
         raise UserError(
@@ -149,8 +149,8 @@ def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
     from reprefine.engine.optim import use_amp
 
     on_gpu = torch.cuda.is_available()
-    asked = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
-    if not on_gpu and (args.amp or asked):
-        print(f'{"AmpOptimWrapper" if asked else "--amp"}: there is no GPU, so the forward pass runs in bfloat16')
-    if args.amp or (asked and not on_gpu):
+    is_amp_config = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
+    if not on_gpu and (args.amp or is_amp_config):
+        print(f'{"AmpOptimWrapper" if is_amp_config else "--amp"}: there is no GPU, autocast to bfloat16 on the CPU')
+    if args.amp or (is_amp_config and not on_gpu):
         use_amp(cfg.optim_wrapper, on_gpu)
