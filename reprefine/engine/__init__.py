@@ -1,1 +1,1 @@
-"""Running configs: strict checking, checkpoints, hooks and loops that are not a method's own."""
+"""Runner, config check, checkpoints, exact resuming and checks of data and gradients; independent of the methods."""

@@ -1,4 +1,4 @@
-"""What a config builds: the class that a type names, and models on their own or out of a distributed wrapper."""
+"""Classes and models from configs, and models without their distributed wrapper."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from reprefine.engine.checkpoints.weights import check_match, load_weights
 
 
 def class_of(registry: Registry, cfg: Mapping[str, Any]) -> Any:
-    """Return what the ``type`` of ``cfg`` names or is, as ``registry.build`` would find it; None if it has no type."""
+    """Return the class of a config's ``type``, as ``registry.build`` would find it; None if it has no type."""
     kind = cfg.get('type')
     if not isinstance(kind, str):
         return kind
@@ -23,22 +23,22 @@ def class_of(registry: Registry, cfg: Mapping[str, Any]) -> Any:
 
 
 def base_config(kind: Any, cfg: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the config of the base type alone, for one that has a ``base_type`` and options of a method beside it.
+    """Return the config of the base model from that of a refined one, which has a ``base_type`` and a method's options.
 
     Args:
-        kind: What the ``type`` of ``cfg`` names; its ``config_options`` name the keys of the options.
-        cfg: The config; the result is of the same type of dict.
+        kind: Class of ``cfg.type``; its ``config_options`` name the keys of the options.
+        cfg: The config; the result is a dict of the same class.
     """
     own = {'base_type', *getattr(kind, 'config_options', {})}
     return type(cfg)({key: value for key, value in cfg.items() if key not in own}, type=cfg['base_type'])
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the model of a checked config with the weights its constructor gives it.
+    """Build the model of a checked config, initialised by its constructor only.
 
     Args:
-        cfg: Complete config whose default scope is set; a ``data_preprocessor`` at top level (mmpretrain's place for
-            it) goes to the model, as the Runner would do it.
+        cfg: Complete config whose default scope is set; a top-level ``data_preprocessor``, as in mmpretrain's configs,
+            is passed to the model, as the Runner does.
     """
     model = cfg.model.copy()
     if cfg.get('data_preprocessor') is not None:
@@ -47,7 +47,7 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model itself if it stands in a distributed wrapper."""
+    """Return the model without its distributed wrapper."""
     return model.module if is_model_wrapper(model) else model
 
 
@@ -63,7 +63,7 @@ def load_trained(
         cfg: As in :func:`build_model`.
         checkpoint: Local path or URL.
         checkpoint_key: Entry of the file that holds the weights.
-        revise_keys: Pairs of pattern and replacement for their names.
+        revise_keys: Pairs of pattern and replacement for their keys.
 
     Raises:
         UserError: If the checkpoint cannot be read or does not load the whole model.

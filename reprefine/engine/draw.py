@@ -1,4 +1,4 @@
-"""Random draws that torch.compile takes."""
+"""Random tensors with an optional generator under torch.compile."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,14 @@ from torch import Tensor
 def draw(
     function: Callable[..., Tensor], shape: tuple[int, ...], generator: torch.Generator | None, **options: Any
 ) -> Tensor:
-    """Call ``torch.rand`` or ``torch.randn``, naming the generator only if there is one.
+    """Call ``torch.rand`` or ``torch.randn`` with a generator, if there is one.
 
-    In a compiled graph of dynamic shapes they do not take ``generator=None``.
+    In a compiled graph with dynamic shapes these functions do not accept ``generator=None``.
 
     Args:
         function: The function.
-        shape: Shape of the draw.
-        generator: Source of randomness, default torch's own.
+        shape: Shape of the tensor.
+        generator: Random number generator; None: torch's default.
         **options: Further arguments, such as ``device`` and ``dtype``.
     """
     return function(shape, **options) if generator is None else function(shape, generator=generator, **options)

@@ -1,4 +1,4 @@
-"""Errors a user can mend, shown as one line instead of a traceback."""
+"""User errors, and the entry point of tools that prints any error as one line instead of a traceback."""
 
 import argparse
 import io
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from reprefine.set_up import set_up
 
-LONGEST = 400  # characters of a message that is not ours
-STDOUT = 1  # the file, whatever sys.stdout is at the moment
-LAUNCHED = 'REPREFINE_LAUNCHED'  # set by tools/misc/torchrun.py, which tells the error of its processes once
+MAX_LENGTH = 400  # characters of the message of an unexpected error
+STDOUT = 1  # file descriptor, whatever sys.stdout is
+LAUNCHED = 'REPREFINE_LAUNCHED'  # set by tools/misc/torchrun.py, which prints the error of its processes once
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong. The message names the thing and the remedy, in one line."""
+    """An invalid input. The message is one line: the input, the value found, the value wanted and the remedy."""
 
 
 def one_line(error: BaseException) -> str:
@@ -33,13 +33,12 @@ def one_line(error: BaseException) -> str:
 def run_cli(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
-    """Parse the arguments, run ``main`` and turn an error into one line on stderr.
+    """Parse the arguments, run ``main`` and print an error as one line on stderr.
 
-    The line of a :class:`UserError` is its message. Any other error, such as one that a host library raises over a
-    value it cannot work with, is told with its type and its place; its traceback goes into the log file of the run. A
-    flag ``--traceback`` is added to the parser; with it every error is shown where it arose. When whoever reads the
-    output closes it, as ``head`` does, the tool ends without a word. One of several processes leaves its line to the
-    launcher.
+    The line of a :class:`UserError` is its message. For any other error, such as one of a host library, it has the
+    type, the message, and the source file and line; the traceback is written to the log file of the run. The flag
+    ``--traceback``, which is added to the parser, prints the traceback of any error. If the reader of the output closes
+    it, as ``head`` does, nothing is printed. One of several processes passes its line to the launcher.
 
     Args:
         main: The tool. It receives the parsed arguments.
@@ -47,12 +46,12 @@ def run_cli(
         argv: Arguments, default ``sys.argv[1:]``.
 
     Returns:
-        Exit code: 0, 1 after an error, 130 when the user interrupts, or 141 when the output is closed.
+        Exit code: 0; 1 after an error; 130 after Ctrl-C; 141 if the output is closed.
     """
-    parser.add_argument('--traceback', action='store_true', help='show where an error arose')
+    parser.add_argument('--traceback', action='store_true', help='print the traceback of an error')
     args = _parse(parser, argv)
-    set_up(loaders=False)  # which load_config and the Runner complete, when they import torch
-    former = _log_files()
+    set_up(loaders=False)  # load_config and the Runner set up the loaders, when they import torch
+    earlier_logs = _log_files()
     try:
         main(args)
         sys.stdout.flush()
@@ -64,8 +63,8 @@ def run_cli(
             return 128 + signal.SIGPIPE
         if args.traceback:
             traceback.print_exc()
-        line = one_line(error) if isinstance(error, UserError) else _unexpected(error, _log_files() - former)
-        _tell(f'{parser.prog}: error: {line}')
+        line = one_line(error) if isinstance(error, UserError) else _unexpected(error, _log_files() - earlier_logs)
+        _print_error(f'{parser.prog}: error: {line}')
         _release(error)
         return 1
     return 0
@@ -79,12 +78,12 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpa
             return parser.parse_args(argv)
         except SystemExit as error:
             if error.code:
-                _tell(usage.getvalue().rstrip())
+                _print_error(usage.getvalue().rstrip())
             raise
 
 
-def _tell(text: str) -> None:
-    """Print ``text`` on stderr, or write it where torchrun finds the errors of its processes."""
+def _print_error(text: str) -> None:
+    """Print a text on stderr, or write it to the error file that torchrun reads."""
     if LAUNCHED not in os.environ:
         print(text, file=sys.stderr)
         return
@@ -93,19 +92,19 @@ def _tell(text: str) -> None:
 
 
 def _output_closed(error: BaseException) -> bool:
-    """Tell whether ``error`` comes of an output that nobody reads; what is still to be written then goes nowhere."""
+    """Whether an error was raised because the output is closed; further output is then discarded."""
     if not isinstance(error, BrokenPipeError):
         return False
     output = select.poll()
     output.register(STDOUT, 0)
     if not output.poll(0):
-        return False  # another pipe broke, such as one between processes
+        return False  # another pipe is broken, such as one between processes
     os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     return True
 
 
 def find_interruption(error: BaseException) -> KeyboardInterrupt | None:
-    """Return the interruption that ``error`` is, or that a library turned into it by catching all exceptions."""
+    """Return the ``KeyboardInterrupt`` that an error is, or in whose handling it was raised; None if there is none."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, KeyboardInterrupt):
         seen = seen.__context__
@@ -113,19 +112,19 @@ def find_interruption(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def _unexpected(error: Exception, logs: set[Path]) -> str:
-    """Return the line for an error that is not ours, and write its traceback into the run's log."""
+    """Return the line for an unexpected error, and write its traceback to the run's log."""
     for log in logs:
         with open(log, 'a') as file:
             file.write(''.join(traceback.format_exception(error)))
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    told = f'is in {", ".join(map(str, logs))}' if logs else 'is shown with --traceback'
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f'is in {", ".join(map(str, logs))}' if logs else 'is shown with --traceback'
     return (
-        f'{error_summary(error)} (at {"/".join(Path(place.filename).parts[-3:])}:{place.lineno}); the traceback {told}'
+        f'{error_summary(error)} (at {"/".join(Path(frame.filename).parts[-3:])}:{frame.lineno}); the traceback {where}'
     )
 
 
 def error_summary(error: BaseException) -> str:
-    """Return type and message of ``error`` on a single line; of one raised in a loader's worker, those it had there."""
+    """Return type and message of an error on one line; for one from a loader's worker, those of the original error."""
     text = str(error).strip()
     if 'Original Traceback' in text:
         return _shortened(text.splitlines()[-1])
@@ -133,12 +132,12 @@ def error_summary(error: BaseException) -> str:
 
 
 def _shortened(line: str) -> str:
-    return line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'
+    return line if len(line) <= MAX_LENGTH else f'{line[:MAX_LENGTH]} ...'
 
 
 def _log_files() -> set[Path]:
     """Return the log files of the runs that this process has started."""
-    module = sys.modules.get('mmengine.logging')  # of no use before it is imported
+    module = sys.modules.get('mmengine.logging')  # there are no loggers before it is imported
     loggers = module.MMLogger._instance_dict.values() if module else ()
     return {
         Path(handler.baseFilename)
@@ -149,9 +148,9 @@ def _log_files() -> set[Path]:
 
 
 def _release(error: BaseException | None) -> None:
-    """Drop what the frames of ``error`` and its causes hold, so that loader workers end now and in order.
+    """Clear the frames of an error and its causes, so that loader workers end now.
 
-    Left to the garbage collector, the ends of a worker's pipes are closed in any order, some of them twice.
+    Garbage collection would close the ends of a worker's pipes in an arbitrary order, some of them twice.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their order, and texts that users write."""
+"""Atomic writes, natural sorting of file names, and text files of users."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from reprefine.engine.errors import UserError
 
 @contextmanager
 def atomic_write(path: str | Path | None) -> Iterator[str | None]:
-    """Yield a name to write to; only when all went well does the file appear under ``path``.
+    """Yield the name of a temporary file, and rename it to ``path`` unless an error is raised.
 
     Args:
-        path: The file to write, or None to write none.
+        path: The file to write; None yields None.
     """
     if path is None:
         yield None
@@ -25,19 +25,19 @@ def atomic_write(path: str | Path | None) -> Iterator[str | None]:
     partial = target.with_name(f'.{target.stem}.{os.getpid()}{target.suffix}')
     try:
         yield str(partial)
-        if partial.exists():  # only the main process writes
+        if partial.exists():  # of several processes only the main one writes
             os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def natural_key(path: Path) -> list[str | int]:
-    """Return a key that sorts files by name, numbers by value: ``epoch_1000`` follows ``epoch_999``."""
+    """Return a key that sorts file names with their numbers by value: ``epoch_1000`` follows ``epoch_999``."""
     return [int(part) if part.isdecimal() else part for part in re.split(r'([0-9]+)', path.name)]
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let ``target`` hold what ``source`` holds: by a hard link where the file system has them, else by a copy."""
+    """Make ``target`` a hard link to ``source``, or a copy if the file system has no hard links."""
     with atomic_write(target) as partial:
         try:
             os.link(source.resolve(), partial)
@@ -46,7 +46,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def read_text(file: str | Path) -> str:
-    """Return a text of the user without the byte-order mark that editors on Windows put before its first word.
+    """Return the content of a UTF-8 file without the byte-order mark that editors on Windows add.
 
     Raises:
         UserError: If it is not UTF-8.

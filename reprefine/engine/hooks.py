@@ -1,4 +1,4 @@
-"""Hooks that belong to no method."""
+"""A hook that seeds each epoch."""
 
 import numpy as np
 from mmengine.dist import get_rank
@@ -10,10 +10,11 @@ from reprefine.registry import HOOKS
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Make the random state at the start of an epoch a function of seed, epoch and rank alone.
+    """Seeds Python, NumPy and torch at the start of each epoch, depending on seed, epoch, iteration and rank.
 
-    Also under mmengine's own Runner, which keeps no random state, a run resumed from an epoch's checkpoint then draws
-    in the main process what the uninterrupted run would have drawn, whatever validation or start-up have drawn before.
+    A run that mmengine's own Runner resumes from the checkpoint of an epoch then draws the same random numbers in the
+    main process as an uninterrupted run. :class:`reprefine.engine.runner.Runner` saves RNG states and needs no such
+    hook to resume exactly.
     """
 
     priority = 'VERY_HIGH'

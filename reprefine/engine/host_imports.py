@@ -1,22 +1,22 @@
-"""Importing a host library without the others that it could also do with."""
+"""Import of mmpretrain without mmdet, its optional dependency."""
 
 import importlib
 import sys
 from importlib.util import find_spec
 
-# It adds a layer to mmdet's registry, and imports all of mmdet's models for that.
+# Module that adds a layer to mmdet's registry, and imports all of mmdet's models for it.
 LAYER_OF_MMDET = 'mmpretrain.models.utils.res_layer_extra_norm'
 
 
 def import_mmpretrain_without_mmdet() -> None:
-    """Import mmpretrain's models, and not mmdet's, which no classification needs and take longer.
+    """Import mmpretrain's models without mmdet's, which classification does not need and which import slowly.
 
-    The layer that mmpretrain adds to mmdet's registry is registered on the first look-up there. Where either library is
-    imported already, or one is not installed, nothing is done.
+    The layer that mmpretrain adds to mmdet's registry is registered at the first look-up there. If one of the libraries
+    is already imported or not installed, nothing is done.
     """
     if {'mmpretrain.models', 'mmdet'} & sys.modules.keys() or not (find_spec('mmpretrain') and find_spec('mmdet')):
         return
-    sys.modules['mmdet'] = None  # what makes Python say that there is no such module
+    sys.modules['mmdet'] = None  # makes its import raise ModuleNotFoundError
     try:
         importlib.import_module('mmpretrain.models')
     finally:

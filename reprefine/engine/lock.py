@@ -1,4 +1,4 @@
-"""One run at a time in a work directory."""
+"""Lock of a work directory, in which one run is active at a time."""
 
 import fcntl
 import os
@@ -11,35 +11,35 @@ from typing import IO
 from reprefine.engine.errors import UserError
 
 FILE = '.lock'
-_held: set[IO] = set()
+_locked_files: set[IO] = set()
 
 
-def _let_go() -> None:
+def _release_in_child() -> None:
     """Close the files in a forked process: a loader worker that outlives its killed run would keep the lock."""
-    while _held:
-        _held.pop().close()
+    while _locked_files:
+        _locked_files.pop().close()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def is_first_process() -> bool:
-    """Tell whether this is the first process of a run, or its only one, before they have met."""
+    """Whether this is the first or only process of a run, from its environment variables alone."""
     return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
 
 
 @contextmanager
 def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
-    """Keep other runs out of a work directory. Of several processes of a run the first one does.
+    """Lock a work directory for this run; in a run of several processes the first one does.
 
-    The lock is the operating system's and ends with the process, however that ends, so that none is ever stale. The
-    file names the process that holds it.
+    The operating system releases the lock when the process ends in any way, so that it is never stale. The lock file
+    names the process.
 
     Args:
-        work_dir: The folder; made when needed.
+        work_dir: The folder; created if it does not exist.
 
     Raises:
-        UserError: If another run holds it.
+        UserError: If another run has locked it.
     """
     if not is_first_process():
         yield
@@ -61,8 +61,8 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
         file.flush()
-        _held.add(file)
+        _locked_files.add(file)
         try:
             yield
         finally:
-            _held.discard(file)
+            _locked_files.discard(file)

@@ -1,4 +1,4 @@
-"""Runs of several processes: how they begin and how they end. Importing this module does not import torch."""
+"""Start and end of runs with several processes. Importing this module does not import torch."""
 
 import atexit
 import gc
@@ -11,12 +11,12 @@ from reprefine.engine.errors import UserError
 
 
 def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
-    """Prepare a run of several processes; without a GPU that is a gloo group and a wrapper that pins no device.
+    """Prepare a run of several processes; without a GPU by a gloo group and a model wrapper without ``device_ids``.
 
     Args:
         cfg: The config, changed in place.
         launcher: ``'none'`` for a single process, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        local_rank: Number of the process on its machine, where the launcher does not say it in the environment.
+        local_rank: Number of the process on its machine, if the launcher does not set ``LOCAL_RANK``.
 
     Raises:
         UserError: If there is no GPU and the launcher is not torchrun.
@@ -28,8 +28,10 @@ def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
     if launcher == 'none' or torch.cuda.is_available():
         return
     if launcher != 'pytorch' or 'RANK' not in os.environ:
-        raise UserError('several processes without a GPU need torchrun: use tools/dist_train.sh or tools/dist_test.sh')
-    # mmengine's launcher calls torch.cuda.set_device; it steps back when a group exists.
+        raise UserError(
+            f'--launcher {launcher}: processes without a GPU need torchrun: use tools/dist_train.sh or dist_test.sh'
+        )
+    # mmengine's launcher calls torch.cuda.set_device, unless a group exists.
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
     wrapper = dict(
@@ -42,20 +44,20 @@ def set_up_processes(cfg: Config, launcher: str, local_rank: int = 0) -> None:
 
 
 def shutdown_process_group() -> None:
-    """End the process group, if there is one, while the interpreter is whole."""
+    """Destroy the process group, if there is one, before the interpreter shuts down."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
         return
-    gc.collect()  # the wrapper of a model keeps the threads of the group alive, and the Runner is a reference cycle
+    gc.collect()  # the Runner, a reference cycle, holds the model wrapper, which keeps the group's threads alive
     dist.destroy_process_group()
 
 
 def exit_process(code: int) -> None:
-    """End the process with an exit code; one of several ends without tearing the interpreter down.
+    """End the process with an exit code; under torchrun without shutting down the interpreter.
 
-    A thread of the group that wants the interpreter's lock during the teardown aborts the process, rarely, and so a run
-    that has finished would fail.
+    A thread of the group that acquires the interpreter lock during the shutdown aborts the process, rarely, so that a
+    finished run would fail.
 
     Args:
         code: 0 if all went well.

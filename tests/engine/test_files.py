@@ -1,4 +1,4 @@
-"""Texts that users write, the order of files, and the tools that go by it."""
+"""Text files of users, and natural sorting of files."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ def test_numbers_are_sorted_by_value_and_the_rest_as_text():
     assert sorted(map(Path, ('2', 'b', '10', 'a')), key=natural_key) == list(map(Path, ('2', '10', 'a', 'b')))
 
 
-def test_frames_of_a_folder_are_in_their_order(tmp_path):
+def test_frames_of_a_folder_are_sorted_by_number(tmp_path):
     for number in (1, 2, 10, 100):
         cv2.imwrite(str(tmp_path / f'frame{number}.png'), np.full((2, 2, 3), number, np.uint8))
     assert [frame[0, 0, 0] for frame in read_frames(tmp_path)] == [1, 2, 10, 100]
 
 
-def test_checkpoints_of_a_folder_are_listed_in_their_order(tmp_path):
+def test_checkpoints_of_a_folder_are_listed_by_number(tmp_path):
     for number in (2, 10, 1):
         (tmp_path / f'epoch_{number}.pth').touch()
     with pytest.raises(UserError, match='its folder holds epoch_1.pth, epoch_2.pth, epoch_10.pth$'):
@@ -39,7 +39,7 @@ def test_the_byte_order_mark_is_not_part_of_the_first_name(tmp_path):
     assert read_text(file) == 'é.jpg\n'
 
 
-def test_another_encoding_is_named(tmp_path):
+def test_another_encoding_is_refused(tmp_path):
     file = tmp_path / 'list.txt'
     file.write_bytes('a.jpg\n'.encode('utf-16'))
     with pytest.raises(UserError, match=r'list\.txt is not UTF-8 text \(byte 0\): save it as UTF-8'):

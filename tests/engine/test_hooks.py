@@ -14,11 +14,11 @@ def draws(seed=0, epoch=0, spent=0):
     return random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def test_random_state_of_an_epoch_forgets_what_was_drawn_before():
+def test_random_numbers_of_an_epoch_do_not_depend_on_earlier_draws():
     assert draws(epoch=3) == draws(epoch=3, spent=7)
 
 
-def test_seed_epoch_and_rank_change_every_source(monkeypatch):
+def test_seed_epoch_and_rank_change_every_generator(monkeypatch):
     reference = draws()
     others = [draws(seed=1), draws(epoch=1)]
     monkeypatch.setattr('reprefine.engine.hooks.get_rank', lambda: 1)

@@ -1,4 +1,4 @@
-"""Weights under another entry or prefix: refused with the options that fit, and the same weights with them."""
+"""Weights in another entry or with a prefix are refused; the options in the message load them."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def foreign(trained):
-    """The same weights as another code would store them."""
+    """The same weights in an entry and with a prefix of other code."""
     state = torch.load(trained, weights_only=True)['state_dict']
     path = trained.with_name('foreign.pth')
     torch.save(dict(teacher={f'module.model.{key}': value for key, value in state.items()}, epoch=2), path)
@@ -42,18 +42,16 @@ def metrics(tmp_path, *argv):
     return mmengine.load(out)
 
 
-def test_a_test_refuses_what_loads_nothing_and_the_named_options_give_the_same_result(
-    trained, foreign, tmp_path, capsys
-):
+def test_a_test_refuses_a_file_that_loads_nothing_and_the_suggested_options_load_it(trained, foreign, tmp_path, capsys):
     assert run_test(DIGITS, foreign, '--work-dir', str(tmp_path), *SMALL) == 1
     options = options_of_refusal(capsys)
     assert options == ['--checkpoint-key', 'teacher', '--revise-keys', r'^module\.model\.=']
     assert metrics(tmp_path, foreign, *options) == metrics(tmp_path, str(trained))
-    # A floor of 0 accepts a part, but not nothing.
+    # With min_load_ratio=0 at least one weight has to be loaded.
     assert run_test(DIGITS, foreign, '--work-dir', str(tmp_path), *SMALL, '+min_load_ratio=0.0') == 1
 
 
-def test_training_starts_from_it_by_flags_or_by_keys_of_the_config(trained, foreign, tmp_path, capsys):
+def test_training_loads_it_with_flags_or_config_keys(trained, foreign, tmp_path, capsys):
     start = ('--cfg-options', f'load_from={foreign}', 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.0')
     assert train_digits(tmp_path / 'a', *start) == 1
     options = options_of_refusal(capsys)
@@ -66,14 +64,14 @@ def test_training_starts_from_it_by_flags_or_by_keys_of_the_config(trained, fore
     for run in 'ab':
         after = torch.load(tmp_path / run / 'epoch_1.pth', weights_only=True)['state_dict']
         assert all(torch.equal(after[key], value) for key, value in before.items())
-    # What the config says of its start is not for the run's own checkpoints, in testing and resuming.
+    # The keys for load_from do not apply to the run's own checkpoints, in testing and resuming.
     own = str(tmp_path / 'b' / 'epoch_1.pth')
     assert run_test(str(config), own, '--work-dir', str(tmp_path / 'c'), *SMALL) == 0
     argv = (*SMALL, start[-1], '--resume', own)
     assert run_train(str(config), '--work-dir', str(tmp_path / 'd'), *argv) == 0
 
 
-def test_a_test_asks_for_the_whole_model_whatever_the_floor_of_training(trained, tmp_path, capsys):
+def test_a_test_requires_the_whole_model_whatever_the_config_requires_for_training(trained, tmp_path, capsys):
     config = tmp_path / 'digits.py'
     config.write_text(f'_base_ = {DIGITS!r}\nmin_load_ratio = 0.1\n')
     state = torch.load(trained, weights_only=True)['state_dict']
@@ -84,7 +82,7 @@ def test_a_test_asks_for_the_whole_model_whatever_the_floor_of_training(trained,
 
 
 def test_a_refinement_reads_renamed_weights_of_its_base_model(trained, tmp_path, capsys):
-    """Its own parameters, which no such file holds, count neither as missing nor as loaded."""
+    """Its own parameters, which the file lacks, count neither as missing nor as loaded."""
     state = torch.load(trained, weights_only=True)['state_dict']
     torch.save({f'model.{key}': value for key, value in state.items()}, tmp_path / 'a.pth')
     start = (f'load_from={tmp_path / "a.pth"}', 'train_cfg.max_epochs=1')
@@ -94,7 +92,7 @@ def test_a_refinement_reads_renamed_weights_of_its_base_model(trained, tmp_path,
     assert run_train(*argv, *options_of_refusal(capsys, line)) == 0
 
 
-def test_a_part_that_its_checkpoint_fills_is_a_line_of_the_log(trained, tmp_path):
+def test_a_fully_loaded_module_is_a_line_of_the_log(trained, tmp_path):
     config = tmp_path / 'digits.py'
     start = f"dict(type='Pretrained', checkpoint={str(trained)!r}, prefix='backbone.')"
     config.write_text(f'_base_ = {DIGITS!r}\nmodel = dict(backbone=dict(init_cfg={start}))\n')
@@ -103,7 +101,7 @@ def test_a_part_that_its_checkpoint_fills_is_a_line_of_the_log(trained, tmp_path
     assert f"VisionTransformer starts from {trained} ('backbone.'): 100.0% of the model loaded: " in log
 
 
-def test_flags_without_a_start_are_refused(trained, tmp_path, capsys):
+def test_flags_without_load_from_are_refused(trained, tmp_path, capsys):
     for more in ((), ('--resume', str(trained))):
         assert train_digits(tmp_path / 'run', '--checkpoint-key', 'teacher', *more) == 1
         assert '--checkpoint-key and --revise-keys are for load_from' in capsys.readouterr().err
@@ -118,7 +116,7 @@ def test_the_keys_of_a_config_are_checked(keys, tmp_path, capsys):
     assert f'{keys.split()[0]}: must be ' in capsys.readouterr().err
 
 
-def test_publishing_makes_a_file_that_fits_everywhere(trained, foreign, tmp_path, capsys):
+def test_a_published_file_needs_no_options(trained, foreign, tmp_path, capsys):
     options = ('--checkpoint-key', 'teacher', '--revise-keys', r'^module\.model\.=')
     assert run_tool('model_converters/publish_model.py', foreign, tmp_path / 'a.pth', *options) == 0
     written = torch.load(next(tmp_path.glob('a-*.pth')), weights_only=True)['state_dict']

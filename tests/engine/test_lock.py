@@ -1,4 +1,4 @@
-"""A work directory belongs to one run at a time, and to nobody once that run has died."""
+"""A work directory is locked by one run at a time, until the run ends in any way."""
 
 import multiprocessing
 import os
@@ -13,15 +13,15 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.lock import FILE, lock_work_dir
 from tests.helpers.run import train_digits
 
-HOLD = 'import sys, time\nfrom reprefine.engine.lock import lock_work_dir\n'
-HOLD += 'with lock_work_dir(sys.argv[1]):\n    print("held", flush=True)\n    time.sleep(60)'
+LOCK = 'import sys, time\nfrom reprefine.engine.lock import lock_work_dir\n'
+LOCK += 'with lock_work_dir(sys.argv[1]):\n    print("locked", flush=True)\n    time.sleep(60)'
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the lock of ``tmp_path``."""
-    process = subprocess.Popen([sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == 'held\n'
+    process = subprocess.Popen([sys.executable, '-c', LOCK, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'locked\n'
     yield process
     process.kill()
     process.wait()
@@ -39,7 +39,7 @@ def test_second_run_is_refused_until_the_first_is_killed(tmp_path, holder, capsy
         assert f'process {os.getpid()} ' in (tmp_path / FILE).read_text()
 
 
-def test_a_lock_ends_with_its_block_and_on_errors(tmp_path):
+def test_a_lock_is_released_after_its_block_and_on_errors(tmp_path):
     with pytest.raises(ValueError, match='failed'), lock_work_dir(tmp_path / 'run'):
         with pytest.raises(UserError, match='in use'), lock_work_dir(tmp_path / 'run'):
             pass
@@ -48,7 +48,7 @@ def test_a_lock_ends_with_its_block_and_on_errors(tmp_path):
         pass
 
 
-def test_other_ranks_need_none(tmp_path, monkeypatch):
+def test_other_ranks_take_no_lock(tmp_path, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     with lock_work_dir(tmp_path), lock_work_dir(tmp_path):
         assert not (tmp_path / FILE).exists()
@@ -59,7 +59,7 @@ def wait(started):
     time.sleep(60)
 
 
-def test_a_forked_process_keeps_no_lock(tmp_path):
+def test_a_forked_process_does_not_keep_the_lock(tmp_path):
     """A worker of a data loader outlives a killed run for some seconds."""
     context = multiprocessing.get_context('fork')
     started = context.Event()

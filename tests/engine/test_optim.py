@@ -19,8 +19,8 @@ def model_and_wrapper(**options):
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])
-def test_step_is_that_of_autocast_without_loss_scale(accumulate):
-    """Two micro-batches make one step with the mean of their gradients."""
+def test_step_equals_autocast_without_loss_scale(accumulate):
+    """Two micro-batches are one step with the mean of their gradients."""
     model, wrapper = model_and_wrapper(accumulative_counts=accumulate)
     wrapper.initialize_count_status(model, 0, 2)
     for rows in X.chunk(accumulate):
@@ -33,9 +33,9 @@ def test_step_is_that_of_autocast_without_loss_scale(accumulate):
         with torch.autocast('cpu', torch.bfloat16):
             output = plain(rows)
         (output.float().square().mean() / accumulate).backward()
-    for ours, parameter in zip(model.parameters(), plain.parameters(), strict=True):
-        assert ours.dtype == torch.float32
-        torch.testing.assert_close(ours, parameter - 0.1 * parameter.grad)
+    for trained, parameter in zip(model.parameters(), plain.parameters(), strict=True):
+        assert trained.dtype == torch.float32
+        torch.testing.assert_close(trained, parameter - 0.1 * parameter.grad)
 
 
 def test_gradients_are_near_those_of_float32():
@@ -45,13 +45,13 @@ def test_gradients_are_near_those_of_float32():
     wrapper.backward(loss)
     plain, _ = model_and_wrapper()
     plain(X).square().mean().backward()
-    for ours, parameter in zip(model.parameters(), plain.parameters(), strict=True):
-        assert (ours.grad - parameter.grad).norm() < 0.03 * parameter.grad.norm()
-        assert not torch.equal(ours.grad, parameter.grad)
+    for trained, parameter in zip(model.parameters(), plain.parameters(), strict=True):
+        assert (trained.grad - parameter.grad).norm() < 0.03 * parameter.grad.norm()
+        assert not torch.equal(trained.grad, parameter.grad)
     assert 'loss_scaler' not in wrapper.state_dict()
 
 
-def test_own_rates_of_several_optimisers_follow_those_of_their_groups():
+def test_default_rates_of_several_optimisers_are_scaled_as_their_groups():
     layers = (nn.Linear(2, 2), nn.Linear(2, 2))
     wrappers = [
         OptimWrapper(torch.optim.SGD([{'params': layer.parameters(), 'lr': lr}], lr=2 * lr))

@@ -71,7 +71,7 @@ def _file(name: str) -> Callable[[Path], Any]:
 TRAINING = [
     Line('an unknown flag', 'unrecognized arguments: --fast', ('--fast',)),
     Line('an unknown launcher', "invalid choice: 'x'", ('--launcher', 'x')),
-    Line('a launcher that is not there', 'need torchrun', ('--launcher', 'pytorch')),
+    Line('a launcher that is not available', 'need torchrun', ('--launcher', 'pytorch')),
     Line('a local rank in words', 'invalid int value', ('--local_rank', 'x')),
     Line('an option without a value', 'expected key=value', ('--cfg-options', 'model')),
     Line('an option of no key', "'x' is neither in the config", ('--cfg-options', 'x.y=3')),

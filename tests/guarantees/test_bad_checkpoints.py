@@ -1,4 +1,4 @@
-"""What becomes of damaged and foreign checkpoints, and of a second run, in the training of every method and host."""
+"""Damaged checkpoints, those of other models, and a second run, with every method and host library."""
 
 import pytest
 import torch
@@ -10,27 +10,27 @@ from tests.helpers.subjects import SUBJECTS, write_subject
 
 
 @pytest.mark.parametrize('name', SUBJECTS)
-def test_resuming_passes_over_a_damaged_one_and_what_does_not_fit_is_refused(name, tmp_path, capsys):
+def test_resuming_skips_a_damaged_checkpoint_and_another_model_is_refused(name, tmp_path, capsys):
     subject = write_subject(name, tmp_path)
-    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    assert run_train(subject.config, '--work-dir', str(whole), *subject.argv) == 0
-    whole.rename(parts)
-    last = parts / 'iter_6.pth'
+    uninterrupted, resumed = tmp_path / 'uninterrupted', tmp_path / 'resumed'
+    assert run_train(subject.config, '--work-dir', str(uninterrupted), *subject.argv) == 0
+    uninterrupted.rename(resumed)
+    last = resumed / 'iter_6.pth'
     content = last.read_bytes()
     last.rename(tmp_path / 'iter_6.pth')
     middle = len(content) // 2
     last.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
-    with lock_work_dir(str(parts)):
-        assert run_train(subject.config, '--work-dir', str(parts), *subject.argv, '--resume') == 1
+    with lock_work_dir(str(resumed)):
+        assert run_train(subject.config, '--work-dir', str(resumed), *subject.argv, '--resume') == 1
     assert 'is in use by' in capsys.readouterr().err
 
-    assert run_train(subject.config, '--work-dir', str(parts), *subject.argv, '--resume') == 0
+    assert run_train(subject.config, '--work-dir', str(resumed), *subject.argv, '--resume') == 0
     assert f'not resumed from {last}' in capsys.readouterr().err
-    whole.mkdir()
-    (tmp_path / 'iter_6.pth').rename(whole / 'iter_6.pth')
-    (whole / 'last_checkpoint').write_text(str(whole / 'iter_6.pth'))
-    assert_equal_runs(whole, parts, 'resumed from iteration 4')
+    uninterrupted.mkdir()
+    (tmp_path / 'iter_6.pth').rename(uninterrupted / 'iter_6.pth')
+    (uninterrupted / 'last_checkpoint').write_text(str(uninterrupted / 'iter_6.pth'))
+    assert_equal_runs(uninterrupted, resumed, 'resumed from iteration 4')
 
     foreign = tmp_path / 'foreign.pth'
     torch.save(dict(state_dict=dict(weight=torch.ones(2))), foreign)

@@ -1,4 +1,4 @@
-"""A file that cannot be read ends the training of every method and host, or is replaced and listed."""
+"""A file that cannot be read ends training, or is replaced and listed, with every method and host library."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.helpers.subjects import SUBJECTS, write_subject
 
 
 @pytest.mark.parametrize('name', SUBJECTS)
-def test_is_named_or_replaced(name, tmp_path, capsys):
+def test_an_unreadable_file_is_named_or_replaced(name, tmp_path, capsys):
     subject = write_subject(name, tmp_path)
     bad = subject.files[1]
     bad.write_bytes(bad.read_bytes()[:40])

@@ -1,4 +1,4 @@
-"""A step whose gradient is not finite ends the training of every method and host, and can be run again."""
+"""A step with a gradient that is not finite ends training and can be replayed, with every method and host library."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.helpers.subjects import SUBJECTS, write_subject
 
 
 @pytest.mark.parametrize('name', SUBJECTS)
-def test_stops_before_the_update_and_repeats_its_losses_to_the_last_bit(name, tmp_path, capsys):
+def test_training_stops_before_the_update_and_the_replay_has_equal_losses(name, tmp_path, capsys):
     subject = write_subject(name, tmp_path, poisoned('custom_hooks', iteration=3, gradient=True))
     options = ('--cfg-options', 'finite_check.replay=True')
     assert run_train(subject.config, '--work-dir', str(tmp_path / 'run'), *subject.argv, *options) == 1
@@ -30,5 +30,5 @@ def test_stops_before_the_update_and_repeats_its_losses_to_the_last_bit(name, tm
     found = rerun(load_config(config), content)
     assert found.terms == content['terms']
     assert all(map(math.isfinite, found.terms.values()))
-    assert found.is_finite  # what broke the gradient was no part of the step
+    assert found.is_finite  # the gradient was changed by a hook outside the step
     assert found.module is None
