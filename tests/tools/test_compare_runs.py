@@ -10,7 +10,7 @@ from tests.helpers.run_tool import run_tool
 TOOL = 'analysis_tools/compare_runs.py'
 
 
-def made_run(folder, values, seed=None, time='20260101_000000', test=None):
+def write_run(folder, values, seed=None, time='20260101_000000', test=None):
     """Write a log with a training line, validations, and the config."""
     log = folder / time / 'vis_data'
     log.mkdir(parents=True)
@@ -31,8 +31,8 @@ def cells(line):
 def test_seeds_are_paired(tmp_path, capsys):
     """Differences are 1, 2 and 3, though the values of a group differ by tens."""
     for seed, base, gain in ((0, 50, 1), (1, 60, 2), (2, 70, 3)):
-        made_run(tmp_path / f'base_{seed}', [10, base], seed)
-        made_run(tmp_path / f'ft_{2 - seed}', [99, base + gain], seed)
+        write_run(tmp_path / f'base_{seed}', [10, base], seed)
+        write_run(tmp_path / f'ft_{2 - seed}', [99, base + gain], seed)
     argv = (f'MoCo={tmp_path}/base_*', f'MoCo+FT={tmp_path}/ft_*')
     assert run_tool(TOOL, *argv) == 0
     header, _, base, refined = map(cells, capsys.readouterr().out.strip().splitlines())
@@ -45,8 +45,8 @@ def test_seeds_are_paired(tmp_path, capsys):
 
 def test_other_seeds_are_not_paired(tmp_path, capsys):
     for seed in (0, 1):
-        made_run(tmp_path / f'a{seed}', [10 + seed], seed, test=70 + seed)
-        made_run(tmp_path / f'b{seed}', [15 + seed], seed + 5, test=80)
+        write_run(tmp_path / f'a{seed}', [10 + seed], seed, test=70 + seed)
+        write_run(tmp_path / f'b{seed}', [15 + seed], seed + 5, test=80)
     argv = (f'A={tmp_path}/a0,{tmp_path}/a1', f'B={tmp_path}/b*', '--metrics', 'knn_top1', 'accuracy/top1')
     assert run_tool(TOOL, *argv) == 0
     assert cells(capsys.readouterr().out.splitlines()[3]) == [
@@ -55,8 +55,8 @@ def test_other_seeds_are_not_paired(tmp_path, capsys):
 
 
 def test_resumed_and_tested_runs_are_read_in_order(tmp_path):
-    run = made_run(tmp_path / 'run', [1, 2], 3)
-    made_run(run, [3], 3, time='20260102_000000', test=4)
+    run = write_run(tmp_path / 'run', [1, 2], 3)
+    write_run(run, [3], 3, time='20260102_000000', test=4)
     result = read_result(run)
     assert result.seed == 3
     assert result.curves['knn_top1'] == [1, 2, 3]
@@ -79,7 +79,7 @@ def test_configs_are_not_run():
     ],
 )
 def test_mistakes_are_one_line(argv, message, tmp_path, monkeypatch, capsys):
-    made_run(tmp_path / 'run', [1])
+    write_run(tmp_path / 'run', [1])
     (tmp_path / 'empty').mkdir()
     monkeypatch.chdir(tmp_path)
     assert run_tool(TOOL, *argv) == 1
@@ -96,11 +96,11 @@ def test_a_real_run_is_read(tmp_path):
     assert result.seed == 0
 
 
-def test_benchmark_checks_agreement_and_prints_ratios(capsys):
+def test_benchmark_checks_that_implementations_agree_and_prints_ratios(capsys):
     argv = ('--batch-size', '4', '--queue-len', '64', '--feat-dim', '8', '--repeats', '2', '--warmup', '1')
     assert run_tool('analysis_tools/bench_feature_transform.py', *argv, '--threads', '1') == 0
     rows = capsys.readouterr().out.splitlines()
-    assert rows[1].startswith('plain MoCo')
+    assert rows[1].startswith('MoCo')
     assert rows[1].split()[-1] == '1.00'
     assert len(rows) == 10
     assert all(float(row.split()[-1]) > 0 for row in rows[1:])

@@ -11,7 +11,7 @@ def test_verify_dataset_reads_valid_data(capsys):
     assert 'test_dataloader.dataset: 355 samples read, 0 unreadable or mislabelled' in capsys.readouterr().out
 
 
-def test_verify_dataset_lists_what_is_unreadable(tmp_path, capsys):
+def test_verify_dataset_lists_unreadable_samples(tmp_path, capsys):
     for index in range(4):
         image = tmp_path / 'data' / 'train' / f'class{index % 2}' / f'{index}.png'
         image.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ test_dataloader = dict(dataset=dataset)
     assert 'train_dataloader.dataset: 4 samples read, 1 unreadable or mislabelled' in printed.out
     assert '2 of 2 classes found: class0 2, class1 1' in printed.out
     assert printed.err.strip().endswith(
-        'error: 1 samples cannot be read or have labels that are no class; fix them, or take them off the lists'
+        'error: 1 samples are unreadable or have an invalid label: fix them, or remove them from the lists'
     )
     assert out.read_text().startswith(f'train_dataloader.dataset[3] {image}: ')
     assert run_tool(*argv) == 1

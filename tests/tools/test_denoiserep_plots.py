@@ -23,9 +23,9 @@ def run(tmp_path_factory):
 
 def test_noise_losses_of_the_layers_are_logged_and_add_up(run):
     training = [record for record in read_scalars(run) if 'lr' in record]
-    learning = [record for record in training if record['epoch'] == 1]
-    assert learning
-    for record in learning[:1]:  # later ones are means over the iterations so far
+    first_epoch = [record for record in training if record['epoch'] == 1]
+    assert first_epoch
+    for record in first_epoch[:1]:  # later ones are means over the iterations so far
         layers = [value for key, value in record.items() if key.startswith('noise/')]
         assert len(layers) == 6
         assert record['loss_denoise'] == pytest.approx(0.01 * sum(layers), rel=1e-4)
@@ -40,24 +40,24 @@ def test_noise_loss_plot(run, tmp_path, capsys):
 
 def test_noise_loss_plot_of_no_run(tmp_path, capsys):
     assert run_tool('analysis_tools/plot_noise_loss.py', tmp_path) == 1
-    assert 'holds no log of a run' in capsys.readouterr().err
+    assert 'has no log of a run' in capsys.readouterr().err
 
 
 def test_spectrum_plot(run, tmp_path, capsys):
     out = tmp_path / 'spectrum.png'
-    words = (DENOISED, run / 'epoch_2.pth', '--batches', 2, '--out', out)
-    assert run_tool('analysis_tools/plot_feature_spectrum.py', *words) == 0
+    arguments = (DENOISED, run / 'epoch_2.pth', '--batches', 2, '--out', out)
+    assert run_tool('analysis_tools/plot_feature_spectrum.py', *arguments) == 0
     assert capsys.readouterr().out.count('total variance') == 6
     assert out.stat().st_size > 5000
 
 
-def test_spectrum_of_a_plain_model_is_refused(run, capsys):
+def test_spectrum_of_a_baseline_is_refused(run, capsys):
     assert run_tool('analysis_tools/plot_feature_spectrum.py', DIGITS, run / 'epoch_2.pth') == 1
-    assert 'not reprefine.DenoiseRep' in capsys.readouterr().err
+    assert 'give a config with reprefine.DenoiseRep' in capsys.readouterr().err
 
 
 def test_benchmark_prints_its_table(capsys):
-    words = ('--depth', 1, '--batch-size', 1, '--repeats', 1, '--threads', 1, '--fit-batches', 1)
-    assert run_tool('analysis_tools/bench_denoiserep.py', *words) == 0
+    arguments = ('--depth', 1, '--batch-size', 1, '--repeats', 1, '--threads', 1, '--fit-batches', 1)
+    assert run_tool('analysis_tools/bench_denoiserep.py', *arguments) == 0
     table = capsys.readouterr().out
     assert table.count('evaluation pass') == table.count('training step') == 3

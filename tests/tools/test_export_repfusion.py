@@ -1,4 +1,4 @@
-"""The backbone of a distillation leaves it with equal weights and a record of its origin."""
+"""The exported backbone of a distillation has equal weights and a record of its origin."""
 
 import hashlib
 
@@ -25,13 +25,13 @@ def test_weights_load_into_torchvision_and_the_file_says_where_they_come_from(ru
     folder = run.work_dir
     assert run_tool(TOOL, f'{folder}/epoch_3.pth', tmp_path / 'r18.pth') == 0
     exported = torch.load(tmp_path / 'r18.pth', weights_only=True)
-    theirs = ResNet(resnet.BasicBlock, [2, 2, 2, 2])
-    missing, unexpected = theirs.load_state_dict(exported['state_dict'], strict=False)
+    reference = ResNet(resnet.BasicBlock, [2, 2, 2, 2])
+    missing, unexpected = reference.load_state_dict(exported['state_dict'], strict=False)
     assert (missing, unexpected) == (['fc.weight', 'fc.bias'], [])
     model = run.model.eval()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    theirs.fc, theirs.avgpool = torch.nn.Identity(), torch.nn.AdaptiveAvgPool2d(1)
-    assert_close(theirs.eval()(images), model.extract_feat(images)[-1].mean(dim=(2, 3)))
+    reference.fc, reference.avgpool = torch.nn.Identity(), torch.nn.AdaptiveAvgPool2d(1)
+    assert_close(reference.eval()(images), model.extract_feat(images)[-1].mean(dim=(2, 3)))
     meta = exported['meta']
     assert meta['teacher'] == model.teacher.fingerprint()
     assert (meta['epoch'], meta['iter']) == (3, run.iter)

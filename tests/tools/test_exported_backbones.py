@@ -1,4 +1,4 @@
-"""What a distillation or a contrastive training hands on, in the host libraries' own functions for trained models."""
+"""Backbones of distillations and contrastive trainings in the host libraries' functions for trained models."""
 
 import numpy as np
 import pytest
@@ -94,8 +94,8 @@ def test_mmdet_builds_and_infers(kind, starts, tmp_path):
     config, checkpoint, model = started('mmdet', starts[kind], tmp_path)
     built = init_detector(config, checkpoint, device='cpu')
     x = torch.randn(1, 3, 64, 64)
-    for ours, theirs in zip(built.extract_feat(x), model.extract_feat(x), strict=True):
-        assert torch.equal(ours, theirs)
+    for features, expected in zip(built.extract_feat(x), model.extract_feat(x), strict=True):
+        assert torch.equal(features, expected)
     expected = inference_detector(built, image()).pred_instances
     assert len(expected) > 0
     found = DetInferencer(config, checkpoint, device='cpu', show_progress=False)(image(), return_datasamples=True)
@@ -111,8 +111,8 @@ def test_mmseg_builds_and_infers(kind, starts, tmp_path):
     config, checkpoint, model = started('mmseg', starts[kind], tmp_path)
     built = init_model(config, checkpoint, device='cpu')
     x = torch.randn(1, 3, 48, 64)
-    for ours, theirs in zip(built.extract_feat(x), model.extract_feat(x), strict=True):
-        assert torch.equal(ours, theirs)
+    for features, expected in zip(built.extract_feat(x), model.extract_feat(x), strict=True):
+        assert torch.equal(features, expected)
     expected = inference_model(built, image()).seg_logits.data
     found = MMSegInferencer(config, checkpoint, device='cpu')(image(), return_datasamples=True)
     assert torch.equal(found.seg_logits.data, expected)

@@ -13,25 +13,25 @@ from tests.methods.denoiserep.published import PublishedLinear, save
 TOOL = 'model_converters/import_denoiserep.py'
 
 
-def test_predictors_are_kept_or_left_out_by_the_config(tmp_path, capsys):
-    """On our digits model, whose weights are given the published form, side by side as in timm."""
-    host = build_model(load_config(DIGITS))
-    for name, layer in [(n, m) for n, m in host.named_modules() if isinstance(m, nn.Linear) and '.ffn.' in n]:
+def test_predictors_are_kept_or_dropped_depending_on_the_config(tmp_path, capsys):
+    """On the digits model with the keys of the released code."""
+    model = build_model(load_config(DIGITS))
+    for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and '.ffn.' in n]:
         parent, _, attribute = name.rpartition('.')
-        setattr(host.get_submodule(parent), attribute, PublishedLinear(layer))
-    state = host.state_dict()
-    for ours, theirs in (('.layers.0.0.', '.fc1.'), ('.layers.1.', '.fc2.')):
-        state = {key.replace(f'ffn{ours}', f'ffn{theirs}'): value for key, value in state.items()}
+        setattr(model.get_submodule(parent), attribute, PublishedLinear(layer))
+    state = model.state_dict()
+    for own, published in (('.layers.0.0.', '.fc1.'), ('.layers.1.', '.fc2.')):
+        state = {key.replace(f'ffn{own}', f'ffn{published}'): value for key, value in state.items()}
     file = save(state, tmp_path)
     argv = (TOOL, DENOISED, file)
     rename = ('--rename', r'(ffn)\.fc1\.=\1.layers.0.0.', r'(ffn)\.fc2\.=\1.layers.1.')
     assert run_tool(*argv, tmp_path / 'a.pth', *rename) == 0
-    assert 'denoisers kept' in capsys.readouterr().out
+    assert 'noise predictors kept' in capsys.readouterr().out
     imported = torch.load(tmp_path / 'a.pth', weights_only=True)['state_dict']
     count = sum(key.endswith('.timestep') for key in imported)
     assert {int(v) for k, v in imported.items() if k.endswith('.timestep')} == {count, count - 1}
     assert run_tool(TOOL, DIGITS, file, tmp_path / 'b.pth', *rename) == 0
-    assert f'{count} denoisers left out' in capsys.readouterr().out
+    assert f'{count} noise predictors dropped' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Import of the released code's checkpoints, written here by hand under its names."""
+"""Import of checkpoints of the released code, written here with its keys."""
 
 import re
 
@@ -28,32 +28,32 @@ def published(config: str, prefix: str = 'module.1.', half: bool = True) -> tupl
     """Return the state of a model, and the same as the released code would have saved it."""
     torch.manual_seed(0)
     state = build_model(load_config(config)).state_dict()
-    theirs = {ours: name for name, ours in PARTS.items()}
+    published_name = {own: name for name, own in PARTS.items()}
     saved = {}
     for key, value in state.items():
         name = key.removeprefix('backbone.').removeprefix('head.')
-        for ours, upstream in theirs.items():
-            name = re.sub(rf'\.{re.escape(ours)}\.', f'.{upstream}.', name)
+        for own, upstream in published_name.items():
+            name = re.sub(rf'\.{re.escape(own)}\.', f'.{upstream}.', name)
         saved[prefix + name] = value.half() if half and value.is_floating_point() else value
     return state, saved
 
 
 @pytest.mark.parametrize(('mode', 'prefix'), [('A', 'module.'), ('B', 'module.1.'), ('B', '1.'), ('A', '')])
-def test_every_tensor_finds_its_place(folder, tmp_path, capsys, mode, prefix):
+def test_every_tensor_is_imported(folder, tmp_path, capsys, mode, prefix):
     config = str(folder / f'{mode}.py')
     state, saved = published(config, prefix)
     assert any('ac_convbn.ver_conv' in key for key in saved)
     torch.save(dict(state_dict=saved, epoch=1), tmp_path / 'published.pth')
-    assert run_tool(TOOL, config, tmp_path / 'published.pth', tmp_path / 'ours.pth') == 0
+    assert run_tool(TOOL, config, tmp_path / 'published.pth', tmp_path / 'imported.pth') == 0
     assert '16 disentangled convolutions' in capsys.readouterr().out
-    imported = torch.load(tmp_path / 'ours.pth', weights_only=True)['state_dict']
+    imported = torch.load(tmp_path / 'imported.pth', weights_only=True)['state_dict']
     assert imported.keys() == state.keys()
     for key, value in imported.items():
         assert value.dtype == state[key].dtype
         assert torch.equal(value, state[key].half().to(value.dtype)), key
 
 
-def test_names_can_be_bridged(folder, tmp_path):
+def test_keys_can_be_renamed(folder, tmp_path):
     config = str(folder / 'A.py')
     _, saved = published(config)
     torch.save({key.replace('layer1', 'stage1'): value for key, value in saved.items()}, tmp_path / 'other.pth')

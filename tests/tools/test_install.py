@@ -1,4 +1,4 @@
-"""The set-up script and the Makefile, run on a made-up interpreter that records what it is asked to do."""
+"""The set-up script and the Makefile, run with a fake interpreter that records its calls."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ('awk', 'bash', 'cat', 'cp', 'cut', 'df', 'dirname', 'du', 'echo', 'find', 'grep', 'make', 'mkdir')
 PROGRAMS += ('realpath', 'rm', 'sed', 'tail', 'tee', 'touch')
-# Stands for the interpreter, for the .venv made from it and for pip. Files in $STATE switch its behaviour.
+# Replaces the interpreter, that of its .venv, and pip. Files in $STATE control it.
 FAKE_PYTHON = r"""#!/bin/bash
 case "$1 $2" in
 '-m venv') mkdir -p "$3/bin" "$3/lib/python3.11/site-packages" && cp "$0" "$3/bin/python" ;;
@@ -30,7 +30,7 @@ case "$1 $2" in
     fi
     exit 0 ;;
 'tools/misc/precompile_torch.py '*) echo "$* [$CPPFLAGS]" >>"$STATE/calls" && touch "$2" ;;
-'-m reprefine.check_env') [ ! -f "$STATE/unsound" ] ;;
+'-m reprefine.check_env') [ ! -f "$STATE/incomplete" ] ;;
 -c*)
     case "$2" in
     '') ;;
@@ -50,7 +50,7 @@ esac
 
 
 class Checkout:
-    """A bare checkout, a PATH that holds little, and the switches of the made-up interpreter."""
+    """A minimal checkout, a PATH with few programs, and the state of the fake interpreter."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.programs, self.state = folder / 'check out', folder / 'bin', folder / 'state'
@@ -232,8 +232,8 @@ def test_failing_step_is_named_and_the_set_up_can_be_repeated(checkout, fails, s
     assert checkout.run().returncode == 0
 
 
-def test_unsound_environment_stops(checkout):
-    checkout.switch('unsound')
+def test_incomplete_environment_stops(checkout):
+    checkout.switch('incomplete')
     done = checkout.run()
     assert done.returncode == 1
     assert 'reprefine.check_env for the table' in done.stderr
@@ -264,8 +264,8 @@ PREREQUISITES = {
 
 @pytest.mark.parametrize('case', PREREQUISITES)
 def test_missing_prerequisite_is_named_before_anything_happens(checkout, case):
-    take_away, variables, message = PREREQUISITES[case]
-    take_away(checkout)
+    remove_it, variables, message = PREREQUISITES[case]
+    remove_it(checkout)
     done = checkout.run(**variables)
     assert done.returncode == 1
     assert message in done.stderr
@@ -285,14 +285,14 @@ def test_compiler_with_arguments_is_found(checkout):
     assert checkout.run(CXX='g++ -O1').returncode == 0
 
 
-def test_half_installed_package_does_not_count(checkout):
+def test_incompletely_installed_package_is_removed(checkout):
     checkout.run()
     packages = checkout.root / '.venv' / 'lib' / 'python3.11' / 'site-packages'
-    for name in ('whole', 'half'):
+    for name in ('complete', 'incomplete'):
         (packages / f'{name}-1.dist-info').mkdir()
-    (packages / 'whole-1.dist-info' / 'RECORD').write_text('')
+    (packages / 'complete-1.dist-info' / 'RECORD').write_text('')
     assert checkout.run().returncode == 0
-    assert [path.name for path in packages.iterdir()] == ['whole-1.dist-info']
+    assert [path.name for path in packages.iterdir()] == ['complete-1.dist-info']
 
 
 def test_make_alone_prints_help(checkout):

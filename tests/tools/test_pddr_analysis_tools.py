@@ -1,4 +1,4 @@
-"""The tools that look into PD networks, and the comparison of configs over seeds."""
+"""The analysis tools of PD networks, and the comparison of configs over seeds."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from reprefine.methods.pddr.analysis.data_loading import batch_for, evaluate, sp
 from tests.helpers.run_tool import load_tool, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-PLAIN = CONFIGS / 'baselines/classification/resnet18-w32_10e_mnist5k.py'
+BASELINE = CONFIGS / 'baselines/classification/resnet18-w32_10e_mnist5k.py'
 PD_A, PD_B = (CONFIGS / f'pddr/classification/resnet18-w32-pd{mode}_10e_mnist5k.py' for mode in 'ab')
 FEW = ('--cfg-options', 'test_dataloader.dataset.indices=40')
 
@@ -25,7 +25,7 @@ FEW = ('--cfg-options', 'test_dataloader.dataset.indices=40')
 def weights(tmp_path_factory):
     """Checkpoints of untrained networks by config."""
     folder, files = tmp_path_factory.mktemp('weights'), {}
-    for config in (PLAIN, PD_A, PD_B):
+    for config in (BASELINE, PD_A, PD_B):
         torch.manual_seed(0)
         files[config] = folder / f'{config.stem}.pth'
         torch.save(dict(state_dict=build_model(load_config(str(config))).state_dict()), files[config])
@@ -41,7 +41,7 @@ def test_cam_draws_one_row_an_image_and_one_column_a_model(weights, tmp_path):
 
 
 def test_cam_reads_the_images_that_it_draws_and_no_others(monkeypatch, tmp_path):
-    cfg = load_config(str(PLAIN))
+    cfg = load_config(str(BASELINE))
     read = []
     original = BaseDataset.__getitem__
     monkeypatch.setattr(BaseDataset, '__getitem__', lambda self, index: read.append(index) or original(self, index))
@@ -49,7 +49,7 @@ def test_cam_reads_the_images_that_it_draws_and_no_others(monkeypatch, tmp_path)
     assert read == [0, 500, 999]  # of 1,000
     assert batch.images.shape == (3, 3, 28, 28)
     assert len(batch.pictures) == 3
-    few = load_config(str(PLAIN), {'test_dataloader.dataset.indices': 2})
+    few = load_config(str(BASELINE), {'test_dataloader.dataset.indices': 2})
     assert len(spread(few, 6)['inputs']) == 2
 
 
@@ -57,11 +57,11 @@ def test_cam_of_two_checkpoints_of_one_config(weights, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(cam, '_show', lambda axes, picture, title: drawn.setdefault(title.rpartition('\n')[0], picture))
     other = tmp_path / 'other.pth'
-    state = torch.load(weights[PLAIN], weights_only=True)
+    state = torch.load(weights[BASELINE], weights_only=True)
     torch.save({key: {k: v + 0.1 for k, v in value.items()} for key, value in state.items()}, other)
-    models = ['--model', PLAIN, weights[PLAIN], '--model', PLAIN, other, '--num', 1]
+    models = ['--model', BASELINE, weights[BASELINE], '--model', BASELINE, other, '--num', 1]
     assert run_tool('visualizations/vis_cam.py', *models, '--out', tmp_path / 'cam.png', *FEW) == 0
-    names = [f'{PLAIN.stem}\n{file.stem}' for file in (weights[PLAIN], other)]
+    names = [f'{BASELINE.stem}\n{file.stem}' for file in (weights[BASELINE], other)]
     assert list(drawn) == ['', *names]
     assert (drawn[names[0]] != drawn[names[1]]).any()
 
@@ -70,12 +70,12 @@ def test_every_method_is_a_column_of_every_model(weights, tmp_path, monkeypatch,
     drawn = {}
     monkeypatch.setattr(cam, '_show', lambda axes, picture, title: drawn.setdefault(title, []).append(picture))
     methods = ['grad-cam', 'gradient', 'deconvnet', 'guided-backprop', 'guided-grad-cam', 'occlusion']
-    models = [word for config in (PLAIN, PD_B) for word in ('--model', config, weights[config])]
+    models = [word for config in (BASELINE, PD_B) for word in ('--model', config, weights[config])]
     arguments = [*models, '--num', 2, '--size', 32, '--patch', 9, '--stride', 12, '--method', *methods]
     assert run_tool('visualizations/vis_cam.py', *arguments, '--out', tmp_path / 'maps.png', *FEW) == 0
     assert '2 images, 2 models, grad-cam, gradient' in capsys.readouterr().out
     columns = [title.partition(': says')[0] for title in drawn if 'says' in title]
-    assert list(dict.fromkeys(columns)) == [f'{path.stem}\n{method}' for path in (PLAIN, PD_B) for method in methods]
+    assert list(dict.fromkeys(columns)) == [f'{path.stem}\n{method}' for path in (BASELINE, PD_B) for method in methods]
     panels = [panel for column in drawn.values() for panel in column]
     assert len(panels) == 2 * (1 + 2 * len(methods))
     assert {(panel.shape, panel.dtype.name) for panel in panels} == {((32, 32, 3), 'uint8')}
@@ -124,25 +124,25 @@ def test_gates_of_pd_a_are_a_user_error(weights, capsys):
     assert 'no gate' in capsys.readouterr().err
 
 
-def test_lottery_start_fills_the_plain_model(weights, tmp_path):
+def test_lottery_transfer_loads_strictly_into_the_baseline(weights, tmp_path):
     out = tmp_path / 'lottery.pth'
     tool = 'model_converters/lottery_transfer_pddr.py'
     assert run_tool(tool, PD_A, weights[PD_A], out) == 0
-    build_model(load_config(str(PLAIN))).load_state_dict(torch.load(out)['state_dict'], strict=True)
+    build_model(load_config(str(BASELINE))).load_state_dict(torch.load(out)['state_dict'], strict=True)
     assert run_tool(tool, PD_A, weights[PD_A], out) == 1
 
 
-def test_static_gates_give_a_plain_checkpoint_and_the_metrics_of_both_forms(weights, tmp_path, capsys):
+def test_static_gates_give_a_baseline_checkpoint_and_the_metrics_of_both_models(weights, tmp_path, capsys):
     out, tool = tmp_path / 'static.pth', 'model_converters/static_gates_pddr.py'
     assert run_tool(tool, PD_B, weights[PD_B], out, '--num', 3, *FEW) == 0
     printed = capsys.readouterr().out
     content = torch.load(out)
     record = content['meta']['pddr_static_gates']
-    cfg = load_config(str(PLAIN), {'test_dataloader.dataset.indices': 40})
-    plain = build_model(cfg).eval()
-    plain.load_state_dict(content['state_dict'], strict=True)
+    cfg = load_config(str(BASELINE), {'test_dataloader.dataset.indices': 40})
+    baseline = build_model(cfg).eval()
+    baseline.load_state_dict(content['state_dict'], strict=True)
     assert record['images'] == 3
-    assert record['approximate'] == evaluate(cfg, plain)
+    assert record['approximate'] == evaluate(cfg, baseline)
     assert 0 <= record['exact']['accuracy/top1'] <= 100
     assert 'APPROXIMATE, with the mean of 12 gates over 3 images' in printed
     top1 = [f'{record[form]["accuracy/top1"]:.4f}' for form in ('exact', 'approximate')]
@@ -155,7 +155,7 @@ def test_static_gates_give_a_plain_checkpoint_and_the_metrics_of_both_forms(weig
 
 
 def test_gates_are_averaged_over_training_images_without_augmentation():
-    cfg = load_config(str(PLAIN))
+    cfg = load_config(str(BASELINE))
     model = build_model(cfg)
     images = list(training_images(cfg, model, 3))
     assert [image.shape for image in images] == [(1, 3, 28, 28)] * 3
@@ -167,12 +167,12 @@ def test_gates_are_averaged_over_training_images_without_augmentation():
 @pytest.fixture
 def compare(tmp_path):
     names, parser = load_tool('analysis_tools/compare_seeds.py')
-    given = [str(PD_A), '--control', str(PLAIN), '--seeds', '2', '--out', str(tmp_path)]
+    given = [str(PD_A), '--control', str(BASELINE), '--seeds', '2', '--out', str(tmp_path)]
     return argparse.Namespace(**names, args=parser.parse_args(given))
 
 
 def test_every_seed_is_trained_and_its_last_checkpoint_tested(compare, tmp_path):
-    train, test = compare.jobs_of(str(PD_A), load_config(str(PD_A)), 1, compare.args)
+    train, test = compare.make_jobs(str(PD_A), load_config(str(PD_A)), 1, compare.args)
     assert 'randomness.seed=1' in train.command
     assert train.product == tmp_path / 'resnet18-w32-pda_10e_mnist5k_seed1/epoch_10.pth'
     assert test.command[2] == str(train.product)
@@ -180,10 +180,10 @@ def test_every_seed_is_trained_and_its_last_checkpoint_tested(compare, tmp_path)
 
 
 def test_table_pairs_the_seeds(compare, tmp_path):
-    configs = {str(path): load_config(str(path)) for path in (PLAIN, PD_A)}
-    for path, scores, seconds in ((PLAIN, (90.0, 94.0), 1.0), (PD_A, (91.0, 97.0), 2.5)):
+    configs = {str(path): load_config(str(path)) for path in (BASELINE, PD_A)}
+    for path, scores, seconds in ((BASELINE, (90.0, 94.0), 1.0), (PD_A, (91.0, 97.0), 2.5)):
         for seed, score in enumerate(scores):
-            folder = compare.folder_of(str(path), seed, tmp_path)
+            folder = compare.work_dir_of(str(path), seed, tmp_path)
             (folder / 'run/vis_data').mkdir(parents=True)
             (folder / 'test.json').write_text(json.dumps({'accuracy/top1': score}))
             record = dict(lr=0.1, time=seconds, step=10, epoch=1)
@@ -194,7 +194,7 @@ def test_table_pairs_the_seeds(compare, tmp_path):
 
 
 def test_an_unknown_metric_is_named(compare, tmp_path):
-    folder = compare.folder_of(str(PLAIN), 0, tmp_path)
+    folder = compare.work_dir_of(str(BASELINE), 0, tmp_path)
     folder.mkdir()
     (folder / 'test.json').write_text(json.dumps({'accuracy/top1': 90.0}))
     with pytest.raises(compare.UserError, match='measures accuracy/top1'):

@@ -18,7 +18,7 @@ KEYS = ('neg_var', 'neg_mean', 'pos_mean', 'pos_var', 'raw_pos_mean')
 RNG = np.random.default_rng(0)
 
 
-def made_run(folder, epochs, length=10):
+def write_run(folder, epochs, length=10):
     for epoch in range(1, epochs + 1):
         iters = np.arange(1, length + 1) + (epoch - 1) * length
         values = {key: RNG.random(length) + index for index, key in enumerate(KEYS)}
@@ -27,7 +27,7 @@ def made_run(folder, epochs, length=10):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def saved_figures(monkeypatch):
     """The figures that were saved."""
     figures = []
     real = figure_files.save_figure
@@ -35,8 +35,8 @@ def drawn(monkeypatch):
     return figures
 
 
-def test_runs_of_different_length_are_drawn_as_they_are(tmp_path, drawn):
-    runs = [made_run(tmp_path / 'long', 3), made_run(tmp_path / 'short', 2)]
+def test_runs_of_different_length_are_saved_figures_as_they_are(tmp_path, saved_figures):
+    runs = [write_run(tmp_path / 'long', 3), write_run(tmp_path / 'short', 2)]
     out, table = tmp_path / 'plot.png', tmp_path / 'plot.csv'
     assert run_tool(TOOL, *runs, '--out', out, '--csv', table) == 0
     with Image.open(out) as image:
@@ -48,23 +48,23 @@ def test_runs_of_different_length_are_drawn_as_they_are(tmp_path, drawn):
         assert [float(row['epoch']) for row in own] == stored.epochs.tolist()
         for key in ('neg_var', 'neg_mean', 'pos_mean'):
             assert np.array_equal([float(row[key]) for row in own], stored.values[key])
-    for axes, key in zip(drawn[0].axes, ('neg_var', 'neg_mean', 'pos_mean'), strict=True):
+    for axes, key in zip(saved_figures[0].axes, ('neg_var', 'neg_mean', 'pos_mean'), strict=True):
         for line, folder in zip(axes.lines, runs, strict=True):
             stored = read_run(folder)
             assert np.array_equal(line.get_xdata(), stored.iters)
             assert np.allclose(line.get_ydata(), stored.values[key])
         assert axes.get_xlabel() == 'iteration'
         assert axes.get_ylabel() == plot.LABELS[key]
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ['long', 'short']
+    assert [text.get_text() for text in saved_figures[0].legends[0].get_texts()] == ['long', 'short']
 
 
-def test_options_of_the_lines(tmp_path, drawn):
-    run = made_run(tmp_path / 'run', 2)
+def test_options_of_the_lines(tmp_path, saved_figures):
+    run = write_run(tmp_path / 'run', 2)
     argv = ('--names', 'mine', '--keys', 'pos_mean', 'pos_var', '--stage', 'ft', '--x', 'epoch', '--start', '0.5')
     argv += ('--band', '--ylim', 'pos_mean:-1,4', '--vlines', '1', '--out', tmp_path / 'a.pdf')
     assert run_tool(TOOL, run, *argv) == 0
     assert (tmp_path / 'a.pdf').read_bytes()[:4] == b'%PDF'
-    stored, (mean, variance) = read_run(run), drawn[0].axes
+    stored, (mean, variance) = read_run(run), saved_figures[0].axes
     assert mean.get_ylim() == (-1, 4)
     assert mean.lines[1].get_xdata() == [1, 1]
     assert mean.lines[0].get_xdata().tolist() == stored.epochs[5:].tolist()
@@ -74,11 +74,11 @@ def test_options_of_the_lines(tmp_path, drawn):
     assert not variance.collections
 
 
-def test_raw_stage_and_three_dimensions(tmp_path, drawn):
-    runs = [made_run(tmp_path / name, 2) for name in ('a', 'b')]
+def test_raw_stage_and_three_dimensions(tmp_path, saved_figures):
+    runs = [write_run(tmp_path / name, 2) for name in ('a', 'b')]
     argv = ('--view', '3d', '--stage', 'raw', '--keys', 'pos_mean', '--start', '4', '--out', tmp_path / 'b.png')
     assert run_tool(TOOL, *runs, *argv) == 0
-    (axes,) = drawn[0].axes
+    (axes,) = saved_figures[0].axes
     for row, (line, folder) in enumerate(zip(axes.lines, runs, strict=True)):
         x, y, z = line.get_data_3d()
         assert set(x) == {row}
@@ -130,7 +130,7 @@ def test_smoothing_comes_before_the_cut():
     ],
 )
 def test_mistakes_are_one_line(argv, message, tmp_path, monkeypatch, capsys):
-    made_run(tmp_path / 'run', 1)
+    write_run(tmp_path / 'run', 1)
     monkeypatch.chdir(tmp_path)
     assert run_tool(TOOL, *argv) == 1
     error = capsys.readouterr().err.strip()

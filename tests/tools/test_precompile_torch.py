@@ -1,4 +1,4 @@
-"""Headers precompiled for mmcv: taken by torch's own build of an extension, and left out where they are of no use."""
+"""Precompiled headers for mmcv: used by torch's build of an extension, and removed if the compiler cannot use them."""
 
 import os
 import runpy
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TOOL = Path(__file__).parents[2] / 'tools/misc/precompile_torch.py'
-# A small header stands for torch's, and an extension for mmcv, which names the standard likewise.
+# A small header instead of torch's, and an extension instead of mmcv, which sets the C++ standard likewise.
 BUILD = """
 import runpy, sys
 tool = runpy.run_path(sys.argv[1])
@@ -45,7 +45,7 @@ def test_build_of_an_extension_takes_the_precompiled_header(tmp_path):
 
 @pytest.fixture
 def precompile(tmp_path, monkeypatch):
-    """Run the tool with a made-up compiler; returns the header, and the calls of the compiler."""
+    """Run the tool with a fake compiler; returns the header and the calls of the compiler."""
 
     def run(script: str) -> tuple[Path, list[str]]:
         compiler, calls = tmp_path / 'compiler', tmp_path / 'calls'
@@ -62,14 +62,14 @@ def precompile(tmp_path, monkeypatch):
 GCC = '[[ $* == *--version ]] && echo "Free Software Foundation" && exit; [[ $* == *.gch ]] && touch "${*: -1}"\n'
 
 
-def test_what_the_compiler_cannot_take_is_removed(precompile):
+def test_an_unusable_precompiled_header_is_removed(precompile):
     header, calls = precompile(GCC + '[[ $* != *-Werror=invalid-pch* ]]')
     assert len(calls) == 3
     assert header.exists()
     assert not header.with_suffix('.h.gch').exists()
 
 
-def test_full_disk_leaves_the_header_to_be_read(precompile):
+def test_a_full_disk_keeps_the_header(precompile):
     header, _ = precompile(GCC + 'exit 1')
     assert header.exists()
     assert not header.with_suffix('.h.gch').exists()
@@ -83,7 +83,7 @@ def test_only_gcc_precompiles(precompile):
 
 @pytest.mark.skipif(not is_gcc(), reason='needs g++')
 @pytest.mark.parametrize('language', ['c', 'c++'])
-def test_header_harms_no_file_without_torch(precompile, language):
+def test_header_compiles_without_torch(precompile, language):
     header, _ = precompile('')
     command = [os.environ.get('CC', 'gcc'), '-x', language, '-include', header, '-fsyntax-only', os.devnull]
     assert subprocess.run(command, check=False).returncode == 0

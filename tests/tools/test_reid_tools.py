@@ -50,32 +50,32 @@ def run(tmp_path_factory):
     return model.eval(), folder, (str(folder / 'tiny.py'), str(folder / 'random.pth'), '--data-root', data)
 
 
-def test_tta_averages_image_and_mirror_image(run, tmp_path):
+def test_tta_averages_image_and_flipped_image(run, tmp_path):
     model, folder, arguments = run
     file = tmp_path / 'features.npz'
     assert (
         run_test(*arguments, '--tta', '--work-dir', str(tmp_path), '--cfg-options', f'test_evaluator.out_file={file}')
         == 0
     )
-    held = Predictions.load(file)
+    predictions = Predictions.load(file)
     cfg = load_config(arguments[0], data_root=arguments[-1])
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    for index, feature in enumerate(held.feature):
+    for index, feature in enumerate(predictions.feature):
         views = [dataset[index] for _ in range(2)]
         views[1]['inputs'] = views[1]['inputs'].flip(2)
         batch = {key: [view[key] for view in views] for key in views[0]}
         with torch.no_grad():
-            plain, mirrored = (sample.feature for sample in model.test_step(batch))
-        torch.testing.assert_close(feature, (plain + mirrored) / 2)
-        assert not torch.allclose(plain, mirrored, rtol=1e-3)
-    assert held.tags.pid.tolist() == [1, 3, 0, 1, 3]
-    assert held.is_query.tolist() == [True, True, False, False, False]
+            image, flipped = (sample.feature for sample in model.test_step(batch))
+        torch.testing.assert_close(feature, (image + flipped) / 2)
+        assert not torch.allclose(image, flipped, rtol=1e-3)
+    assert predictions.tags.pid.tolist() == [1, 3, 0, 1, 3]
+    assert predictions.is_query.tolist() == [True, True, False, False, False]
 
 
 def test_ranking_is_drawn(run, tmp_path, capsys):
     out = tmp_path / 'new' / 'ranking.png'
     assert run_tool(RANKING, *run[2], '--out', out, '--topk', 3, '--num', 2, '--work-dir', tmp_path) == 0
-    assert re.search(r'ranking.png: 2 queries, [012] with the right person first', capsys.readouterr().out)
+    assert re.search(r'ranking.png: 2 queries, [012] with the correct identity first', capsys.readouterr().out)
     assert cv2.imread(str(out)).shape == (456, 422, 3)
     assert not list(tmp_path.rglob('*.npz'))
 
@@ -84,11 +84,11 @@ def test_ranking_is_drawn(run, tmp_path, capsys):
     ('arguments', 'message'),
     [
         (('--out', 'a.png', '--topk', 0), '--topk and --num must be positive'),
-        (('--out', 'a.pdf'), 'name a .png file'),
+        (('--out', 'a.pdf'), 'give a .png file'),
         (('--out', 'a.png', '--data-root', 'absent'), 'absent does not exist'),
     ],
 )
-def test_ranking_refuses(run, tmp_path, capsys, arguments, message):
+def test_wrong_arguments_are_refused(run, tmp_path, capsys, arguments, message):
     assert run_tool(RANKING, *run[2], '--work-dir', tmp_path, *arguments) == 1
     assert message in capsys.readouterr().err
 

@@ -87,12 +87,12 @@ def test_folded_model_predicts_the_same(host, mode, tmp_path, capsys):
     assert set(written['meta']['deployed'].values()) == {'PDConv'}
     assert f'parameters {sum(p.numel() for p in model.parameters()):,} -> ' in printed
     assert 'and the model for random images of ' in printed
-    ours, theirs = predictions(deploy, out), predictions(train, trained)
-    assert len(ours) > 1
-    for a, b in zip(ours, theirs, strict=True):
+    deployed, expected = predictions(deploy, out), predictions(train, trained)
+    assert len(deployed) > 1
+    for a, b in zip(deployed, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     converted = predictions(deploy, trained)  # loading folds, too
-    assert all(torch.equal(a, b) for a, b in zip(ours, converted, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(deployed, converted, strict=True))
 
 
 @pytest.mark.parametrize('host', ['mmpretrain', 'mmseg'])
@@ -157,7 +157,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, capsys):
     assert run_tool(TOOL, *argv, '--onnx', tmp_path / 'net.onnx', '--onnx-tolerance', -1) == 1
     assert 'onnxruntime differs by' in capsys.readouterr().err
     assert run_tool(TOOL, *argv, '--dynamic') == 1
-    assert '--dynamic says what the ONNX file takes' in capsys.readouterr().err
+    assert '--dynamic is an option of the ONNX export' in capsys.readouterr().err
     (tmp_path / 'present.onnx').touch()
     assert run_tool(TOOL, *argv, '--onnx', tmp_path / 'present.onnx') == 1
     assert 'present.onnx exists' in capsys.readouterr().err

@@ -30,7 +30,7 @@ def sandbox(tmp_path):
 
 
 def run(sandbox, script, *arguments, **variables):
-    """Run a launch script inside a made-up active environment; return the finished process and the recorded call."""
+    """Run a launch script inside a fake active environment; return the finished process and the recorded call."""
     kept = {name: os.environ[name] for name in ('PATH', 'HOME') if name in os.environ}
     path = f'{sandbox / "bin"}:{kept["PATH"]}'
     environment = kept | {'VIRTUAL_ENV': str(sandbox), 'PATH': path} | variables

@@ -21,7 +21,7 @@ PLOT, PROBE = 'analysis_tools/plot_timesteps.py', 'analysis_tools/probe_timestep
 CONFIG = ROOT / 'configs/repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px.py'
 
 
-def made_run(folder, epochs, best, classes=2):
+def write_run(folder, epochs, best, classes=2):
     """A run whose choices approach ``best``."""
     histogram, generator = TimestepHistogram(100, classes), torch.Generator().manual_seed(best)
     for epoch in range(1, epochs + 1):
@@ -35,22 +35,22 @@ def made_run(folder, epochs, best, classes=2):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def saved_figures(monkeypatch):
     """The figures that were saved."""
     figures, real = [], figure_files.save_figure
     monkeypatch.setattr(figure_files, 'save_figure', lambda figure, path: (figures.append(figure), real(figure, path)))
     return figures
 
 
-def test_runs_are_drawn_and_written_as_they_are(tmp_path, drawn, capsys):
-    folders = [made_run(tmp_path / 'a', 4, 20), made_run(tmp_path / 'b', 2, 70)]
+def test_runs_are_saved_figures_and_written_as_they_are(tmp_path, saved_figures, capsys):
+    folders = [write_run(tmp_path / 'a', 4, 20), write_run(tmp_path / 'b', 2, 70)]
     out, table = tmp_path / 'plot.png', tmp_path / 'plot.csv'
     assert (
         run_tool(PLOT, *folders, '--names', 'EMA', 'none', '--bins', 20, '--classes', '--out', out, '--csv', table) == 0
     )
     with Image.open(out) as image:
         assert len(image.convert('RGB').getcolors(1 << 24)) > 50
-    axes = {ax.get_ylabel(): ax for ax in drawn[0].axes if ax.get_ylabel() in plot.LABELS.values()}
+    axes = {ax.get_ylabel(): ax for ax in saved_figures[0].axes if ax.get_ylabel() in plot.LABELS.values()}
     for stat in ('reward', 'policy_entropy'):
         for line, folder in zip(axes[plot.LABELS[stat]].lines, folders, strict=True):
             np.testing.assert_array_equal(line.get_ydata(), read_histogram(folder).stats[stat])
@@ -62,7 +62,7 @@ def test_runs_are_drawn_and_written_as_they_are(tmp_path, drawn, capsys):
 
 
 def test_heat_map_shows_the_shares(tmp_path):
-    run = read_histogram(made_run(tmp_path / 'a', 3, 50))
+    run = read_histogram(write_run(tmp_path / 'a', 3, 50))
     share, edges = binned_share(run.counts, 7)
     np.testing.assert_allclose(share.sum(axis=1), 1)
     for index in range(7):
@@ -73,7 +73,7 @@ def test_heat_map_shows_the_shares(tmp_path):
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
-    run = made_run(tmp_path / 'a', 2, 20, classes=0)
+    run = write_run(tmp_path / 'a', 2, 20, classes=0)
     (tmp_path / 'damaged').mkdir()
     (tmp_path / 'damaged' / FILE).write_bytes((run / FILE).read_bytes()[:200])
     for argv, message in (
@@ -91,7 +91,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         assert error.count('\n') == 1
 
 
-def test_linear_probe_tells_classes_from_noise():
+def test_linear_probe_separates_classes_but_not_noise():
     generator = np.random.default_rng(0)
     labels = np.arange(300) % 3
     clear = np.eye(3)[labels] + 0.05 * generator.normal(size=(300, 3))
@@ -101,7 +101,7 @@ def test_linear_probe_tells_classes_from_noise():
 
 def test_teacher_is_probed_with_the_images_of_a_config(tmp_path, capsys):
     DDPMPipeline(tiny_teacher().unet, DDPMScheduler()).save_pretrained(tmp_path / 'teacher')
-    run = made_run(tmp_path / 'run', 2, 40)
+    run = write_run(tmp_path / 'run', 2, 40)
     out, table = tmp_path / 'probe.png', tmp_path / 'probe.csv'
     options = f'model.teacher.source={tmp_path}/teacher', 'model.teacher.layers=[[mid_block,16]]'
     argv = CONFIG, '--timesteps', 0, 400, '--images', 200, '--run', run, '--out', out, '--csv', table

@@ -51,11 +51,11 @@ def launch(work_dir, script, way):
     [
         ('all', 'tool.py: error: a is wrong'),
         ('second', 'tool.py: error: a is wrong'),
-        ('kill', 'tool.py: error: process 1 was ended by SIGKILL, see its output above'),
+        ('kill', 'tool.py: error: process 1 was killed by SIGKILL, see its output above'),
         ('exit', 'tool.py: error: process 1 ended with exit code 3, see its output above'),
     ],
 )
-def test_the_error_is_told_once_and_last(tmp_path, way, line):
+def test_the_error_is_printed_once_as_the_last_line(tmp_path, way, line):
     code = in_process(launch, written(tmp_path), way, work_dir=tmp_path / 'run', after=SignalAt(0, 0))
     error = (tmp_path / 'run.log').read_text()
     assert code == 1
@@ -64,7 +64,7 @@ def test_the_error_is_told_once_and_last(tmp_path, way, line):
     assert 'Traceback' not in error
 
 
-def test_a_signal_is_handed_on(tmp_path):
+def test_a_signal_is_forwarded(tmp_path):
     torchrun = ('tools/misc/torchrun.py', SIGNALS, '--standalone', '--nproc_per_node=2')
     process = start(*torchrun, written(tmp_path), 'sleep', OMP_NUM_THREADS='1')
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""browse_dataset.py and vis_scheduler.py: the pictures they write and the numbers behind them."""
+"""browse_dataset.py and vis_scheduler.py: the images they write and the values they plot."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BROWSE = 'visualizations/browse_dataset.py'
 SCHEDULER = 'visualizations/vis_scheduler.py'
 RED, BLUE = (255, 0, 0), (0, 0, 255)
-# Height and width of what the pipelines of tiny_hosts yield; classification is enlarged to make room for its text.
+# Height and width of what the pipelines of tiny_hosts yield; classification is enlarged for its text.
 TRANSFORMED = {'mmpretrain': (256, 320), 'mmdet': (96, 128), 'mmseg': IMAGE, 'mmpose': (256, 192)}
 ORIGINAL = {'mmpretrain': (288, 384), 'mmdet': IMAGE, 'mmseg': IMAGE, 'mmpose': IMAGE}
 
@@ -50,7 +50,7 @@ def test_browse_tiles_have_one_column_a_stage(mode, folder, tmp_path):
     assert cv2.imread(str(file)).shape[1] == 400 * columns
 
 
-def test_browse_draws_images_that_the_data_set_hands_straight_to_the_packer(tmp_path):
+def test_browse_draws_images_without_transforms(tmp_path):
     config = ROOT / 'configs/baselines/classification/vit-tiny_digits.py'
     assert run(BROWSE, config, '--output-dir', tmp_path, '--phase', 'val', '--show-number', 1) == 0
     assert cv2.imread(str(tmp_path / 'val_transformed_000000.png')).shape == (256, 256, 3)
@@ -65,7 +65,7 @@ def test_browse_shows_all_images_by_default(folder, tmp_path):
 def test_browse_keeps_colours_and_shows_the_flip(folder):
     browser = DatasetBrowser(load_config(write_config(folder, CLASSIFIER)))
     original, flipped = browser.draw(0, 'original'), browser.draw(0, 'transformed')
-    # A point of the red square and one of the blue disc, enlarged six times; then mirrored, of 32x40, eight times.
+    # A point of the red square and one of the blue disc, enlarged six times; then flipped, of 32x40, eight times.
     assert tuple(original[15 * 6, 14 * 6]) == RED
     assert tuple(original[30 * 6, 48 * 6]) == BLUE
     row, column = 15 * 32 // 48 * 8, (40 - 14 * 40 // 64) * 8 - 1
@@ -90,8 +90,8 @@ def test_browse_draws_masks_in_the_colour_of_their_class(folder):
 def test_browse_draws_transformed_keypoints_into_the_crop(folder):
     browser = DatasetBrowser(load_config(write_config(folder, CONFIGS['mmpose'], 'mmpose.py')))
     drawn = browser.draw(0, 'transformed')
-    plain = to_rgb8(browser.stages[-1].results['img'], is_bgr=True)
-    changed = np.argwhere((drawn != plain).any(2))
+    image = to_rgb8(browser.stages[-1].results['img'], is_bgr=True)
+    changed = np.argwhere((drawn != image).any(2))
     points = browser.stages[-1].results['transformed_keypoints'][0]
     inside = points[(points > 8).all(1) & (points < (184, 248)).all(1)]
     assert len(inside) > 3
@@ -119,7 +119,7 @@ def test_any_image_becomes_rgb():
     assert to_rgb8(views, is_bgr=False).sum(2).tolist() == [[3, 3, 3], [3, 3, 3], [0, 0, 3]]
 
 
-def test_tile_breaks_rows_after_four():
+def test_image_grid_has_four_columns():
     images = [np.zeros((10, 10, 3), np.uint8)] * 5
     assert image_grid(images, ['x'] * 5).shape[:2] == (920, 1600)
 
@@ -152,7 +152,7 @@ def test_schedule_has_a_curve_for_each_multiplier(folder):
     np.testing.assert_allclose(tenth, full / 10)
 
 
-def test_momentum_stays_where_nothing_schedules_it(folder):
+def test_momentum_is_constant_without_a_scheduler(folder):
     result = schedule(folder, 2, 'momentum')
     assert {float(value) for values in result.curves.values() for value in values} == {0.9}
 

@@ -1,6 +1,6 @@
-"""Measure what training with DenoiseRep costs: its phases against the baseline's step, its fit against an evaluation.
+"""Measure the training time of DenoiseRep relative to the baseline: its phases, and its closed-form fit.
 
-A timm ViT on random images; whatever is compared runs in turns in this process.
+A timm ViT on random images; the compared functions alternate in this process.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
 
 
-class Bench:
+class Benchmark:
     """The baseline, its data, and the comparisons with it.
 
     Args:
@@ -56,17 +56,17 @@ class Bench:
         self.labels = torch.randint(0, 1000, (args.batch_size,), device=args.device)
 
     def build(self, **options: str) -> nn.Module:
-        """Return the ViT, converted if options are given; always with the same weights."""
+        """Return the ViT, converted if options are given, with the same weights in every call."""
         torch.manual_seed(0)
         model = timm.create_model(self.args.model, depth=self.args.depth).to(self.args.device)
         if options:
             convert(model, **options)
         return model
 
-    def ratio(self, ours: Workload, theirs: Workload) -> str:
-        """Return median and interquartile range of the ratio of two pieces of work."""
+    def ratio(self, work: Workload, reference: Workload) -> str:
+        """Return median and interquartile range of the ratio of two times."""
         wait = torch.cuda.synchronize if self.args.device.startswith('cuda') else (lambda: None)
-        times = interleave((lambda: ours, lambda: theirs), self.args.repeats, 2, wait)
+        times = interleave((lambda: work, lambda: reference), self.args.repeats, 2, wait)
         spread = Spread.of([a / b for a, b in zip(*times, strict=True)])
         return f'{spread.median:.2f} ({spread.iqr:.2f})'
 
@@ -107,11 +107,11 @@ class Bench:
         return self.ratio(collect, evaluate)
 
     @torch.no_grad()
-    def loss_of_subsampling(self, fraction: float, batches: int) -> tuple[int, float]:
-        """Fit to some tokens of several batches of noise images and look at the noise loss on all of them.
+    def subsampling_error(self, fraction: float, batches: int) -> tuple[int, float]:
+        """Fit to a fraction of the tokens of random images and measure the noise loss on all tokens.
 
         Returns:
-            Number of tokens of the fit, and by which share the worst layer's loss is above that of a fit to all.
+            Number of tokens of the fit, and the largest relative increase of a layer's loss over a fit to all tokens.
         """
         model = self.build(include=self.args.include).eval()
         images = torch.Generator().manual_seed(0)
@@ -131,23 +131,23 @@ def main(args: argparse.Namespace) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
-        print(table(Bench(args)))
+        print(make_table(Benchmark(args)))
     finally:
         torch.set_num_threads(threads)
 
 
-def table(bench: Bench) -> str:
-    """Measure everything and return the table."""
+def make_table(benchmark: Benchmark) -> str:
+    """Measure all rows and return the table."""
     rows: list[tuple[str, str, Callable[[], str]]] = [
-        ('predictor phase', 'training step', lambda: bench.phase('denoise')),
-        ("predictor phase, `side='narrow'`", 'training step', lambda: bench.phase('denoise', side='narrow')),
-        ('backbone phase', 'training step', lambda: bench.phase('backbone')),
-        ('closed form', 'evaluation pass', bench.fit),
-        ("closed form, `side='narrow'`", 'evaluation pass', lambda: bench.fit(side='narrow')),
-        ('closed form, `token_fraction=0.1`', 'evaluation pass', lambda: bench.fit(0.1)),
+        ('predictor phase', 'training step', lambda: benchmark.phase('denoise')),
+        ("predictor phase, `side='narrow'`", 'training step', lambda: benchmark.phase('denoise', side='narrow')),
+        ('backbone phase', 'training step', lambda: benchmark.phase('backbone')),
+        ('closed form', 'evaluation pass', benchmark.fit),
+        ("closed form, `side='narrow'`", 'evaluation pass', lambda: benchmark.fit(side='narrow')),
+        ('closed form, `token_fraction=0.1`', 'evaluation pass', lambda: benchmark.fit(0.1)),
     ]
     cells = [(name, baseline, measure()) for name, baseline, measure in rows]
-    tokens, excess = bench.loss_of_subsampling(0.1, bench.args.fit_batches)
+    tokens, excess = benchmark.subsampling_error(0.1, benchmark.args.fit_batches)
     return markdown_table(('what', 'relative to', 'time'), cells) + (
         f'\n\nA fit to {tokens:,} tokens, 10 % of all, raises the noise loss of the worst layer by {excess:.2%}.'
     )

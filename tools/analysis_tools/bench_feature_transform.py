@@ -1,4 +1,4 @@
-"""Time the loss of a contrastive step from features to gradients, with the ways to mix the queue, side by side."""
+"""Measure the time of the contrastive loss and its gradient for several implementations of the mixed queue."""
 
 import argparse
 import statistics
@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--queue-len', type=int, default=65536, help='negatives')
     parser.add_argument('--feat-dim', type=int, default=128, help='length of a feature')
     parser.add_argument('--repeats', type=int, default=15, help='timed rounds')
-    parser.add_argument('--warmup', type=int, default=3, help='rounds before them that are not kept')
+    parser.add_argument('--warmup', type=int, default=3, help='untimed rounds before them')
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda:0')
     parser.add_argument('--threads', type=int, help="threads of a CPU (default: torch's)")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Time with the threads asked for."""
+    """Run the tool."""
     if min(args.batch_size, args.queue_len, args.feat_dim, args.repeats) < 1:
         raise UserError('sizes and --repeats must be positive')
     threads = torch.get_num_threads()
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Check that all ways agree where they should, time them in turn and print a table."""
+    """Check that equivalent implementations agree, time all of them alternately and print a table."""
     works, query = make_works(args.batch_size, args.queue_len, args.feat_dim, args.device)
     check_agreement(works, query)
     times = {name: [] for name in works}
@@ -52,15 +52,15 @@ def measure(args: argparse.Namespace) -> None:
             seconds = timed(works[name], query)
             if index >= args.warmup:
                 times[name].append(seconds)
-    plain = times['plain MoCo']
-    print(f'{"":34} {"median ms":>10} {"x plain":>8}   ({args.repeats} rounds in turn, ratio within each round)')
+    baseline = times['MoCo']
+    print(f'{"":34} {"median ms":>10} {"x MoCo":>8}   ({args.repeats} alternating rounds, ratio within each round)')
     for name, seconds in times.items():
-        ratio = statistics.median(a / b for a, b in zip(seconds, plain, strict=True))
+        ratio = statistics.median(a / b for a, b in zip(seconds, baseline, strict=True))
         print(f'{name:34} {1e3 * statistics.median(seconds):10.1f} {ratio:8.2f}')
 
 
 def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str, Work], Tensor]:
-    """Return what is timed by name, and the queries whose gradient each computes, the last ones excepted."""
+    """Return the timed functions by name, and the queries whose gradient all but the last two compute."""
     from reprefine.methods.feature_transform import FeatureTransform, queue_cross_entropy, symmetric_beta
     from reprefine.methods.feature_transform.loss import Candidates
 
@@ -86,7 +86,7 @@ def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str,
         scores, order = q @ queue.clone(), perm()
         return head(MU * scores + (1 - MU) * scores[:, order])
 
-    def ours(with_stats: bool, *raw: Tensor) -> Tensor:
+    def reprefine(with_stats: bool, *raw: Tensor) -> Tensor:
         return queue_cross_entropy(Candidates(q, k, queue, mu, perm()), TEMPERATURE, raw or None, with_stats)[0]
 
     def draw(sample: Callable[[], Tensor]) -> None:
@@ -94,25 +94,27 @@ def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str,
 
     beta = torch.distributions.Beta(torch.tensor(1.6, device=device), torch.tensor(1.6, device=device))
     works = {
-        'plain MoCo': lambda: head(q @ queue.clone()),
+        'MoCo': lambda: head(q @ queue.clone()),
         'mixed queue': mixed_queue,
         'mixed scores, column gather': columns,
-        'ours': lambda: ours(False),
-        'ours with statistics': lambda: ours(True, q.detach(), k),
-        'plain MoCo by our loss': lambda: queue_cross_entropy(Candidates(q, k, queue), TEMPERATURE, None, False)[0],
+        'reprefine': lambda: reprefine(False),
+        'reprefine with statistics': lambda: reprefine(True, q.detach(), k),
+        'MoCo with the loss of reprefine': lambda: queue_cross_entropy(
+            Candidates(q, k, queue), TEMPERATURE, None, False
+        )[0],
         'element-wise, draws included': lambda: queue_cross_entropy(
             element.candidates(q, k, queue), TEMPERATURE, None, False
         )[0],
         'one [K, D] Beta draw (published)': lambda: draw(lambda: beta.sample((keys, dims))),
-        'one [K, D] Beta draw (ours)': lambda: draw(lambda: symmetric_beta(1.6, (keys, dims), device)),
+        'one [K, D] Beta draw (reprefine)': lambda: draw(lambda: symmetric_beta(1.6, (keys, dims), device)),
     }
     return works, q
 
 
 def check_agreement(works: dict[str, Work], query: Tensor) -> None:
-    """Refuse to time ways to mix the queue that differ in loss or gradient."""
+    """Raise an error if implementations of the mixed queue differ in loss or gradient."""
     results = []
-    for name in ('mixed queue', 'mixed scores, column gather', 'ours', 'ours with statistics'):
+    for name in ('mixed queue', 'mixed scores, column gather', 'reprefine', 'reprefine with statistics'):
         torch.manual_seed(1)
         query.grad = None
         loss = works[name]()

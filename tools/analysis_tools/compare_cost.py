@@ -1,4 +1,4 @@
-"""Compare what a model costs with what its baseline costs, or its training with that under stock mmengine."""
+"""Compare the cost of a model with that of its baseline, or its training with that of mmengine's own Runner."""
 
 import argparse
 from pathlib import Path
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the baseline',
     )
-    parser.add_argument('--only', nargs='+', choices=PARTS, default=list(PARTS), help='measure these alone')
+    parser.add_argument('--only', nargs='+', choices=PARTS, default=list(PARTS), help='measure only these')
     parser.add_argument(
         '--deploy', action='store_true', help='switch both models to the deployed form for everything but training'
     )
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def positive(text: str) -> int:
     """Parse a positive integer."""
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a positive number')
+        raise argparse.ArgumentTypeError(f'{text} is not a positive integer')
     return int(text)
 
 

@@ -1,6 +1,6 @@
 """Compare the results of groups of runs in a table: mean ± standard deviation, and the difference to the first group.
 
-The difference is taken seed by seed where both groups were run with the same seeds.
+Differences are paired by seed if both groups have the same seeds.
 """
 
 import argparse

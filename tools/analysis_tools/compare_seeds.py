@@ -1,6 +1,6 @@
-"""Train and test configs with several seeds and set them beside a control: means, deviations, paired differences.
+"""Train and test configs with several seeds and compare them with a control: means, deviations, paired differences.
 
-The test set sees the checkpoint of the last epoch or iteration only. Finished steps of an earlier call are kept.
+The checkpoint of the last epoch or iteration is tested. Finished jobs of an earlier call are not repeated.
 """
 
 import argparse
@@ -28,7 +28,7 @@ HEADER = ('config', 'parameters in training', '{metric}', 'minus control', 'trai
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
-    parser.add_argument('--control', required=True, metavar='CONFIG', help='config that the others are compared with')
+    parser.add_argument('--control', required=True, metavar='CONFIG', help='config of the control')
     parser.add_argument('--seeds', type=int, default=5, metavar='N', help='train with the seeds 0 to N - 1')
     parser.add_argument('--metric', default='accuracy/top1', help="name in the test's result")
     parser.add_argument('--jobs', type=int, default=1, help='processes at a time, one thread each')
@@ -37,33 +37,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run everything and write ``table.md`` into the output folder.
+    """Train and test all configs and write ``table.md`` into the output folder.
 
     Raises:
-        UserError: If two configs have one name, a step fails, or the metric is unknown.
+        UserError: If two configs have the same name, a job fails, or the metric is unknown.
     """
     paths = [args.control, *args.configs]
     names = [Path(path).stem for path in paths]
     if len(set(names)) < len(names) or args.seeds < 1:
-        raise UserError('every config needs a file name of its own, and --seeds a positive number')
+        raise UserError('give configs with different file names, and a positive number as --seeds')
     configs = {path: load_config(path, args.cfg_options, args.data_root) for path in paths}
     jobs = [
-        job for path, cfg in configs.items() for seed in range(args.seeds) for job in jobs_of(path, cfg, seed, args)
+        job for path, cfg in configs.items() for seed in range(args.seeds) for job in make_jobs(path, cfg, seed, args)
     ]
     scopes = sorted({cfg.get('default_scope') for cfg in configs.values()} - {None})
     preload = [f'{scope}.{part}' for scope in scopes for part in ('models', 'datasets', 'evaluation')]
     try:
         run_jobs(jobs, args.jobs, [*preload, 'reprefine.engine.cli.train', 'reprefine.engine.cli.test'])
     except KeyboardInterrupt:
-        raise UserError(f'interrupted: go on with {shlex.join([sys.executable, *sys.argv])}') from None
+        raise UserError(f'interrupted: resume with {shlex.join([sys.executable, *sys.argv])}') from None
     table = make_table(configs, args)
     (args.out / 'table.md').write_text(table + '\n')
     print(table)
 
 
-def jobs_of(path: str, cfg: Config, seed: int, args: argparse.Namespace) -> list[Job]:
-    """Return training and test of one config with one seed."""
-    folder = folder_of(path, seed, args.out)
+def make_jobs(path: str, cfg: Config, seed: int, args: argparse.Namespace) -> list[Job]:
+    """Return the jobs that train and test one config with one seed."""
+    folder = work_dir_of(path, seed, args.out)
     by_iteration = cfg.train_cfg.get('max_iters')
     checkpoint = folder / (f'iter_{by_iteration}.pth' if by_iteration else f'epoch_{cfg.train_cfg.max_epochs}.pth')
     metrics, name = folder / 'test.json', f'{Path(path).stem}, seed {seed}'
@@ -77,7 +77,7 @@ def jobs_of(path: str, cfg: Config, seed: int, args: argparse.Namespace) -> list
     ]
 
 
-def folder_of(path: str, seed: int, out: Path) -> Path:
+def work_dir_of(path: str, seed: int, out: Path) -> Path:
     """Return the work dir of one run."""
     return out / f'{Path(path).stem}_seed{seed}'
 
@@ -86,7 +86,7 @@ def make_table(configs: dict[str, Config], args: argparse.Namespace) -> str:
     """Return the Markdown table, the control first."""
     from reprefine.visualization.results import markdown_table, mean_std, paired_difference
 
-    folders = {path: [folder_of(path, seed, args.out) for seed in range(args.seeds)] for path in configs}
+    folders = {path: [work_dir_of(path, seed, args.out) for seed in range(args.seeds)] for path in configs}
     scores = {path: [_score(folder, args.metric) for folder in of] for path, of in folders.items()}
     rows = []
     for path, cfg in configs.items():

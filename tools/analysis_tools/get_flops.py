@@ -1,4 +1,4 @@
-"""Count the parameters and FLOPs of a model, in whole and part by part."""
+"""Count the parameters and FLOPs of a model and of its parts."""
 
 import argparse
 
@@ -32,22 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run the tool. With ``--data-root`` the first test image is the input, otherwise random pixels."""
     if args.shape and args.data_root:
-        raise UserError('--shape and --data-root exclude each other: the input is a random or a real image')
+        raise UserError('--shape and --data-root exclude each other: give one of them')
     if args.shape and min(args.shape) < 1:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give a positive height and width')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     batch = loader_batch(cfg, 'test', 1) if args.data_root else random_batch(cfg, args.shape)
-    show(count_module_costs(build_untrained(cfg), batch), batch)
+    print_costs(count_module_costs(build_untrained(cfg), batch), batch)
 
 
-def show(costs: list[ModuleCost], batch: InputBatch) -> None:
-    """Print the parts and the whole."""
-    whole, *parts = costs
+def print_costs(costs: list[ModuleCost], batch: InputBatch) -> None:
+    """Print a table of the parts and the total."""
+    total, *parts = costs
     table = Table('part', title=batch.source, caption='FLOPs of one image: two per multiply-add')
     for column in ('parameters', 'FLOPs', 'share'):
         table.add_column(column, justify='right')
-    for part in [*parts, whole]:
-        share = f'{part.flops / whole.flops:.1%}' if whole.flops else '-'
+    for part in [*parts, total]:
+        share = f'{part.flops / total.flops:.1%}' if total.flops else '-'
         table.add_row(
             part.name or 'whole model',
             f'{part.parameters:,}',

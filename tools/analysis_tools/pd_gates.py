@@ -11,8 +11,8 @@ EXAMPLE = """example:
   python tools/analysis_tools/pd_gates.py configs/pddr/classification/resnet18-w32-pdb_10e_mnist5k.py epoch_10.pth \\
       --plot gates.png
 
-Prints the mean weight of each branch in each layer, and how far the classes differ: the standard deviation of their
-means. Images of a detector or segmentor have no class and count as one.
+Prints the mean weight of each branch in each layer, and the standard deviation of the means of the classes. Images of
+a detector or segmentor have no class and are treated as one class.
 """
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a PD-B model, in training or deployed form')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the gates of all classes')
+    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='plot the gates of all classes')
     add_key_arguments(parser)
     add_config_arguments(parser)
 

@@ -1,4 +1,4 @@
-"""Print what ResNets with PD-A and PD-B cost: in training, as the published tables count, and really stored."""
+"""Print parameters and MACs of ResNets with PD-A and PD-B: in training, as in the published tables, and as stored."""
 
 import argparse
 

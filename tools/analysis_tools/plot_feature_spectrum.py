@@ -1,4 +1,4 @@
-"""Plot the spectrum of every denoised layer's output before and after its denoiser is merged."""
+"""Plot the spectrum of the output of every denoised layer before and after its noise predictor is merged."""
 
 import argparse
 import itertools
@@ -23,8 +23,8 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a DenoiseRep run')
-    parser.add_argument('checkpoint', help='its checkpoint, not folded')
-    parser.add_argument('--batches', type=int, default=50, metavar='N', help='batches of the test data to look at')
+    parser.add_argument('checkpoint', help='its checkpoint in training form')
+    parser.add_argument('--batches', type=int, default=50, metavar='N', help='number of batches of the test data')
     parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: beside the checkpoint)')
     add_key_arguments(parser)
     add_config_arguments(parser)
@@ -34,11 +34,13 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool.
 
     Raises:
-        UserError: If the model is none of DenoiseRep's, or the checkpoint is of another one.
+        UserError: If the model is not a DenoiseRep model, or the checkpoint does not match it.
     """
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     if cfg.model.get('type') != 'reprefine.DenoiseRep':
-        raise UserError(f'{args.config}: its model is {cfg.model.get("type")}, not reprefine.DenoiseRep')
+        raise UserError(
+            f'{args.config}: model.type is {cfg.model.get("type")}: give a config with reprefine.DenoiseRep'
+        )
     with quiet_log():
         model = load_trained(cfg, args.checkpoint, **key_options(args))
     loader = Runner.build_dataloader(dict(cfg.test_dataloader, num_workers=0, persistent_workers=False))

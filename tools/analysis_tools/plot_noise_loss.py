@@ -16,21 +16,21 @@ EXAMPLE = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
+    parser.add_argument('work_dir', type=Path, help='work dir of a run with model.denoise.log_layers=True')
     parser.add_argument(
-        'work_dir', type=Path, help='folder of the run, which has logged with model.denoise.log_layers=True'
+        '--out', type=Path, metavar='FILE.png', help='the plot (default: noise_loss.png in the work dir)'
     )
-    parser.add_argument('--out', type=Path, metavar='FILE.png', help='the plot (default: noise_loss.png in the folder)')
 
 
 def main(args: argparse.Namespace) -> None:
     """Run the tool.
 
     Raises:
-        UserError: If the folder holds no log, or one without noise losses.
+        UserError: If the folder has no log, or the log has no noise losses.
     """
     records = read_scalars(args.work_dir)
     if not records:
-        raise UserError(f'{args.work_dir} holds no log of a run (*/vis_data/scalars.json)')
+        raise UserError(f'{args.work_dir} has no log of a run (*/vis_data/scalars.json): give a work dir')
     out = args.out or args.work_dir / 'noise_loss.png'
     series = noise_series(records)
     plot_noise_losses(series, out)

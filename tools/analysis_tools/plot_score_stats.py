@@ -1,4 +1,4 @@
-"""Plot the score statistics of contrastive runs, ours or those of the released FT code."""
+"""Plot the score statistics of contrastive runs of this package or of the released FT code."""
 
 import argparse
 from pathlib import Path
@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--stage', choices=('ft', 'raw'), default='ft', help='scores after (ft) or before (raw) the transform'
     )
     parser.add_argument('--x', choices=('iter', 'epoch'), default='iter', help='horizontal axis')
-    parser.add_argument('--view', choices=('2d', '3d'), default='2d', help='lines, or runs one behind the other')
-    parser.add_argument('--start', type=float, default=0, metavar='N', help='leave out what comes up to iteration N')
-    parser.add_argument('--smooth', type=int, default=1, metavar='W', help='average over W records')
+    parser.add_argument('--view', choices=('2d', '3d'), default='2d', help='lines, or a 3D plot of the runs')
+    parser.add_argument('--start', type=float, default=0, metavar='N', help='skip records up to iteration N')
+    parser.add_argument('--smooth', type=int, default=1, metavar='W', help='moving average over W records')
     parser.add_argument('--ylim', nargs='+', default=[], metavar='KEY:LO,HI', help='limits of a statistic')
     parser.add_argument('--vlines', nargs='+', type=float, default=[], metavar='X', help='vertical lines')
     parser.add_argument('--band', action='store_true', help='shade mean ± standard deviation of the scores')
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Read the runs, draw and write."""
+    """Read the runs, plot them and write the files."""
     from reprefine.methods.feature_transform.score_files import read_run
     from reprefine.methods.feature_transform.score_plots import Style, plot_lines, plot_waterfall, write_csv
     from reprefine.visualization.figures import save_figure
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     runs = [read_run(folder) for folder in args.runs]
     if args.names:
         if len(args.names) != len(runs):
-            raise UserError(f'--names gives {len(args.names)} names for {len(runs)} runs')
+            raise UserError(f'--names gives {len(args.names)} names for {len(runs)} runs: give one name per run')
         runs = [run._replace(name=name) for run, name in zip(runs, args.names, strict=True)]
     prefix = 'raw_' if args.stage == 'raw' else ''
     keys = [prefix + key for key in args.keys]
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse_limit(text: str) -> tuple[str, tuple[float, float]]:
-    """Read ``KEY:LO,HI``."""
+    """Parse ``KEY:LO,HI``."""
     try:
         key, limits = text.split(':')
         low, high = (float(limit) for limit in limits.split(','))

@@ -1,4 +1,4 @@
-"""Plot which timesteps the policies of distillations chose, with their rewards and entropies."""
+"""Plot the timesteps that the policies of distillations chose, with their rewards and entropies."""
 
 import argparse
 from pathlib import Path
@@ -27,21 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Read the runs, draw and write.
+    """Read the runs, plot them and write the files.
 
     Raises:
-        UserError: If the names do not fit, or a run cannot be read.
+        UserError: If the number of names differs, or a run cannot be read.
     """
     from reprefine.methods.repfusion.plot import plot_timesteps, write_stats
     from reprefine.methods.repfusion.policy.histogram import read_histogram
     from reprefine.visualization.figures import save_figure
 
     if args.bins < 1:
-        raise UserError(f'--bins {args.bins}: at least 1')
-    runs = [read_histogram(place) for place in args.runs]
+        raise UserError(f'--bins {args.bins}: give 1 or more')
+    runs = [read_histogram(path) for path in args.runs]
     if args.names:
         if len(args.names) != len(runs):
-            raise UserError(f'--names gives {len(args.names)} names for {len(runs)} runs')
+            raise UserError(f'--names gives {len(args.names)} names for {len(runs)} runs: give one name per run')
         runs = [run._replace(name=name) for run, name in zip(runs, args.names, strict=True)]
     save_figure(plot_timesteps(runs, args.stats, args.bins, args.classes), args.out)
     for run in runs:

@@ -1,4 +1,4 @@
-"""Judge a diffusion teacher's features over a grid of timesteps: linear probe and effective rank."""
+"""Evaluate the features of a diffusion teacher over a grid of timesteps: linear probe and effective rank."""
 
 import argparse
 from pathlib import Path
@@ -23,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=int, default=21, help='number of timesteps, evenly from 0 to the last')
     parser.add_argument('--timesteps', nargs='+', type=int, metavar='T', help='these timesteps instead')
     parser.add_argument(
-        '--whole-maps', action='store_true', help='take the rank of maps with all positions, not of their means'
+        '--whole-maps',
+        action='store_true',
+        help='compute the rank of feature maps with all positions instead of their means',
     )
     parser.add_argument('--images', type=int, default=1000, help='number of images')
-    parser.add_argument('--run', metavar='DIR', help='run whose choices are drawn behind the curves')
+    parser.add_argument('--run', metavar='DIR', help='run whose timesteps are plotted in the background')
     parser.add_argument('--device', default='cpu', help='torch device')
     parser.add_argument('--seed', type=int, default=0, help='seed of images and split')
     parser.add_argument('--out', type=Path, default=Path('probe.png'), help='FILE.png or FILE.pdf')
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Measure, draw and write.
+    """Evaluate, plot and write the files.
 
     Raises:
         UserError: If the config has no teacher, or a timestep does not exist.
@@ -58,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
     model = build_model(cfg).to(args.device)
     teacher = getattr(model, 'teacher', None)
     if not hasattr(teacher, 'num_timesteps'):
-        raise UserError(f'{args.config} distils no diffusion teacher')
+        raise UserError(f'{args.config} has no diffusion teacher: give a config of configs/repfusion/distill')
     grid = args.timesteps or np.linspace(0, teacher.num_timesteps - 1, max(args.steps, 1)).round().astype(int).tolist()
     check_timesteps(grid, teacher.num_timesteps, '--timesteps')
     loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}, args.seed)
@@ -71,10 +73,10 @@ def main(args: argparse.Namespace) -> None:
     save_figure(plot_probe(*zip(*[row[:3] for row in results], strict=True), chosen), args.out)
     print(f'wrote {args.out}')
     if args.csv:
-        write(results, args.csv)
+        write_csv(results, args.csv)
 
 
-def write(results: list, path: Path) -> None:
+def write_csv(results: list, path: Path) -> None:
     """Write the values as CSV."""
     import csv
 

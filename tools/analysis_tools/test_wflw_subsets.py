@@ -1,4 +1,4 @@
-"""Test a landmark model on WFLW's test set and on its six subsets of difficult faces."""
+"""Test a landmark model on the test set of WFLW and on its six subsets."""
 
 import argparse
 
@@ -32,8 +32,8 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.files import atomic_write
     from reprefine.tasks.landmarks.subsets import evaluate_subsets
 
-    changes = (args.work_dir, args.cfg_options, args.data_root, args.checkpoint_key, args.revise_keys)
-    results = evaluate_subsets(args.config, args.checkpoint, *changes)
+    options = (args.work_dir, args.cfg_options, args.data_root, args.checkpoint_key, args.revise_keys)
+    results = evaluate_subsets(args.config, args.checkpoint, *options)
     names = list(results['full'])
     table = Table('subset', *names)
     for subset, metrics in results.items():

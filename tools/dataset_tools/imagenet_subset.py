@@ -14,7 +14,7 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='folder of ImageNet-1k')
-    parser.add_argument('--classes', type=Path, help='file with one wnid a line (default: ImageNet-100)')
+    parser.add_argument('--classes', type=Path, help='file with one wnid per line (default: ImageNet-100)')
     parser.add_argument('--suffix', default='100', help='the files are meta/{train,val}_SUFFIX.txt (default: 100)')
 
 
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> None:
     for split, count in counts.items():
         print(f'{args.data_root}/meta/{split}_{args.suffix}.txt: {count:,} images of {len(wnids)} classes')
     if not args.classes and counts != {'train': 126_689, 'val': 5_000}:
-        print('note: the whole ImageNet-100 has 126,689 training and 5,000 validation images')
+        print('note: the complete ImageNet-100 has 126,689 training and 5,000 validation images')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Write a long-tailed part of an image list: class sizes fall exponentially, classes and images are drawn by a seed."""
+"""Write a long-tailed subset of an image list: class sizes decrease exponentially; classes and images are random."""
 
 import argparse
 from pathlib import Path
@@ -15,10 +15,14 @@ EXAMPLE = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
-    parser.add_argument('ann_file', type=Path, help='list with "path label" a line')
+    parser.add_argument('ann_file', type=Path, help='list with "path label" in each line')
     parser.add_argument('out', type=Path, help='list to write')
-    parser.add_argument('--imbalance', type=float, default=100, help='largest to smallest class (default: 100)')
-    parser.add_argument('--seed', type=int, default=0, help='of the order of the classes and the choice of images')
+    parser.add_argument(
+        '--imbalance', type=float, default=100, help='ratio of the largest to the smallest class (default: 100)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the order of the classes and the choice of images (default: 0)'
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -27,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     write_list(samples, args.out)
     counts = class_counts(samples)
     counts = counts[counts > 0]
-    print(f'{args.out}: {len(samples):,} images of {len(counts)} classes, {counts.min()} to {counts.max()} a class')
+    print(f'{args.out}: {len(samples):,} images of {len(counts)} classes, {counts.min()} to {counts.max()} per class')
 
 
 if __name__ == '__main__':

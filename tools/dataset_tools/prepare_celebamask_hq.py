@@ -1,6 +1,6 @@
-"""Prepare CelebAMask-HQ: merge the masks of the parts into one label map for each face, and write the split lists.
+"""Prepare CelebAMask-HQ: merge the part masks into one label map per face, and write the ids of each split.
 
-The raw files are only read. An interrupted call continues where it stopped.
+The raw files are only read. Run it again to continue an interrupted call.
 """
 
 import argparse
@@ -16,7 +16,7 @@ EXAMPLE = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
-    parser.add_argument('data_root', type=Path, help='folder of CelebAMask-HQ as downloaded; receives the results')
+    parser.add_argument('data_root', type=Path, help='folder of CelebAMask-HQ as downloaded; results are written there')
     parser.add_argument(
         '--split', choices=['celeba', 'random'], default='celeba', help="follow CelebA's splits (default), or shuffle"
     )

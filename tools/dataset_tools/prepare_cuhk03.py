@@ -1,4 +1,4 @@
-"""Convert the raw CUHK03 release into folders of images under the new protocol."""
+"""Convert the CUHK03 release to image folders of the new protocol."""
 
 import argparse
 import sys
@@ -10,8 +10,8 @@ from reprefine.tasks.reid.prepare import prepare_cuhk03
 EXAMPLE = """example:
   python tools/dataset_tools/prepare_cuhk03.py data/cuhk03
 
-The folder holds cuhk-03.mat and cuhk03_new_protocol_config_{labeled,detected}.mat, which stay as they are. An
-interrupted conversion continues where it stopped."""
+The folder has cuhk-03.mat and cuhk03_new_protocol_config_{labeled,detected}.mat, which are only read. Run it again to
+continue an interrupted conversion."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     counts = prepare_cuhk03(args.data_root, warn=lambda line: print(f'warning: {line}', file=sys.stderr))
-    for boxes, of_role in counts.items():
-        numbers = ', '.join(f'{role} {count:,}' for role, count in of_role.items())
+    for boxes, count_of in counts.items():
+        numbers = ', '.join(f'{role} {count:,}' for role, count in count_of.items())
         print(f'{args.data_root / boxes}: {numbers} images')
 
 

@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
     for split, count in counts.items():
         print(f'{args.data_root}/meta/{split}.txt: {count:,} images')
     if counts != SIZES:
-        print('note: the whole dataset has {train2018:,} training and {val2018:,} validation images'.format(**SIZES))
+        print('note: the complete dataset has {train2018:,} training and {val2018:,} validation images'.format(**SIZES))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-"""Bring the common release of NYU depth v2 into the layout that mmseg reads.
+"""Convert NYU depth v2 to the layout of mmseg.
 
-The release has the folders sync and official_splits; its lists name image, depth map and focal length in each line.
-It is only read: the result consists of hard links, or of copies on another file system. An interrupted call continues
-where it stopped.
+The release has the folders sync and official_splits, and lists with image, depth map and focal length in each line. It
+is only read: the output consists of hard links, or of copies on another file system. Run it again to continue an
+interrupted call.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Sort the validation images of Tiny-ImageNet into class folders.
+"""Write the validation images of Tiny-ImageNet into class folders.
 
-reprefine reads Tiny-ImageNet as downloaded and needs no such step; other training codes expect the folders.
+reprefine reads Tiny-ImageNet as downloaded; other training codes expect class folders.
 """
 
 import argparse

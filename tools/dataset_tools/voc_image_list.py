@@ -16,14 +16,16 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('data_root', type=Path, help='the VOCdevkit folder')
-    parser.add_argument('--out', type=Path, required=True, help='file to write, one path relative to VOCdevkit a line')
+    parser.add_argument(
+        '--out', type=Path, required=True, help='file to write, with one path relative to VOCdevkit per line'
+    )
     parser.add_argument(
         '--style',
         choices=('mixed', 'upstream-like'),
         default='mixed',
         help='shuffle both years together, or 2012 before 2007 as in the published list (default: mixed)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the order (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the order (default: 0)')
 
 
 def main(args: argparse.Namespace) -> None:
@@ -33,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     with atomic_write(args.out) as file:
         Path(file).write_text(''.join(f'{image}\n' for image in images))
     counts = ', '.join(f'{len(year):,} of {name}' for year, name in zip(years, YEARS, strict=True))
-    print(f'{args.out}: {len(images):,} images, {counts} (the whole sets give 15,676 and 4,798)')
+    print(f'{args.out}: {len(images):,} images, {counts} (the complete datasets give 15,676 and 4,798)')
 
 
 if __name__ == '__main__':

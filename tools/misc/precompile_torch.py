@@ -1,8 +1,8 @@
 """Precompiles torch's headers, as `install.sh` does before mmcv: `precompile_torch.py HEADER`.
 
-Reading them is most of the work of compiling a file that uses torch. This writes HEADER, to be named to the compiler by
-`-include`, and with GCC HEADER.gch beside it. GCC takes the latter where its own flags are those of the compilation,
-and reads the headers anew elsewhere; what it compiles is the same.
+Parsing them takes most of the time of compiling a file that uses torch. This writes HEADER, to be passed to the
+compiler with `-include`, and for GCC also HEADER.gch. GCC uses the latter if the compilation has the same flags, and
+parses the headers otherwise; the compiled code is the same.
 """
 
 import os
@@ -10,12 +10,12 @@ import shlex
 import subprocess
 import sys
 import sysconfig
-from distutils.ccompiler import new_compiler  # that of setuptools, also where Python has its own
+from distutils.ccompiler import new_compiler  # of setuptools, even if Python has its own
 from distutils.sysconfig import customize_compiler
 
 from torch.utils.cpp_extension import include_paths
 
-# It is included into every file, also those in C, and those that are compiled without torch.
+# It is included in every file, also in C files and files that are compiled without torch.
 HEADER = """\
 #if defined(__cplusplus) && __has_include(<torch/types.h>)
 #include <torch/types.h>
@@ -24,7 +24,7 @@ HEADER = """\
 
 
 def build_flags() -> list[str]:
-    """Flags that setuptools hands to torch's build of an extension, CFLAGS and CPPFLAGS of the environment included."""
+    """Return the flags that setuptools passes to torch's build of an extension, with CFLAGS and CPPFLAGS."""
     compiler = new_compiler()
     customize_compiler(compiler)
     include = [f'-I{path}' for path in (*include_paths(), sysconfig.get_path('include'))]

@@ -1,4 +1,4 @@
-"""Print a config as the tools see it: inheritance resolved, options merged, checked."""
+"""Print a config after inheritance, with options merged and checked."""
 
 import argparse
 import difflib
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     add_config_arguments(parser)
     parser.add_argument('--save-path', type=Path, metavar='FILE', help=f'also write it ({", ".join(FORMATS)})')
-    parser.add_argument('--diff', metavar='OTHER', help='print instead what is new (+) or gone (-) against OTHER')
+    parser.add_argument('--diff', metavar='OTHER', help='print the difference to OTHER instead')
 
 
 def main(args: argparse.Namespace) -> None:

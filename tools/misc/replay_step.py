@@ -1,4 +1,4 @@
-"""Run again the training step whose loss or gradient was not finite, and show where that begins."""
+"""Repeat a training step whose loss or gradient was not finite, and print the first module with such an output."""
 
 import argparse
 import math
@@ -35,16 +35,16 @@ def main(args: argparse.Namespace) -> None:
     print(*_lines(found, content['terms']), sep='\n')
     if found.is_finite:
         raise UserError(
-            f'{args.file}: all values are finite now, so the step is not reproduced: run it where it was written'
+            f'{args.file}: all values are finite, the step is not reproduced: run it on the machine that wrote the file'
         )
 
 
 def _lines(found: Rerun, recorded: dict[str, float]) -> list[str]:
     lines = [f'{name} = {value} (recorded: {recorded.get(name)})' for name, value in found.terms.items()]
-    broken = [name for name, norm in found.gradients.items() if not math.isfinite(norm)]
-    sound = [name for name in found.gradients if name not in broken]
-    lines += [f'gradient of {name}: norm {found.gradients[name]}' for name in (broken + sound)[:LISTED]]
-    lines.append(f'{len(broken)} of {len(found.gradients)} gradients are not finite')
+    nonfinite = [name for name, norm in found.gradients.items() if not math.isfinite(norm)]
+    finite = [name for name in found.gradients if name not in nonfinite]
+    lines += [f'gradient of {name}: norm {found.gradients[name]}' for name in (nonfinite + finite)[:LISTED]]
+    lines.append(f'{len(nonfinite)} of {len(found.gradients)} gradients are not finite')
     lines.append(f'first module whose output is not finite: {found.module or "none"}')
     if found.operation:
         lines.append(f'backward pass: {found.operation}')

@@ -1,4 +1,4 @@
-"""torchrun for dist_train.sh and dist_test.sh: the error of a run of several processes is told once, and last."""
+"""torchrun for dist_train.sh and dist_test.sh that prints the error of a distributed run once, as the last line."""
 
 import logging
 import os
@@ -9,25 +9,25 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-# They report every failed or stopped process, in dozens of lines.
-TALKATIVE = ('agent.server.api', 'multiprocessing.api')
+# Loggers that report every failed or stopped process in dozens of lines.
+VERBOSE_LOGGERS = ('agent.server.api', 'multiprocessing.api')
 
 
 def error_text(error: ChildFailedError, script: str) -> str:
-    """Return what the process that failed first has to say; of one that could not speak, how it ended.
+    """Return the error message of the process that failed first, or its signal or exit code without a message.
 
-    Empty if it was stopped by a signal that it answered by itself.
+    Empty if the process handled a signal itself.
 
     Args:
-        error: What torchrun raises.
+        error: Exception of torchrun.
         script: Name of the tool.
     """
     rank, failure = error.get_first_failure()
-    told = failure.error_file_data['message']
-    if isinstance(told, dict):
-        return told['message']
+    message = failure.error_file_data['message']
+    if isinstance(message, dict):
+        return message['message']
     if failure.exitcode < 0:
-        return f'{script}: error: process {rank} was ended by {failure.signal_name()}, see its output above'
+        return f'{script}: error: process {rank} was killed by {failure.signal_name()}, see its output above'
     if failure.exitcode > 128:
         return ''
     return f'{script}: error: process {rank} ended with exit code {failure.exitcode}, see its output above'
@@ -36,7 +36,7 @@ def error_text(error: ChildFailedError, script: str) -> str:
 def main(argv: Sequence[str]) -> int:
     """Run torchrun and return its exit code: 1 if a process did not end with 0, or when it was stopped by a signal."""
     os.environ['REPREFINE_LAUNCHED'] = '1'
-    for name in TALKATIVE:
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)
     args = run.parse_args(argv)
     try:

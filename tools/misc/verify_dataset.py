@@ -1,4 +1,4 @@
-"""Read every sample of a config's datasets once, list the unreadable and mislabelled ones, and count the classes."""
+"""Read every sample of a config's datasets once, list unreadable and mislabelled samples, and count the classes."""
 
 import argparse
 from collections import Counter
@@ -21,8 +21,8 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('config', help='config file')
-    parser.add_argument('--workers', type=int, default=2, help='processes that read (default: 2)')
-    parser.add_argument('--out', type=Path, help='file for the list of these samples')
+    parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    parser.add_argument('--out', type=Path, help='file to write with the list of unreadable and mislabelled samples')
     add_config_arguments(parser)
 
 
@@ -46,8 +46,7 @@ def main(args: argparse.Namespace) -> None:
             Path(file).write_text(''.join(f'{line}\n' for line in lines))
     if lines:
         raise UserError(
-            f'{len(lines):,} samples cannot be read or have labels that are no class; fix them, or take them off the '
-            'lists'
+            f'{len(lines):,} samples are unreadable or have an invalid label: fix them, or remove them from the lists'
         )
 
 

@@ -1,7 +1,7 @@
-"""Take the student's backbone out of a RepFusion distillation, with a record of where it comes from.
+"""Export the student's backbone of a RepFusion distillation, with its origin in the meta data.
 
-Models of this package start from a distillation directly (``prefix='student.backbone.'``); this is for all others. The
-keys of a ResNet are those of torchvision.
+Models of this package load a distillation directly (``prefix='student.backbone.'``); this is for other code. The keys
+of a ResNet are those of torchvision.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('checkpoint', help='checkpoint of a distillation, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
-    parser.add_argument('--prefix', default='', help="put in front of every key, such as 'backbone.' for mmpretrain")
+    parser.add_argument('--prefix', default='', help="prefix of every key, such as 'backbone.' for mmpretrain")
     add_key_arguments(parser)
 
 

@@ -1,9 +1,9 @@
-"""Turn a checkpoint of the released DenoiseRep code into one for our configs.
+"""Convert a checkpoint of the released DenoiseRep code for the configs of this package.
 
-With a DenoiseRep config the predictors are kept, for training on or folding. With its baseline config they are left
-out: that is the model whose accuracy the released code reports, since it evaluates the stored weights as they are.
-The released code also saves merged weights together with their predictors, and such a file cannot always be told from
-an unmerged one; in case of doubt take the baseline config.
+With a DenoiseRep config the noise predictors are kept, for further training or reparameterisation. With its baseline
+config they are dropped: the released code evaluates the stored weights without them and reports this accuracy. The
+released code also saves merged weights together with their predictors, and such a file cannot always be distinguished
+from one that is not merged; in case of doubt use the baseline config.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='PATTERN=REPLACEMENT',
-        help='regular expressions from the names in the file to those of the config, applied in turn; an empty name '
-        'drops the weight',
+        help='regular expressions that rename the keys of the file to those of the config, in this order; an empty '
+        'name drops the weight',
     )
     add_config_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Build the model of the config, map names, check that nothing is missing or left over, and write."""
+    """Build the model of the config, rename keys, check for missing and unexpected keys, and write."""
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.rename_keys import parse_renames
     from reprefine.engine.cli.launch import load_config
@@ -44,8 +44,8 @@ def main(args: argparse.Namespace) -> None:
     renames = parse_renames(args.rename)
     model = build_model(load_config(args.config, args.cfg_options, args.data_root))
     count = import_published(model, args.checkpoint, args.out, renames)
-    kept = 'kept' if isinstance(model, DenoiseRep) else 'left out'
-    print(f'{args.out}: fits {args.config}; {count} denoisers {kept}')
+    kept = 'kept' if isinstance(model, DenoiseRep) else 'dropped'
+    print(f'{args.out}: fits {args.config}; {count} noise predictors {kept}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Turn a denoiser or a distilled transformer, released or distilled by us, into what configs of DVT load."""
+"""Convert a denoiser or a distilled ViT, released or trained with this package, for the configs of DVT."""
 
 import argparse
 
@@ -18,7 +18,7 @@ The first file is for model.neck.checkpoint, the second one for model.backbone.c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
-    parser.add_argument('kind', choices=('denoiser', 'vit'), help='what the checkpoint holds')
+    parser.add_argument('kind', choices=('denoiser', 'vit'), help='content of the checkpoint')
     parser.add_argument('config', help='config whose neck or backbone the checkpoint is for')
     parser.add_argument('checkpoint', help='file to convert, read weights-only')
     parser.add_argument('out', help='file to write; it must not exist yet')
@@ -27,16 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='PATTERN=REPLACEMENT',
-        help='regular expressions applied to the names in the file before they are mapped, in turn',
+        help='regular expressions that rename the keys of the file before conversion, applied one after the other',
     )
     add_config_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Build the model of the config, map names, check that nothing is missing or left over, and write.
+    """Build the model of the config, rename keys, check for missing and unexpected keys, and write.
 
     Raises:
-        UserError: If the model has no such part or the file does not fill it exactly.
+        UserError: If the model has no such neck or backbone, or the keys do not match.
     """
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.rename_keys import parse_renames
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     name, kind = ('neck', DVTDenoiser) if args.kind == 'denoiser' else ('backbone', TimmViT)
     part = getattr(model, name, None)
     if not isinstance(part, kind):
-        raise UserError(f'{args.config}: model.{name} is no {kind.__name__}; take a config of configs/dvt')
+        raise UserError(f'{args.config}: model.{name} is not a {kind.__name__}; give a config of configs/dvt')
     if args.kind == 'denoiser':
         count = import_denoiser(part.denoiser, args.checkpoint, args.out, renames)
     else:

@@ -1,5 +1,6 @@
-"""Turn a MoCo checkpoint of the released FT code (PyContrast) or of facebookresearch/moco into one for our configs, or
-one of ours into theirs or into a plain backbone of torchvision.
+"""Convert MoCo checkpoints of this package, the released FT code (PyContrast) or facebookresearch/moco.
+
+The format of the input is recognised. For torchvision only the backbone is written.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Read, rename, check that every weight has a place, and write."""
+    """Read, rename keys, check for unexpected keys, and write."""
     from reprefine.methods.feature_transform.checkpoint import convert_checkpoint
 
     found, count = convert_checkpoint(args.checkpoint, args.out, args.to)

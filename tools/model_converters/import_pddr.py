@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the released PDDR code into one for our configs."""
+"""Convert a checkpoint of the released PDDR code for the configs of this package."""
 
 import argparse
 
@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='PATTERN=REPLACEMENT',
-        help='regular expressions applied to the names in the file before they are mapped, in turn',
+        help='regular expressions that rename the keys of the file before conversion, applied one after the other',
     )
     add_config_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Build the model of the config, map names, check that nothing is missing or left over, and write."""
+    """Build the model of the config, rename keys, check for missing and unexpected keys, and write."""
     from reprefine.engine.build import build_model
     from reprefine.engine.checkpoints.rename_keys import parse_renames
     from reprefine.engine.cli.launch import load_config

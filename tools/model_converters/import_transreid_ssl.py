@@ -1,4 +1,4 @@
-"""Turn a checkpoint of TransReID-SSL, pre-trained on LUPerson or trained on a ReID set, into one for our configs."""
+"""Convert a checkpoint of TransReID-SSL, pre-trained on LUPerson or a ReID dataset, for the configs of this package."""
 
 import argparse
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Rename, check that nothing is missing or left over, write, and say which backbone the file fits."""
+    """Rename keys, check for missing and unexpected keys, write, and print the config of the backbone."""
     from reprefine.tasks.reid.checkpoint import import_checkpoint
 
     backbone = import_checkpoint(args.checkpoint, args.out)

@@ -1,4 +1,4 @@
-"""Start a plain network from a trained PD-A one: elementwise maximum of the branches' kernels and norms."""
+"""Initialise a baseline network from a trained PD-A network: elementwise maximum of the branches' kernels and norms."""
 
 import argparse
 
@@ -12,7 +12,7 @@ EXAMPLE = """example:
   python tools/train.py configs/baselines/classification/resnet18_8xb32-wide-crop_in1k.py \\
       --cfg-options load_from=lottery.pth
 
-This is an initialisation to train from, not a conversion: the plain network does not compute what the branches did.
+This is an initialisation for training, not a conversion: the baseline does not compute the same outputs.
 """
 
 
@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config of a PD-A run')
     parser.add_argument('checkpoint', help='its checkpoint, in training form')
     parser.add_argument('out', help='file to write; it must not exist yet')
-    parser.add_argument(
-        '--redraw', type=int, metavar='SEED', help='the control: draw the kernels anew and keep all else'
-    )
+    parser.add_argument('--redraw', type=int, metavar='SEED', help='the control: random kernels, everything else equal')
     add_key_arguments(parser)
 
 
@@ -46,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     with atomic_write(args.out) as partial:
         torch.save(dict(meta=dict(pddr_lottery=True), state_dict=state), partial)
     kernels = 'maximum of the branches' if generator is None else f'drawn with seed {args.redraw}'
-    print(f'{args.out}: start of the plain network, kernels: {kernels}')
+    print(f'{args.out}: initial weights of the baseline, kernels: {kernels}')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
-"""Make a file to hand out from a checkpoint: weights without optimiser, history, config and names of the machine.
+"""Publish a checkpoint: write its weights without optimizer, history, config and names of the machine.
 
-The first eight digits of its SHA-256 become part of its name. A run with a moving average (EMAHook) stores the average
-as its weights, and that is published. A .safetensors file cannot hold code; names of one tensor get a copy each in it.
+The first eight digits of the SHA-256 become part of the file name. The weights of a run with a moving average (EMAHook)
+are the average. A .safetensors file cannot contain code; a tensor with several names is stored once per name in it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=['meta', 'state_dict'],
         metavar='KEY',
-        help='parts of the checkpoint to keep (default: meta, cleaned, and state_dict)',
+        help='keys of the checkpoint to keep (default: meta, cleaned, and state_dict)',
     )
 
 

@@ -1,7 +1,7 @@
-"""Reparameterise a checkpoint of any refined model (DenoiseRep, PD-A, PD-B, or several at once) for deployment.
+"""Reparameterise a checkpoint of any refined model (DenoiseRep, PD-A, PD-B, or several methods) for deployment.
 
-Outputs before and after are compared on images of the model's own size, and on some of its test set if the data are
-there. Nothing is written unless they agree.
+Outputs before and after are compared on random images of the model's input size, and on images of the test set if its
+data exist. Nothing is written if they differ.
 """
 
 import argparse
@@ -26,22 +26,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', help='.pth or .safetensors file to write; it must not exist yet')
     parser.add_argument(
-        '--export-plain', action='store_true', help='write what the plain config loads, not that with deploy=True'
+        '--export-plain',
+        action='store_true',
+        help='write a checkpoint for the baseline config instead of the config with deploy=True',
     )
     parser.add_argument(
-        '--plain-config', metavar='FILE', help='the plain config (default: derived from CONFIG); means --export-plain'
+        '--plain-config',
+        metavar='FILE',
+        help='the baseline config (default: derived from CONFIG); implies --export-plain',
     )
-    parser.add_argument('--onnx', metavar='FILE.onnx', help='also export the deployed network, checked by onnxruntime')
-    parser.add_argument('--dynamic', action='store_true', help='let the ONNX file take images of any size')
     parser.add_argument(
-        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the images (default: the model's own)"
+        '--onnx', metavar='FILE.onnx', help='also export the deployed network and verify it with onnxruntime'
+    )
+    parser.add_argument('--dynamic', action='store_true', help='export an ONNX file for images of any size')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the images (default: the model's input size)"
     )
     parser.add_argument(
         '--tolerance',
         type=float,
         metavar='X',
-        help='largest difference of an output of a layer or the model, relative to the largest value, that counts as '
-        'rounding (default: 1e-5 computed in float64, 1e-4 where the model knows only float32)',
+        help='maximum difference of the output of a layer or the model, relative to the largest value (default: 1e-5 '
+        'in float64, 1e-4 for models that support only float32)',
     )
     parser.add_argument(
         '--onnx-tolerance', type=float, default=1e-4, metavar='X', help='the same for onnxruntime (default: 1e-4)'
@@ -63,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
         if Path(args.onnx).exists():
             raise UserError(f'{args.onnx} exists: give another name, or remove it')
     elif args.dynamic:
-        raise UserError('--dynamic says what the ONNX file takes: give --onnx FILE.onnx')
+        raise UserError('--dynamic is an option of the ONNX export: give --onnx FILE.onnx')
     baseline = args.plain_config and load_config(args.plain_config)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     options = dict(shape=args.shape and tuple(args.shape), must_have_data=args.data_root is not None)

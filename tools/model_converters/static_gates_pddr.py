@@ -1,4 +1,4 @@
-"""Make a plain checkpoint of PD-B whose gates are fixed to their means over training images: an approximation."""
+"""Approximate PD-B by a baseline network: fix its gates to their means over training images."""
 
 import argparse
 from pathlib import Path
@@ -12,26 +12,24 @@ EXAMPLE = """example:
   python tools/model_converters/static_gates_pddr.py \\
       configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py epoch_100.pth static.pth --num 512
 
-PD-B mixes its kernels for every sample. With one gate for all samples it is a plain network, whose untouched config
-loads the file. That is NOT what was trained: the tool tests both and prints their metrics side by side, which the meta
-of the file keeps. What deploys PD-B exactly is reparameterize_model.py.
+PD-B mixes its kernels for every sample. With one gate for all samples it is a baseline network, whose config loads the
+file. Its outputs DIFFER from the trained model: the tool tests both, prints their metrics, and stores them in the meta
+data of the file. For an exact deployment of PD-B use reparameterize_model.py.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('config', help='config of a PD-B run')
-    parser.add_argument('checkpoint', help='its checkpoint, of either form that the config builds')
+    parser.add_argument('checkpoint', help='its checkpoint, in training or deployed form')
     parser.add_argument('out', type=Path, help='file to write; it must not exist yet')
-    parser.add_argument(
-        '--num', type=int, default=256, metavar='N', help='training images to average the gates over (default: 256)'
-    )
+    parser.add_argument('--num', type=int, default=256, metavar='N', help='number of training images (default: 256)')
     add_key_arguments(parser)
     add_config_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Load, average, test both and write."""
+    """Load, average the gates, test both models and write."""
     import torch
 
     from reprefine.deploy.forms import baseline_copy
@@ -48,12 +46,12 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))
     static, gates = static_model(model, training_images(cfg, model, args.num))
-    plain = baseline_copy(static)
-    exact, approximate = (evaluate(cfg, network) for network in (model, plain))
+    baseline = baseline_copy(static)
+    exact, approximate = (evaluate(cfg, network) for network in (model, baseline))
     meta = dict(pddr_static_gates=dict(images=args.num, exact=exact, approximate=approximate))
     with atomic_write(args.out) as partial:
-        torch.save(dict(meta=meta, state_dict=plain.state_dict()), partial)
-    print(f'{args.out}: plain checkpoint, APPROXIMATE, with the mean of {len(gates)} gates over {args.num} images')
+        torch.save(dict(meta=meta, state_dict=baseline.state_dict()), partial)
+    print(f'{args.out}: baseline checkpoint, APPROXIMATE, with the mean of {len(gates)} gates over {args.num} images')
     for name, value in exact.items():
         print(f'{name}: {value:.4f} with the gates of each sample, {approximate[name]:.4f} with the fixed ones')
 

@@ -1,4 +1,4 @@
-"""Write pictures of a dataset with its annotation, before and after the pipeline of a config."""
+"""Visualize the images of a dataset with their annotations, before and after the pipeline of a config."""
 
 import argparse
 from pathlib import Path
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f'--show-number {args.show_number}: give a positive number')
     folder = args.output_dir or Path(default_work_dir(args.config), 'browse')
     if folder.exists() and not folder.is_dir():
-        raise UserError(f'--output-dir {folder} is a file; name a folder')
+        raise UserError(f'--output-dir {folder} is a file; give a folder')
     browser = DatasetBrowser(load_config(args.config, args.cfg_options, args.data_root), args.phase)
     count = min(args.show_number or len(browser), len(browser))
     for index in track(range(count), f'drawing {args.phase} images'):

@@ -1,4 +1,4 @@
-"""Draw where classifiers look, by Grad-CAM, gradients or occlusion, several of them on the same test images."""
+"""Plot attribution maps of classifiers by Grad-CAM, gradients or occlusion on the same test images."""
 
 import argparse
 from pathlib import Path
@@ -16,16 +16,16 @@ EXAMPLE = """example:
   python tools/visualizations/vis_cam.py --out maps.png --num 3 --method grad-cam guided-grad-cam occlusion \\
       --model configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py epoch_100.pth
 
-A row is an image of the first config's test set, resized as a whole where the config crops it; a column is a model and
-a method, with what the model says. The map is that of the predicted class, --true takes the true one. Training and
-deployed forms give the same map.
+A row is an image of the first config's test set, resized without the crop of the config; a column is a model and a
+method, with the predicted class. The map is that of the predicted class, with --true that of the true class. Training
+and deployed forms give the same map.
 
-  grad-cam          where the layer --layer finds the class, over the image
-  gradient          gradient of the logit by the image (saliency), stretched to the range of colours
-  deconvnet         the same, negative gradients stopped at every ReLU
-  guided-backprop   the same, and where the input of the ReLU is not positive
+  grad-cam          class activation map of the layer --layer, over the image
+  gradient          gradient of the logit with respect to the image (saliency), scaled to the range of colours
+  deconvnet         the same, with negative gradients set to zero at every ReLU
+  guided-backprop   the same, also where the input of the ReLU is not positive
   guided-grad-cam   guided-backprop times grad-cam
-  occlusion         the logit with a grey patch over each place, less the one without it: red lowers it, blue raises it.
+  occlusion         change of the logit by a grey patch at each position: red lowers it, blue raises it.
                     An image of 224x224 pixels takes 784 forward passes at --stride 8, 50,176 at the published 1
 """
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--model', nargs=2, action='append', required=True, metavar=('CONFIG', 'CKPT'), help='repeat for every model'
     )
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='image file to write')
     parser.add_argument('--num', type=int, default=6, metavar='N', help='number of images, spread over the test set')
     parser.add_argument(
         '--method', nargs='+', choices=METHODS, default=['grad-cam'], help='one or several, a column each'
@@ -51,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--blend',
         choices=('average', 'map'),
         default='average',
-        help='lay Grad-CAM over the image by their average, or with the map as its opacity',
+        help='blend Grad-CAM and image by their average, or with the map as opacity',
     )
     parser.add_argument('--patch', type=int, default=35, metavar='PX', help='side of the patch of the occlusion map')
-    parser.add_argument('--stride', type=int, default=8, metavar='PX', help='distance of its patches')
-    parser.add_argument('--true', action='store_true', help='draw what speaks for the true class')
+    parser.add_argument('--stride', type=int, default=8, metavar='PX', help='stride of the patch')
+    parser.add_argument('--true', action='store_true', help='attribution of the true class')
     add_key_arguments(parser)
     add_config_arguments(parser)
 
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.pddr.analysis.attribution.panels import MapOptions
 
     if args.num < 1 or args.out.suffix != '.png':
-        raise UserError('--num must be positive, and --out a .png file')
+        raise UserError('give a positive number as --num, and a .png file as --out')
     if args.size is not None and args.size < 1:
         raise UserError(f'--size {args.size}: use a positive number of pixels')
     configs = [load_config(path, args.cfg_options, args.data_root) for path, _ in args.model]

@@ -1,4 +1,4 @@
-"""Draw what the branches of one PD convolution have learned: their weights, and their responses to a test image."""
+"""Plot the weights of the branches of one PD convolution, and their responses to a test image."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('config', help='config of the training form')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='image file to write')
     parser.add_argument('--layer', help='name of the convolution, or its end (default: the last one)')
     add_key_arguments(parser)
     add_config_arguments(parser)

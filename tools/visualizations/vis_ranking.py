@@ -1,4 +1,4 @@
-"""Draw the gallery images that a ReID checkpoint ranks first for some of the queries."""
+"""Visualize the gallery images that a ReID checkpoint ranks first for some queries."""
 
 import argparse
 import tempfile
@@ -15,15 +15,15 @@ from reprefine.tasks.reid.predictions import Predictions
 EXAMPLE = """example:
   python tools/visualizations/vis_ranking.py CONFIG.py epoch_120.pth --out ranking.png --topk 10 --num 8
 
-A row starts with the query. Gallery images are framed green if they show the same person and red if not; those of the
-query's own camera are left out where they show the same person. Above an image: identity, and camera from 1."""
+A row starts with the query. Gallery images are framed green if they show the same identity and red if not; those with
+the identity and camera of the query are excluded. The title of an image is its identity, and its camera from 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('config', help='config file of a ReID model')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='the picture')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png', help='image file to write')
     parser.add_argument('--topk', type=int, default=10, metavar='K', help='gallery images of each query')
     parser.add_argument('--num', type=int, default=8, metavar='N', help='number of queries, spread over all')
     parser.add_argument('--work-dir', help='folder for the log (default: mirrors the path of the config)')
@@ -36,27 +36,27 @@ def main(args: argparse.Namespace) -> None:
     if min(args.topk, args.num) < 1:
         raise UserError('--topk and --num must be positive')
     if args.out.suffix != '.png':
-        raise UserError(f'--out {args.out}: name a .png file')
+        raise UserError(f'--out {args.out}: give a .png file')
     with tempfile.TemporaryDirectory() as folder:
         features = Path(folder, 'features.npz')
         test(test_arguments(args, features))
         hits = plot_ranking(Predictions.load(features), args.out, args.topk, args.num)
-    print(f'{args.out}: {len(hits)} queries, {sum(hits)} with the right person first')
+    print(f'{args.out}: {len(hits)} queries, {sum(hits)} with the correct identity first')
 
 
 def test_arguments(args: argparse.Namespace, features: Path) -> argparse.Namespace:
-    """Return what makes tools/test.py write the features of all test images."""
+    """Return arguments of tools/test.py with which the metric writes the features of all test images."""
     parser = argparse.ArgumentParser()
     add_test_arguments(parser)
     options = {**(args.cfg_options or {}), 'test_evaluator.out_file': str(features)}
-    given = dict(
+    values = dict(
         work_dir=args.work_dir,
         data_root=args.data_root,
         cfg_options=options,
         checkpoint_key=args.checkpoint_key,
         revise_keys=args.revise_keys,
     )
-    return parser.parse_args([args.config, args.checkpoint], argparse.Namespace(**given))
+    return parser.parse_args([args.config, args.checkpoint], argparse.Namespace(**values))
 
 
 if __name__ == '__main__':

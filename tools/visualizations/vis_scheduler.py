@@ -1,4 +1,4 @@
-"""Plot the learning rate, or the momentum, that a config trains with."""
+"""Plot the learning rate or momentum schedule of a config."""
 
 import argparse
 from pathlib import Path
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     out = args.out or Path(default_work_dir(args.config), f'{args.parameter}.png')
     if out.suffix != '.png':
-        raise UserError(f'--out {out}: name a .png file')
+        raise UserError(f'--out {out}: give a .png file')
     if args.ngpus < 1 or (args.dataset_size is not None and args.dataset_size < 1):
         raise UserError('--ngpus and --dataset-size must be positive')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def iterations_per_epoch(cfg: Config, args: argparse.Namespace) -> int:
-    """Count the iterations per epoch; the dataset is opened only where the schedule depends on it."""
+    """Return the iterations per epoch; the dataset is built only if the schedule depends on its size."""
     loader = cfg.get('train_dataloader') or {}
     if 'max_epochs' not in (cfg.get('train_cfg') or {}) and args.dataset_size is None:
         return 1
@@ -50,7 +50,7 @@ def iterations_per_epoch(cfg: Config, args: argparse.Namespace) -> int:
 
 
 def count_images(cfg: Config) -> int:
-    """Open the training set and count its images."""
+    """Build the training set and return its number of images."""
     try:
         return len(Runner.build_dataloader(dict(cfg.train_dataloader, num_workers=0, persistent_workers=False)).dataset)
     except (OSError, AssertionError) as error:

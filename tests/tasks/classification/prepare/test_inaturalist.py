@@ -42,7 +42,7 @@ def test_categories_go_by_image_not_by_order(root):
 
 def test_toy_data_have_a_long_tail_and_labels_that_their_folders_name(toy, capsys):
     assert run_tool(TOOL, toy) == 0
-    assert 'note: the whole dataset has 437,513 training and 24,426 validation images' in capsys.readouterr().out
+    assert 'note: the complete dataset has 437,513 training and 24,426 validation images' in capsys.readouterr().out
     sizes = class_counts(read_list(toy / 'meta' / 'train2018.txt'))
     sizes = sorted(sizes[sizes > 0])
     assert (len(sizes), sizes[0], sizes[-1]) == (20, 2, 110)

@@ -52,7 +52,7 @@ def test_tool_writes_the_list(tmp_path, capsys):
     write_list(samples_of(100, 100, 100), tmp_path / 'all.txt')
     argv = ('dataset_tools/long_tail_list.py', tmp_path / 'all.txt', tmp_path / 'tail.txt')
     assert run_tool(*argv, '--imbalance', 100) == 0
-    assert capsys.readouterr().out == f'{tmp_path}/tail.txt: 111 images of 3 classes, 1 to 100 a class\n'
+    assert capsys.readouterr().out == f'{tmp_path}/tail.txt: 111 images of 3 classes, 1 to 100 per class\n'
     assert sorted(class_counts(read_list(tmp_path / 'tail.txt'))) == [1, 10, 100]
 
 
