@@ -1,5 +1,5 @@
 """Checkpoints: atomic writes with checksums, weights-only reading, and loading that reports what was loaded.
 
-Promises: "Checkpoints are complete or absent" and "Loading" in docs/reliability.md. Costs: each file is read once more
-for its SHA-256, and mmengine's checkpoint hook, its ``Pretrained`` initialiser and its file loaders are replaced.
+Serves "Checkpoints are written atomically" and "Loading" of docs/reliability.md. Costs one more read of each file for
+its SHA-256; replaces mmengine's checkpoint hook, ``Pretrained`` initialiser and local file loader.
 """
