@@ -1,5 +1,6 @@
-_base_ = ['mmpretrain::resnet/resnet18_8xb32_in1k.py', '../../_base_/reprefine.py']
+_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 # The distilled students' schedule on ImageNet.
 model = dict(head=dict(loss=dict(_delete_=True, type='LabelSmoothLoss', label_smooth_val=0.1)))
 train_cfg = dict(val_interval=5)

@@ -1,7 +1,6 @@
-_base_ = './mask-rcnn_r50-c4_ms-1x_coco.py'
-
-train_cfg = dict(max_epochs=24)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1),
+_base_ = [
+    '../../_base_/models/mask-rcnn_r50-c4-syncbn.py',
+    '../../_base_/datasets/coco_instance_ms.py',
+    'mmdet::_base_/schedules/schedule_2x.py',
+    'mmdet::_base_/default_runtime.py',
 ]

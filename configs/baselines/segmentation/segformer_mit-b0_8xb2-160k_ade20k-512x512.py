@@ -1,1 +1,3 @@
-_base_ = ['mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', '../../_base_/reprefine.py']
+_base_ = 'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
+
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)

@@ -1,4 +1,5 @@
-_base_ = ['mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py', '../../_base_/reprefine.py']
+_base_ = 'mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py'
 
+custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)
 # The learning rate ends at a thousandth of its start, not at zero.
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, eta_min=3e-5, by_epoch=True, begin=0, end=200)]

@@ -1,7 +1,10 @@
-_base_ = '../../baselines/detection/mask-rcnn_r50-syncbn-moco-v2-pre_fpn_ms-1x_coco.py'
+_base_ = '../../baselines/detection/mask-rcnn_r50-syncbn_fpn_ms-1x_coco.py'
 
 # Or --cfg-options model.backbone.init_cfg.checkpoint=FILE
 pretrained = dict(
-    checkpoint='work_dirs/feature_transform/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth'
+    _delete_=True,
+    type='Pretrained',
+    prefix='backbone.',
+    checkpoint='work_dirs/feature_transform/selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth',
 )
 model = dict(backbone=dict(init_cfg=pretrained))

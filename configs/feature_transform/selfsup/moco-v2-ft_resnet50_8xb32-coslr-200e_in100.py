@@ -1,6 +1,6 @@
 _base_ = [
     '../../baselines/selfsup/moco-v2_resnet50_8xb32-coslr-200e_in100.py',
-    '../../_base_/recipes/feature_transform.py',
+    '../_base_/feature_transform.py',
 ]
 
 model = dict(type='reprefine.MoCoFT', feature_transform={{_base_.feature_transform}})

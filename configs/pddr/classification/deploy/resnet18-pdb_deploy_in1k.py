@@ -1,3 +1,3 @@
-_base_ = '../resnet18-pdb_8xb32-wide-crop_in1k.py'
+_base_ = '../../../baselines/classification/resnet18_8xb32-wide-crop_in1k.py'
 
-model = dict(backbone=dict(deploy=True))
+model = dict(backbone=dict(type='reprefine.PDResNet', pd_cfg=dict(mode='B'), deploy=True))

@@ -1,3 +1,3 @@
-_base_ = '../resnet50-pda_8xb32-wide-crop_in1k.py'
+_base_ = '../../../baselines/classification/resnet50_8xb32-wide-crop_in1k.py'
 
-model = dict(backbone=dict(deploy=True))
+model = dict(backbone=dict(type='reprefine.PDResNet', pd_cfg=dict(mode='A'), deploy=True))

@@ -1,9 +1,0 @@
-# The recipe of PDDR on ImageNet: mixed precision, and the best epoch is reported.
-_base_ = [
-    '../datasets/imagenet_bs32_wide-crop.py',
-    'mmpretrain::_base_/schedules/imagenet_bs256.py',
-    '../runtime.py',
-]
-
-optim_wrapper = dict(type='AmpOptimWrapper')
-default_hooks = dict(checkpoint=dict(save_best='accuracy/top1', rule='greater'))
