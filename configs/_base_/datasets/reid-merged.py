@@ -9,3 +9,4 @@ merged = dict(
         dict(type='reprefine.Market1501', data_root='data/market1501'),
     ],
 )
+merged_classes = 3261

@@ -1,6 +1,10 @@
 # Label-free DenoiseRep in closed form: one pass over the training images, no gradient descent.
-_base_ = './vit-p4_denoiserep_cifar10.py'
+_base_ = ['../../baselines/classification/vit-p4_finetune-200e_cifar10.py', '../_base_/phases.py']
 
-model = dict(denoise=dict(label_free=True))
+model = dict(
+    type='reprefine.DenoiseRep',
+    base_type={{_base_.model.type}},
+    denoise=dict(include='all', label_free=True, loss_weight=0.01),
+)
 train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
-custom_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.ReparameterizeHook')]
+custom_hooks = [*_base_.custom_hooks, _base_.reparameterize]

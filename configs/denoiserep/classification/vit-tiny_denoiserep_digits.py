@@ -1,13 +1,14 @@
-# Label-augmented DenoiseRep: predictors and backbone are trained in turns of 5 epochs.
-_base_ = '../../baselines/classification/vit-tiny_finetune-20e_digits.py'
+# Label-augmented DenoiseRep: predictors and backbone are trained alternating every 5 epochs.
+_base_ = ['../../baselines/classification/vit-tiny_finetune-20e_digits.py', '../_base_/phases.py']
 
 model = dict(
-    type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='mlp', loss_weight=0.01)
+    type='reprefine.DenoiseRep',
+    base_type={{_base_.model.type}},
+    denoise=dict(include='mlp', loss_weight=0.01),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=10, decay_mult=0))))
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='reprefine.DenoisePhaseHook', phase_length=5),
-    dict(type='reprefine.ReparameterizeHook'),
+    _base_.reparameterize,
 ]
-find_unused_parameters = True  # each phase trains one half of the parameters
