@@ -126,7 +126,7 @@ REPFUSION = Method(
         'distill.py': """\
 _base_ = [
     'reprefine::baselines/$baseline.py',
-    'reprefine::_base_/recipes/repfusion_any-backbone.py',
+    'reprefine::repfusion/_base_/repfusion_any-backbone.py',
 ]
 pixels = _base_.model.get('data_preprocessor') or _base_.data_preprocessor
 student = dict(student=dict(backbone=$backbone), student_layers=['$student_layers'])
@@ -155,7 +155,7 @@ FEATURE_TRANSFORM = Method(
         'pretrain.py': """\
 _base_ = [
     'reprefine::baselines/$baseline.py',
-    'reprefine::_base_/recipes/moco-v2-ft_any-backbone.py',
+    'reprefine::feature_transform/_base_/moco-v2-ft_any-backbone.py',
 ]
 backbone, neck = dict(_base_.model.backbone, $backbone), dict(_base_.contrast.neck, in_channels=$in_channels)
 model = dict(_base_.contrast, _delete_=True, backbone=backbone, neck=neck)

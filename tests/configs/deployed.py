@@ -1,7 +1,6 @@
 """Converts a training form of the tree and compares its predictions with those of the deploy config."""
 
 import pickle
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ def deploys(path: Path) -> bool:
 
 
 def training_form(path: Path) -> Path:
-    """Return the config that a deploy config is based on."""
-    base = re.match(r"_base_ = '(.+)'", path.read_text())[1]
-    return (path.parent / base).resolve()
+    """Return the config that trains the model of a deploy config: of its name but for the training."""
+    (config,) = path.parents[1].glob(f'{path.stem.replace("_deploy_", "_*_")}.py')
+    return config
 
 
 def assert_converts(path: Path, folder: Path, toy_folder: Callable[[list[str]], Path]) -> None:

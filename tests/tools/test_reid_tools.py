@@ -33,7 +33,10 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
 train_cfg = dict(by_epoch=True, max_epochs=1)
 val_cfg = dict()
 test_cfg = dict()
-test_dataloader = dict(num_workers=0)
+data_preprocessor = dict(num_classes=_base_.num_classes)
+train_dataloader = dict(dataset=dict(_base_.identities, pipeline=_base_.train_pipeline))
+val_dataloader = dict(dataset=dict(_base_.identities, pipeline=_base_.test_pipeline))
+test_dataloader = dict(num_workers=0, dataset=dict(_base_.identities, pipeline=_base_.test_pipeline))
 """
 
 
@@ -41,7 +44,8 @@ test_dataloader = dict(num_workers=0)
 def run(tmp_path_factory):
     """A config, a checkpoint of random weights, and data."""
     folder = tmp_path_factory.mktemp('reid')
-    bases = [str(BASES / 'datasets/market1501_256x128.py'), str(BASES / 'runtime.py')]
+    datasets = [f'datasets/{name}.py' for name in ('market1501', 'reid', 'reid_256x128')]
+    bases = [str(BASES / name) for name in (*datasets, 'runtime.py')]
     (folder / 'tiny.py').write_text(f'_base_ = {bases}\n{MODEL}')
     torch.manual_seed(0)
     model = build_model(load_config(str(folder / 'tiny.py')))

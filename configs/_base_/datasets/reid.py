@@ -9,7 +9,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='reprefine.PKSampler', num_instances=4),
 )
-# One data set of queries and gallery: the metric tells them apart.
+# One dataset of queries and gallery: the metric tells them apart.
 val_dataloader = dict(
     batch_size=128,
     num_workers=4,

@@ -6,5 +6,5 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, eta_min=3e-5, by_ep
 # The lists are written by tools/dataset_tools/imagenet_subset.py.
 classes = 'data/imagenet/meta/classes_100.txt'
 train_dataloader = dict(dataset=dict(ann_file='meta/train_100.txt', classes=classes))
-# A small data set needs a key encoder that follows faster.
+# A small dataset needs a key encoder that follows faster.
 model = dict(momentum=0.01)

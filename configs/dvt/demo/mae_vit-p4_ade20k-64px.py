@@ -1,5 +1,5 @@
 # Masked auto-encoder of the demonstration's small ViT on scenes of digits.
-_base_ = ['../../_base_/models/mae_vit-p4_64px.py', '../../_base_/runtime.py']
+_base_ = ['../_base_/mae_vit-p4_64px.py', '../../_base_/runtime.py']
 
 views = [dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.1, 1.0)), dict(type='RandomFlip', prob=0.5)]
 pipeline = [dict(type='LoadImageFromFile'), *views, dict(type='PackInputs')]

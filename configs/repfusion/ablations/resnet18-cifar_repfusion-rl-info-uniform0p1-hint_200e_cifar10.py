@@ -2,4 +2,4 @@
 _base_ = '../distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10.py'
 
 selector = dict(_base_.selector, reward='neg_info_nce', head=None, baseline='batch_mean', uniform_prob=0.1)
-custom_hooks = [*_base_.custom_hooks[:-1], selector]
+custom_hooks = [*_base_.fixed_hooks, selector]

@@ -1,4 +1,4 @@
 _base_ = '../distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10.py'
 
 model = dict(timestep_source=dict(type='reprefine.FixedTimesteps', timestep=100))
-custom_hooks = _base_.custom_hooks[:-1]
+custom_hooks = _base_.fixed_hooks

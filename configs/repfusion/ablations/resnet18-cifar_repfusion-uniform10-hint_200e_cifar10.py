@@ -1,4 +1,4 @@
 _base_ = '../distill/resnet18-cifar_repfusion-rl-hint_200e_cifar10.py'
 
 model = dict(timestep_source=dict(type='reprefine.UniformTimesteps', max_timestep=10))
-custom_hooks = _base_.custom_hooks[:-1]
+custom_hooks = _base_.fixed_hooks

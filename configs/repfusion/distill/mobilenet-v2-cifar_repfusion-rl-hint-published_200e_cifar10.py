@@ -1,4 +1,4 @@
 _base_ = './mobilenet-v2-cifar_repfusion-rl-hint_200e_cifar10.py'
 
 # As in the released code: no baseline of the reward, and no warm-up.
-custom_hooks = [*_base_.custom_hooks[:-1], dict(_base_.selector, baseline='none', warmup_epochs=0)]
+custom_hooks = [*_base_.fixed_hooks, dict(_base_.selector, baseline='none', warmup_epochs=0)]

@@ -1,4 +1,4 @@
-_base_ = ['../../_base_/models/mobilenet-v2-cifar.py', '../../_base_/recipes/repfusion_cifar10.py']
+_base_ = ['../../_base_/models/mobilenet-v2-cifar.py', '../_base_/cifar10.py']
 
 model = dict(
     _delete_=True,
@@ -8,4 +8,4 @@ model = dict(
     teacher=_base_.teacher,
     loss=dict(type='reprefine.HintLoss'),
 )
-custom_hooks = [*_base_.custom_hooks, _base_.selector]
+custom_hooks = [*_base_.fixed_hooks, _base_.selector]

@@ -1,4 +1,4 @@
-_base_ = ['../../_base_/models/mobilenet-v2-cifar.py', '../../_base_/recipes/repfusion_tiny-imagenet.py']
+_base_ = ['../../_base_/models/mobilenet-v2-cifar.py', '../_base_/tiny-imagenet.py']
 
 model = dict(
     _delete_=True,

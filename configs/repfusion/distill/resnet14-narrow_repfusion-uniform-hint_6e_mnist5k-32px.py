@@ -1,4 +1,9 @@
-_base_ = ['../../_base_/models/resnet14-narrow.py', '../../_base_/recipes/repfusion_mnist5k-32px.py']
+_base_ = [
+    '../../_base_/models/resnet14-narrow.py',
+    '../../_base_/datasets/mnist5k_32px.py',
+    '../_base_/mnist5k.py',
+    '../../_base_/runtime.py',
+]
 
 model = dict(
     type='reprefine.RepFusionDistiller',
@@ -8,3 +13,9 @@ model = dict(
     loss=dict(type='reprefine.HintLoss'),
     timestep_source=dict(type='reprefine.UniformTimesteps'),
 )
+custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DrawCountHook')]
+# Nothing is evaluated.
+val_dataloader = None
+val_evaluator = None
+test_dataloader = None
+test_evaluator = None

@@ -1,4 +1,5 @@
-_base_ = './resnet18-cifar_repfusion-rl-at_200e_cifar10.py'
+_base_ = './resnet18-cifar_repfusion-rl-hint_200e_cifar10.py'
 
+model = dict(loss=dict(_delete_=True, type='reprefine.AttentionTransferLoss', loss_weight=1000.0))
 # As in the released code: no baseline of the reward, and no warm-up.
-custom_hooks = [*_base_.custom_hooks[:-1], dict(_base_.selector, baseline='none', warmup_epochs=0)]
+custom_hooks = [*_base_.fixed_hooks, dict(_base_.selector, baseline='none', warmup_epochs=0)]

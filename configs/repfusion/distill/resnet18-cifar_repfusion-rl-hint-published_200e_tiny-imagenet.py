@@ -1,5 +1,6 @@
-_base_ = './resnet18-cifar_repfusion-rl-hint_200e_tiny-imagenet.py'
+_base_ = './resnet18-cifar_repfusion-uniform50-hint_200e_tiny-imagenet.py'
 
+model = dict(timestep_source=None)
 # As in the released code: the reward is the guess of a class that the teacher was told, without a baseline, and
 # nothing keeps the policy from settling.
 selector = dict(
@@ -8,4 +9,4 @@ selector = dict(
     baseline='none',
     entropy_weight=0.0,
 )
-custom_hooks = [*_base_.custom_hooks[:-1], selector]
+custom_hooks = [*_base_.fixed_hooks, selector]

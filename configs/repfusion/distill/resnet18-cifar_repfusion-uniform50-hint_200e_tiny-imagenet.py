@@ -1,4 +1,4 @@
-_base_ = ['mmpretrain::_base_/models/resnet18_cifar.py', '../../_base_/recipes/repfusion_tiny-imagenet.py']
+_base_ = ['mmpretrain::_base_/models/resnet18_cifar.py', '../_base_/tiny-imagenet.py']
 
 model = dict(
     _delete_=True,

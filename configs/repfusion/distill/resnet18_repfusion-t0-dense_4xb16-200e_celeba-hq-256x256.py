@@ -1,4 +1,4 @@
-_base_ = ['mmpretrain::_base_/models/resnet18.py', '../../_base_/recipes/repfusion_celeba-hq.py']
+_base_ = ['mmpretrain::_base_/models/resnet18.py', '../_base_/celeba-hq.py']
 
 model = dict(
     _delete_=True,

@@ -1,4 +1,4 @@
-_base_ = ['mmpretrain::_base_/models/resnet18.py', '../../_base_/recipes/repfusion_in1k.py']
+_base_ = ['mmpretrain::_base_/models/resnet18.py', '../_base_/in1k.py']
 
 model = dict(
     _delete_=True,

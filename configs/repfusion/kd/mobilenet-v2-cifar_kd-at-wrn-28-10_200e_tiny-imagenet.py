@@ -1,3 +1,8 @@
-_base_ = './mobilenet-v2-cifar_kd-hint-wrn-28-10_200e_tiny-imagenet.py'
+_base_ = [
+    '../../baselines/classification/mobilenet-v2-cifar_200e_tiny-imagenet.py',
+    '../_base_/kd_tiny-imagenet.py',
+]
 
-model = dict(kd=dict(_delete_=True, type='reprefine.AttentionKD', weight=10.0))
+model = dict(
+    type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.AttentionKD', weight=10.0)
+)

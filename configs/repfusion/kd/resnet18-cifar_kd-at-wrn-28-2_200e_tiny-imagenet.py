@@ -1,3 +1,6 @@
-_base_ = './resnet18-cifar_kd-hint-wrn-28-2_200e_tiny-imagenet.py'
+_base_ = [
+    '../../baselines/classification/resnet18-cifar_200e_tiny-imagenet.py',
+    '../_base_/kd_tiny-imagenet.py',
+]
 
-model = dict(kd=dict(_delete_=True, type='reprefine.AttentionKD', weight=10.0))
+model = dict(type='reprefine.KDClassifier', teacher=_base_.wrn_28_2, kd=dict(type='reprefine.AttentionKD', weight=10.0))

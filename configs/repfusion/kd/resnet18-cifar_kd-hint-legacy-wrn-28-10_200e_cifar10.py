@@ -1,4 +1,8 @@
 # As in the released code, where no optimiser had the linear map: a random projection that stays.
-_base_ = './resnet18-cifar_kd-hint-wrn-28-10_200e_cifar10.py'
+_base_ = ['../../baselines/classification/resnet18-cifar_200e_cifar10.py', '../_base_/kd_cifar10.py']
 
-model = dict(kd=dict(legacy_frozen_map=True))
+model = dict(
+    type='reprefine.KDClassifier',
+    teacher=_base_.wrn_28_10,
+    kd=dict(type='reprefine.HintKD', teacher_channels=640, student_channels=512, legacy_frozen_map=True),
+)

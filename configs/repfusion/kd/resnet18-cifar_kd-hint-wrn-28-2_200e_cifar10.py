@@ -1,4 +1,4 @@
-_base_ = ['../../baselines/classification/resnet18-cifar_200e_cifar10.py', '../../_base_/recipes/kd_cifar10.py']
+_base_ = ['../../baselines/classification/resnet18-cifar_200e_cifar10.py', '../_base_/kd_cifar10.py']
 
 model = dict(
     type='reprefine.KDClassifier',

@@ -1,6 +1,6 @@
 _base_ = [
     '../../baselines/classification/resnet18-cifar_200e_tiny-imagenet.py',
-    '../../_base_/recipes/kd_tiny-imagenet.py',
+    '../_base_/kd_tiny-imagenet.py',
 ]
 
 model = dict(type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.LogitsKD'))

@@ -1,3 +1,5 @@
-_base_ = './resnet18-cifar_kd-logits-wrn-28-10_200e_cifar10.py'
+_base_ = ['../../baselines/classification/resnet18-cifar_200e_cifar10.py', '../_base_/kd_cifar10.py']
 
-model = dict(kd=dict(_delete_=True, type='reprefine.SoftTargetKD', temperature=4.0))
+model = dict(
+    type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.SoftTargetKD', temperature=4.0)
+)

@@ -1,3 +1,3 @@
-_base_ = './wrn-28-2-cifar_kd-hint-resnet18_200e_cifar10.py'
+_base_ = ['../../baselines/classification/wrn-28-2-cifar_200e_cifar10.py', '../_base_/kd_cifar10.py']
 
-model = dict(kd=dict(_delete_=True, type='reprefine.AttentionKD', weight=1.0))
+model = dict(type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.AttentionKD', weight=1.0))

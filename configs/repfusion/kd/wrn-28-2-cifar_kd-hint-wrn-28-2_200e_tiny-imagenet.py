@@ -1,6 +1,6 @@
 _base_ = [
     '../../baselines/classification/wrn-28-2-cifar_200e_tiny-imagenet.py',
-    '../../_base_/recipes/kd_tiny-imagenet.py',
+    '../_base_/kd_tiny-imagenet.py',
 ]
 
 model = dict(

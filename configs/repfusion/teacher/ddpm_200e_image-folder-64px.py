@@ -1,8 +1,8 @@
 # Any folder of images, its sub-folders included: --cfg-options train_dataloader.dataset.data_root=DIR, or --data-root.
 _base_ = [
-    '../../_base_/models/unet_64px.py',
-    '../../_base_/datasets/image-folder_64px.py',
-    '../../_base_/recipes/diffusion_teacher.py',
+    '../_base_/unet_64px.py',
+    '../_base_/image-folder_64px.py',
+    '../_base_/diffusion_teacher.py',
 ]
 
 model = dict(unet=_base_.unet, data_preprocessor=dict(bgr_to_rgb=True))

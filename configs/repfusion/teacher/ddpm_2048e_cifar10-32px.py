@@ -1,8 +1,8 @@
 # The network of google/ddpm-cifar10-32 in the schedule of its paper, 800,000 steps of 128 images.
 _base_ = [
-    '../../_base_/models/unet_cifar10-32px.py',
+    '../_base_/unet_cifar10-32px.py',
     '../../_base_/datasets/cifar10.py',
-    '../../_base_/recipes/diffusion_teacher.py',
+    '../_base_/diffusion_teacher.py',
 ]
 
 model = dict(unet=_base_.unet)

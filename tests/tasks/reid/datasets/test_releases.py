@@ -16,18 +16,16 @@ from .. import photos
 from ..photos import write_folders, write_image, write_msmt17
 
 ROOT = Path(__file__).parents[4]
-DATASETS = ROOT / 'configs/_base_/datasets'
+BASELINES = ROOT / 'configs/baselines/reid'
 
 
 def rows(dataset, *keys):
     return [tuple(info[key] for key in keys) for info in map(dataset.get_data_info, range(len(dataset)))]
 
 
-def write_leaf(folder, name, text=''):
-    """Write a config over a dataset's base and the runtime."""
-    bases = [str(DATASETS / f'{name}_256x128.py'), str(ROOT / 'configs/_base_/runtime.py')]
-    (folder / 'leaf.py').write_text(f'_base_ = {bases}\n{text}')
-    return str(folder / 'leaf.py')
+def load_baseline(data, root, model='vit-small', size='256x128'):
+    """Return the config of a baseline whose data are below ``root``."""
+    return load_config(str(BASELINES / f'{model}_120e_{data}-{size}.py'), data_root=str(root))
 
 
 def test_market_training_labels_are_contiguous(tmp_path):
@@ -192,19 +190,19 @@ def test_unknown_choice_is_refused(arguments):
         ('msmt17', 1041),
         ('cuhk03-labeled', 767),
         ('cuhk03-detected', 767),
-        ('reid-merged', 751 + 702 + 1041 + 767),
+        ('merged', 751 + 702 + 1041 + 767),
     ],
 )
-def test_base_configs_take_another_root(tmp_path, name, identities):
-    cfg = load_config(write_leaf(tmp_path, name), data_root=str(tmp_path))
+def test_baselines_take_another_root(tmp_path, name, identities):
+    cfg = load_baseline(name, tmp_path)
     assert cfg.data_preprocessor.num_classes == identities
-    check_data_folders(cfg, ['val_dataloader', 'test_dataloader'] if name != 'reid-merged' else [])
+    check_data_folders(cfg, ['val_dataloader', 'test_dataloader'] if name != 'merged' else [])
     assert str(cfg.train_dataloader.dataset).count("'data/") == 0
     assert cfg.train_dataloader.dataset.get('boxes') == ('detected' if name.endswith('detected') else None)
 
 
 def test_training_images(tmp_path):
-    cfg = load_config(write_leaf(tmp_path, 'market1501'), data_root=write_folders(tmp_path, photos.MARKET))
+    cfg = load_baseline('market1501', write_folders(tmp_path, photos.MARKET))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         dataset = Market1501(str(tmp_path), pipeline=cfg.train_pipeline)
     np.random.seed(0)
@@ -220,10 +218,8 @@ def test_training_images(tmp_path):
     assert 0.3 < flipped < 0.7
 
 
-def test_the_commented_example_changes_the_size(tmp_path):
-    comment = (DATASETS / 'reid_256x128.py').read_text().split('file:\n')[1].split('data_preprocessor')[0]
-    lines = comment.replace('#   ', '')
-    cfg = load_config(write_leaf(tmp_path, 'market1501', lines), data_root=write_folders(tmp_path, photos.MARKET))
+def test_the_other_size(tmp_path):
+    cfg = load_baseline('market1501', write_folders(tmp_path, photos.MARKET), 'vit-base', '384x128')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         loaders = (cfg.train_dataloader, cfg.test_dataloader)
         train, test = (Compose(loader.dataset.pipeline) for loader in loaders)
@@ -236,7 +232,7 @@ def test_the_commented_example_changes_the_size(tmp_path):
 
 
 def test_resize_is_that_of_pillow(tmp_path):
-    cfg = load_config(write_leaf(tmp_path, 'market1501'), data_root=write_folders(tmp_path, photos.MARKET))
+    cfg = load_baseline('market1501', write_folders(tmp_path, photos.MARKET))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         sample = Market1501(str(tmp_path), 'test', pipeline=cfg.test_pipeline)[0]
     with Image.open(sample['data_samples'].img_path) as image:

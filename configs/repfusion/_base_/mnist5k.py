@@ -1,6 +1,4 @@
 # The small diffusion model teaches for 6 epochs; its bottleneck is read in front of the skip connection.
-_base_ = ['../datasets/mnist5k_32px.py', '../runtime.py']
-
 teacher = dict(
     type='reprefine.DiffusionTeacher',
     source='work_dirs/repfusion/teacher/ddpm-small_20e_mnist5k-32px/teacher',
@@ -16,11 +14,6 @@ selector = dict(
     entropy_epochs=3,
     candidates=list(range(0, 1000, 50)),
 )
-custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DrawCountHook')]
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=6, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(by_epoch=True, max_epochs=6)
-val_dataloader = None
-val_evaluator = None
-test_dataloader = None
-test_evaluator = None

@@ -1,5 +1,5 @@
 # Averaged weights, samples after every evaluation, and the teacher saved in the layout of diffusers.
-_base_ = '../runtime.py'
+_base_ = '../../_base_/runtime.py'
 
 model = dict(
     type='reprefine.DenoisingDiffusion',
@@ -7,6 +7,7 @@ model = dict(
 )
 averaging = dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL')
 teacher_hooks = [dict(type='reprefine.SampleGridHook'), dict(type='reprefine.SaveTeacherHook')]
-custom_hooks = [*_base_.custom_hooks, averaging, *teacher_hooks]
+runtime_hooks = _base_.custom_hooks
+custom_hooks = [*runtime_hooks, averaging, *teacher_hooks]
 val_cfg = dict()
 test_cfg = dict()
