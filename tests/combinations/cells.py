@@ -1,4 +1,4 @@
-"""What every cell of the table of combinations does: a method over a config of the tree, trained in two phases."""
+"""Configs of combinations of methods, and their brief trainings in two phases."""
 
 import argparse
 import copy
@@ -40,12 +40,12 @@ EVERY_ITERATION = (
 
 
 class Cell(NamedTuple):
-    """A refined config over one of the tree, and the arguments of its brief runs.
+    """A config that applies a method to one of the tree, and the arguments of its brief runs.
 
     Attributes:
         config: Config of the combination.
-        arguments: What its training and testing take, behind config and checkpoint.
-        work_dir: Where its run lies.
+        arguments: Arguments of its training and testing, after config and checkpoint.
+        work_dir: Folder of its run.
     """
 
     config: Path
@@ -61,7 +61,7 @@ class Cell(NamedTuple):
         return torch.load(self.checkpoint(iteration), weights_only=True)['state_dict']
 
     def trained(self, iteration: int = ITERATIONS) -> nn.Module:
-        """Return the model in evaluation mode with the weights after an iteration, all of which the file must hold."""
+        """Return the model in evaluation mode with the weights after an iteration; the checkpoint must be complete."""
         return load_trained(config_of(self), str(self.checkpoint(iteration)))
 
 
@@ -73,13 +73,13 @@ def tree_config(name: str) -> Path:
 def denoised(
     base: str | Path, denoise: str, folder: Path, toy_folder: ToyFolder, *options: str, more: str = ''
 ) -> Cell:
-    """Write a config that lays DenoiseRep over another one; it is strictly checked as soon as it is read.
+    """Write a config that applies DenoiseRep to another one; the config is checked when it is read.
 
     Args:
         base: Name of a config of the tree, or path of another one.
-        denoise: Options of DenoiseRep, as in a call, beside those of its step.
-        folder: Where config and run come to lie.
-        toy_folder: Gives the toy counterpart of data roots.
+        denoise: Options of DenoiseRep, as keyword arguments, in addition to those of its step.
+        folder: Folder of the config and its run.
+        toy_folder: Function that returns the toy data of data roots.
         options: Further ``--cfg-options``.
         more: Further lines of the config.
     """
@@ -95,8 +95,8 @@ def brief(config: Path, work_dir: Path, toy_folder: ToyFolder, *options: str) ->
 
     Args:
         config: Any config.
-        work_dir: Where its run comes to lie.
-        toy_folder: Gives the toy counterpart of data roots.
+        work_dir: Folder of its run.
+        toy_folder: Function that returns the toy data of data roots.
         options: Further ``--cfg-options``.
     """
     cfg = load_config(str(config))
@@ -104,7 +104,7 @@ def brief(config: Path, work_dir: Path, toy_folder: ToyFolder, *options: str) ->
     where = ('--data-root', str(toy_folder(roots))) if roots else ()
     lengths = dict(max_iters=ITERATIONS, max_epochs=ITERATIONS // 2)
     length = [f'train_cfg.{key}={value}' for key, value in lengths.items() if cfg.train_cfg.get(key)]
-    phases = {  # whatever a brief run of a config of the tree does with them
+    phases = {  # also if a brief run of the config would set others
         f'custom_hooks.{index}.phase_length': 2
         for index, hook in enumerate(cfg.get('custom_hooks') or [])
         if hook['type'] == 'reprefine.DenoisePhaseHook'
@@ -138,12 +138,12 @@ def batches(cell: Cell) -> DataLoader:
 
 
 def first_batch(cell: Cell) -> Any:
-    """Return the first batch of a cell's training data, as the data loader gives it."""
+    """Return the first batch of a cell's training data, as the data loader returns it."""
     return next(iter(batches(cell)))
 
 
 def losses_of(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-    """Return the losses of a batch that a data loader gives."""
+    """Return the losses of a batch of a data loader."""
     # The preprocessor may write into it.
     return model(**model.data_preprocessor(copy.deepcopy(batch), True), mode='loss')
 
@@ -159,15 +159,15 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-def filled(cell: Cell, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Return the model of a config with weights that fill it strictly, in evaluation mode."""
+def loaded(cell: Cell, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return the model of a config with weights that it loads strictly, in evaluation mode."""
     model = build_model(config_of(cell)).eval()
     model.load_state_dict(dict(weights), strict=True)
     return model
 
 
 def metrics_of(cell: Cell, checkpoint: Path) -> dict[str, float]:
-    """Return the metrics of a checkpoint, which must fill the whole model."""
+    """Return the metrics of a checkpoint, which must be complete."""
     target = cell.work_dir / f'{checkpoint.stem}.json'
     target.parent.mkdir(parents=True, exist_ok=True)
     argv = (str(cell.config), str(checkpoint), '--work-dir', str(cell.work_dir), '--out', str(target))

@@ -1,4 +1,4 @@
-"""What every combination of methods must satisfy: what moves in each phase, resuming, folding, the plain config."""
+"""Checks of combinations of methods: parameters of each phase, resuming, deployment, the baseline config."""
 
 import copy
 import math
@@ -16,14 +16,14 @@ from reprefine.methods.denoiserep.conversion.converted import denoise_layers, de
 from reprefine.methods.denoiserep.layers.base import DenoiseLayer
 from reprefine.methods.denoiserep.layers.noise_predictor import NoisePredictor
 from reprefine.methods.denoiserep.training.phases import set_phase
-from tests.combinations.cells import ITERATIONS, Cell, config_of, filled, first_batch, losses_of, metrics_of, train
+from tests.combinations.cells import ITERATIONS, Cell, config_of, first_batch, loaded, losses_of, metrics_of, train
 from tests.helpers.killed import assert_equal_runs
 
 Run = Callable[[nn.Module], list[Tensor]]
 
 
 def assert_resumes(cell: Cell, after: int = 1) -> None:
-    """Go on from a checkpoint in the middle of a phase: all that the run leaves must equal what the whole one left."""
+    """Resume from a checkpoint within a phase: everything that the run writes must equal the uninterrupted run."""
     parts = cell._replace(work_dir=cell.work_dir.with_name('resumed'))
     parts.work_dir.mkdir()
     shutil.copy(cell.checkpoint(after), parts.work_dir)
@@ -33,7 +33,7 @@ def assert_resumes(cell: Cell, after: int = 1) -> None:
 
 
 def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of what differs between two state dicts."""
+    """Return the names of the tensors that differ between two state dicts."""
     assert before.keys() == after.keys()
     return {name for name in before if not torch.equal(before[name], after[name])}
 
@@ -48,30 +48,30 @@ def predictors(model: nn.Module, with_momentum: bool = False) -> set[str]:
 
 
 def assert_phases(cell: Cell, model: nn.Module, both: Set[str] = frozenset(), fixed: Set[str] = frozenset()) -> None:
-    """Require that the first two iterations have moved the predictors alone, and the others everything else.
+    """Require that the first two iterations have changed the predictors alone, and the others everything else.
 
-    So neither parameters of the base model nor statistics of its norms have moved while the predictors learned.
+    So neither parameters of the base model nor statistics of its norms change while the predictors are trained.
 
     Args:
         cell: The combination, trained.
         model: Its model.
-        both: Names of what moves in every iteration.
-        fixed: Names of what the base model moves in none.
+        both: Names of the tensors that change in every iteration.
+        fixed: Names of the tensors that the base model never changes.
     """
     first, middle, last = (cell.weights(iteration) for iteration in (1, 2, ITERATIONS))
     assert moved(first, middle) == predictors(model) | both
     assert moved(middle, last) == first.keys() - model.added_keys - fixed | both
 
 
-def assert_gradients(cell: Cell, plain: Cell) -> None:
-    """Require that each phase trains what it says: the predictors, or exactly what the plain model trains.
+def assert_gradients(cell: Cell, baseline: Cell) -> None:
+    """Require that each phase trains the predictors, or exactly the parameters that the baseline trains.
 
     Args:
         cell: The combination.
-        plain: The config without DenoiseRep.
+        baseline: The config without DenoiseRep.
     """
-    batch = first_batch(plain)
-    expected = reached_by_gradients(build_model(config_of(plain)).train(), batch)
+    batch = first_batch(baseline)
+    expected = reached_by_gradients(build_model(config_of(baseline)).train(), batch)
     model = build_model(config_of(cell)).train()
     for phase, names in dict(denoise=predictors(model), backbone=expected).items():
         set_phase(model, phase)
@@ -79,29 +79,31 @@ def assert_gradients(cell: Cell, plain: Cell) -> None:
         assert names <= {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def assert_folds(model: nn.Module, run: Run, *forms: Callable[[nn.Module], bool]) -> nn.Module:
-    """Fold a model, which must then be of plain layers and compute what it did before; return it.
+def assert_deploys(model: nn.Module, run: Run, *forms: Callable[[nn.Module], bool]) -> nn.Module:
+    """Reparameterise a model; require base layers and equal outputs; return the deployed model.
 
     Args:
         model: The combination in evaluation mode, with trained weights.
-        run: Evaluates it.
-        forms: What no module of the folded model may be.
+        run: Function that evaluates a model.
+        forms: Predicates that no module of the deployed model may satisfy.
     """
     expected = run(model)
     denoise_state(model).denoise_eval = False
     without = run(model)
     denoise_state(model).denoise_eval = True
-    # Otherwise a fold that drops the predictors would pass.
+    # Otherwise dropping the predictors would pass.
     assert max(map(relative_difference, without, expected)) > 1e-3
-    folded = switch_to_deploy(copy.deepcopy(model).eval())
-    left = [name for name, module in folded.named_modules() if any(form(module) for form in (is_denoised, *forms))]
-    assert not left
-    assert_close(run(folded), expected)
-    return folded
+    deployed = switch_to_deploy(copy.deepcopy(model).eval())
+    remaining = [
+        name for name, module in deployed.named_modules() if any(form(module) for form in (is_denoised, *forms))
+    ]
+    assert not remaining
+    assert_close(run(deployed), expected)
+    return deployed
 
 
 def is_denoised(module: nn.Module) -> bool:
-    """Whether a module belongs to DenoiseRep."""
+    """Return whether a module belongs to DenoiseRep."""
     return isinstance(module, (DenoiseLayer, NoisePredictor))
 
 
@@ -117,15 +119,15 @@ def assert_every_predictor_counts(model: nn.Module, run: Run) -> None:
 
     Args:
         model: Converted model in evaluation mode.
-        run: Evaluates a model.
+        run: Function that evaluates a model.
     """
     layers, calls = denoise_layers(model, with_momentum=True), {}
 
-    def keep(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         # Copies, because an activation may work in place.
         return lambda _, args, output: calls.update({name: (args[0].clone(), output.clone())})
 
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
     run(model)
     for handle in handles:
         handle.remove()
@@ -137,19 +139,19 @@ def assert_every_predictor_counts(model: nn.Module, run: Run) -> None:
 
 @torch.no_grad()
 def assert_depends_on_predictor(name: str, layer: nn.Module, inputs: Tensor, output: Tensor) -> None:
-    """Require that a layer gives ``output`` for ``inputs``, and something else with another predictor."""
+    """Require that a layer returns ``output`` for ``inputs``, and another output with another predictor."""
     assert relative_difference(layer(inputs), output) < 1e-5, name
     for parameter in (layer.denoiser.weight, layer.denoiser.bias):
         if parameter is None:
             continue
-        kept = parameter.clone()
+        original = parameter.clone()
         parameter.add_(torch.randn_like(parameter), alpha=10 + output.abs().max().item())
         assert relative_difference(layer(inputs), output) > 1e-3, name
-        parameter.copy_(kept)
+        parameter.copy_(original)
 
 
 def on(images: Tensor) -> Run:
-    """Return what evaluates a model on images ``[N, C, H, W]``: all tensors of its output in mode ``tensor``."""
+    """Return a function that returns all tensors of a model's output, in the mode ``tensor``, for images."""
 
     @torch.no_grad()
     def run(model: nn.Module) -> list[Tensor]:
@@ -166,24 +168,26 @@ def tensors(output: Any) -> list[Tensor]:
 def assert_close(found: list[Tensor], expected: list[Tensor], bound: float = 1e-4) -> None:
     """Compare outputs, in float32 to 1e-4 of their largest value."""
     assert len(found) == len(expected) > 0
-    for ours, theirs in zip(found, expected, strict=True):
-        assert relative_difference(ours, theirs) <= bound
+    for output, reference in zip(found, expected, strict=True):
+        assert relative_difference(output, reference) <= bound
 
 
-def assert_tests_alike(refined: Cell, model: nn.Module, plain: Cell, weights: Mapping[str, Tensor], run: Run) -> None:
-    """Test the plain config with the folded weights: outputs and metrics are those of the refined one before folding.
+def assert_equal_tests(
+    refined: Cell, model: nn.Module, baseline: Cell, weights: Mapping[str, Tensor], run: Run
+) -> None:
+    """Require equal outputs and metrics of the baseline config with deployed weights and of the training form.
 
     Args:
         refined: The combination, trained.
         model: Its model in evaluation mode.
-        plain: The plain config.
-        weights: Folded weights, which fill the plain model strictly.
-        run: Evaluates it.
+        baseline: The baseline config.
+        weights: Deployed weights, which the baseline loads strictly.
+        run: Function that evaluates a model.
     """
-    assert_close(run(filled(plain, weights)), run(model))
-    folded = refined.work_dir / 'folded.pth'
-    torch.save(dict(state_dict=dict(weights), meta={}), folded)
-    found = [metrics_of(refined, refined.checkpoint(ITERATIONS)), metrics_of(plain, folded)]
+    assert_close(run(loaded(baseline, weights)), run(model))
+    deployed = refined.work_dir / 'deployed.pth'
+    torch.save(dict(state_dict=dict(weights), meta={}), deployed)
+    found = [metrics_of(refined, refined.checkpoint(ITERATIONS)), metrics_of(baseline, deployed)]
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
         assert math.isfinite(value), name

@@ -1,6 +1,6 @@
-"""Any method on any task: one snippet a method, and what it takes over a baseline of each task.
+"""Any method on any task: one config snippet per method, and its values for a baseline of each task.
 
-The tests of this folder run every cell, and :mod:`.page` writes ``docs/methods_and_tasks.md`` from what stands here.
+The tests of this folder run every cell, and :mod:`.matrix_page` writes ``docs/methods_and_tasks.md`` from these tables.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ class Cell:
     Attributes:
         baseline: Config of the baseline, below ``configs/baselines`` and without suffix.
         values: Values of the snippet's placeholders.
-        reason: Why the method has no meaning there; empty where it runs.
-        refusal: Pattern of the error that an attempt ends with, where the method has no meaning.
+        reason: Why the method does not apply to the task; empty if it does.
+        refusal: Pattern of the error message of an attempt, if the method does not apply.
     """
 
     baseline: str
@@ -35,11 +35,11 @@ class Method:
     Attributes:
         title: Its name in prose.
         readme: Folder of ``configs`` with its README.
-        about: What the snippet does, for readers of the page.
-        files: Name of each config of the snippet and its text, with the placeholders of :class:`string.Template`.
-        cells: One for each task.
-        link: How the keys begin that say what the last config starts from; empty if it starts from nothing.
-        folds: Whether the trained model folds into a plain one.
+        about: Description of the snippet, for the page.
+        files: Texts of the snippet's configs by file name, with the placeholders of :class:`string.Template`.
+        cells: The method on each task.
+        link: Prefix of the config keys of the last config that name a checkpoint; empty if there are none.
+        is_deployable: Whether the trained model can be reparameterised into the baseline.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Method:
     files: Mapping[str, str]
     cells: Mapping[str, Cell]
     link: str = ''
-    folds: bool = False
+    is_deployable: bool = False
 
     def configs(self, task: str, **values: str) -> dict[str, str]:
         """Return the text of each config of the snippet for a task.
@@ -80,9 +80,9 @@ VIT = dict(
 DENOISEREP = Method(
     title='DenoiseRep',
     readme='denoiserep',
-    about='The trained model of the task denoises the features of the chosen layers. Predictors and backbone learn in '
-    'turns, by the schedule of the baseline and a tenth of its learning rate, and at the end the predictors fold into '
-    'their layers.',
+    about='The trained model of the task gets noise predictors in the selected layers. Predictors and backbone are '
+    'trained in alternating phases, by the schedule of the baseline and a tenth of its learning rate. Finally the '
+    'predictors are merged into their layers.',
     files={
         'refine.py': """\
 _base_ = 'reprefine::baselines/$baseline.py'
@@ -109,7 +109,7 @@ find_unused_parameters = True
         depth=Cell(VIT['depth'], dict(include='mlp', phases="phase_length=2000, by='iter'")),
     ),
     link='load_from',
-    folds=True,
+    is_deployable=True,
 )
 START = """\
 _base_ = 'reprefine::baselines/$baseline.py'
@@ -176,8 +176,8 @@ val_cfg = val_dataloader = val_evaluator = None
 PDDR = Method(
     title='PDDR',
     readme='pddr',
-    about='Every 3x3 convolution of the backbone before a batch norm is trained as parallel disentangled ones, which '
-    'fold into it.',
+    about='Every 3x3 convolution of the backbone before a batch norm is trained as parallel disentangled branches, '
+    'which are reparameterised into one convolution.',
     files={
         'train.py': """\
 _base_ = 'reprefine::baselines/$baseline.py'
@@ -193,15 +193,15 @@ model = dict(backbone=dict(type='reprefine.PDConverted', base_type={{_base_.mode
             refusal='no convolution can be disentangled',
         )
     ),
-    folds=True,
+    is_deployable=True,
 )
 NO_PATCHES = 'the baseline classifies the class token, and a denoiser needs patch features'
-NO_POSITIONS = 'the baseline is a convolutional network, whose features have none of the artifacts of position tables'
+NO_POSITIONS = 'the baseline is a convolutional network, whose features have no artifacts of position embeddings'
 DVT = Method(
     title='DVT',
     readme='dvt',
-    about='A trained denoiser stands between a frozen ViT and the head. It was trained without labels, by one of '
-    '`configs/dvt/denoiser`.',
+    about='A trained denoiser is the neck between a frozen ViT and the head. It was trained without labels, by one of '
+    'the configs in `configs/dvt/denoiser`.',
     files={
         'train.py': """\
 _base_ = 'reprefine::baselines/$baseline.py'

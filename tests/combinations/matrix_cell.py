@@ -106,8 +106,8 @@ def stages(method: Method, task: str, folder: Path, toy_folder: ToyFolder) -> It
         yield Stages(method, task, folder, toy_folder)
 
 
-def assert_folds(run: Stages, path: Path) -> nn.Module:
-    """Fold a trained model into the baseline's, which must load it, compute the same and test, and return it folded.
+def assert_deploys(run: Stages, path: Path) -> nn.Module:
+    """Fold a trained model into the baseline's, which must load it, compute the same and test, and return it deployed.
 
     Layers and outputs are compared on random input and on images of the test set.
     """

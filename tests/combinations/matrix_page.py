@@ -11,35 +11,35 @@ from .matrix_cell import facts_of
 
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')
-FOLD = 'python tools/model_converters/reparameterize_model.py'
+REPARAMETERIZE = 'python tools/model_converters/reparameterize_model.py'
 HEAD = """\
 <!-- Written by `python -m tests.combinations.matrix_page --write`; its content is tests/combinations/matrix.py. -->
 
 # Any method on any task
 
 A method is a few lines of config over a baseline, the same lines for every task. In this table a tick links the
-baseline that they are tested on: checked strictly, trained for two iterations on toy data, tested, and folded where the
-method folds, with equal outputs before and after.
+baseline that they are tested on: checked strictly, trained for two iterations on toy data and tested; methods with a
+deployed form are reparameterised, with equal outputs before and after.
 
 """
 TAIL = """\
 ## Run one
 
-Save the configs of a method in a folder, change the baseline and what the table below them names, and start them in
-order, each by `python tools/train.py FILE`. `--data-root` moves them to your data or to
-[toy data](../README.md#data-and-toy-data-for-every-benchmark), and `--cfg-options` changes one value:
+Save the configs of a method in a folder, change the baseline and the values in the table below them, and run them in
+order, each by `python tools/train.py FILE`. `--data-root` sets the path of your data or of
+[toy data](../README.md#data-and-toy-data-for-every-benchmark), and `--cfg-options` changes single values:
 
     python tools/dataset_tools/make_toy_data.py --out data/toy --only coco
     python tools/train.py train.py --data-root data/toy/coco --cfg-options train_cfg.max_epochs=1
 
-A baseline of your own, or an official config such as `mmdet::retinanet/retinanet_r50_fpn_1x_coco.py`, takes the place
-of the one in `_base_`; add `custom_imports = dict(imports=['reprefine'])` to it.
+For a baseline of your own, or an official config such as `mmdet::retinanet/retinanet_r50_fpn_1x_coco.py`, replace the
+one in `_base_` and add `custom_imports = dict(imports=['reprefine'])`.
 
 ## Combine two
 
 Write both into one config: DenoiseRep changes the type of the model, PDDR that of its backbone, DVT adds a neck,
 RepFusion and feature transformation choose what the backbone starts from. The [tutorial](tutorial.md) trains two
-methods at once, folds them and runs the result in onnxruntime.
+methods at once, reparameterises them and runs the result in onnxruntime.
 """
 
 
@@ -75,10 +75,11 @@ def _section(method: Method) -> str:
     for name, text in method.configs(shown, **facts_of(method.cells[shown])).items():
         parts.append(f'`{name}`, for {_name(shown)}:\n\n```python\n{text}```\n')
     parts.append(_values(method))
-    if method.folds:
+    if method.is_deployable:
         (config,) = method.files
         parts.append(
-            f'It folds into a checkpoint of the baseline:\n\n    {FOLD} {config} CHECKPOINT OUT --export-plain\n'
+            'The tool writes a checkpoint of the baseline:\n\n'
+            f'    {REPARAMETERIZE} {config} CHECKPOINT OUT --export-plain\n'
         )
     refused = {_name(task): cell.reason for task, cell in method.cells.items() if cell.reason}
     parts += [_wrapped(f'Not for {task}: {reason}.') for task, reason in _grouped(refused)]
@@ -90,7 +91,7 @@ def _wrapped(text: str) -> str:
 
 
 def _values(method: Method) -> str:
-    """Return the table of what a snippet says for each task."""
+    """Return the table of the values of a snippet for each task."""
     runs = {task: cell for task, cell in method.cells.items() if not cell.reason}
     known = {task: facts_of(cell) | cell.values for task, cell in runs.items()}
     texts = ''.join(method.files.values())

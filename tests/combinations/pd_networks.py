@@ -43,7 +43,7 @@ def branch_by_branch(model: nn.Module) -> nn.Module:
     return model
 
 
-def folded(model: nn.Module) -> nn.Module:
+def deployed_copy(model: nn.Module) -> nn.Module:
     """Return a deployed copy, in evaluation mode."""
     model = switch_to_deploy(copy.deepcopy(model))
     model.eval()

@@ -41,4 +41,4 @@ def test_one_pass_sets_every_predictor_and_nothing_else(case, tmp_path, toy_fold
     begun = expected_noise_losses(build_model(cells.config_of(cell)), moments)
     assert losses.keys() == begun.keys()
     assert all(losses[name] < begun[name] for name in losses), (losses, begun)
-    checks.assert_folds(model, checks.on(torch.randn(8, *shape)))
+    checks.assert_deploys(model, checks.on(torch.randn(8, *shape)))

@@ -73,36 +73,36 @@ def test_twins_begin_as_the_layers_that_they_follow(refined):
     layers = denoise_layers(model, with_momentum=True)
     for name, layer in denoise_layers(model).items():
         part, _, inner = name.partition('.')
-        twin = layers[f'encoder_k.module.{("backbone", "neck").index(part)}.{inner}']
-        assert_equal(twin.denoiser.state_dict(), layer.denoiser.state_dict())
-        assert twin.is_momentum_copy
+        momentum_layer = layers[f'encoder_k.module.{("backbone", "neck").index(part)}.{inner}']
+        assert_equal(momentum_layer.denoiser.state_dict(), layer.denoiser.state_dict())
+        assert momentum_layer.is_momentum_copy
         assert not layer.is_momentum_copy
 
 
-def test_keys_and_queue_are_those_of_the_plain_model_while_the_predictors_learn(refined, plain):
+def test_keys_and_queue_are_those_of_the_baseline_while_the_predictors_are_trained(refined, plain):
     model, weights = build_model(cells.config_of(refined)), refined.weights(1)
     model.load_state_dict(weights)
-    twin = build_model(cells.config_of(plain))
-    twin.load_state_dict({name: weights[name] for name in weights.keys() - model.added_keys})
+    baseline = build_model(cells.config_of(plain))
+    baseline.load_state_dict({name: weights[name] for name in weights.keys() - model.added_keys})
     batch = cells.first_batch(plain)
     set_phase(model.train(), 'denoise')
     cells.losses_of(model, batch)
-    for norm in twin.train().modules():
+    for norm in baseline.train().modules():
         if 'running_mean' in norm._buffers:
             norm.eval()
-    cells.losses_of(twin, batch)
-    ours, theirs = model.state_dict(), twin.state_dict()
+    cells.losses_of(baseline, batch)
+    ours, theirs = model.state_dict(), baseline.state_dict()
     assert_equal({name: ours[name] for name in theirs}, dict(theirs))
     assert not torch.equal(theirs['queue'], weights['queue'])
 
 
-def test_folds_both_encoders_and_the_plain_config_trains_on(refined, plain):
+def test_both_encoders_are_reparameterised_and_the_baseline_config_continues_training(refined, plain):
     model = refined.trained()
-    folded = checks.assert_folds(model, run)
-    network = load_trained(cells.config_of(plain), str(cells.saved(folded, refined.work_dir / 'folded.pth')))
+    deployed = checks.assert_deploys(model, run)
+    network = load_trained(cells.config_of(plain), str(cells.saved(deployed, refined.work_dir / 'deployed.pth')))
     checks.assert_close(run(network), run(model))
-    # Of the folded model itself, too, the key encoder goes on to follow.
-    for moco in (folded, network):
+    # Of the deployed model itself, too, the key encoder goes on to follow.
+    for moco in (deployed, network):
         moco.encoder_k.momentum = 1
         moco.encoder_k.update_parameters(nn.Sequential(moco.backbone, moco.neck))
         queries, keys = run(moco)
@@ -111,7 +111,7 @@ def test_folds_both_encoders_and_the_plain_config_trains_on(refined, plain):
 
 @pytest.fixture(scope='module')
 def start(refined) -> Path:
-    """Return a file of the folded contrastive model."""
+    """Return a file of the deployed contrastive model."""
     return cells.saved(switch_to_deploy(refined.trained()), refined.work_dir / 'start.pth')
 
 
@@ -121,12 +121,12 @@ def init_from(checkpoint: Path) -> str:
 
 @pytest.fixture(scope='module')
 def downstream(start, tmp_path_factory, toy_folder) -> cells.Cell:
-    """Return a classifier with a frozen backbone from the folded contrastive model, its layers denoised anew."""
+    """Return a classifier with a frozen backbone from the deployed contrastive model, its layers denoised anew."""
     folder = tmp_path_factory.mktemp('downstream')
     return cells.train(cells.denoised(DOWNSTREAM, "include=['layer', 'head']", folder, toy_folder, init_from(start)))
 
 
-def test_a_classifier_starts_from_the_folded_model(downstream, start):
+def test_a_classifier_starts_from_the_deployed_model(downstream, start):
     weights, trained = torch.load(start, weights_only=True)['state_dict'], downstream.weights(cells.ITERATIONS)
     backbone = {name: weights[name] for name in weights if name.startswith('backbone.')}
     assert_equal({name: trained[name] for name in backbone}, backbone)
@@ -142,14 +142,14 @@ def test_a_classifier_that_starts_from_it_is_denoised_itself(downstream, toy_fol
     checks.assert_resumes(downstream)
     images = checks.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     checks.assert_every_predictor_counts(model, images)
-    folded = checks.assert_folds(model, images)
-    checks.assert_tests_alike(downstream, model, plain, folded.state_dict(), images)
+    deployed = checks.assert_deploys(model, images)
+    checks.assert_equal_tests(downstream, model, plain, deployed.state_dict(), images)
 
 
-def test_what_is_not_folded_is_refused_as_a_start(refined, tmp_path, toy_folder, capsys):
-    unfolded = cells.brief(
+def test_a_checkpoint_in_training_form_is_refused_as_a_start(refined, tmp_path, toy_folder, capsys):
+    in_training_form = cells.brief(
         cells.tree_config(DOWNSTREAM), tmp_path / 'run', toy_folder, init_from(refined.checkpoint(cells.ITERATIONS))
     )
     with pytest.raises(AssertionError):
-        cells.train(unfolded)
+        cells.train(in_training_form)
     assert 'holds layers in a form that the model does not have' in capsys.readouterr().err

@@ -77,10 +77,10 @@ def test_every_predictor_counts_in_evaluation(refined, run):
     checks.assert_every_predictor_counts(model, run)
 
 
-def test_plain_config_tests_the_folded_weights(refined, plain, run):
+def test_the_baseline_config_tests_the_deployed_weights(refined, plain, run):
     model = refined.trained()
-    folded = checks.assert_folds(model, run)
-    checks.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+    deployed = checks.assert_deploys(model, run)
+    checks.assert_equal_tests(refined, model, plain, deployed.state_dict(), run)
 
 
 KEYS = {key: dict(lr_mult=10.0) for key in ('denoiser.weight', 'denoiser.bias')}

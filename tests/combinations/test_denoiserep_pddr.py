@@ -13,7 +13,7 @@ from tests.methods.pddr.toys import randomise
 
 FOLDER = 'pddr/classification/'
 RESNET, MLP = ('baselines/classification/resnet18-w32_10e_mnist5k', 'baselines/classification/mlp_5e_mnist5k')
-# Config that is refined, what is denoised of it, and the plain config that takes the folded weights.
+# Config that is refined, what is denoised of it, and the plain config that takes the deployed weights.
 CASES = {
     'conv A': (f'{FOLDER}resnet18-w32-pda_10e_mnist5k', "include=['backbone'], exclude=['downsample']", RESNET),
     'conv B': (
@@ -69,18 +69,18 @@ def test_every_predictor_counts_in_evaluation(refined, run):
 
 
 @pytest.mark.parametrize('statistics', [lambda model: model, randomise], ids=['trained', 'awkward'])
-def test_folds_into_plain_layers(refined, run, statistics):
+def test_all_layers_are_reparameterised(refined, run, statistics):
     model = statistics(refined.trained())
-    folded = checks.assert_folds(model, run, is_branched)
-    assert pd_layers(folded).keys() == pd_layers(model).keys()
+    deployed = checks.assert_deploys(model, run, is_branched)
+    assert pd_layers(deployed).keys() == pd_layers(model).keys()
 
 
-def test_plain_config_tests_the_folded_weights(refined, case, run, toy_folder, tmp_path):
+def test_the_baseline_config_tests_the_deployed_weights(refined, case, run, toy_folder, tmp_path):
     base, _, plain = CASES[case]
     model = refined.trained()
-    folded = checks.assert_folds(model, run)
-    state = folded.state_dict() if 'B' in case else baseline_state_dict(folded)
+    deployed = checks.assert_deploys(model, run)
+    state = deployed.state_dict() if 'B' in case else baseline_state_dict(deployed)
     # Of PDLinear no config of the tree has the deployed form: it is that of the training form with another argument.
     options = () if plain else ('model.backbone.layer_cfg.deploy=True',)
     target = cells.brief(cells.tree_config(plain or base), tmp_path, toy_folder, *options)
-    checks.assert_tests_alike(refined, model, target, state, run)
+    checks.assert_equal_tests(refined, model, target, state, run)

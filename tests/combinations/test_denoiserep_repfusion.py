@@ -58,10 +58,10 @@ def test_the_student_alone_is_denoised_and_every_predictor_counts(distiller):
     checks.assert_every_predictor_counts(model, run)
 
 
-def test_folds_into_the_plain_distiller(distiller, plain):
+def test_is_reparameterised_into_the_distiller_without_predictors(distiller, plain):
     model = distiller.trained()
-    folded = checks.assert_folds(model, run)
-    network = load_trained(cells.config_of(plain), str(cells.saved(folded, distiller.work_dir / 'folded.pth')))
+    deployed = checks.assert_deploys(model, run)
+    network = load_trained(cells.config_of(plain), str(cells.saved(deployed, distiller.work_dir / 'deployed.pth')))
     checks.assert_close(run(network), run(model))
 
 
@@ -69,9 +69,9 @@ def start_from(checkpoint: Path) -> str:
     return f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='{PREFIX}')"
 
 
-@pytest.fixture(scope='module', params=['plain', 'folded'])
+@pytest.fixture(scope='module', params=['plain', 'deployed'])
 def start(request, distiller, plain) -> Path:
-    """Return the checkpoint of a plain distillation, or of a denoised one, folded."""
+    """Return the checkpoint of a plain distillation, or of a denoised one, deployed."""
     if request.param == 'plain':
         return plain.checkpoint(cells.ITERATIONS)
     return cells.saved(switch_to_deploy(distiller.trained()), distiller.work_dir / 'start.pth')
@@ -92,13 +92,13 @@ def test_a_classifier_starts_from_the_student_and_is_denoised(downstream, start,
     checks.assert_resumes(downstream)
     images = checks.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     checks.assert_every_predictor_counts(model, images)
-    folded = checks.assert_folds(model, images)
+    deployed = checks.assert_deploys(model, images)
     target = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
     checks.assert_gradients(downstream, target)
-    checks.assert_tests_alike(downstream, model, target, folded.state_dict(), images)
+    checks.assert_equal_tests(downstream, model, target, deployed.state_dict(), images)
 
 
-def test_a_student_that_is_not_folded_is_refused_as_a_start(distiller, tmp_path, toy_folder, capsys):
+def test_a_student_in_training_form_is_refused_as_a_start(distiller, tmp_path, toy_folder, capsys):
     option = start_from(distiller.checkpoint(cells.ITERATIONS))
     with pytest.raises(AssertionError):
         cells.train(cells.brief(cells.tree_config(DOWNSTREAM), tmp_path / 'run', toy_folder, option))

@@ -66,8 +66,8 @@ def test_every_predictor_counts_in_evaluation(refined, run):
     checks.assert_every_predictor_counts(model, run)
 
 
-def test_plain_config_tests_the_folded_weights(refined, run, toy_folder, tmp_path):
+def test_the_baseline_config_tests_the_deployed_weights(refined, run, toy_folder, tmp_path):
     model = refined.trained()
-    folded = checks.assert_folds(model, run, lambda module: isinstance(module, PDConv) and not module.deploy)
+    deployed = checks.assert_deploys(model, run, lambda module: isinstance(module, PDConv) and not module.deploy)
     plain = cells.brief(cells.tree_config(PLAIN), tmp_path / 'plain', toy_folder, *NARROW)
-    checks.assert_tests_alike(refined, model, plain, baseline_state_dict(folded), run)
+    checks.assert_equal_tests(refined, model, plain, baseline_state_dict(deployed), run)

@@ -100,11 +100,11 @@ def test_with_denoising_it_starts_from_the_same_files(refined, segmentor):
     assert {name.partition('.')[0] for name in refined.trained().added_keys} == {'backbone', 'neck'}
 
 
-def test_with_denoising_it_trains_in_phases_folds_and_tests(refined, segmentor):
+def test_with_denoising_it_is_trained_in_phases_deployed_and_tested(refined, segmentor):
     model, run = refined.trained(), checks.on(images())
     checks.assert_phases(refined, model, fixed=frozen_weights(segmentor).keys())
     checks.assert_gradients(refined, segmentor)
     checks.assert_resumes(refined)
     checks.assert_every_predictor_counts(model, run)
-    folded = checks.assert_folds(model, run)
-    checks.assert_tests_alike(refined, model, segmentor, folded.state_dict(), run)
+    deployed = checks.assert_deploys(model, run)
+    checks.assert_equal_tests(refined, model, segmentor, deployed.state_dict(), run)

@@ -47,17 +47,17 @@ def test_grouped_convolutions_mix_no_channels_of_other_groups(mode):
     assert widths == {'backbone.first': (8, 8), 'backbone.second': (12, 3), 'backbone.head': (5, 5)}
     run = checks.on(torch.randn(4, 3, 9, 7))
     checks.assert_every_predictor_counts(model.eval(), run)
-    folded = checks.assert_folds(model, run)
-    assert all(layer.deploy for layer in (folded.backbone.first, folded.backbone.second, folded.backbone.head))
+    deployed = checks.assert_deploys(model, run)
+    assert all(layer.deploy for layer in (deployed.backbone.first, deployed.backbone.second, deployed.backbone.head))
 
 
 @pytest.mark.parametrize('phase', ['denoise', 'backbone', 'joint'])
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_folding_leaves_trainable_what_the_network_trains_whatever_the_phase(mode, phase):
+def test_reparameterisation_restores_requires_grad_in_every_phase(mode, phase):
     plain, model = switch_to_deploy(ToyClassifier(Grouped(mode)).eval()), toy(mode)
     set_phase(model, phase)
-    folded = switch_to_deploy(model.eval())
-    trainable = [{n for n, p in network.named_parameters() if p.requires_grad} for network in (folded, plain)]
+    deployed = switch_to_deploy(model.eval())
+    trainable = [{n for n, p in network.named_parameters() if p.requires_grad} for network in (deployed, plain)]
     assert trainable[0] == trainable[1] != set()
 
 
@@ -70,7 +70,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize('mode', ['a', 'b'])
-def test_a_deployed_network_is_denoised_and_folds_into_itself(mode, tmp_path, toy_folder):
+def test_a_deployed_network_is_denoised_and_reparameterised_into_its_own_form(mode, tmp_path, toy_folder):
     base = f'{FOLDER}deploy/resnet18-w32-pd{mode}_deploy_mnist5k'
     wide = '+model.backbone.pd_cfg.reduction=2'  # of two hidden units of a gate, both may be dead
     branched = cells.brief(cells.tree_config(f'{FOLDER}resnet18-w32-pd{mode}_10e_mnist5k'), tmp_path, toy_folder, wide)
@@ -85,7 +85,7 @@ def test_a_deployed_network_is_denoised_and_folds_into_itself(mode, tmp_path, to
     checks.assert_phases(refined, model, fixed=fixed)
     checks.assert_gradients(refined, plain)
     checks.assert_every_predictor_counts(model, run)
-    checks.assert_tests_alike(refined, model, plain, checks.assert_folds(model, run).state_dict(), run)
+    checks.assert_equal_tests(refined, model, plain, checks.assert_deploys(model, run).state_dict(), run)
 
 
 CONVERTED = """_base_ = '{base}'
@@ -112,13 +112,13 @@ def test_a_part_that_another_method_has_refined(mode, tmp_path, toy_folder):
     checks.assert_phases(refined, model)
     checks.assert_gradients(refined, cells.brief(config, tmp_path, toy_folder))
     checks.assert_every_predictor_counts(model, run)
-    folded = checks.assert_folds(model, run, is_branched)
+    deployed = checks.assert_deploys(model, run, is_branched)
     if mode == 'A':
         plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder)
-        checks.assert_tests_alike(refined, model, plain, baseline_state_dict(folded), run)
+        checks.assert_equal_tests(refined, model, plain, baseline_state_dict(deployed), run)
     else:
         plain = cells.brief(config, tmp_path / 'plain', toy_folder, 'model.backbone.pd.deploy=True')
-        checks.assert_tests_alike(refined, model, plain, folded.state_dict(), run)
+        checks.assert_equal_tests(refined, model, plain, deployed.state_dict(), run)
 
 
 def is_branched(module: nn.Module) -> bool:

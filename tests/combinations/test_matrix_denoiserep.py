@@ -10,7 +10,7 @@ from tests.configs.deployed import randomised
 from tests.configs.walk import phases_of
 
 from .matrix import DENOISEREP, TASKS
-from .matrix_cell import Stages, assert_folds, stages
+from .matrix_cell import Stages, assert_deploys, stages
 
 
 def write_baseline(run: Stages) -> None:
@@ -22,7 +22,7 @@ def write_baseline(run: Stages) -> None:
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_refines_a_baseline_and_folds(task, tmp_path, toy_folder):
+def test_refines_a_baseline_and_is_deployed(task, tmp_path, toy_folder):
     with stages(DENOISEREP, task, tmp_path, toy_folder) as run:
         write_baseline(run)
         config = run.write('refine.py')
@@ -30,5 +30,5 @@ def test_refines_a_baseline_and_folds(task, tmp_path, toy_folder):
         work_dir = tmp_path / default_work_dir(str(config))
         assert phases_of(work_dir) == {'denoise', 'backbone'}
         run.test(config)
-        assert not denoise_layers(assert_folds(run, config))
+        assert not denoise_layers(assert_deploys(run, config))
         run.test(run.baseline, work_dir / f'{run.checkpoint(config).stem}_deploy.pth')

@@ -1,23 +1,23 @@
-"""PDDR on every task: trained, tested and folded."""
+"""PDDR on every task: trained, tested and deployed."""
 
 import pytest
 
 from reprefine.methods.pddr import PDConv
 
 from .matrix import PDDR, TASKS
-from .matrix_cell import assert_folds, stages
+from .matrix_cell import assert_deploys, stages
 from .matrix_refused import assert_refused
 
 RUNS = [task for task in TASKS if not PDDR.cells[task].reason]
 
 
 @pytest.mark.parametrize('task', RUNS)
-def test_trains_and_folds(task, tmp_path, toy_folder):
+def test_is_trained_and_deployed(task, tmp_path, toy_folder):
     with stages(PDDR, task, tmp_path, toy_folder) as run:
         config = run.write('train.py')
         assert run.train(config) == 0
         run.test(config)
-        model = assert_folds(run, config)
+        model = assert_deploys(run, config)
         converted = [module for module in model.backbone.modules() if isinstance(module, PDConv)]
         assert converted
         assert all(layer.deploy for layer in converted)

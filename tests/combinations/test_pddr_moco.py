@@ -16,7 +16,7 @@ from tests.combinations.pd_networks import (
     assert_trained,
     branch_by_branch,
     classifier,
-    folded,
+    deployed_copy,
     images,
     refined,
 )
@@ -99,10 +99,10 @@ def test_killed_and_resumed_equals_uninterrupted(kind, mode, tmp_path):
 
 
 @torch.no_grad()
-def test_folded_it_computes_the_same(trained):
+def test_the_deployed_form_computes_the_same(trained):
     _, _, moco, _ = trained
     assert_trained(moco)
-    deployed, x = folded(moco), images()
+    deployed, x = deployed_copy(moco), images()
     assert not any('standard' in name for name in deployed.state_dict())
     assert_close(deployed.extract_feat(x), moco.extract_feat(x))
     assert_close(deployed.encoder_k(x), moco.encoder_k(x))
@@ -110,7 +110,7 @@ def test_folded_it_computes_the_same(trained):
 
 
 @torch.no_grad()
-def test_the_whole_model_folds_into_the_plain_one(trained):
+def test_the_model_is_reparameterised_into_the_baseline(trained):
     _, mode, moco, _ = trained
     if mode == 'B':
         with pytest.raises(UserError, match='no plain model equals it'):
@@ -124,20 +124,20 @@ def test_the_whole_model_folds_into_the_plain_one(trained):
 
 
 @torch.no_grad()
-def test_a_classifier_starts_from_the_folded_encoder(trained, tmp_path):
+def test_a_classifier_starts_from_the_deployed_encoder(trained, tmp_path):
     """PD-A: the plain config loads it. PD-B: the same config with ``deploy=True``, from either form."""
     kind, mode, moco, folder = trained
     expected = moco.extract_feat(images())
-    state = baseline_state_dict(moco) if mode == 'A' else folded(moco).state_dict()
-    torch.save(dict(state_dict=state), tmp_path / 'folded.pth')
+    state = baseline_state_dict(moco) if mode == 'A' else deployed_copy(moco).state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'deployed.pth')
     deployed = refined(BACKBONE, kind, mode, deploy=True)
-    downstream = classifier(BACKBONE if mode == 'A' else deployed, tmp_path / 'folded.pth')
+    downstream = classifier(BACKBONE if mode == 'A' else deployed, tmp_path / 'deployed.pth')
     assert_close(downstream.extract_feat(images(), stage='backbone'), expected)
     accuracy = accuracy_of(downstream, tmp_path, f'{kind}-{mode}')
-    unfolded = classifier(deployed, folder / 'iter_2.pth')
-    unfolded.head.load_state_dict(downstream.head.state_dict())
-    assert_close(unfolded.extract_feat(images(), stage='backbone'), expected)
-    assert accuracy_of(unfolded, tmp_path, f'{kind}-{mode}-unfolded') == accuracy
+    from_training_form = classifier(deployed, folder / 'iter_2.pth')
+    from_training_form.head.load_state_dict(downstream.head.state_dict())
+    assert_close(from_training_form.extract_feat(images(), stage='backbone'), expected)
+    assert accuracy_of(from_training_form, tmp_path, f'{kind}-{mode}-training-form') == accuracy
 
 
 def test_a_classifier_is_tuned_in_the_training_form(trained):

@@ -18,7 +18,7 @@ from tests.combinations.pd_networks import (
     assert_trained,
     branch_by_branch,
     classifier,
-    folded,
+    deployed_copy,
     images,
     refined,
 )
@@ -83,19 +83,19 @@ def test_killed_and_resumed_equals_uninterrupted(kind, mode, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize('layer', LAYERS)
-def test_folded_it_computes_the_same(trained, layer):
+def test_the_deployed_form_computes_the_same(trained, layer):
     kind, mode, distilled, _ = trained
     assert_trained(distilled.student['backbone'].layer3)
     again = branch_by_branch(model(kind, mode, layer))
     again.student.load_state_dict(distilled.student.state_dict())
-    deployed, x = folded(again), images()
+    deployed, x = deployed_copy(again), images()
     assert_close(deployed.student(x), again.student(x))  # which are recorded in the deployed layers, too
     assert_close(deployed.extract_feat(x), distilled.extract_feat(x))
     assert not any('standard' in name for name in deployed.state_dict())
 
 
 @torch.no_grad()
-def test_the_whole_distiller_folds_into_the_plain_one(trained):
+def test_the_distiller_is_reparameterised_into_the_baseline(trained):
     kind, mode, distilled, _ = trained
     if mode == 'B':
         with pytest.raises(UserError, match='no plain model equals it'):
@@ -113,17 +113,17 @@ def test_a_classifier_starts_from_the_exported_backbone(trained, tmp_path):
     kind, mode, distilled, checkpoint = trained
     backbone = BACKBONES[kind]
     expected = distilled.extract_feat(images())
-    state = baseline_state_dict(distilled) if mode == 'A' else folded(distilled).state_dict()
+    state = baseline_state_dict(distilled) if mode == 'A' else deployed_copy(distilled).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'distilled.pth')
-    export_backbone(tmp_path / 'distilled.pth', tmp_path / 'folded.pth', 'backbone.')
+    export_backbone(tmp_path / 'distilled.pth', tmp_path / 'deployed.pth', 'backbone.')
     deployed = refined(backbone, kind, mode, deploy=True)
-    downstream = classifier(backbone if mode == 'A' else deployed, tmp_path / 'folded.pth')
+    downstream = classifier(backbone if mode == 'A' else deployed, tmp_path / 'deployed.pth')
     assert_close(downstream.extract_feat(images(), stage='backbone'), expected)
     accuracy = accuracy_of(downstream, tmp_path, f'{kind}-{mode}')
-    export_backbone(checkpoint, tmp_path / 'unfolded.pth', 'backbone.')
+    export_backbone(checkpoint, tmp_path / 'training_form.pth', 'backbone.')
     for config in (deployed, refined(backbone, kind, mode)):
-        unfolded = classifier(config, tmp_path / 'unfolded.pth')
-        unfolded.head.load_state_dict(downstream.head.state_dict())
-        assert_close(unfolded.extract_feat(images(), stage='backbone'), expected)
+        from_training_form = classifier(config, tmp_path / 'training_form.pth')
+        from_training_form.head.load_state_dict(downstream.head.state_dict())
+        assert_close(from_training_form.extract_feat(images(), stage='backbone'), expected)
         name = f'{kind}-{mode}-{len(list(tmp_path.iterdir()))}'
-        assert accuracy_of(unfolded, tmp_path, name) == accuracy
+        assert accuracy_of(from_training_form, tmp_path, name) == accuracy

@@ -80,16 +80,16 @@ def test_every_predictor_of_both_encoders_counts(refined):
     checks.assert_every_predictor_counts(model, run)
 
 
-def test_folds_both_methods_in_both_encoders(refined, mode, tmp_path, toy_folder):
+def test_both_methods_are_reparameterised_in_both_encoders(refined, mode, tmp_path, toy_folder):
     model = refined.trained()
-    folded = checks.assert_folds(model, run, is_branched)
+    deployed = checks.assert_deploys(model, run, is_branched)
     if mode == 'A':
         plain = cells.brief(cells.tree_config(CONTRAST), tmp_path, toy_folder)
-        state = baseline_state_dict(folded)
+        state = baseline_state_dict(deployed)
     else:
         config = written(tmp_path, CONTRAST, mode, True)
-        plain, state = cells.brief(config, tmp_path, toy_folder), folded.state_dict()
-    network = cells.filled(plain, state)
+        plain, state = cells.brief(config, tmp_path, toy_folder), deployed.state_dict()
+    network = cells.loaded(plain, state)
     checks.assert_close(run(network), run(model))
     network.encoder_k.momentum = 1
     network.encoder_k.update_parameters(nn.Sequential(network.backbone, network.neck))
@@ -97,9 +97,9 @@ def test_folds_both_methods_in_both_encoders(refined, mode, tmp_path, toy_folder
     assert torch.equal(queries, keys)
 
 
-def test_a_plain_classifier_starts_from_the_folded_encoder(refined, mode, tmp_path, toy_folder):
-    folded = switch_to_deploy(refined.trained())
-    state = baseline_state_dict(folded) if mode == 'A' else folded.state_dict()
+def test_a_classifier_without_methods_starts_from_the_deployed_encoder(refined, mode, tmp_path, toy_folder):
+    deployed = switch_to_deploy(refined.trained())
+    state = baseline_state_dict(deployed) if mode == 'A' else deployed.state_dict()
     start = tmp_path / 'start.pth'
     torch.save(dict(state_dict=state, meta={}), start)
     init = f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{start}', prefix='backbone.')"

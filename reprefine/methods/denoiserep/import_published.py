@@ -1,15 +1,16 @@
 """Import of checkpoints of the released code.
 
-What is certain about its files: a denoising layer keeps ``weight`` and ``bias`` of the host under the host's name;
-below that name lie one linear predictor, a time network of two linear layers whose names contain ``time_mlp``, and the
-constants of the noise schedule, vectors of one length. Names of predictor parts contain ``dm``. The rest of the names
-is not relied on: parts are told apart by place and shape, every key is accounted for, and ``renames`` bridges others.
+In its checkpoints a denoising layer has ``weight`` and ``bias`` of the base layer under the base layer's name. Below
+that name are a linear predictor, a time network of two linear layers whose names contain ``time_mlp``, and the
+constants of the noise schedule, vectors of one length. Names of predictors contain ``dm``. Other parts of the names
+vary between releases: parts are identified by position and shape, every key must be used, and ``renames`` maps names
+that differ.
 
-A file holds no timestep; it follows from the names and the order of the layers in the file, as the released code
-counts them (:func:`~.select.reference_timesteps`), and goes into our state. Nor does a file tell that it was merged:
-merged layers of the released code keep their predictors. Only a bias that the host does not have gives a merge away.
-The released code evaluates the stored weights as they are, so a published accuracy belongs to the import into the
-*baseline* model, without predictors.
+A checkpoint has no timesteps. They follow from names and order of its layers, as the released code counts them
+(:func:`~.conversion.select.reference_timesteps`), and are written into our state dict. Nor does a checkpoint say
+whether it is merged, since merged layers of the released code keep their predictors; only a bias that the base layer
+does not have shows it. The released code evaluates the stored weights without denoising, so that a published accuracy
+is that of the *baseline* with these weights, without predictors.
 """
 
 import re
@@ -41,21 +42,21 @@ PREDICTOR, TIME_NETWORK = 'dm', 'time_mlp'
 def import_published(
     model: nn.Module, source: str | Path, target: str | Path, renames: Sequence[tuple[str, str]] = ()
 ) -> int:
-    """Write a checkpoint of the released code anew under the names of ``model``.
+    """Convert a checkpoint of the released code to the names of ``model``.
 
     Args:
-        model: The :class:`~.model.DenoiseRep` that the file is for, or the plain baseline, which gets the stored
-            weights without predictors. A model without time network gets it folded into the predictor's bias.
+        model: The :class:`~.model.DenoiseRep` that is to load the result, or the baseline, for which the predictors are
+            dropped. For predictors without time network, that of the checkpoint is added to the bias.
         source: Checkpoint of the released code.
-        target: File to write; it appears whole or not at all.
-        renames: Pairs of pattern and replacement for the names in the file, applied in turn; a name that becomes
-            empty is dropped.
+        target: File to write, atomically.
+        renames: Pairs of regular expression and replacement for the names in the checkpoint, applied one after
+            another; a name that becomes empty is dropped.
 
     Returns:
-        Number of denoising layers found in the file.
+        Number of denoising layers in the checkpoint.
 
     Raises:
-        UserError: If the target exists, or the source cannot be read, is merged, or does not fill exactly the model.
+        UserError: If the target exists, or the source cannot be read, is merged, or does not match the model exactly.
     """
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
@@ -67,10 +68,10 @@ def import_published(
         released = reference_timesteps([origins[f'{name}.weight'][0].removesuffix('.weight') for name in parts])
         timesteps = dict(zip(parts, released.values(), strict=True))
         if layers:
-            _refuse_merged(published, parts, layers)
-            _check_names(parts, layers, 'denoisers')
+            _check_not_merged(published, parts, layers)
+            _check_names(parts, layers, 'noise predictors')
         for name, layer in layers.items():
-            published |= _own_state(name, parts[name], layer.denoiser, timesteps[name])
+            published |= _predictor_state(name, parts[name], layer.denoiser, timesteps[name])
         _check_names(published, model.state_dict(), 'weights')
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
@@ -80,7 +81,7 @@ def import_published(
 
 
 def _renamed(checkpoint: dict[str, Any], renames: Sequence[tuple[str, str]]) -> dict[str, tuple[str, Tensor]]:
-    """Return the name in the file and the value of every weight, by its new name."""
+    """Return the name in the checkpoint and the value of every weight, by its new name."""
     if is_deployed(checkpoint, 'Denoise'):
         raise UserError('it is a checkpoint of the deployed form of this package, not of the released code')
     checkpoint = unwrap_state_dict(checkpoint, CONTAINERS)
@@ -95,26 +96,27 @@ def _renamed(checkpoint: dict[str, Any], renames: Sequence[tuple[str, str]]) -> 
 
 
 def split_parts(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """Split a state dict of the released code into the host's weights and the parts of each denoiser.
+    """Split a state dict of the released code into the weights of the base model and the parts of each predictor.
 
     Args:
         weights: State dict, in the order in which the model defines its weights.
 
     Returns:
-        The host's state dict, and for each denoising layer's name its further tensors by their names below it.
+        The state dict of the base model, and for the name of each denoising layer its other tensors by their names
+        below it.
     """
-    names = {host for key in weights if (host := _host_of(key, weights))}
-    plain, parts = {}, {}
+    names = {layer for key in weights if (layer := _layer_of(key, weights))}
+    base, parts = {}, {}
     for key, value in weights.items():
-        host = next((key[:end] for end in _dots(key) if key[:end] in names), None)
-        if host is None or key[len(host) + 1 :] in ('weight', 'bias'):
-            plain[key] = value
+        layer = next((key[:end] for end in _dots(key) if key[:end] in names), None)
+        if layer is None or key[len(layer) + 1 :] in ('weight', 'bias'):
+            base[key] = value
         else:
-            parts.setdefault(host, {})[key[len(host) + 1 :]] = value
-    return plain, parts
+            parts.setdefault(layer, {})[key[len(layer) + 1 :]] = value
+    return base, parts
 
 
-def _host_of(key: str, weights: dict[str, Tensor]) -> str | None:
+def _layer_of(key: str, weights: dict[str, Tensor]) -> str | None:
     """Return the name of the denoising layer that a key of a predictor or time network belongs to."""
     for end in _dots(key):
         child = key[end + 1 :].partition('.')[0]
@@ -124,22 +126,25 @@ def _host_of(key: str, weights: dict[str, Tensor]) -> str | None:
 
 
 def _dots(key: str) -> list[int]:
+    """Return the positions of the dots in a key."""
     return [match.start() for match in re.finditer(r'\.', key)]
 
 
-def _own_state(name: str, parts: dict[str, Tensor], denoiser: NoisePredictor, timestep: int) -> dict[str, Tensor]:
-    """Return the state of our denoiser of the layer ``name`` from the published parts."""
+def _predictor_state(
+    name: str, parts: dict[str, Tensor], predictor: NoisePredictor, timestep: int
+) -> dict[str, Tensor]:
+    """Return the state dict of the predictor of the layer ``name`` from its parts in the released code."""
     linear = {part: value for part, value in parts.items() if part.endswith(('weight', 'bias'))}
     time = {part: value for part, value in linear.items() if TIME_NETWORK in part}
-    predictor = [value for part, value in linear.items() if part not in time]
-    if len(predictor) != 2 or len(time) not in (0, 4):
+    matrices = [value for part, value in linear.items() if part not in time]
+    if len(matrices) != 2 or len(time) not in (0, 4):
         raise UserError(f'{name} has no predictor with a bias and a time network of two layers: {_listing(linear)}')
-    _check_schedule(name, {part: value for part, value in parts.items() if part not in linear}, denoiser.steps)
-    if denoiser.bias is None:
-        raise UserError(f"{name} has a predictor bias, but no bias of its own: set model.denoise.bias_policy='add'")
-    weight, bias = sorted(predictor, key=Tensor.dim, reverse=True)
-    state = dict(weight=weight, timestep=torch.tensor(timestep), schedule=denoiser.schedule, side=denoiser.side)
-    if denoiser.time_embed is not None:
+    _check_schedule(name, {part: value for part, value in parts.items() if part not in linear}, predictor.steps)
+    if predictor.bias is None:
+        raise UserError(f"{name} has a predictor with bias, but no bias itself: set model.denoise.bias_policy='add'")
+    weight, bias = sorted(matrices, key=Tensor.dim, reverse=True)
+    state = dict(weight=weight, timestep=torch.tensor(timestep), schedule=predictor.schedule, side=predictor.side)
+    if predictor.time_embed is not None:
         keys = ('mlp.0.weight', 'mlp.0.bias', 'mlp.2.weight', 'mlp.2.bias')
         state |= {f'time_embed.{key}': value for key, value in zip(keys, time.values(), strict=False)}
     elif time:
@@ -164,16 +169,16 @@ def time_vector(timestep: int, first: Tensor, first_bias: Tensor, second: Tensor
 
 
 def _check_schedule(name: str, constants: dict[str, Tensor], steps: int) -> None:
-    """Refuse what is no vector over the steps of the model's schedule, and other betas than the model's."""
-    odd = [part for part, value in constants.items() if _shape(value) != (steps,)]
-    if odd:
-        raise UserError(f'{name} has parts that are no vector over the {steps} steps of the model: {_listing(odd)}')
+    """Check that the constants of a layer are vectors over the steps of the schedule, with the model's betas."""
+    other = [part for part, value in constants.items() if _shape(value) != (steps,)]
+    if other:
+        raise UserError(f'{name} has parts that are not vectors over the {steps} steps of the model: {_listing(other)}')
     for part, value in constants.items():
         if part.endswith('betas') and not torch.allclose(value.double(), linear_betas(steps), rtol=1e-4):
-            raise UserError(f'{name}.{part} is another noise schedule than the model has')
+            raise UserError(f'{name}.{part} is not the noise schedule of the model')
 
 
-def _refuse_merged(
+def _check_not_merged(
     published: dict[str, Tensor], parts: dict[str, dict[str, Tensor]], layers: dict[str, DenoiseLayer]
 ) -> None:
     if not parts:
@@ -182,20 +187,20 @@ def _refuse_merged(
     emptied = [name for name in layers if published.get(f'{name}.bias', torch.ones(1)).numel() == 0]
     if gained or emptied:
         raise UserError(
-            f'it is merged already, which gave {(gained + emptied)[0]} a bias its host lacks; denoising it again would '
-            'count twice'
+            f'it is merged already: {(gained + emptied)[0]} has a bias that the base layer lacks; give one that is '
+            'not merged, or the baseline config'
         )
 
 
-def _check_names(found: dict, expected: dict, what: str) -> None:
-    """Refuse a difference in names, or in shapes where there are some."""
-    missing, superfluous = expected.keys() - found.keys(), found.keys() - expected.keys()
+def _check_names(found: dict, expected: dict, kind: str) -> None:
+    """Check that names are the expected ones, and shapes if the kind is ``'weights'``."""
+    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     common = found.keys() & expected.keys()
-    reshaped = [name for name in common if _shape(found[name]) != _shape(expected[name])] if what == 'weights' else []
-    problems = (('missing', missing), ('without a place in the model', superfluous), ('of another shape', reshaped))
+    mismatched = [name for name in common if _shape(found[name]) != _shape(expected[name])] if kind == 'weights' else []
+    problems = (('missing', missing), ('unexpected', unexpected), ('size mismatch', mismatched))
     listed = '; '.join(f'{problem}: {_listing(names)}' for problem, names in problems if names)
     if listed:
-        raise UserError(f'its {what} do not fit the model ({listed}); rename them, or give the config that fits')
+        raise UserError(f'its {kind} do not fit the model ({listed}); rename them, or give the config that fits')
 
 
 def _shape(value: object) -> torch.Size | None:

@@ -11,12 +11,12 @@ NAMES = ('betas', 'alphas_cumprod', 'alphas_cumprod_prev', *(f'constant{i}' for 
 
 
 class PublishedLinear(nn.Linear):
-    """Host, predictor, time network and twelve vectors; the predictor sees the time vector added to its input."""
+    """Base layer, predictor, time network and twelve vectors; the predictor sees the time vector added to its input."""
 
-    def __init__(self, host: nn.Linear) -> None:
-        super().__init__(host.in_features, host.out_features, host.bias is not None)
-        self.load_state_dict(host.state_dict())
-        width = host.in_features
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__(base.in_features, base.out_features, base.bias is not None)
+        self.load_state_dict(base.state_dict())
+        width = base.in_features
         self.time_mlp = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, width), nn.GELU(), nn.Linear(width, width))
         self.dm = nn.Linear(width, width)
         for name in NAMES:

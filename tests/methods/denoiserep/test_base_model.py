@@ -1,4 +1,4 @@
-"""A refined model is its base model: names, attributes and weights, for each host library and each way to say it."""
+"""A refined model is its base model: names, attributes and weights, for each library and each form of config."""
 
 import sys
 from types import SimpleNamespace
@@ -84,7 +84,7 @@ def test_names_and_attributes_are_those_of_the_base_and_its_predictors(case):
 
 @pytest.mark.usefixtures('transformers')
 @pytest.mark.parametrize('case', CASES)
-def test_weights_go_from_the_base_to_the_refined_model_and_folded_back(case):
+def test_weights_load_from_the_base_to_the_refined_model_and_reparameterised_back(case):
     base, model = pair(case)
     missing, unexpected = model.load_state_dict(base.state_dict(), strict=False)
     assert unexpected == []
@@ -99,10 +99,10 @@ def test_weights_go_from_the_base_to_the_refined_model_and_folded_back(case):
         for layer in layers.values():
             layer.denoiser.weight.add_(1)
     model.switch_to_deploy()
-    folded = model.state_dict()
-    base.load_state_dict(folded, strict=True)
-    assert list(folded) == list(base.state_dict())
-    changed = [key for key in folded if not torch.equal(folded[key], state[key])]
+    deployed = model.state_dict()
+    base.load_state_dict(deployed, strict=True)
+    assert list(deployed) == list(base.state_dict())
+    changed = [key for key in deployed if not torch.equal(deployed[key], state[key])]
     assert {key.rpartition('.')[0] for key in changed} == {as_saved(case, name) for name in layers}
 
 
@@ -113,7 +113,7 @@ def as_saved(case: str, name: str) -> str:
 
 @pytest.mark.usefixtures('transformers')
 @pytest.mark.parametrize('case', CLASSIFIERS)
-def test_classifiers_around_other_packages_train_and_fold(case):
+def test_classifiers_around_other_packages_are_trained_and_deployed(case):
     from tests.helpers.small_models import classification_batch
 
     base, model = pair(case)
@@ -153,7 +153,7 @@ NESTED = [
 
 
 @pytest.mark.parametrize('nested', NESTED)
-def test_the_former_nested_form_is_refused_with_the_flat_one_written_out(nested):
+def test_the_former_nested_form_is_refused_with_the_flat_form_in_the_message(nested):
     """By the check of the config, and where a model is built without it."""
     config = dict(type='reprefine.DenoiseRep', **nested)
     flat = (
@@ -169,7 +169,7 @@ def test_the_former_nested_form_is_refused_with_the_flat_one_written_out(nested)
 
 
 def test_the_flat_form_that_is_written_out_builds(tmp_path):
-    """What the refusal says is copied into a config over the one of the base model."""
+    """The form in the error message works in a config that inherits the one of the base model."""
     (tmp_path / 'base.py').write_text(POSE)
     with pytest.raises(UserError) as refused:
         MODELS.build(dict(type='reprefine.DenoiseRep', model=dict(type='TopdownPoseEstimator'), include='conv'))
@@ -195,7 +195,7 @@ def test_the_flat_form_that_is_written_out_builds(tmp_path):
         (dict(include='conv'), r'model.include: '),
     ],
 )
-def test_a_typing_error_is_refused_with_what_was_meant(changes, message):
+def test_a_typing_error_is_refused_with_the_likely_name(changes, message):
     pytest.importorskip('mmpose')
     cfg = Config.fromstring(refined(POSE, 'reprefine.DenoiseRep', denoise=dict(include='conv')), '.py')
     cfg.merge_from_dict(dict(model=changes))

@@ -41,25 +41,25 @@ def test_two_processes_under_autocast_stay_finite_and_equal(ranks):
 
 
 def test_reduced_moments_and_fit_are_those_of_one_process(ranks):
-    """With shares of 5 and 3 images."""
+    """With 5 and 3 images."""
     first, second = (rank['fit'] for rank in ranks)
     model = workers.wrapped().eval()
     with collect_moments(model) as moments, torch.no_grad():
         model(images(8).double())
     losses = fit_closed_form(model, moments)
     for name, m in moments.items():
-        for ours, expected in zip(first['sums'][name], (m.count, m.mean, m.second_moment), strict=True):
-            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+        for found, expected in zip(first['sums'][name], (m.count, m.mean, m.second_moment), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
         assert first['losses'][name] == pytest.approx(losses[name], rel=1e-9)
     assert_same(first['state'], second['state'])
     for key, value in model.state_dict().items():
         torch.testing.assert_close(first['state'][key], value, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize('host', workers.HOSTS_OF_TWO)
-def test_real_hosts_stay_equal_on_both_ranks_over_two_phase_changes(ranks, host):
+@pytest.mark.parametrize('case', workers.TWO_CASES)
+def test_real_models_stay_equal_on_both_ranks_over_two_phase_changes(ranks, case):
     """Each rank has batches of its own, and each phase leaves one half of the parameters unused."""
-    first, second = (rank[host] for rank in ranks)
+    first, second = (rank[case] for rank in ranks)
     assert_same(first['parameters'], second['parameters'])
     assert not torch.equal(first['losses'], second['losses'])
     assert torch.cat([first['losses'], second['losses']]).isfinite().all()

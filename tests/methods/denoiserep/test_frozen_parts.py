@@ -1,4 +1,4 @@
-"""Parts that a model keeps frozen, in evaluation mode while it trains: their predictors learn like all others."""
+"""Parts that a model keeps frozen, in evaluation mode while it trains: their predictors are trained like all others."""
 
 import copy
 
@@ -89,7 +89,7 @@ def test_predictors_of_a_frozen_part_learn_and_nothing_else_of_it(part, phases):
     model, x = model_of(part)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1))
     for phase in phases:
-        model.train()  # as every epoch does; some backbones then freeze their parameters anew
+        model.train()  # as every epoch does; some backbones then freeze their parameters again
         assert not any(part.training for part in model.part.modules() if isinstance(part, NORMS))
         set_phase(model, phase)
         model.train()
@@ -116,7 +116,7 @@ def test_a_phase_of_the_constructor_reaches_the_frozen_part(part):
 
 
 @pytest.mark.parametrize('part', PARTS)
-def test_folded_equals_unfolded_and_the_part_stays_frozen(part):
+def test_both_forms_are_equal_and_the_part_stays_frozen(part):
     model, x = model_of(part)
     flags = {name: p.requires_grad for name, p in model.named_parameters() if name not in predictors_of(model)}
     model.train().train_step(dict(inputs=x), OptimWrapper(torch.optim.SGD(model.parameters(), 0.1)))
@@ -139,7 +139,7 @@ def test_folded_equals_unfolded_and_the_part_stays_frozen(part):
 @pytest.mark.parametrize('phase', ['backbone', 'joint'])
 @pytest.mark.parametrize('part', PARTS)
 def test_the_frozen_part_is_denoised_while_the_rest_trains(part, phase):
-    """The head must learn on the features that it will get."""
+    """The head must be trained on the features that it gets in evaluation."""
     model, x = model_of(part)
     set_phase(model, phase)
     with torch.no_grad():
@@ -152,9 +152,9 @@ def test_the_frozen_part_is_denoised_while_the_rest_trains(part, phase):
         model.eval()(x)
         denoise_state(model).denoise_eval = False
         model(x)
-    trained, evaluated, plain = seen
+    trained, evaluated, reference = seen
     torch.testing.assert_close(trained, evaluated, rtol=1e-5, atol=1e-5)
-    assert (trained - plain).abs().max() > 1e-4
+    assert (trained - reference).abs().max() > 1e-4
 
 
 def saved(network: nn.Module, file) -> dict:

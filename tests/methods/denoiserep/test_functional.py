@@ -41,8 +41,8 @@ def half_digit(text: str) -> float:
 @pytest.mark.parametrize('t', TABLE)
 def test_reverse_step_has_the_table_values(t):
     step, betas = reverse_step(linear_betas(), t), linear_betas()
-    ours = (betas[t].item(), step.noise, step.c_e, step.bias_std, step.c_x)
-    for value, printed in zip(ours, TABLE[t], strict=True):
+    found = (betas[t].item(), step.noise, step.c_e, step.bias_std, step.c_x)
+    for value, printed in zip(found, TABLE[t], strict=True):
         assert value == pytest.approx(float(printed), abs=half_digit(printed), rel=0)
     c = constants(t)
     assert (step.noise, step.c_x, step.c_e) == pytest.approx((c.sigma, c.c_x, c.c_e), rel=1e-10)
@@ -59,7 +59,7 @@ def test_schedule_is_linear_with_exact_ends(t, abar):
 
 
 def test_one_step_of_noise_and_back_removes_exactly_the_known_noise():
-    """With the true noise, the deterministic step lands exactly on the less noisy state of the same trajectory."""
+    """With the true noise, the deterministic step gives exactly the less noisy state of the same trajectory."""
     x, eps, betas = torch.randn(50).double(), torch.randn(50).double(), linear_betas()
     step, target = ddim_step(betas, 40, 11), reverse_step(betas, 11)
     noisy = step.signal * x + step.noise * eps
@@ -202,10 +202,10 @@ def test_optimal_step_shrinks_dead_directions_most(t, shrink):
     step, c = reverse_step(linear_betas(), t), constants(t)
     moment = torch.diag(torch.tensor([0.0, 1.0])).double()[None]
     predictor, _ = optimal_predictor(moment, torch.zeros(1, 2).double(), step, True)
-    folded, _ = merge_input_side(torch.eye(2).double(), None, predictor, None, step)
-    assert 1 - folded[0, 0].item() == pytest.approx(shrink, abs=0.006)
-    assert 1 - folded[0, 0].item() == pytest.approx(c.beta / (1 - c.abar), abs=2e-4)
-    assert 1 - folded[1, 1].item() == pytest.approx(c.beta / 2, rel=0.01)
+    merged, _ = merge_input_side(torch.eye(2).double(), None, predictor, None, step)
+    assert 1 - merged[0, 0].item() == pytest.approx(shrink, abs=0.006)
+    assert 1 - merged[0, 0].item() == pytest.approx(c.beta / (1 - c.abar), abs=2e-4)
+    assert 1 - merged[1, 1].item() == pytest.approx(c.beta / 2, rel=0.01)
 
 
 @pytest.mark.parametrize('merge', [merge_input_side, merge_output_side])

@@ -34,12 +34,12 @@ def wrap(seed=0, include='mlp', drop=0.0, **options) -> DenoiseRep:
     return refined(lambda: TinyViT(drop=drop), seed, include=include, **options)
 
 
-def converted_host(state: dict) -> ToyClassifier:
+def converted_base(state: dict) -> ToyClassifier:
     """The base model, converted without DenoiseRep, in training mode."""
-    host = build(ToyClassifier)
-    convert(host, 'mlp')
-    host.load_state_dict(state)
-    return host.train()
+    base = build(ToyClassifier)
+    convert(base, 'mlp')
+    base.load_state_dict(state)
+    return base.train()
 
 
 def generator(model, seed=3):
@@ -48,61 +48,61 @@ def generator(model, seed=3):
 
 @pytest.mark.parametrize('phase', PHASES)
 @pytest.mark.parametrize('weight', [0.01, 2.0])
-def test_losses_are_the_hosts_plus_the_weighted_noise_loss(phase, weight):
+def test_losses_are_those_of_the_base_model_plus_the_weighted_noise_loss(phase, weight):
     model = wrap(loss_weight=weight).train()
     set_phase(model, phase)
-    twin = converted_host(model.state_dict())
-    set_phase(twin, phase)
+    other = converted_base(model.state_dict())
+    set_phase(other, phase)
     generator(model)
     losses = model(images(), LABELS, mode='loss')
-    generator(twin)
-    expected = twin(images(), LABELS, mode='loss')
-    noise = noise_loss(twin)
-    learns = phase in ('denoise', 'joint')
-    assert set(losses) == {'loss_cls'} | ({'loss_denoise'} if learns else set())
+    generator(other)
+    expected = other(images(), LABELS, mode='loss')
+    noise = noise_loss(other)
+    is_trained = phase in ('denoise', 'joint')
+    assert set(losses) == {'loss_cls'} | ({'loss_denoise'} if is_trained else set())
     torch.testing.assert_close(losses['loss_cls'], expected['loss_cls'])
-    if learns:
+    if is_trained:
         torch.testing.assert_close(losses['loss_denoise'], weight * noise)
     total, log = model.parse_losses(losses)
     torch.testing.assert_close(total, sum(losses.values()))
     assert set(log) == {*losses, 'loss'}
-    assert losses['loss_cls'].requires_grad == (phase in ('backbone', 'joint'))  # no host graph for the predictors
+    assert losses['loss_cls'].requires_grad == (phase in ('backbone', 'joint'))  # no graph of the base model
 
 
 def test_noise_losses_by_layer_are_logged_but_not_added():
-    plain, logging = (wrap(log_layers=log).train() for log in (False, True))
-    logging.load_state_dict(plain.state_dict())
+    base, logging = (wrap(log_layers=log).train() for log in (False, True))
+    logging.load_state_dict(base.state_dict())
     losses = []
-    for model in (plain, logging):
+    for model in (base, logging):
         generator(model)
         losses.append(model(images(), LABELS, mode='loss'))
     layers = {key: value for key, value in losses[1].items() if key.startswith('noise/')}
     assert layers.keys() == {f'noise/{name}' for name in denoise_state(logging).layer_names}
     assert not any('loss' in key or value.requires_grad for key, value in layers.items())
     torch.testing.assert_close(losses[1]['loss_denoise'], logging.denoise.loss_weight * sum(layers.values()))
-    torch.testing.assert_close(plain.parse_losses(losses[0])[0], logging.parse_losses(losses[1])[0])
+    torch.testing.assert_close(base.parse_losses(losses[0])[0], logging.parse_losses(losses[1])[0])
 
 
-def test_host_builds_no_graph_while_predictors_train():
-    """Even if something asks for gradients: a trainable host before the first phase change, or the input itself."""
+def test_the_base_model_builds_no_graph_while_predictors_are_trained():
+    """Even if the base model is trainable before the first phase change, or the input requires a gradient."""
     losses = wrap().train()(images().requires_grad_(), LABELS, mode='loss')
     assert not losses['loss_cls'].requires_grad
     assert losses['loss_denoise'].requires_grad
 
 
-def test_predict_and_tensor_modes_are_the_hosts():
+def test_predict_and_tensor_modes_are_those_of_the_base_model():
     model = wrap().eval()
-    host = converted_host(model.state_dict()).eval()
-    assert torch.equal(model(images()), host(images()))
-    for ours, hosts in zip(model(images(), mode='predict'), host(images(), mode='predict'), strict=True):
-        assert torch.equal(ours, hosts)
+    base = converted_base(model.state_dict()).eval()
+    assert torch.equal(model(images()), base(images()))
+    for output, expected in zip(model(images(), mode='predict'), base(images(), mode='predict'), strict=True):
+        assert torch.equal(output, expected)
     assert torch.equal(torch.stack(model.test_step({'inputs': images()})), model(images()).softmax(-1))
 
 
-def test_denoise_eval_off_evaluates_the_plain_host():
-    plain = build(ToyClassifier).eval()
-    assert torch.equal(wrap(denoise_eval=False).eval()(images()), plain(images()))
-    assert not torch.equal(wrap().eval()(images()), plain(images()))
+def test_denoise_eval_off_evaluates_the_base_model():
+    base = build(ToyClassifier).eval()
+    assert torch.equal(wrap(denoise_eval=False).eval()(images()), base(images()))
+    assert not torch.equal(wrap().eval()(images()), base(images()))
 
 
 @pytest.mark.parametrize('name', ['sgd', 'adamw'])
@@ -126,8 +126,8 @@ def test_train_step_moves_what_the_phase_trains(phase, name, accumulate):
             log = model.train_step(data, wrapper)
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     own = {n for n, _ in model.named_parameters() if '.denoiser.' in n}
-    host = {n for n, _ in model.named_parameters()} - own - {'backbone.patch_embed.weight'}
-    assert moved == (own if phase != 'backbone' else set()) | (host if phase != 'denoise' else set())
+    base = {n for n, _ in model.named_parameters()} - own - {'backbone.patch_embed.weight'}
+    assert moved == (own if phase != 'backbone' else set()) | (base if phase != 'denoise' else set())
     assert ('loss_denoise' in log) == (phase != 'backbone')
     assert torch.equal(statistics, model.backbone.neck.running_mean) == (phase == 'denoise')
 
@@ -136,10 +136,10 @@ def test_train_step_moves_what_the_phase_trains(phase, name, accumulate):
 def test_the_phase_of_the_constructor_is_trained_without_a_hook(phase):
     model = wrap(phase=phase).train()
     model.train_step({'inputs': images(), 'labels': LABELS}, OptimWrapper(torch.optim.AdamW(model.parameters(), 0.1)))
-    twin = wrap(phase=phase).train()
-    set_phase(twin, phase)
-    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in twin.parameters()]
-    moved = {n for n, p in model.named_parameters() if not torch.equal(p, twin.get_parameter(n))}
+    other = wrap(phase=phase).train()
+    set_phase(other, phase)
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in other.parameters()]
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, other.get_parameter(n))}
     assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
     assert all(p.requires_grad for p in wrap(phase=phase).parameters())  # an optimiser is yet to be given all of them
 
@@ -154,7 +154,7 @@ def test_the_phase_of_the_constructor_is_trained_without_a_hook(phase):
         ),
     ],
 )
-def test_a_phase_that_cannot_be_trained_is_refused_at_once(options, message):
+def test_a_phase_that_cannot_be_trained_is_refused_at_construction(options, message):
     with pytest.raises(UserError, match=message):
         wrap(**options)
 
@@ -209,11 +209,11 @@ def test_label_free_training_takes_no_labels_and_computes_no_task_loss(phase, mo
     }
 
 
-def test_state_dict_keys_are_the_hosts_plus_predictors():
-    model, host = wrap(), ToyClassifier()
+def test_state_dict_keys_are_those_of_the_base_model_plus_predictors():
+    model, base = wrap(), ToyClassifier()
     keys = set(model.state_dict())
-    assert set(host.state_dict()) < keys
-    added = keys - set(host.state_dict())
+    assert set(base.state_dict()) < keys
+    added = keys - set(base.state_dict())
     assert added == model.added_keys
     assert {key.partition('.denoiser.')[0] for key in added} == set(denoise_layers(model))
     nested = nn.ModuleDict({'student': model, 'other': nn.Linear(2, 2)})
@@ -262,7 +262,7 @@ def test_round_trip_in_the_middle_of_a_phase(phase):
 
 
 @pytest.mark.parametrize('phase', PHASES)
-def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
+def test_switch_to_deploy_is_in_place_and_idempotent_and_gives_the_baseline(phase):
     model, x = wrap(include='all').eval(), images(8, 2)
     model.backbone.neck.bias.requires_grad_(False)
     set_phase(model, phase)
@@ -270,16 +270,16 @@ def test_deploy_folds_in_place_once_and_is_the_baseline(phase):
     model.switch_to_deploy()
     assert (is_converted(model), is_reparameterized(model)) == (False, True)
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ['backbone.neck.bias']
-    folded = snapshot(model)
+    deployed = snapshot(model)
     model.switch_to_deploy()
-    assert_same(snapshot(model), folded)
+    assert_same(snapshot(model), deployed)
     stock = ToyClassifier().eval()
-    stock.load_state_dict(folded, strict=True)
+    stock.load_state_dict(deployed, strict=True)
     torch.testing.assert_close(stock(x), expected, rtol=1e-5, atol=1e-5)
     assert set(model(images(), LABELS, mode='loss')) == {'loss_cls'}
 
 
-def test_attributes_and_preprocessor_are_the_hosts():
+def test_attributes_and_preprocessor_are_those_of_the_base_model():
     class Thresholded(ToyClassifier):
         def __init__(self, *args, score_thr=0.5, **kwargs):
             super().__init__(*args, **kwargs)
@@ -297,10 +297,10 @@ def test_attributes_and_preprocessor_are_the_hosts():
     assert model.backbone is backbone
     with pytest.raises(AttributeError, match='no_such_thing'):
         _ = model.no_such_thing
-    twin = copy.deepcopy(model)
-    assert type(twin) is type(model)
-    assert twin.backbone is not backbone
-    assert torch.equal(twin.eval()(images()), model.eval()(images()))
+    other = copy.deepcopy(model)
+    assert type(other) is type(model)
+    assert other.backbone is not backbone
+    assert torch.equal(other.eval()(images()), model.eval()(images()))
 
 
 def test_building_from_a_config_with_a_preprocessor_beside_it():
@@ -314,13 +314,13 @@ def test_building_from_a_config_with_a_preprocessor_beside_it():
     assert config == original
 
 
-def test_real_host_from_its_config():
-    """mmpretrain's ViT classifier at toy size: loss, prediction, folding into the stock model."""
+def test_a_real_base_model_from_its_config():
+    """mmpretrain's ViT classifier at toy size: loss, prediction, reparameterisation into the stock model."""
     import mmpretrain.models
     from mmpretrain.structures import DataSample
 
     arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
-    host = dict(
+    base = dict(
         type='mmpretrain.ImageClassifier',
         backbone=dict(type='mmpretrain.VisionTransformer', arch=arch, img_size=8, patch_size=4),
         head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=5, in_channels=16,
@@ -328,8 +328,8 @@ def test_real_host_from_its_config():
     )  # fmt: skip
     assert mmpretrain.models
     preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=5, mean=[0.5] * 3, std=[2.0] * 3)
-    refinement = dict(type='reprefine.DenoiseRep', base_type=host['type'], denoise=dict(include='all'))
-    model = MODELS.build(copy.deepcopy(host) | refinement | dict(data_preprocessor=preprocessor))
+    refinement = dict(type='reprefine.DenoiseRep', base_type=base['type'], denoise=dict(include='all'))
+    model = MODELS.build(copy.deepcopy(base) | refinement | dict(data_preprocessor=preprocessor))
     model.init_weights()
     batch = {'inputs': list(images()), 'data_samples': [DataSample().set_gt_label(int(i)) for i in LABELS]}
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
@@ -338,14 +338,14 @@ def test_real_host_from_its_config():
         assert ('loss_denoise' in model.train_step(batch, optimizer)) == (phase != 'backbone')
     expected = torch.stack([sample.pred_score for sample in model.eval().test_step(batch)])
     model.switch_to_deploy()
-    stock = MODELS.build(copy.deepcopy(host) | {'data_preprocessor': preprocessor}).eval()
+    stock = MODELS.build(copy.deepcopy(base) | {'data_preprocessor': preprocessor}).eval()
     stock.load_state_dict(model.state_dict(), strict=True)
     scores = torch.stack([sample.pred_score for sample in stock.test_step(batch)])
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('update_buffers', [True, False])
-def test_ema_averages_host_and_predictors_and_folds(update_buffers):
+def test_ema_averages_base_model_and_predictors_and_is_deployed(update_buffers):
     model = wrap(include='all', timestep=9).train()
     ema = ExponentialMovingAverage(model, momentum=0.25, update_buffers=update_buffers)
     expected = {n: p.detach().clone() for n, p in model.named_parameters()}

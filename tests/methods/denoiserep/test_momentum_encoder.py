@@ -91,14 +91,16 @@ def test_every_parameter_of_the_keys_follows_its_namesake(phase):
 
 
 def test_the_key_side_records_no_noise_loss():
-    """The sum is that of the query side, and a key encoder alone learns none."""
+    """The sum is that of the query encoder; a key encoder alone has no noise loss."""
     model = moco(include='all', log_layers=True).train()
     losses = model(**batch(), mode='loss')
     logged = {key.removeprefix('noise/') for key in losses if key.startswith('noise/')}
     assert logged == set(denoise_layers(model)) == set(denoise_state(model).layer_names)
     assert not any(name.startswith('encoder_k') for name in logged)
-    twins = denoise_layers(model, with_momentum=True).keys() - denoise_layers(model).keys()
-    assert twins == {name for name in denoise_layers(model, with_momentum=True) if name.startswith('encoder_k.')}
+    momentum_layers = denoise_layers(model, with_momentum=True).keys() - denoise_layers(model).keys()
+    assert momentum_layers == {
+        name for name in denoise_layers(model, with_momentum=True) if name.startswith('encoder_k.')
+    }
     losses['loss_denoise'].backward()
     assert all(p.grad is None for p in model.encoder_k.parameters())
     assert noise_loss(model) == 0  # taken by the loss
@@ -116,7 +118,7 @@ def test_no_phase_trains_the_keys(phase):
     assert bool(trained - own) == (phase != 'denoise')
 
 
-def test_the_fold_is_complete_on_both_sides_and_training_goes_on():
+def test_both_encoders_are_reparameterised_and_training_continues():
     model = moco(include='all', phase='joint').train()
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
     for _ in range(2):
@@ -128,19 +130,19 @@ def test_the_fold_is_complete_on_both_sides_and_training_goes_on():
     model.eval()
     with torch.no_grad():
         expected = source_of(model)(image)[0], model.encoder_k(image)[0]
-        folded = reparameterize(model)
-        found = source_of(folded)(image)[0], folded.encoder_k(image)[0]
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert not denoise_layers(folded, with_momentum=True)
+        deployed = reparameterize(model)
+        found = source_of(deployed)(image)[0], deployed.encoder_k(image)[0]
+    for output, expected_output in zip(found, expected, strict=True):
+        torch.testing.assert_close(output, expected_output, rtol=1e-4, atol=1e-5)
+    assert not denoise_layers(deployed, with_momentum=True)
     assert is_converted(model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         stock = MODELS.build(copy.deepcopy(MOCO))
-    stock.load_state_dict(folded.state_dict())
-    before = {name: p.detach().clone() for name, p in folded.encoder_k.module.named_parameters()}
-    source = {name: p.detach() for name, p in source_of(folded).named_parameters()}
-    folded.encoder_k.update_parameters(source_of(folded))
-    for name, p in folded.encoder_k.module.named_parameters():
+    stock.load_state_dict(deployed.state_dict())
+    before = {name: p.detach().clone() for name, p in deployed.encoder_k.module.named_parameters()}
+    source = {name: p.detach() for name, p in source_of(deployed).named_parameters()}
+    deployed.encoder_k.update_parameters(source_of(deployed))
+    for name, p in deployed.encoder_k.module.named_parameters():
         expected_value = (1 - MOMENTUM) * before[name] + MOMENTUM * source[name]
         torch.testing.assert_close(p.detach(), expected_value, rtol=1e-5, atol=1e-6)
 
@@ -177,8 +179,8 @@ def test_averages_of_parts_gain_their_layers(case, update_buffers):
     model = Momentum(averaged, update_buffers=update_buffers)
     convert(model, 'linear')
     assert list(denoise_layers(model)) == ['net.0', 'net.1.0', 'head']
-    twins = denoise_layers(model, with_momentum=True).keys() - denoise_layers(model).keys()
-    assert twins == {f'average.{name}' for name in expected}
+    momentum_layers = denoise_layers(model, with_momentum=True).keys() - denoise_layers(model).keys()
+    assert momentum_layers == {f'average.{name}' for name in expected}
     if not expected:
         return
     source = averaged(model)

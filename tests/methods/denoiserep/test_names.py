@@ -1,4 +1,4 @@
-"""Whatever goes by the name of a parameter meets the base model: rates of optimisers, and checkpoints."""
+"""Rules by parameter name apply as to the base model: learning rates of optimisers, and checkpoints."""
 
 import copy
 import warnings
@@ -60,7 +60,7 @@ CONSTRUCTORS = {
     ),
     'mmpose': ('LayerDecayOptimWrapperConstructor', dict(layer_decay_rate=0.5, num_layers=4)),
 }
-HOSTS = {'mmpretrain': CLASSIFIER, 'mmseg': SEGMENTOR, 'mmdet': DETECTOR, 'mmpose': POSE}
+BASES = {'mmpretrain': CLASSIFIER, 'mmseg': SEGMENTOR, 'mmdet': DETECTOR, 'mmpose': POSE}
 LAYERS = {'mmpretrain': r'layers\.\d+\.ffn', 'mmseg': 'pointwise', 'mmdet': 'pointwise', 'mmpose': r'\.ffn'}
 
 
@@ -75,8 +75,8 @@ def pair(scope: str, config: dict, **options) -> tuple[nn.Module, DenoiseRep]:
     with DefaultScope.overwrite_default_scope(scope), warnings.catch_warnings():
         warnings.filterwarnings('ignore', category=DeprecationWarning)
         __import__(f'{scope}.models')
-        plain = MODELS.build(copy.deepcopy(config))
-        return plain, MODELS.build(denoised(config, **options))
+        base = MODELS.build(copy.deepcopy(config))
+        return base, MODELS.build(denoised(config, **options))
 
 
 def settings(model: nn.Module, scope: str, constructor: str, paramwise: dict) -> dict[str, tuple[float, float]]:
@@ -91,15 +91,15 @@ def settings(model: nn.Module, scope: str, constructor: str, paramwise: dict) ->
     return {name: of[id(parameter)] for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize('scope', HOSTS)
+@pytest.mark.parametrize('scope', BASES)
 def test_layer_wise_rates_are_those_of_the_base_model(scope):
-    plain, refined = pair(scope, HOSTS[scope], include=LAYERS[scope])
-    expected, found = (settings(model, scope, *CONSTRUCTORS[scope]) for model in (plain, refined))
+    base, refined = pair(scope, BASES[scope], include=LAYERS[scope])
+    expected, found = (settings(model, scope, *CONSTRUCTORS[scope]) for model in (base, refined))
     assert len(set(expected.values())) > 3
     assert {name: found[name] for name in expected} == expected
     added = found.keys() - expected.keys()
     assert added == {name for name in refined.added_keys if name.endswith(('weight', 'bias'))}
-    for name in added:  # a predictor learns at the rate of its layer
+    for name in added:  # a predictor has the learning rate of its layer
         layer, _, part = name.partition('.denoiser.')
         assert found[name][0] == expected[f'{layer}.{part}'][0]
 
@@ -113,9 +113,9 @@ def test_layer_wise_rates_are_those_of_the_base_model(scope):
     ],
 )
 def test_other_rules_by_name_and_kind_are_those_of_the_base_model(rules):
-    plain, refined = pair('mmpretrain', CLASSIFIER, include=LAYERS['mmpretrain'])
+    base, refined = pair('mmpretrain', CLASSIFIER, include=LAYERS['mmpretrain'])
     rules = 'DefaultOptimWrapperConstructor', rules
-    expected, found = (settings(model, 'mmpretrain', *rules) for model in (plain, refined))
+    expected, found = (settings(model, 'mmpretrain', *rules) for model in (base, refined))
     assert len(set(expected.values())) > 1 or '.backbone.pos_embed' in str(rules)
     assert {name: found[name] for name in expected} == expected
 
@@ -126,27 +126,27 @@ TIMM = dict(
 )  # fmt: skip
 
 
-def test_checkpoints_of_a_network_kept_in_model_go_there_and_back(tmp_path):
+def test_checkpoints_of_a_network_wrapped_in_model_are_loaded_both_ways(tmp_path):
     """mmpretrain's TimmClassifier keeps its network in ``self.model`` and takes that prefix out of its state dict."""
-    plain, refined = pair('mmpretrain', TIMM, include='mlp')
+    base, refined = pair('mmpretrain', TIMM, include='mlp')
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    match = load_weights(refined, plain.state_dict(), allowed_missing=refined.added_keys)
+    match = load_weights(refined, base.state_dict(), allowed_missing=refined.added_keys)
     assert (match.ratio, match.missing, match.unexpected) == (1.0, [], [])
     again, stock = pair('mmpretrain', TIMM, include='mlp')[::-1]
-    assert plain.state_dict().keys() < refined.state_dict().keys() == get_state_dict(refined).keys()
+    assert base.state_dict().keys() < refined.state_dict().keys() == get_state_dict(refined).keys()
     again.load_state_dict(refined.state_dict())
     torch.testing.assert_close(again.eval()(images), refined.eval()(images), rtol=0, atol=0)
     torch.save(dict(state_dict=refined.state_dict(), meta={}), tmp_path / 'run.pth')
-    reparameterize_file(again, tmp_path / 'run.pth', tmp_path / 'plain.pth')
-    stock.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
+    reparameterize_file(again, tmp_path / 'run.pth', tmp_path / 'deployed.pth')
+    stock.load_state_dict(torch.load(tmp_path / 'deployed.pth', weights_only=True)['state_dict'])
     torch.testing.assert_close(stock.eval()(images), refined(images), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')
-@pytest.mark.parametrize('scope', HOSTS)
-def test_the_functions_of_the_hosts_that_build_a_model_from_a_config_do_it(scope):
+@pytest.mark.parametrize('scope', BASES)
+def test_functions_of_the_libraries_that_build_a_model_from_a_config(scope):
     """mmdet's and mmpose's edit ``model.backbone``."""
-    cfg = Config(dict(default_scope=scope, model=denoised(HOSTS[scope], include=LAYERS[scope]), data_preprocessor={}))
+    cfg = Config(dict(default_scope=scope, model=denoised(BASES[scope], include=LAYERS[scope]), data_preprocessor={}))
     apis = __import__(f'{scope}.apis', fromlist=['apis'])
     built = {
         'mmpretrain': lambda: apis.get_model(cfg, device='cpu'),

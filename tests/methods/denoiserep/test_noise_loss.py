@@ -1,4 +1,4 @@
-"""The noise loss of a whole model: what it sums, when it is forgotten (check 12)."""
+"""The noise loss of a model: the layers that it sums, and when it is cleared (check 12)."""
 
 import warnings
 
@@ -15,7 +15,7 @@ from .toys import TinyConvNet, TinyViT, build, converted, explicit_noise_loss, i
 
 @pytest.mark.parametrize(('factory', 'include'), [(TinyViT, 'all'), (TinyConvNet, 'conv')])
 def test_noise_loss_is_the_sum_over_layers_of_the_last_forward(factory, include):
-    """Against the formula on every layer's own feature, with the noise replayed; three unread passes change nothing."""
+    """Equals the formula on every layer's feature with the same noise; three earlier passes change nothing."""
     model = converted(factory, include).train()
     state = denoise_state(model)
     for _ in range(3):
@@ -43,7 +43,7 @@ def test_noise_loss_is_the_sum_over_layers_of_the_last_forward(factory, include)
 
 
 @pytest.mark.parametrize('mode', ['eval', 'backbone', 'eval_only'])
-def test_no_noise_loss_where_none_is_learned(mode):
+def test_no_noise_loss_in_other_phases_and_modes(mode):
     model = converted(TinyViT, 'all')
     if mode == 'eval':
         model.eval()
@@ -53,7 +53,7 @@ def test_no_noise_loss_where_none_is_learned(mode):
     assert noise_loss(model) == 0
 
 
-def test_a_failed_forward_leaves_nothing_behind():
+def test_a_failed_forward_leaves_no_losses():
     model = converted(TinyViT, 'all', dtype=torch.float32, exclude='head').train()
     with warnings.catch_warnings(), pytest.raises(RuntimeError):
         warnings.simplefilter('error')  # no complaint that layers did not run
@@ -108,7 +108,7 @@ def test_a_layer_that_never_runs_is_reported_once():
 
 
 @pytest.mark.parametrize('checkpoint', [None, True, False])
-def test_a_pass_through_a_part_of_the_model_is_no_silent_zero(checkpoint):
+def test_a_pass_through_a_part_of_the_model_is_an_error(checkpoint):
     """Recomputation in the backward pass is none."""
     model = build(TinyViT, checkpoint=checkpoint).train()
     convert(model, 'mlp')

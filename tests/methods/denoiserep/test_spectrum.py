@@ -15,7 +15,7 @@ from .toys import TinyConvNet, TinyViT, build, images
 
 
 def outputs_of(model: nn.Module, names, batch):
-    """Rows ``[R, C]`` of the outputs of plain layers."""
+    """Rows ``[R, C]`` of the outputs of layers."""
     seen = {}
     for name in names:
         layer = model.get_submodule(name)
@@ -27,13 +27,13 @@ def outputs_of(model: nn.Module, names, batch):
 
 
 @pytest.mark.parametrize(('factory', 'include'), [(TinyViT, 'mlp'), (TinyConvNet, 'conv')])
-def test_spectra_are_those_of_the_plain_and_of_the_folded_model(factory, include):
-    plain, model, batch = build(factory).double().eval(), build(factory).double().eval(), images(6).double()
+def test_spectra_are_those_of_the_base_and_of_the_deployed_model(factory, include):
+    base, model, batch = build(factory).double().eval(), build(factory).double().eval(), images(6).double()
     convert(model, include, timestep=300)
     names = list(denoise_layers(model))
-    folded = reparameterize(model)
+    deployed = reparameterize(model)
     spectra = feature_spectra(model, lambda: model(batch))
-    for side, reference in enumerate((plain, folded)):
+    for side, reference in enumerate((base, deployed)):
         for name, rows in outputs_of(reference, names, batch).items():
             expected = np.linalg.eigvalsh(np.cov(rows.numpy().T, bias=True))[::-1].clip(0)
             np.testing.assert_allclose(spectra[name][side].numpy(), expected, rtol=1e-8, atol=1e-12)
@@ -63,7 +63,7 @@ def test_noise_series_has_gaps_where_the_backbone_was_trained():
     np.testing.assert_array_equal(series['b'][1], [2, np.nan, np.nan, 0.5, np.nan])
 
 
-def test_a_run_without_noise_losses_is_told_how_to_log_them():
+def test_the_error_for_a_run_without_noise_losses_names_the_option():
     with pytest.raises(UserError, match='model.denoise.log_layers=True'):
         noise_series([record(10)])
 

@@ -1,4 +1,4 @@
-"""What mmengine and the host libraries offer for training: accumulation, averaging, checkpointing, mixed precision."""
+"""Training features of mmengine and the OpenMMLab libraries: accumulation, EMA, checkpointing, mixed precision."""
 
 import pytest
 import torch
@@ -32,16 +32,16 @@ def losses(model: DenoiseRep, rows: slice, seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize('phase', PHASES)
 def test_accumulated_step_is_that_of_the_mean_over_micro_batches(phase):
     """OptimWrapper divides the noise loss like the task loss, so that the size of its step does not grow."""
-    model, plain = wrapped(phase), wrapped(phase)
+    model, reference = wrapped(phase), wrapped(phase)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1), accumulative_counts=2)
     optimizer.initialize_count_status(model, 0, 2)
     micro_batches = (slice(0, 4), slice(4, 8))
     for seed, rows in enumerate(micro_batches):
         optimizer.update_params(sum(losses(model, rows, seed).values()))
-    (sum(sum(losses(plain, rows, seed).values()) for seed, rows in enumerate(micro_batches)) / 2).backward()
-    torch.optim.SGD(plain.parameters(), 0.1).step()
+    (sum(sum(losses(reference, rows, seed).values()) for seed, rows in enumerate(micro_batches)) / 2).backward()
+    torch.optim.SGD(reference.parameters(), 0.1).step()
     start = wrapped(phase).state_dict()
-    for key, value in plain.state_dict().items():
+    for key, value in reference.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-9, atol=1e-12)
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, start[key])}
     assert any('.denoiser.' in key for key in moved) == (phase != 'backbone')
@@ -89,16 +89,16 @@ def test_with_cp_of_a_real_backbone_changes_neither_noise_loss_nor_gradients(nam
 
 @pytest.mark.parametrize('phase', PHASES)
 def test_bfloat16_training_on_the_cpu_stays_near_float32(phase):
-    """The noise loss and all weights stay float32; only the host computes in bfloat16."""
-    model, plain = wrapped(phase, torch.float32), wrapped(phase, torch.float32)
-    for twin, kind in ((model, CPUAmpOptimWrapper), (plain, OptimWrapper)):
-        optimizer = kind(torch.optim.SGD(twin.parameters(), 0.1))
+    """The noise loss and all weights stay float32; only the base model computes in bfloat16."""
+    model, reference = wrapped(phase, torch.float32), wrapped(phase, torch.float32)
+    for other, kind in ((model, CPUAmpOptimWrapper), (reference, OptimWrapper)):
+        optimizer = kind(torch.optim.SGD(other.parameters(), 0.1))
         for seed in range(3):
-            with optimizer.optim_context(twin):
-                terms = losses(twin, slice(0, 8), seed)
+            with optimizer.optim_context(other):
+                terms = losses(other, slice(0, 8), seed)
             assert 'loss_denoise' not in terms or terms['loss_denoise'].dtype == torch.float32
             optimizer.update_params(sum(term.float() for term in terms.values()))
-    start, precise = wrapped(phase, torch.float32).state_dict(), plain.state_dict()
+    start, precise = wrapped(phase, torch.float32).state_dict(), reference.state_dict()
     for key, value in model.state_dict().items():
         assert value.dtype == precise[key].dtype
         step = (precise[key] - start[key]).float().norm()
@@ -112,6 +112,6 @@ def test_autocast_merges_in_float32():
     convert(layer, 'linear')
     with torch.autocast('cpu', torch.bfloat16):
         weight, bias = layer[0].effective_weight_bias()
-    plain = layer[0].reparameterize()
-    torch.testing.assert_close(weight, plain.weight.detach(), rtol=1e-6, atol=1e-7, check_dtype=True)
-    torch.testing.assert_close(bias, plain.bias.detach(), rtol=1e-6, atol=1e-7, check_dtype=True)
+    reference = layer[0].reparameterize()
+    torch.testing.assert_close(weight, reference.weight.detach(), rtol=1e-6, atol=1e-7, check_dtype=True)
+    torch.testing.assert_close(bias, reference.bias.detach(), rtol=1e-6, atol=1e-7, check_dtype=True)

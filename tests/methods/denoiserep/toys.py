@@ -1,4 +1,4 @@
-"""Toy models, and the formulas of the paper written a second time: plainly, in float64, one step after the other."""
+"""Toy models, and an independent implementation of the paper's formulas, step by step in float64."""
 
 import math
 from collections.abc import Callable
@@ -160,7 +160,7 @@ class TinyConvNet(nn.Module):
 
 
 class ToyClassifier(BaseModel):
-    """The host protocol of OpenMMLab: loss, predict and tensor modes, and a data preprocessor."""
+    """A model of OpenMMLab's interface: loss, predict and tensor modes, and a data preprocessor."""
 
     def __init__(self, backbone: nn.Module | None = None) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 
 
 def converted(factory, include, seed=1, dtype=torch.float64, **options):
-    """A trained-looking model: the predictors are what their initialisation gives, the norm statistics have moved."""
+    """A converted model with initial predictors and changed norm statistics."""
     model = build(factory).to(dtype)
     model(images(dtype=dtype))
     torch.manual_seed(seed)

@@ -17,7 +17,7 @@ from tests.helpers.small_models import HOSTS, build_denoised
 from .toys import images, refined
 
 LABELS = torch.arange(8) % 5
-HOSTS_OF_TWO = ('segformer, depthwise', 'mask r-cnn swin')
+TWO_CASES = ('segformer, depthwise', 'mask r-cnn swin')
 PHASES = ('denoise', 'denoise', 'backbone', 'backbone', 'denoise', 'joint', 'backbone')
 
 
@@ -66,14 +66,14 @@ def work(rank: int, folder: str) -> None:
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
     dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     results = {'sgd': train(rank, 'sgd'), 'adamw': train(rank, 'adamw'), 'bf16': train(rank, 'sgd', True)}
-    results |= {'fit': fit(rank)} | {host: train_host(rank, host) for host in HOSTS_OF_TWO}
+    results |= {'fit': fit(rank)} | {case: train_case(rank, case) for case in TWO_CASES}
     torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()
 
 
-def train_host(rank: int, host: str) -> dict:
+def train_case(rank: int, case: str) -> dict:
     """Two phase changes of a real model, each rank with batches of its own."""
-    library, text, include, _, make_batch, _ = HOSTS[host]
+    library, text, include, _, make_batch, _ = HOSTS[case]
     torch.manual_seed(0)
     model = build_denoised(library, text, include).train()
     model.init_weights()
@@ -108,9 +108,9 @@ def train(rank: int, name: str, autocast: bool = False) -> dict:
 
 def fit(rank: int) -> dict:
     model = wrapped().eval()
-    share = images(8).double()[:5] if rank == 0 else images(8).double()[5:]  # uneven on purpose
+    batch = images(8).double()[:5] if rank == 0 else images(8).double()[5:]  # uneven on purpose
     with collect_moments(model) as moments, torch.no_grad():
-        model(share)
+        model(batch)
     for moment in moments.values():
         moment.all_reduce()
     losses = fit_closed_form(model, moments)

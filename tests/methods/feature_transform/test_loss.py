@@ -98,11 +98,11 @@ def test_statistics_are_those_of_the_scores(sides, shortcut):
     for key, value in expected.items():
         assert_close(stats[key], value, rtol=1e-9, atol=1e-9, msg=lambda m, k=key: f'{k}: {m}')
     transform.enabled = False
-    plain_loss, plain = contrast(transform, head, *arguments)
+    autograd_loss, plain = contrast(transform, head, *arguments)
     for key in ('pos_mean', 'pos_var', 'neg_mean', 'neg_var'):
         assert_close(stats[f'raw_{key}'], plain[key], rtol=1e-9, atol=1e-9)
         assert plain[f'raw_{key}'] == plain[key]
-    assert (loss == plain_loss) == (not any(side is not None for side in sides))
+    assert (loss == autograd_loss) == (not any(side is not None for side in sides))
     assert all(not value.requires_grad and value.dim() == 0 for value in stats.values())
 
 

@@ -1,4 +1,4 @@
-"""Converting and folding whole models: neutrality, structure, purity, copies, export (checks 5, 6, 7, 12, 15)."""
+"""Conversion and reparameterisation of models: outputs, structure, copies, export (checks 5, 6, 7, 12, 15)."""
 
 import copy
 import io
@@ -48,19 +48,19 @@ def flops(model):
 def test_conversion_leaves_outputs_and_gradients_bitwise(case, mode):
     """In the predictor phase, or in evaluation with denoising off."""
     factory, include = case
-    plain, model = build(factory), build(factory)
+    reference, model = build(factory), build(factory)
     convert(model, include)
-    for m in (plain, model):
+    for m in (reference, model):
         m.train(mode == 'train')
         for norm in (x for x in m.modules() if isinstance(x, nn.modules.batchnorm._NormBase)):
             norm.eval()
     denoise_state(model).denoise_eval = False
-    output, expected = model(images()), plain(images())
+    output, expected = model(images()), reference(images())
     assert torch.equal(output, expected)
     output.square().sum().backward()
     expected.square().sum().backward()
-    assert all(torch.equal(model.get_parameter(name).grad, p.grad) for name, p in plain.named_parameters())
-    assert {k: v.dtype for k, v in plain.state_dict().items()}.items() <= {
+    assert all(torch.equal(model.get_parameter(name).grad, p.grad) for name, p in reference.named_parameters())
+    assert {k: v.dtype for k, v in reference.state_dict().items()}.items() <= {
         k: v.dtype for k, v in model.state_dict().items()
     }.items()
 
@@ -78,32 +78,32 @@ def test_conversion_keeps_the_parameter_objects_and_flags(case):
 
 @pytest.mark.parametrize('options', OPTIONS)
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
-def test_folded_model_predicts_the_same_and_is_the_baseline_again(case, options, dtype):
+def test_the_reparameterised_model_predicts_the_same_and_has_the_structure_of_the_baseline(case, options, dtype):
     factory, include = case
     model = converted(factory, include, dtype=dtype, **options).eval()
     x, stock = images(8, 5, dtype=dtype), build(factory, seed=9).to(dtype).eval()
-    fused = reparameterize(model)
+    deployed = reparameterize(model)
     expected = model(x)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    torch.testing.assert_close(fused(x), expected, rtol=tolerance, atol=tolerance)
-    assert list(fused.state_dict()) == list(stock.state_dict())
-    assert [type(m) for m in fused.modules()] == [type(m) for m in stock.modules()]
-    assert repr(fused) == repr(stock)
-    assert flops(fused) == flops(stock)
-    stock.load_state_dict(fused.state_dict(), strict=True)
-    assert torch.equal(stock(x), fused(x))
+    torch.testing.assert_close(deployed(x), expected, rtol=tolerance, atol=tolerance)
+    assert list(deployed.state_dict()) == list(stock.state_dict())
+    assert [type(m) for m in deployed.modules()] == [type(m) for m in stock.modules()]
+    assert repr(deployed) == repr(stock)
+    assert flops(deployed) == flops(stock)
+    stock.load_state_dict(deployed.state_dict(), strict=True)
+    assert torch.equal(stock(x), deployed(x))
     denoise_state(model).denoise_eval = False
     assert (model(x) - expected).abs().max() > 1e-4
 
 
-def test_bias_policy_add_gives_the_folded_layer_a_bias():
+def test_bias_policy_add_gives_the_reparameterised_layer_a_bias():
     model = converted(TinyConvNet, 'conv', bias_policy='add').eval()
-    fused = reparameterize(model)
-    assert set(fused.state_dict()) - set(TinyConvNet().state_dict()) == {'stem.0.bias'}
-    torch.testing.assert_close(fused(images().double()), model(images().double()), rtol=0, atol=1e-12)
+    deployed = reparameterize(model)
+    assert set(deployed.state_dict()) - set(TinyConvNet().state_dict()) == {'stem.0.bias'}
+    torch.testing.assert_close(deployed(images().double()), model(images().double()), rtol=0, atol=1e-12)
 
 
-def test_fold_is_pure(case):
+def test_reparameterisation_is_pure(case):
     factory, include = case
     model = converted(factory, include, dtype=torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -120,7 +120,7 @@ def test_fold_is_pure(case):
     assert noise_loss(model) > 1  # still watched
 
 
-def test_fold_in_place_keeps_no_trace(case):
+def test_reparameterisation_in_place_leaves_no_state(case):
     factory, include = case
     model = converted(factory, include)
     expected = reparameterize(model)
@@ -135,7 +135,7 @@ def test_fold_in_place_keeps_no_trace(case):
     assert_same(snapshot(model), snapshot(expected))
 
 
-def test_plain_model_cannot_be_folded():
+def test_an_unconverted_model_cannot_be_reparameterised():
     with pytest.raises(ConversionError, match='no denoising layer'):
         reparameterize(TinyViT())
 
@@ -149,7 +149,7 @@ def test_converting_twice_changes_nothing():
     assert len(model._forward_pre_hooks) == 1
 
 
-def test_narrow_side_is_the_cheaper_one_and_folds_exactly():
+def test_narrow_side_is_the_cheaper_one_and_is_exact():
     model = build(TinyViT).double().eval()
     rows = {row.name: (row.side, row.width) for row in convert(model, 'mlp', side='narrow')}
     sides = {'fc1': 'input', 'fc2': 'output'}
@@ -177,9 +177,9 @@ def test_mmcv_wrappers_come_back_as_themselves():
     model = nn.Sequential(Conv2d(3, 4, 3, padding=1), nn.Flatten(), Linear(256, 3)).double().eval()
     convert(model, 'all')
     assert [type(m) for m in denoise_layers(model).values()] == [DenoiseConv2d, DenoiseLinear]
-    fused = reparameterize(model)
-    assert [type(m) for m in fused] == [Conv2d, nn.Flatten, Linear]
-    torch.testing.assert_close(fused(images().double()), model(images().double()), rtol=0, atol=1e-12)
+    deployed = reparameterize(model)
+    assert [type(m) for m in deployed] == [Conv2d, nn.Flatten, Linear]
+    torch.testing.assert_close(deployed(images().double()), model(images().double()), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('copier', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -190,20 +190,20 @@ def test_copies_are_whole_and_independent(case, copier, phase):
     set_phase(model, phase)
     denoise_state(model).generator = torch.Generator()
     model(images().double())
-    twin = copier(model)
-    assert_same(snapshot(twin), snapshot(model))
-    states = {id(layer.state) for layer in denoise_layers(twin).values()}
+    copied = copier(model)
+    assert_same(snapshot(copied), snapshot(model))
+    states = {id(layer.state) for layer in denoise_layers(copied).values()}
     assert len(states) == 1
     assert states != {id(denoise_state(model))}
-    assert torch.equal(twin.eval()(images().double()), model.eval()(images().double()))
-    assert torch.equal(reparameterize(twin)(images().double()), reparameterize(model)(images().double()))
-    set_phase(twin, 'eval_only')
+    assert torch.equal(copied.eval()(images().double()), model.eval()(images().double()))
+    assert torch.equal(reparameterize(copied)(images().double()), reparameterize(model)(images().double()))
+    set_phase(copied, 'eval_only')
     assert denoise_state(model).phase == phase
-    set_phase(twin, 'joint')
-    assert all(p.requires_grad for p in twin.parameters())
+    set_phase(copied, 'joint')
+    assert all(p.requires_grad for p in copied.parameters())
     noise_loss(model)
-    twin.train()(images().double())
-    assert noise_loss(twin) > 1  # the copy watches its own forward
+    copied.train()(images().double())
+    assert noise_loss(copied) > 1  # the copy watches its own forward
     assert noise_loss(model) == 0
 
 
@@ -242,16 +242,16 @@ def test_baseline_state_dict_lacks_predictor_keys_only(case):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('options', OPTIONS[:2])
 def test_casting_the_whole_model(case, dtype, options):
-    """Folding first and casting later, or the other way round, is the same to the precision of the type."""
+    """Reparameterisation before and after a cast are equal to the precision of the dtype."""
     factory, include = case
     model = converted(factory, include, dtype=torch.float32, **options)
     expected = reparameterize(model).eval()(images())
     low = copy.deepcopy(model).to(dtype).eval()
     assert int(next(iter(denoise_layers(low).values())).denoiser.timestep) == len(report(model))
-    unfolded, folded = low(images().to(dtype)), reparameterize(low)(images().to(dtype))
-    assert unfolded.dtype == folded.dtype == dtype
-    torch.testing.assert_close(folded, unfolded, rtol=2**-6, atol=2**-5)
-    torch.testing.assert_close(folded.float(), expected, rtol=2**-4, atol=2**-4)
+    trained, deployed = low(images().to(dtype)), reparameterize(low)(images().to(dtype))
+    assert trained.dtype == deployed.dtype == dtype
+    torch.testing.assert_close(deployed, trained, rtol=2**-6, atol=2**-5)
+    torch.testing.assert_close(deployed.float(), expected, rtol=2**-4, atol=2**-4)
     low.train()(images().to(dtype))
     loss = noise_loss(low)
     loss.backward()
@@ -260,15 +260,15 @@ def test_casting_the_whole_model(case, dtype, options):
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
-def test_folded_model_exports_to_onnx(case, tmp_path):
+def test_the_reparameterised_model_exports_to_onnx(case, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     factory, include = case
     model = converted(factory, include, dtype=torch.float32, exclude='grouped').eval()
-    fused, path = reparameterize(model), tmp_path / 'fused.onnx'
+    deployed, path = reparameterize(model), tmp_path / 'deployed.onnx'
     if factory is TinyConvNet:
-        fused.grouped = nn.Conv2d(8, 12, 3, groups=2)  # ONNX has no circular padding
-        model.grouped = fused.grouped
-    torch.onnx.export(fused, (images(),), path, input_names=['x'], dynamo=False)
+        deployed.grouped = nn.Conv2d(8, 12, 3, groups=2)  # ONNX has no circular padding
+        model.grouped = deployed.grouped
+    torch.onnx.export(deployed, (images(),), path, input_names=['x'], dynamo=False)
     (output,) = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider']).run(
         None, {'x': images().numpy()}
     )
@@ -276,7 +276,7 @@ def test_folded_model_exports_to_onnx(case, tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore')
-def test_folded_model_compiles():
+def test_the_reparameterised_model_compiles():
     model = converted(TinyViT, 'all', dtype=torch.float32).eval()
     compiled = torch.compile(reparameterize(model), backend='aot_eager', fullgraph=True)
     torch.testing.assert_close(compiled(images()), model(images()), rtol=1e-5, atol=1e-5)
@@ -325,5 +325,5 @@ def test_training_compiles(phase, backend):
         loss.backward()
         losses.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
     assert len(losses[0]) == len(losses[1]) > 1
-    for ours, theirs in zip(*losses, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for value, other in zip(*losses, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)

@@ -80,10 +80,10 @@ class Special(nn.Linear):
 class Holder(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.odd, self.fc = layer, nn.Linear(8, 8)
+        self.special, self.fc = layer, nn.Linear(8, 8)
 
     def forward(self, x):
-        return self.fc(self.odd(x))
+        return self.fc(self.special(x))
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ class Holder(nn.Module):
     [
         (WithMultihead, 'attn.out_proj', 'MultiheadAttention reads its weight'),
         (ReadsWeight, 'qkv', 'ReadsWeight reads its weight'),
-        (lambda: Holder(Special(8, 8)), 'odd', 'Special is a custom subclass of'),
-        (lambda: Holder(weight_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
-        (lambda: Holder(spectral_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
-        (lambda: Holder(parametrizations.weight_norm(nn.Linear(8, 8))), 'odd', 'parametrised'),
+        (lambda: Holder(Special(8, 8)), 'special', 'Special is a custom subclass of'),
+        (lambda: Holder(weight_norm(nn.Linear(8, 8))), 'special', 'parametrised'),
+        (lambda: Holder(spectral_norm(nn.Linear(8, 8))), 'special', 'parametrised'),
+        (lambda: Holder(parametrizations.weight_norm(nn.Linear(8, 8))), 'special', 'parametrised'),
     ],
 )
 @pytest.mark.filterwarnings('ignore::FutureWarning')
-def test_layers_that_cannot_fold_are_skipped_with_a_warning(make, name, reason):
+def test_layers_that_cannot_be_reparameterised_are_skipped_with_a_warning(make, name, reason):
     model = make()
-    host = model.get_submodule(name)
+    layer = model.get_submodule(name)
     with pytest.warns(UserWarning, match=rf"'{name}' is not denoised: .*{reason}"):
         rows = {row.name: row for row in convert(model, 'linear')}
-    assert model.get_submodule(name) is host
+    assert model.get_submodule(name) is layer
     assert reason in rows[name].skipped
     assert rows[name].timestep is None
     assert (rows['fc'].skipped, rows['fc'].timestep, rows['fc'].width, rows['fc'].side) == (None, 1, 8, 'input')
@@ -128,16 +128,16 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize(('how', 'names'), [('weight', {'a', 'b'}), ('module', {'a', 'b'}), ('embedding', {'a'})])
 def test_every_layer_of_a_tied_weight_is_skipped(how, names):
-    """Folding one of them would part them, and the folded state dict would no longer be the baseline's."""
+    """Reparameterising one of them would untie them, and the state dict would no longer be the baseline's."""
     model = Tied(how)
     with pytest.warns(UserWarning, match='tied'):
         rows = convert(model, 'linear')
     assert {row.name for row in rows if row.skipped} == names
     assert set(denoise_layers(model)) == {'a', 'b', 'fc'} - names
-    fused = reparameterize(model)
-    assert (fused.a.weight is fused.b.weight) == (how != 'embedding')
+    deployed = reparameterize(model)
+    assert (deployed.a.weight is deployed.b.weight) == (how != 'embedding')
     stock = Tied(how)
-    stock.load_state_dict(fused.state_dict())
+    stock.load_state_dict(deployed.state_dict())
     x = torch.randn(3, 8)
     torch.testing.assert_close(stock(x), model.eval()(x))
 
@@ -201,7 +201,7 @@ def test_policies(policy, expected):
         (dict(kernel_size=3), '3x3 predictor cannot be merged'),
     ],
 )
-def test_bad_options_are_refused_and_leave_the_model_alone(options, message):
+def test_bad_options_are_refused_and_do_not_change_the_model(options, message):
     model = TinyViT()
     modules = dict(model.named_modules())
     with pytest.raises(ValueError, match=message):
@@ -253,7 +253,7 @@ def test_reference_policy_reproduces_the_released_counters():
     assert list(assign_timesteps(by_mmcv, 'reference', 1000).values()) == [24, 23] * 12
 
 
-def host(config: dict) -> nn.Module:
+def build_backbone(config: dict) -> nn.Module:
     import_module('mmdet.models')
     import_module('mmpretrain.models')
 
@@ -274,7 +274,7 @@ SWIN_T = dict(type='mmdet.SwinTransformer', depths=(2, 2, 6, 2), num_heads=(3, 6
     ],
 )
 def test_counts_on_real_backbones(config, include, count):
-    model = host(config)
+    model = build_backbone(config)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         rows = convert(model, include)
@@ -287,7 +287,7 @@ def test_counts_on_real_backbones(config, include, count):
 
 def test_swin_v2_keeps_the_layer_whose_weight_is_read():
     """Its qkv is a functional call; the coordinate table is an MLP but holds no feature."""
-    model = host(SWIN_V2_T)
+    model = build_backbone(SWIN_V2_T)
     with pytest.warns(UserWarning, match='WindowMSAV2 reads its weight'):
         rows = convert(model, 'linear')
     skipped = [row.name for row in rows if row.skipped]
@@ -297,5 +297,5 @@ def test_swin_v2_keeps_the_layer_whose_weight_is_read():
     assert len(converted) == 24 + 12 + 3  # FFN, output projections, patch merging
     assert not any('cpb_mlp' in name for name in converted)
     with pytest.warns(UserWarning):
-        named = convert(host(SWIN_V2_T), '', types=(nn.Linear,), timestep='reference')
+        named = convert(build_backbone(SWIN_V2_T), '', types=(nn.Linear,), timestep='reference')
     assert sum('cpb_mlp' in row.name for row in named) == 24

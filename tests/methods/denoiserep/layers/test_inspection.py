@@ -41,7 +41,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize('part', PARTS)
-def test_nothing_is_drawn_in_the_frozen_model(part):
+def test_the_frozen_model_draws_no_random_numbers(part):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 16), PARTS[part](), nn.Linear(16, 4))
     convert(model, r'^2$')
@@ -68,7 +68,7 @@ class PartOfTheLoss(nn.Module):
         return (x, x) if self.training else x
 
 
-def test_what_draws_nothing_itself_stays_in_training_mode():
+def test_modules_that_draw_no_random_numbers_stay_in_training_mode():
     model = nn.Sequential(nn.Linear(4, 4), PartOfTheLoss())
     convert(model, 'linear')
     first, second = model.train()(torch.ones(2, 4))
@@ -77,7 +77,7 @@ def test_what_draws_nothing_itself_stays_in_training_mode():
     assert found == ['Dropout']
 
 
-def test_modules_are_looked_through_once_and_anew_after_a_change(monkeypatch):
+def test_stochastic_modules_are_searched_once_and_again_after_a_change(monkeypatch):
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
     convert(model, 'linear')
     model.train()

@@ -1,4 +1,4 @@
-"""Single denoising layers: exact folding, noise loss, gradients, dtypes (checks 3, 4, 6, 7, 8, 9, 16)."""
+"""Single denoising layers: exact reparameterisation, noise loss, gradients, dtypes (checks 3, 4, 6, 7, 8, 9, 16)."""
 
 import copy
 import pickle
@@ -22,22 +22,22 @@ def linear(bias=True, dtype=torch.float64, seed=0, **options):
     return DenoiseLinear(6, 5, bias=bias, denoise=options).to(dtype)
 
 
-def conv(dtype=torch.float64, seed=0, options=None, **host):
+def conv(dtype=torch.float64, seed=0, options=None, **kwargs):
     torch.manual_seed(seed)
-    host = dict(in_channels=4, out_channels=8, kernel_size=3) | host
-    return DenoiseConv2d(**host, denoise=dict(timestep=T, embed_width=16) | (options or {})).to(dtype)
+    kwargs = dict(in_channels=4, out_channels=8, kernel_size=3) | kwargs
+    return DenoiseConv2d(**kwargs, denoise=dict(timestep=T, embed_width=16) | (options or {})).to(dtype)
 
 
-def assert_folds(layer, explicit, x):
-    """Unfolded evaluation equals the explicit path and the folded plain layer."""
+def assert_reparameterises(layer, explicit, x):
+    """Evaluation equals the explicit path and the reparameterised layer."""
     layer.eval()
     with torch.no_grad():
-        expected, ours, folded = explicit(layer, x, T), layer(x), layer.reparameterize()(x)
+        expected, output, deployed = explicit(layer, x, T), layer(x), layer.reparameterize()(x)
     tolerance = TOLERANCE[x.dtype]
-    torch.testing.assert_close(ours.double(), expected, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(folded.double(), expected, rtol=tolerance, atol=tolerance)
-    plain = layer._forward_with(x, layer.weight, layer.bias).double()
-    assert (plain - expected).abs().max() > 1e-4  # the step does something
+    torch.testing.assert_close(output.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(deployed.double(), expected, rtol=tolerance, atol=tolerance)
+    reference = layer._forward_with(x, layer.weight, layer.bias).double()
+    assert (reference - expected).abs().max() > 1e-4  # the step does something
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
@@ -45,9 +45,9 @@ def assert_folds(layer, explicit, x):
 @pytest.mark.parametrize('time_embed', [True, False])
 @pytest.mark.parametrize(('bias', 'policy'), [(True, 'keep'), (False, 'keep'), (False, 'add')])
 @pytest.mark.parametrize('side', ['input', 'output'])
-def test_linear_folds_exactly(shape, dtype, time_embed, bias, policy, side):
+def test_linear_is_reparameterised_exactly(shape, dtype, time_embed, bias, policy, side):
     layer = linear(bias, dtype, time_embed=time_embed, bias_policy=policy, side=side)
-    assert_folds(layer, explicit_linear, torch.randn(shape, dtype=dtype))
+    assert_reparameterises(layer, explicit_linear, torch.randn(shape, dtype=dtype))
 
 
 def geometries():
@@ -59,7 +59,7 @@ def geometries():
 
 
 @pytest.mark.parametrize(('side', 'groups', 'mode', 'stride', 'padding', 'dilation'), list(geometries()))
-def test_conv_folds_exactly(side, groups, mode, stride, padding, dilation):
+def test_conv_is_reparameterised_exactly(side, groups, mode, stride, padding, dilation):
     """Groups 4 on 4 input channels is depthwise; every kernel, bias and dtype inside."""
     for kernel_size in (1, 2, 3, (3, 5)):
         for bias, policy in ((True, 'keep'), (False, 'keep'), (False, 'add')):
@@ -74,36 +74,36 @@ def test_conv_folds_exactly(side, groups, mode, stride, padding, dilation):
                 options=dict(side=side, bias_policy=policy),
             )
             assert layer.denoiser.weight.shape == ((8, 8 // groups) if side == 'output' else (4, 4 // groups))
-            assert_folds(layer, explicit_conv, torch.randn(2, 4, 10, 11).double())
-    assert_folds(layer.float(), explicit_conv, torch.randn(2, 4, 10, 11))
+            assert_reparameterises(layer, explicit_conv, torch.randn(2, 4, 10, 11).double())
+    assert_reparameterises(layer.float(), explicit_conv, torch.randn(2, 4, 10, 11))
 
 
 @pytest.mark.parametrize('side', ['input', 'output'])
 def test_pointwise_conv_is_the_linear_layer(side):
-    layer, host = linear(side=side), conv(in_channels=6, out_channels=5, kernel_size=1, options=dict(side=side))
-    host.load_state_dict(
-        {k: v.reshape(host.state_dict()[k].shape) for k, v in layer.state_dict().items()},
+    layer, other = linear(side=side), conv(in_channels=6, out_channels=5, kernel_size=1, options=dict(side=side))
+    other.load_state_dict(
+        {k: v.reshape(other.state_dict()[k].shape) for k, v in layer.state_dict().items()},
     )
     x = torch.randn(2, 3, 4, 6).double()
-    torch.testing.assert_close(host.eval()(x.movedim(-1, 1)).movedim(1, -1), layer.eval()(x), rtol=0, atol=1e-13)
+    torch.testing.assert_close(other.eval()(x.movedim(-1, 1)).movedim(1, -1), layer.eval()(x), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize('make', [linear, conv])
-def test_a_ddim_step_folds_exactly(make):
+def test_a_ddim_step_is_reparameterised_exactly(make):
     layer = make(ddim_to=3) if make is linear else make(options=dict(ddim_to=3))
     step, start, target = layer.denoiser.step, constants(T), constants(3)
     assert step.c_x == pytest.approx((target.abar / start.abar) ** 0.5, rel=1e-12)
     c_e = (target.abar / start.abar) ** 0.5 * start.sigma - target.sigma
     assert step.c_e == pytest.approx(c_e, rel=1e-9)
     x = torch.randn(2, 6).double() if make is linear else torch.randn(2, 4, 5, 5).double()
-    plain = layer._forward_with(x, layer.weight, layer.bias)
+    reference = layer._forward_with(x, layer.weight, layer.bias)
     if make is linear:
         x_hat = step.c_x * x - c_e * (x @ layer.denoiser.weight.T + layer.denoiser.bias)
         expected = layer._forward_with(x_hat, layer.weight, layer.bias)
     else:
         d = layer.denoiser
-        eps_hat = torch.einsum('oc,bchw->bohw', d.weight, plain) + d.bias[:, None, None]
-        expected = step.c_x * plain - c_e * eps_hat
+        eps_hat = torch.einsum('oc,bchw->bohw', d.weight, reference) + d.bias[:, None, None]
+        expected = step.c_x * reference - c_e * eps_hat
     torch.testing.assert_close(layer.eval()(x), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(layer.reparameterize()(x), expected, rtol=0, atol=1e-12)
 
@@ -112,7 +112,7 @@ def test_a_ddim_step_folds_exactly(make):
 @pytest.mark.parametrize('case', ['linear', 'linear-output', 'conv', 'conv-input'])
 @pytest.mark.parametrize('time_embed', [True, False])
 def test_noise_loss_is_the_formula_on_the_drawn_noise(case, loss_type, time_embed):
-    """The layer returns the plain host output bit for bit; the loss is that of the very noise the generator gives."""
+    """The output is bitwise that of the base layer; the loss is that of the noise of the generator."""
     side = {'linear-output': 'output', 'conv-input': 'input'}.get(case)
     options = dict(side=side, loss_type=loss_type, time_embed=time_embed)
     is_linear = case.startswith('linear')
@@ -122,9 +122,9 @@ def test_noise_loss_is_the_formula_on_the_drawn_noise(case, loss_type, time_embe
     layer.state._begin_forward(layer, None)
     output = layer(x)
     layer.state._end_forward(layer, None, output)
-    plain = layer._forward_with(x, layer.weight, layer.bias)
-    assert torch.equal(output, plain)
-    feature = x if layer.side == 'input' else plain.detach()
+    reference = layer._forward_with(x, layer.weight, layer.bias)
+    assert torch.equal(output, reference)
+    feature = x if layer.side == 'input' else reference.detach()
     noise = torch.randn(feature.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     expected = explicit_noise_loss(feature, noise, layer, T, loss_type, -1 if is_linear else 1)
     (loss,) = layer.state.pop_losses().values()
@@ -154,7 +154,7 @@ def test_noise_loss_trains_the_predictor_alone(make):
 
 @pytest.mark.parametrize('phase', ['backbone', 'joint'])
 @pytest.mark.parametrize('make', [linear, conv])
-def test_task_loss_trains_the_host_through_the_merged_weight(make, phase):
+def test_task_loss_trains_the_base_layer_through_the_merged_weight(make, phase):
     layer = make()
     x = (torch.randn(3, 6) if make is linear else torch.randn(2, 4, 5, 5)).double()
     output, losses = run(layer, x, phase)
@@ -183,7 +183,7 @@ def test_backbone_phase_equals_evaluation():
 
 @pytest.mark.parametrize('phase', ['backbone', 'joint'])
 def test_bias_noise_shifts_the_bias_by_one_draw_shared_by_the_batch(phase):
-    """b' + s W z with the z of the generator; in evaluation and folding there is none."""
+    """b' + s W z with the z of the generator; in evaluation and reparameterisation there is none."""
     layer, x = linear(bias_noise=True, dtype=torch.float64), torch.randn(4, 7, 6).double()
     quiet, generator = layer.eval()(x), torch.Generator()
     layer.state.generator = generator.manual_seed(3)
@@ -200,7 +200,7 @@ def test_bias_noise_shifts_the_bias_by_one_draw_shared_by_the_batch(phase):
 
 
 @pytest.mark.parametrize('make', [linear, conv])
-def test_evaluation_and_folding_draw_no_random_numbers(make):
+def test_evaluation_and_reparameterisation_draw_no_random_numbers(make):
     layer = make(bias_noise=True) if make is linear else make(options=dict(bias_noise=True))
     before = torch.get_rng_state()
     layer.eval()(torch.zeros(2, 6).double() if make is linear else torch.zeros(1, 4, 5, 5).double())
@@ -211,7 +211,7 @@ def test_evaluation_and_folding_draw_no_random_numbers(make):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('train', [True, False])
 @pytest.mark.parametrize('make', [linear, conv])
-def test_fold_returns_a_new_plain_layer_and_changes_nothing(make, train, dtype):
+def test_reparameterisation_returns_a_new_base_layer_and_modifies_nothing(make, train, dtype):
     layer = make(dtype=dtype).train(train)
     layer.bias.requires_grad_(False)
     before, weight, bias = snapshot(layer), layer.weight, layer.bias
@@ -225,13 +225,13 @@ def test_fold_returns_a_new_plain_layer_and_changes_nothing(make, train, dtype):
     assert first.weight.data_ptr() != layer.weight.data_ptr()
     assert (first.weight.dtype, first.training) == (dtype, train)
     assert (first.weight.requires_grad, first.bias.requires_grad) == (True, False)
-    assert repr(first) == repr((nn.Linear if make is linear else nn.Conv2d)(**host_arguments(first)))
+    assert repr(first) == repr((nn.Linear if make is linear else nn.Conv2d)(**base_arguments(first)))
     assert not {'denoiser', 'state'} & set(dir(first))
     first.weight.data.zero_()
     assert_same(before, snapshot(layer))
 
 
-def host_arguments(layer):
+def base_arguments(layer):
     if isinstance(layer, nn.Linear):
         return dict(in_features=layer.in_features, out_features=layer.out_features)
     return dict(in_channels=layer.in_channels, out_channels=layer.out_channels, kernel_size=layer.kernel_size)
@@ -241,8 +241,8 @@ def test_merge_is_computed_wide_and_cast_once():
     layer = linear(dtype=torch.bfloat16)
     wide = copy.deepcopy(layer).double()
     expected = wide.effective_weight_bias()
-    for ours in (layer.effective_weight_bias(), (layer.reparameterize().weight, layer.reparameterize().bias)):
-        for value, reference in zip(ours, expected, strict=True):
+    for found in (layer.effective_weight_bias(), (layer.reparameterize().weight, layer.reparameterize().bias)):
+        for value, reference in zip(found, expected, strict=True):
             assert value.dtype == torch.bfloat16
             torch.testing.assert_close(value, reference.bfloat16(), rtol=2**-8, atol=1e-5)
     assert torch.equal(layer.reparameterize().weight, expected[0].bfloat16())
@@ -284,11 +284,11 @@ def test_copies_compute_the_same_and_are_independent(make, copier):
     layer.state.generator = torch.Generator()
     x = (torch.randn(3, 6) if make is linear else torch.randn(2, 4, 5, 5)).double()
     run(layer, x, 'denoise')
-    twin = copier(layer)
-    assert_same(snapshot(layer), snapshot(twin))
-    assert torch.equal(layer.eval()(x), twin.eval()(x))
-    assert twin.state is not layer.state
-    twin.denoiser.weight.data.zero_()
+    copied = copier(layer)
+    assert_same(snapshot(layer), snapshot(copied))
+    assert torch.equal(layer.eval()(x), copied.eval()(x))
+    assert copied.state is not layer.state
+    copied.denoiser.weight.data.zero_()
     assert layer.denoiser.weight.abs().max() > 0
 
 
@@ -299,7 +299,7 @@ def test_predictor_has_the_default_initialisation_of_a_linear_layer():
         assert values.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.1)
 
 
-def test_timestep_travels_in_the_state_dict():
+def test_the_timestep_is_part_of_the_state_dict():
     source, target = linear(), linear(timestep=7, seed=1)
     target.load_state_dict(source.state_dict())
     x = torch.randn(4, 6).double()
@@ -307,7 +307,7 @@ def test_timestep_travels_in_the_state_dict():
     assert target.denoiser.step == source.denoiser.step
 
 
-def test_one_state_may_serve_several_layers():
+def test_several_layers_may_share_one_state():
     state = DenoiseState(['a', 'b'])
     first, second = linear(name='a', state=state), linear(name='b', state=state, seed=1)
     state._begin_forward(first, None)

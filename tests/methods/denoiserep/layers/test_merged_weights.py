@@ -93,7 +93,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize('change', CHANGES)
-def test_every_change_is_seen(change):
+def test_every_change_is_detected(change):
     model = converted(TinyViT, 'mlp').eval()
     before = run(model)
     CHANGES[change](model)
@@ -107,7 +107,7 @@ def test_every_change_is_seen(change):
     [lambda m: m.train(), lambda m: m.eval(), lambda m: set_phase(m, 'backbone'), lambda m: m.to(torch.float64)],
     ids=['train', 'eval', 'phase', 'to'],
 )
-def test_mode_phase_and_move_release_the_memory(call):
+def test_changes_of_mode_phase_and_device_clear_the_cache(call):
     model = converted(TinyViT, 'mlp').eval()
     run(model)
     assert len(denoise_state(model).merged) == 4
@@ -125,7 +125,7 @@ def test_gradients_still_flow_in_evaluation_mode(merges):
     assert len(denoise_state(model).merged) == 0
 
 
-def test_training_merges_anew_in_every_pass(merges):
+def test_training_merges_in_every_pass(merges):
     model = converted(TinyViT, 'mlp').train()
     set_phase(model, 'backbone')
     for _ in range(2):
@@ -137,14 +137,14 @@ def test_training_merges_anew_in_every_pass(merges):
 def test_copies_share_nothing(copier):
     model = converted(TinyViT, 'mlp').eval()
     before = run(model)
-    twin = copier(model)
-    assert len(denoise_state(twin).merged) == 0
-    twin.get_submodule(LAYER).weight.data.zero_()
-    assert not torch.equal(run(twin), before)
+    copied = copier(model)
+    assert len(denoise_state(copied).merged) == 0
+    copied.get_submodule(LAYER).weight.data.zero_()
+    assert not torch.equal(run(copied), before)
     assert torch.equal(run(model), before)
 
 
-def test_a_layer_that_is_gone_is_forgotten():
+def test_the_cache_does_not_keep_a_deleted_layer():
     model = converted(TinyViT, 'mlp').eval()
     run(model)
     model.blocks[1] = nn.Identity()
@@ -175,8 +175,8 @@ class Probe(Hook):
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         assert len(denoise_state(runner.model).merged) == 4
-        for ours, theirs in zip(outputs, copy.deepcopy(runner.model).test_step(data_batch), strict=True):
-            assert torch.equal(ours, theirs)
+        for output, expected_output in zip(outputs, copy.deepcopy(runner.model).test_step(data_batch), strict=True):
+            assert torch.equal(output, expected_output)
         self.compared += 1
         self.averaged += not torch.equal(run(runner.model), self.current)
 

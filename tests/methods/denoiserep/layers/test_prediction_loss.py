@@ -22,7 +22,7 @@ def draw_case(channel_dim, groups=1, with_constant=True, batch=5):
     return x, eps, predictor, constant
 
 
-def plain_loss(x, eps, predictor, constant, loss_type, channel_dim):
+def autograd_loss(x, eps, predictor, constant, loss_type, channel_dim):
     """The formula in separate steps, differentiated by autograd."""
     c = constants(30)
     noisy = math.sqrt(c.abar) * x + c.sigma * eps
@@ -41,19 +41,19 @@ CASES = [(-1, 1), (1, 1), (1, 2), (1, 6)]
 @pytest.mark.parametrize(('channel_dim', 'groups'), CASES)
 def test_loss_and_gradients_equal_those_of_autograd(channel_dim, groups, loss_type, with_constant):
     x, eps, predictor, constant = draw_case(channel_dim, groups, with_constant)
-    learned = [predictor] if constant is None else [predictor, constant]
+    parameters = [predictor] if constant is None else [predictor, constant]
     step = reverse_step(linear_betas(), 30)
-    ours = noise_prediction_loss(x.requires_grad_(), eps, predictor, constant, step, loss_type, channel_dim)
-    plain = plain_loss(x.detach(), eps, predictor, constant, loss_type, channel_dim)
-    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
-    gradients = torch.autograd.grad(3 * ours, learned), torch.autograd.grad(3 * plain, learned)
+    loss = noise_prediction_loss(x.requires_grad_(), eps, predictor, constant, step, loss_type, channel_dim)
+    expected = autograd_loss(x.detach(), eps, predictor, constant, loss_type, channel_dim)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    gradients = torch.autograd.grad(3 * loss, parameters), torch.autograd.grad(3 * expected, parameters)
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-13)
     assert not noise_prediction_loss(x, eps, predictor.detach(), None, step, loss_type, channel_dim).requires_grad
 
 
 @pytest.mark.parametrize(('channel_dim', 'groups'), CASES)
-def test_in_pieces_it_is_the_same(channel_dim, groups, monkeypatch):
-    """Whether the noise is given whole or drawn piece by piece."""
+def test_chunks_give_the_same_loss_and_gradients(channel_dim, groups, monkeypatch):
+    """Whether the noise is given as a tensor or drawn chunk by chunk."""
     x, eps, predictor, constant = draw_case(channel_dim, groups)
     step, rows = reverse_step(linear_betas(), 30), eps.reshape(-1, 6) if channel_dim == -1 else eps
     whole = noise_prediction_loss(x, eps, predictor, constant, step, channel_dim=channel_dim)
@@ -67,16 +67,16 @@ def test_in_pieces_it_is_the_same(channel_dim, groups, monkeypatch):
         return rows[taken - shape[0] : taken].clone()
 
     for noise in (eps, draw):
-        pieces = noise_prediction_loss(x, noise, predictor, constant, step, channel_dim=channel_dim)
-        gradients = [torch.autograd.grad(loss, (predictor, constant), retain_graph=True) for loss in (whole, pieces)]
-        torch.testing.assert_close(pieces, whole, rtol=1e-12, atol=0)
+        chunked = noise_prediction_loss(x, noise, predictor, constant, step, channel_dim=channel_dim)
+        gradients = [torch.autograd.grad(loss, (predictor, constant), retain_graph=True) for loss in (whole, chunked)]
+        torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=0)
         torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-13)
     assert len(shapes) > 1
     assert sum(shapes) == len(rows)
 
 
 @pytest.mark.parametrize('channel_dim', [-1, 1])
-def test_no_positions_no_loss(channel_dim):
+def test_the_loss_of_an_empty_feature_is_zero(channel_dim):
     """A mask head may see no box at all."""
     x, eps, predictor, constant = draw_case(channel_dim, batch=0)
     loss = noise_prediction_loss(x, eps, predictor, constant, reverse_step(linear_betas(), 3), channel_dim=channel_dim)
@@ -86,7 +86,7 @@ def test_no_positions_no_loss(channel_dim):
 
 
 @pytest.mark.parametrize('channel_dim', [-1, 1])
-def test_inputs_stay_as_they_are(channel_dim):
+def test_inputs_are_not_modified(channel_dim):
     case = draw_case(channel_dim)
     before = [tensor.clone() for tensor in case]
     noise_prediction_loss(*case, reverse_step(linear_betas(), 3), channel_dim=channel_dim)
@@ -111,8 +111,8 @@ def test_noise_loss_equals_the_loop_over_pixels(loss_type, groups):
             estimate = sum(predictor[o, k] * noisy[k] for k in range(width)) + constant[o]
             errors.append((eps[b, o, i, j] - estimate).item())
     expected = ('l1' in loss_type) * np.mean(np.abs(errors)) + ('l2' in loss_type) * np.mean(np.square(errors))
-    ours = noise_prediction_loss(x, eps, predictor, constant, step, loss_type, channel_dim=1)
-    assert ours.item() == pytest.approx(expected, rel=1e-12)
+    loss = noise_prediction_loss(x, eps, predictor, constant, step, loss_type, channel_dim=1)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_channel_last_and_channel_first_agree():

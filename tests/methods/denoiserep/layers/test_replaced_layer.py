@@ -1,4 +1,4 @@
-"""A layer that another method has replaced is one layer for DenoiseRep: denoised at its output, folded as a whole."""
+"""A layer that another method has replaced is one layer: denoised at its output, reparameterised as one."""
 
 import copy
 import pickle
@@ -25,29 +25,29 @@ T = 7
 class _Branches(nn.Module):
     """Two layers whose outputs are added; deployed it is one layer."""
 
-    def __init__(self, branches, folded):
+    def __init__(self, branches, deployed):
         super().__init__()
-        self.branches, self.folded = nn.ModuleList(branches), None
-        self.plain = folded
+        self.branches, self.deployed = nn.ModuleList(branches), None
+        self.make_deployed = deployed
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.folded is not None:
-            return self.folded(x)
+        if self.deployed is not None:
+            return self.deployed(x)
         return sum(branch(x) for branch in self.branches)
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
-        if self.folded is None:
-            self.folded = self.plain().to(self.branches[0].weight)
-            self.folded.weight.copy_(sum(self.widened(branch.weight) for branch in self.branches))
-            self.folded.bias.copy_(sum(branch.bias for branch in self.branches))
+        if self.deployed is None:
+            self.deployed = self.make_deployed().to(self.branches[0].weight)
+            self.deployed.weight.copy_(sum(self.widened(branch.weight) for branch in self.branches))
+            self.deployed.bias.copy_(sum(branch.bias for branch in self.branches))
             del self.branches
 
     @torch.no_grad()
     def map_output(self, weight: Tensor, shift: Tensor) -> None:
-        if self.folded is None:
+        if self.deployed is None:
             raise RuntimeError('in training form')
-        own = self.folded
+        own = self.deployed
         blocks = weight.reshape(self.groups, -1, weight.shape[1]).to(own.weight)
         for parameter in (own.weight, own.bias):
             rows = parameter.reshape(self.groups, blocks.shape[1], -1)
@@ -110,7 +110,7 @@ def denoised(case: str, **options) -> tuple[Net, Tensor]:
     return model, torch.randn(shape, dtype=torch.float64)
 
 
-def plain_output(layer: nn.Module, x: Tensor) -> Tensor:
+def base_output(layer: nn.Module, x: Tensor) -> Tensor:
     return sum(branch(x) for branch in layer.branches)
 
 
@@ -137,27 +137,27 @@ def test_the_map_is_the_reverse_step_in_float64(channels, groups):
 
 @pytest.mark.parametrize('options', [{}, dict(time_embed=True, embed_width=8), dict(step='ddim', to=2)])
 @pytest.mark.parametrize('case', LAYERS)
-def test_evaluation_takes_the_step_and_folds_exactly(case, options):
+def test_evaluation_denoises_and_is_reparameterised_exactly(case, options):
     model, x = denoised(case, **options)
     layer = model.mlp[0]
     with torch.no_grad():
         output = model.eval()(x)
         if 'step' not in options:
-            expected = explicit_step(plain_output(layer, x), layer.denoiser, T, LAYERS[case][2])
+            expected = explicit_step(base_output(layer, x), layer.denoiser, T, LAYERS[case][2])
             torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
-        assert (output - plain_output(layer, x)).abs().max() > 1e-4
-        folded = reparameterize(model)
-        torch.testing.assert_close(folded(x), output, rtol=1e-12, atol=1e-12)
+        assert (output - base_output(layer, x)).abs().max() > 1e-4
+        deployed = reparameterize(model)
+        torch.testing.assert_close(deployed(x), output, rtol=1e-12, atol=1e-12)
         denoise_state(model).denoise_eval = False
-        torch.testing.assert_close(model(x), plain_output(layer, x), rtol=0, atol=0)
-    assert type(folded.mlp[0]) is type(LAYERS[case][0]())
+        torch.testing.assert_close(model(x), base_output(layer, x), rtol=0, atol=0)
+    assert type(deployed.mlp[0]) is type(LAYERS[case][0]())
     stock = Net(LAYERS[case][0]()).double()
     stock.mlp[0].switch_to_deploy()
-    stock.load_state_dict(folded.state_dict(), strict=True)
-    torch.testing.assert_close(stock(x), folded(x))
+    stock.load_state_dict(deployed.state_dict(), strict=True)
+    torch.testing.assert_close(stock(x), deployed(x))
 
 
-def test_folding_leaves_the_training_model_as_it_is():
+def test_reparameterisation_does_not_modify_the_training_model():
     model, x = denoised('conv of 2 groups')
     before, output = snapshot(model), model.eval()(x)
     reparameterize(model)
@@ -168,7 +168,7 @@ def test_folding_leaves_the_training_model_as_it_is():
 
 @pytest.mark.parametrize('include', ['mlp', 'linear', 'conv', 'all', 'last', r'mlp\.0$', r'branches'])
 @pytest.mark.parametrize('case', ['linear', 'conv'])
-def test_the_layers_inside_are_never_converted(case, include):
+def test_inner_layers_are_never_converted(case, include):
     model = Net(LAYERS[case][0]())
     chooses = include in ('all', 'last', r'mlp\.0$') or include == case or (case == 'linear' and include == 'mlp')
     if not chooses:
@@ -183,7 +183,7 @@ def test_the_layers_inside_are_never_converted(case, include):
     assert all(type(branch) is model.mlp[0].replaced_type for branch in model.mlp[0].branches)
 
 
-def test_a_model_of_plain_and_replaced_layers():
+def test_a_model_of_base_and_replaced_layers():
     """Both take part in the same count of timesteps, and either kind can be left out by its type."""
     model = nn.Sequential(nn.Linear(5, 5), BranchedLinear(5, 6), nn.Linear(6, 2))
     convert(model, 'linear')
@@ -200,13 +200,13 @@ def test_a_model_of_plain_and_replaced_layers():
 
 
 @pytest.mark.parametrize('side', [None, 'output', 'narrow'])
-def test_every_side_but_the_input_means_the_output(side):
+def test_every_side_but_the_input_is_the_output(side):
     model, _ = denoised('linear', side=side)
     assert model.mlp[0].side == 'output'
     assert model.mlp[0].denoiser.weight.shape == (6, 6)
 
 
-def test_the_input_side_is_refused_and_the_model_stays_as_it_was():
+def test_the_input_side_is_refused_and_the_model_is_not_modified():
     model = Net(BranchedConv(4, 6))
     with pytest.raises(UserError, match=r'mlp.0, a BranchedConv, which is denoised at its output only: .*exclude'):
         convert(model, 'all', side='input')
@@ -222,15 +222,15 @@ def test_each_phase_trains_its_own_part(case, phase):
     denoise_state(model).generator = torch.Generator().manual_seed(5)
     output = model(x)
     noise = noise_loss(model)
-    plain = plain_output(layer, x)
-    denoise = explicit_step(plain.detach(), layer.denoiser, T, dim)
+    base = base_output(layer, x)
+    denoise = explicit_step(base.detach(), layer.denoiser, T, dim)
     torch.testing.assert_close(
-        output.detach(), plain.detach() if phase == 'denoise' else denoise, rtol=1e-12, atol=1e-12
+        output.detach(), base.detach() if phase == 'denoise' else denoise, rtol=1e-12, atol=1e-12
     )
     if phase in ('denoise', 'joint'):
         generator = torch.Generator().manual_seed(5)
-        drawn = torch.randn(plain.shape, dtype=torch.float64, generator=generator)
-        expected = explicit_noise_loss(plain.detach(), drawn, layer, T, dim=dim)
+        eps = torch.randn(base.shape, dtype=torch.float64, generator=generator)
+        expected = explicit_noise_loss(base.detach(), eps, layer, T, dim=dim)
         torch.testing.assert_close(noise.detach(), expected, rtol=1e-12, atol=1e-12)
     else:
         assert noise == 0
@@ -243,16 +243,16 @@ def test_each_phase_trains_its_own_part(case, phase):
 
 
 @pytest.mark.parametrize('phase', ['backbone', 'joint'])
-def test_the_task_loss_reaches_the_layers_inside_through_the_step(phase):
+def test_the_task_loss_reaches_the_inner_layers_through_the_step(phase):
     model, x = denoised('conv of 2 groups')
     set_phase(model.train(), phase)
     layer = model.mlp[0]
     weights = [branch.weight for branch in layer.branches]
     found = torch.autograd.grad(model(x).square().sum(), [*weights, layer.branches[0].bias])
-    step = explicit_step(plain_output(layer, x), layer.denoiser, T, 1)
+    step = explicit_step(base_output(layer, x), layer.denoiser, T, 1)
     expected = torch.autograd.grad(step.square().sum(), [*weights, layer.branches[0].bias])
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    for value, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize('case', ['linear', 'conv of 2 groups'])
@@ -264,7 +264,7 @@ def test_the_noise_of_the_bias_acts_in_training_only(case):
     denoise_state(model).generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         output = model(x)
-        expected = explicit_step(plain_output(layer, x), layer.denoiser, T, dim)
+        expected = explicit_step(base_output(layer, x), layer.denoiser, T, dim)
         z = torch.randn(len(layer.denoiser.weight), generator=torch.Generator().manual_seed(5)).double()
         added = (constants(T).beta ** 0.5 * z).view(-1, *[1] * (x.dim() - 2 if dim == 1 else 0))
         torch.testing.assert_close(output, expected + added, rtol=1e-12, atol=1e-12)
@@ -274,12 +274,12 @@ def test_the_noise_of_the_bias_acts_in_training_only(case):
 
 
 def test_names_are_those_of_the_layer_and_the_predictor():
-    plain, (model, x) = Net(BranchedConv(4, 6, groups=2)).double(), denoised('conv of 2 groups')
-    missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
+    base, (model, x) = Net(BranchedConv(4, 6, groups=2)).double(), denoised('conv of 2 groups')
+    missing, unexpected = model.load_state_dict(base.state_dict(), strict=False)
     assert not unexpected
     assert {name.rpartition('.denoiser.')[0] for name in missing} == {'mlp.0'}
     set_phase(model.train(), 'denoise')
-    assert torch.equal(model(x), plain(x))
+    assert torch.equal(model(x), base(x))
 
 
 @pytest.mark.parametrize('way', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
@@ -291,9 +291,9 @@ def test_copies_and_pickles(case, way):
     x = torch.randn(LAYERS[case][1])
     set_phase(model.train(), 'joint')
     graph = model(x)
-    twin = way(model)
+    copied = way(model)
     (graph.sum() + noise_loss(model)).backward()
-    assert type(twin[0]) is type(model[0]) is denoise_replaced(type(LAYERS[case][0]()))
-    assert twin[0].state is denoise_state(twin) is not denoise_state(model)
-    assert torch.equal(twin.eval()(x), model.eval()(x))
-    torch.testing.assert_close(reparameterize(twin)(x), model(x), rtol=1e-5, atol=1e-6)
+    assert type(copied[0]) is type(model[0]) is denoise_replaced(type(LAYERS[case][0]()))
+    assert copied[0].state is denoise_state(copied) is not denoise_state(model)
+    assert torch.equal(copied.eval()(x), model.eval()(x))
+    torch.testing.assert_close(reparameterize(copied)(x), model(x), rtol=1e-5, atol=1e-6)

@@ -44,7 +44,7 @@ BATCHES = [images(5, 0).double(), images(3, 1).double()]
 
 
 def features_of(model, batch):
-    """Rows of the feature of every layer, recorded from the plain (undenoised) host."""
+    """Rows of the feature of every layer, recorded from the base model without denoising."""
     state, seen = denoise_state(model), {}
     state.denoise_eval = False
     handles = [
@@ -62,7 +62,7 @@ def features_of(model, batch):
     return seen
 
 
-def test_moments_are_those_of_all_rows_of_the_plain_host(model):
+def test_moments_are_those_of_all_rows_of_the_base_model(model):
     moments = moments_of(model, BATCHES)
     rows = features_of(model, torch.cat(BATCHES))
     assert set(moments) == set(rows)
@@ -76,7 +76,7 @@ def test_moments_are_those_of_all_rows_of_the_plain_host(model):
     assert not any(layer._forward_hooks for layer in denoise_layers(model).values())
 
 
-def test_an_error_in_the_pass_undoes_the_collection(model):
+def test_an_error_in_the_pass_removes_the_hooks(model):
     with pytest.raises(RuntimeError), collect_moments(model):
         model(torch.zeros(1, 7))
     assert denoise_state(model).denoise_eval is True
@@ -86,16 +86,16 @@ def test_an_error_in_the_pass_undoes_the_collection(model):
 @pytest.mark.parametrize('time_embed', [True, False])
 def test_fit_is_the_minimiser_of_every_layer(model, time_embed):
     if time_embed:
-        twin = build(TinyViT).double().eval()
-        convert(twin, 'all', timestep=200, time_embed=True, embed_width=16)
-        model = twin
-    host = {k: v for k, v in snapshot(model).items() if '.denoiser.' not in k}
+        other = build(TinyViT).double().eval()
+        convert(other, 'all', timestep=200, time_embed=True, embed_width=16)
+        model = other
+    base = {k: v for k, v in snapshot(model).items() if '.denoiser.' not in k}
     moments = moments_of(model, BATCHES)
     before = expected_noise_losses(model, moments)
     losses = fit_closed_form(model, moments)
     assert {name: loss for name, (loss, _) in losses.items()} == before
-    assert {k: v for k, v in snapshot(model).items() if k in host}.keys() == host.keys()
-    assert_same({k: v for k, v in snapshot(model).items() if '.denoiser.' not in k}, host)
+    assert {k: v for k, v in snapshot(model).items() if k in base}.keys() == base.keys()
+    assert_same({k: v for k, v in snapshot(model).items() if '.denoiser.' not in k}, base)
     for name, layer in denoise_layers(model).items():
         m, d = moments[name], layer.denoiser
         weight = d.weight.detach().requires_grad_()
@@ -125,7 +125,7 @@ def test_loss_after_the_fit_equals_monte_carlo_on_the_same_data(model):
 
 
 @pytest.mark.parametrize('optimizer', ['sgd', 'adam'])
-def test_fit_is_not_worse_than_long_training_on_the_same_data(optimizer):
+def test_the_fit_is_at_least_as_good_as_long_training_on_the_same_data(optimizer):
     """One pass against 300 steps of gradient descent, judged by the expected loss of each layer on that data."""
     trained = build(TinyViT).double().train()
     convert(trained, 'mlp', timestep=200, loss_type='l2')
@@ -176,7 +176,7 @@ def fit_runner(work_dir, model, samples, **options):
 
 
 class Collating(nn.Module):
-    """Stands in for a host's preprocessor: a list of samples, with or without labels, to the host's arguments."""
+    """A data preprocessor: from a list of samples, with or without labels, to the arguments of the model."""
 
     def forward(self, samples, training=False):
         return {'inputs': torch.stack([s if torch.is_tensor(s) else s[0] for s in samples])}
@@ -212,12 +212,12 @@ def test_loop_fits_over_the_whole_loader_and_saves(tmp_path, labelled, recwarn):
 def test_large_features_of_low_rank_are_fitted_in_float32():
     """Rank 64 of 256, standard deviation 50, at the smallest noise: the optimum is 64 / 256."""
     torch.manual_seed(0)
-    host = nn.Sequential(nn.Linear(256, 2))
-    convert(host, 'linear', timestep=1, loss_type='l2')
+    base = nn.Sequential(nn.Linear(256, 2))
+    convert(base, 'linear', timestep=1, loss_type='l2')
     features = 50 * torch.randn(4096, 64) @ torch.randn(64, 256) / 8
-    with collect_moments(host.eval()) as moments, torch.no_grad():
-        host(features)
-    before, after = fit_closed_form(host, moments)['0']
-    host.train()(features)
+    with collect_moments(base.eval()) as moments, torch.no_grad():
+        base(features)
+    before, after = fit_closed_form(base, moments)['0']
+    base.train()(features)
     assert (before > 100, after) == (True, pytest.approx(0.25, rel=0.01))
-    assert noise_loss(host).item() == pytest.approx(0.25, rel=0.01)
+    assert noise_loss(base).item() == pytest.approx(0.25, rel=0.01)

@@ -1,4 +1,4 @@
-"""The hooks of phases and of folding inside real mmengine Runners (checks 9, 14, 15)."""
+"""The hooks of phases and of reparameterisation inside real mmengine Runners (checks 9, 14, 15)."""
 
 import copy
 
@@ -53,7 +53,7 @@ class Samples(Dataset):
 
 
 class Recorder(Hook):
-    """Writes down the phase of each iteration, what it moved, and the logged losses."""
+    """Records the phase of each iteration, the parameters that it changed, and the logged losses."""
 
     def __init__(self):
         self.phases, self.moved, self.logs = [], [], []
@@ -121,7 +121,7 @@ def test_hook_sets_the_phase_of_every_iteration(tmp_path, by, first_index):
 
 
 class Logged(Hook):
-    """Writes down the phase, and the noise losses that the line of the log would show."""
+    """Records the phase, and the noise losses in the log."""
 
     priority = 'VERY_LOW'
 
@@ -155,7 +155,7 @@ def test_a_phase_without_noise_loss_logs_none(tmp_path, by, runner_class, monkey
         (dict(first_index=2), 'first_index=2: use 0 or 1'),
     ],
 )
-def test_values_that_make_no_cycle_are_refused(options, message):
+def test_invalid_arguments_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         DenoisePhaseHook(**options)
 
@@ -165,42 +165,46 @@ def test_values_that_make_no_cycle_are_refused(options, message):
 @pytest.mark.parametrize('stop', [1, 2, 3, 5])
 def test_resume_continues_in_the_same_phase(tmp_path, by, first_index, stop):
     hook = dict(type='reprefine.DenoisePhaseHook', phase_length=2, by=by, first_index=first_index)
-    whole = Recorder()
-    runner_of(tmp_path / 'whole', [hook, whole], epochs=6).train()
+    uninterrupted = Recorder()
+    runner_of(tmp_path / 'whole', [hook, uninterrupted], epochs=6).train()
     first, second = Recorder(), Recorder()
     runner_of(tmp_path / 'parts', [hook, first], epochs=stop).train()
     resumed = runner_of(tmp_path / 'parts', [hook, second], wrapped(seed=4), epochs=6, resume=True)
     resumed.train()
-    assert first.phases + second.phases == whole.phases
-    assert first.moved + second.moved == whole.moved
+    assert first.phases + second.phases == uninterrupted.phases
+    assert first.moved + second.moved == uninterrupted.moved
 
 
 def test_resume_in_an_iteration_based_run(tmp_path):
-    hook, whole, second = dict(type='reprefine.DenoisePhaseHook', phase_length=2, by='iter'), Recorder(), Recorder()
+    hook, uninterrupted, second = (
+        dict(type='reprefine.DenoisePhaseHook', phase_length=2, by='iter'),
+        Recorder(),
+        Recorder(),
+    )
     checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=3)
     options = dict(default_hooks=dict(checkpoint=checkpoint), samples=Samples(32))
     loop = dict(by_epoch=False, val_interval=100)
-    runner_of(tmp_path / 'a', [hook, whole], train_cfg=loop | dict(max_iters=7), **options).train()
+    runner_of(tmp_path / 'a', [hook, uninterrupted], train_cfg=loop | dict(max_iters=7), **options).train()
     runner_of(tmp_path / 'b', [hook], train_cfg=loop | dict(max_iters=3), **options).train()
     runner_of(tmp_path / 'b', [hook, second], train_cfg=loop | dict(max_iters=7), resume=True, **options).train()
-    assert [p for _, _, p in whole.phases] == [D, D, B, B, D, D, B]
-    assert second.phases == whole.phases[3:]
+    assert [p for _, _, p in uninterrupted.phases] == [D, D, B, B, D, D, B]
+    assert second.phases == uninterrupted.phases[3:]
 
 
 def test_resumed_weights_and_momentum_are_those_of_the_uninterrupted_run(tmp_path):
     """With the random state fixed per epoch, over a phase change."""
     hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DenoisePhaseHook', phase_length=1)]
     options = dict(randomness=dict(seed=0))
-    whole = runner_of(tmp_path / 'a', hooks, wrapped(), epochs=4, **options)
-    whole.train()
+    uninterrupted = runner_of(tmp_path / 'a', hooks, wrapped(), epochs=4, **options)
+    uninterrupted.train()
     runner_of(tmp_path / 'b', hooks, wrapped(), epochs=3, **options).train()
     resumed = runner_of(tmp_path / 'b', hooks, wrapped(seed=9), epochs=4, resume=True, **options)
     resumed.train()
-    expected, state = snapshot(whole.model), snapshot(resumed.model)
+    expected, state = snapshot(uninterrupted.model), snapshot(resumed.model)
     assert all(torch.equal(state[key], value) for key, value in expected.items())
 
 
-def test_frozen_host_stays_put_over_a_label_free_run_without_labels(tmp_path):
+def test_the_base_model_does_not_change_in_a_label_free_run_without_labels(tmp_path):
     recorder = Recorder()
     hook = dict(type='reprefine.DenoisePhaseHook', phase_length=1, phases=(D,))
     runner = runner_of(
@@ -213,7 +217,7 @@ def test_frozen_host_stays_put_over_a_label_free_run_without_labels(tmp_path):
     assert changed == {k for k in before if '.denoiser.' in k and k.endswith(('weight', 'bias'))}
 
 
-def test_label_free_with_a_phase_that_needs_labels_is_refused_at_once(tmp_path):
+def test_label_free_with_a_phase_that_needs_labels_is_refused_before_training(tmp_path):
     hook = dict(type='reprefine.DenoisePhaseHook')
     runner = runner_of(tmp_path, [hook], wrapped(label_free=True), samples=Samples(labelled=False))
     with pytest.raises(UserError, match=r"label_free.*phases=\('denoise',\)"):
@@ -232,37 +236,37 @@ BEST = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('folded')
+    folder = tmp_path_factory.mktemp('deployed')
     runner = runner_of(folder, HOOKS, epochs=3, validate=True, **BEST)
     runner.train()
     return folder, runner
 
 
 @pytest.mark.parametrize('name', ['epoch_3', 'best_score_epoch_1'])
-def test_folded_files_load_strictly_into_the_baseline_and_predict_the_same(trained, name):
+def test_deployed_files_load_strictly_into_the_baseline_and_predict_the_same(trained, name):
     folder, runner = trained
-    unfolded = wrapped(seed=5).eval()
-    load_checkpoint(unfolded, str(folder / f'{name}.pth'), strict=True)
+    trained_model = wrapped(seed=5).eval()
+    load_checkpoint(trained_model, str(folder / f'{name}.pth'), strict=True)
     stock = ToyClassifier().eval()
     load_checkpoint(stock, str(folder / f'{name}_deploy.pth'), strict=True)
     x = images(16, 3)
-    torch.testing.assert_close(stock(x), unfolded(x), rtol=1e-5, atol=1e-5)
-    denoise_state(unfolded).denoise_eval = False
-    assert (stock(x) - unfolded(x)).abs().max() > 1e-5
+    torch.testing.assert_close(stock(x), trained_model(x), rtol=1e-5, atol=1e-5)
+    denoise_state(trained_model).denoise_eval = False
+    assert (stock(x) - trained_model(x)).abs().max() > 1e-5
     checkpoint = torch.load(folder / f'{name}_deploy.pth', weights_only=True)
     assert set(checkpoint['state_dict']) == set(stock.state_dict())
     assert not list(folder.glob('*.partial'))
-    assert len(denoise_layers(runner.model)) == 4  # the run's own model is not folded
+    assert len(denoise_layers(runner.model)) == 4  # the model of the run is not modified
 
 
-def test_running_again_in_the_same_folder_replaces_the_folded_files(trained):
+def test_running_again_in_the_same_folder_replaces_the_deployed_files(trained):
     folder, _ = trained
     before = (folder / 'epoch_3_deploy.pth').read_bytes()
     runner_of(folder, HOOKS, wrapped(seed=6), epochs=3, validate=True, **BEST).train()
     assert (folder / 'epoch_3_deploy.pth').read_bytes() != before
 
 
-def test_fold_of_an_ema_run_is_the_averaged_model(tmp_path):
+def test_the_deployed_form_of_an_ema_run_is_the_averaged_model(tmp_path):
     hooks = [*HOOKS, dict(type='EMAHook', momentum=0.3)]
     runner_of(tmp_path, hooks, epochs=2).train()
     averaged, stock, x = wrapped(seed=5).eval(), ToyClassifier().eval(), images(8, 3)
@@ -275,7 +279,7 @@ def test_fold_of_an_ema_run_is_the_averaged_model(tmp_path):
 
 
 @pytest.mark.parametrize('options', [dict(), dict(resume=True)])
-def test_training_from_a_folded_checkpoint_is_refused(trained, tmp_path, options):
+def test_training_from_a_deployed_checkpoint_is_refused(trained, tmp_path, options):
     folder, _ = trained
     runner = runner_of(tmp_path, HOOKS[:1], load_from=str(folder / 'epoch_3_deploy.pth'), **options)
     with pytest.raises(UserError, match='deployed already'):
@@ -284,7 +288,7 @@ def test_training_from_a_folded_checkpoint_is_refused(trained, tmp_path, options
 
 @pytest.mark.parametrize('include', ['all', ['patch', 'fc1']])
 @pytest.mark.parametrize('side', [None, 'input', 'output'])
-def test_fold_check_compares_with_the_explicit_path(include, side, monkeypatch):
+def test_the_deployed_form_is_compared_with_the_explicit_path(include, side, monkeypatch):
     model = refined(include=include, side=side).double()
     layers = list(denoise_layers(model))
     example = Example(images(2, 3), None, 'images')
@@ -297,7 +301,7 @@ def test_fold_check_compares_with_the_explicit_path(include, side, monkeypatch):
     assert wrong.differences['backbone.patch_embed'] > 1e-4
 
 
-def test_a_fold_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch):
+def test_a_deployed_form_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch):
     folder, _ = trained
     monkeypatch.setattr(
         'reprefine.methods.denoiserep.layers.linear_conv.merge_input_side', lambda w, b, d, shift, step: (2 * w, b)
@@ -307,7 +311,7 @@ def test_a_fold_that_is_not_exact_is_not_written(trained, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_holds_no_denoiser_is_not_folded(trained, tmp_path):
+def test_a_checkpoint_without_noise_predictor_is_not_reparameterised(trained, tmp_path):
     folder, _ = trained
     torch.save({'state_dict': ToyClassifier().state_dict()}, folder / 'baseline.pth')
     for name, reason in (('epoch_3_deploy', r'deployed already \(Denoise'), ('baseline', r'does not fit.*denoiser')):
@@ -317,7 +321,7 @@ def test_what_holds_no_denoiser_is_not_folded(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('options', 'train_cfg', 'shares'),
+    ('options', 'train_cfg', 'fractions'),
     [
         (dict(phase_length=2), dict(max_epochs=5), {D: 0.6, B: 0.4}),
         (dict(phase_length=10, first_index=1), dict(max_epochs=20), {D: 0.5, B: 0.5}),
@@ -325,5 +329,5 @@ def test_what_holds_no_denoiser_is_not_folded(trained, tmp_path):
         (dict(phase_length=3, by='iter', phases=(D, B, B)), dict(max_epochs=4), {D: 1 / 3, B: 2 / 3}),
     ],
 )
-def test_shares_of_the_phases_are_those_of_the_schedule(options, train_cfg, shares):
-    assert DenoisePhaseHook(**options).phase_shares(train_cfg) == pytest.approx(shares)
+def test_shares_of_the_phases_are_those_of_the_schedule(options, train_cfg, fractions):
+    assert DenoisePhaseHook(**options).phase_shares(train_cfg) == pytest.approx(fractions)

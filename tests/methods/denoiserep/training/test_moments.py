@@ -1,4 +1,4 @@
-"""Moments of features: against float64 sums over all rows, at any origin, in pieces, subsampled."""
+"""Moments of features: against float64 sums over all rows, at any origin, in chunks, subsampled."""
 
 import threading
 
@@ -37,7 +37,7 @@ def assert_moments(moments, rows, tolerance):
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-12), (torch.float32, 1e-12)])
 @pytest.mark.parametrize(('width', 'groups'), [(5, 1), (300, 1), (6, 3)])
 def test_several_batches_equal_the_sums_in_float64(width, groups, dtype, tolerance):
-    """More rows than one piece and more channels than one block; the mean is far larger than the spread."""
+    """More rows than one chunk and more channels than one block; the mean is far larger than the spread."""
     rows = correlated(5000, width * groups, mean=100, dtype=dtype)
     moments = FeatureMoments(groups, width)
     for batch in rows.split([1, 2999, 2000]):
@@ -104,7 +104,7 @@ def test_channel_first_and_channel_last_agree():
 
 
 @pytest.mark.parametrize('channel_dim', [-1, 1])
-def test_chosen_positions_alone_are_added(channel_dim):
+def test_only_the_given_positions_are_added(channel_dim):
     feature = correlated(2 * 3 * 4, 6, mean=1, dtype=torch.float64).reshape(2, 3, 4, 6)
     positions = torch.tensor([0, 5, 12, 23])
     moments = FeatureMoments(1, 6)
@@ -121,7 +121,7 @@ def test_features_of_low_precision_are_summed_exactly():
     assert moments.second_moment[0, 0, 1].item() == (1 + 2**-7) ** 2
 
 
-def test_empty_features_count_nothing():
+def test_empty_features_add_nothing():
     moments = FeatureMoments(1, 3)
     moments.add(torch.zeros(0, 3), -1)
     assert moments.count == 0
@@ -132,7 +132,7 @@ def test_empty_features_count_nothing():
 
 @pytest.mark.parametrize(('factory', 'include'), [(TinyViT, 'all'), (TinyConvNet, 'conv')])
 def test_a_fraction_of_the_tokens(factory, include):
-    """The share is met in every layer, it is reproducible, and estimates the moments of all tokens."""
+    """The fraction is that of every layer, it is reproducible, and the moments estimate those of all tokens."""
     model = build(factory).double().eval()
     convert(model, include)
 
@@ -145,15 +145,15 @@ def test_a_fraction_of_the_tokens(factory, include):
 
     everything, half, again = moments_of(1.0), moments_of(0.5), moments_of(0.5)
     for name in denoise_layers(model):
-        share = half[name].count / everything[name].count
-        assert share.item() == pytest.approx(0.5, abs=1 / 8)
+        fraction = half[name].count / everything[name].count
+        assert fraction.item() == pytest.approx(0.5, abs=1 / 8)
         assert torch.equal(half[name].second_moment, again[name].second_moment)
         size = everything[name].second_moment.norm()
         assert 0 < (half[name].second_moment - everything[name].second_moment).norm() / size < 0.3
 
 
 @pytest.mark.parametrize('fraction', [0, -0.1, 1.5])
-def test_a_share_is_above_zero_and_at_most_one(fraction):
+def test_a_fraction_is_above_zero_and_at_most_one(fraction):
     model = build(TinyViT)
     convert(model, 'all')
     with pytest.raises(UserError, match='token_fraction'), collect_moments(model, fraction):

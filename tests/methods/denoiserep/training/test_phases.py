@@ -15,8 +15,8 @@ LABELS = torch.tensor([0, 1, 2, 3])
 FROZEN = ('patch_embed.weight', 'neck.bias', 'blocks.0.mlp.fc1.weight')
 
 
-def model_in(phase, seed=0, dtype=torch.float64, frozen=(), include='mlp', timestep='descending', **host):
-    model = build(TinyViT, seed, **host).to(dtype)
+def model_in(phase, seed=0, dtype=torch.float64, frozen=(), include='mlp', timestep='descending', **kwargs):
+    model = build(TinyViT, seed, **kwargs).to(dtype)
     for name in frozen:
         model.get_parameter(name).requires_grad_(False)
     torch.manual_seed(seed)
@@ -37,10 +37,10 @@ def predictors(model):
 
 
 @pytest.mark.parametrize(
-    ('phase', 'trains_predictors', 'trains_host'),
+    ('phase', 'trains_predictors', 'trains_base'),
     [('denoise', True, False), ('backbone', False, True), ('joint', True, True), ('eval_only', False, False)],
 )
-def test_each_phase_gives_gradients_to_its_own_parameters(phase, trains_predictors, trains_host):
+def test_each_phase_gives_gradients_to_its_own_parameters(phase, trains_predictors, trains_base):
     model = model_in('joint', frozen=FROZEN)
     sum(losses(model)).backward()  # leftovers that the phase change must drop
     set_phase(model, phase)
@@ -52,7 +52,7 @@ def test_each_phase_gives_gradients_to_its_own_parameters(phase, trains_predicto
         (task + noise).backward()
     assert (noise > 0) == trains_predictors
     expected = {name for name, _ in model.named_parameters() if name not in predictors(model)} - set(FROZEN)
-    expected = (expected if trains_host else set()) | (predictors(model) if trains_predictors else set())
+    expected = (expected if trains_base else set()) | (predictors(model) if trains_predictors else set())
     assert {name for name, p in model.named_parameters() if p.requires_grad} == expected
     assert {name for name, p in model.named_parameters() if p.grad is not None} == expected
     assert all(p.grad.abs().max() > 0 for _, p in model.named_parameters() if p.grad is not None)
@@ -65,10 +65,10 @@ def test_gradients_of_the_two_losses_do_not_mix(phase):
     output = model(x)
     noise = noise_loss(model)
     named = dict(model.named_parameters())
-    host = [p for n, p in named.items() if n not in predictors(model) and p.requires_grad]
+    base = [p for n, p in named.items() if n not in predictors(model) and p.requires_grad]
     own = [named[n] for n in sorted(predictors(model))]
     assert torch.autograd.grad(noise, x, retain_graph=True, allow_unused=True) == (None,)
-    assert set(torch.autograd.grad(noise, [*host, x], retain_graph=True, allow_unused=True)) == {None}
+    assert set(torch.autograd.grad(noise, [*base, x], retain_graph=True, allow_unused=True)) == {None}
     assert set(torch.autograd.grad(output.sum(), own, retain_graph=True, allow_unused=True)) == {None}
     assert all(g.abs().max() > 0 for g in torch.autograd.grad(noise, own))
 
@@ -96,21 +96,21 @@ def test_nothing_frozen_moves_over_several_phase_changes(name, set_to_none):
             optimizer.step()
         moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
         own = predictors(model)
-        host = set(before) - own - set(FROZEN)
+        base = set(before) - own - set(FROZEN)
         assert moved == (own if phase in ('denoise', 'joint') else set()) | (
-            host if phase in ('backbone', 'joint') else set()
+            base if phase in ('backbone', 'joint') else set()
         )
     assert {n for n, p in model.named_parameters() if not p.requires_grad} == set(FROZEN)
 
 
-def test_folding_restores_the_flags_of_the_host():
+def test_reparameterisation_restores_requires_grad_of_the_base_model():
     for phase in ('denoise', 'eval_only', 'backbone'):
-        fused = reparameterize(model_in(phase, frozen=FROZEN))
-        assert {n for n, p in fused.named_parameters() if not p.requires_grad} == set(FROZEN)
+        deployed = reparameterize(model_in(phase, frozen=FROZEN))
+        assert {n for n, p in deployed.named_parameters() if not p.requires_grad} == set(FROZEN)
 
 
 @pytest.mark.parametrize('call_on', ['outer first', 'inner first'])
-def test_flags_do_not_depend_on_where_the_model_is_held(call_on):
+def test_requires_grad_does_not_depend_on_the_module_that_the_phase_is_set_on(call_on):
     """A module and what holds it see the same parameters under different names."""
     inner = build(TinyViT)
     for name in FROZEN:
@@ -131,8 +131,8 @@ def test_unknown_phase_is_refused():
 
 
 @pytest.mark.parametrize('phase', ['denoise', 'joint'])
-def test_norm_statistics_and_dropout_rest_with_the_host(phase):
-    """In the predictor phase the frozen host behaves as in evaluation; its training flags are untouched afterwards."""
+def test_norm_statistics_and_dropout_are_frozen_with_the_base_model(phase):
+    """In the predictor phase the frozen base model computes as in evaluation; its training flags are not changed."""
     model = model_in(phase, drop=0.5)
     x, statistics = images(dtype=torch.float64), model.neck.running_mean.clone()
     first, second = model(x), model(x)
@@ -219,9 +219,9 @@ def test_autocast_step_is_finite(phase, dtype):
 def test_training_reaches_the_closed_form_optimum():
     """x ~ N(0, Sigma), L2 loss, stochastic training: loss within 2 % of the minimum, D near D*."""
     torch.manual_seed(0)
-    host = nn.Sequential(nn.Linear(6, 3))
-    convert(host, 'linear', timestep=300, loss_type='l2')
-    layer = host[0]
+    base = nn.Sequential(nn.Linear(6, 3))
+    convert(base, 'linear', timestep=300, loss_type='l2')
+    layer = base[0]
     factor = torch.randn(6, 6) * 0.4
     moment, mean = (factor.T @ factor).double()[None], torch.zeros(1, 6).double()
     best, _ = optimal_predictor(moment, mean, layer.denoiser.step, True)
@@ -230,9 +230,9 @@ def test_training_reaches_the_closed_form_optimum():
     optimizer = torch.optim.Adam(layer.denoiser.parameters(), 0.02)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 700)
     for _ in range(700):
-        host(torch.randn(512, 6) @ factor)
+        base(torch.randn(512, 6) @ factor)
         optimizer.zero_grad()
-        noise_loss(host).backward()
+        noise_loss(base).backward()
         optimizer.step()
         scheduler.step()
     reached = expected_l2_loss(
@@ -245,7 +245,7 @@ def test_training_reaches_the_closed_form_optimum():
 def test_training_on_a_small_vit_beats_the_zero_predictor():
     model = model_in('denoise', dtype=torch.float32, include='all', timestep=600)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 0.01)
-    host = {n: p.detach().clone() for n, p in model.named_parameters() if n not in predictors(model)}
+    base = {n: p.detach().clone() for n, p in model.named_parameters() if n not in predictors(model)}
     history = []
     for step in range(100):
         model(images(64, step))
@@ -256,4 +256,4 @@ def test_training_on_a_small_vit_beats_the_zero_predictor():
         history.append(loss.item())
     zero = len(denoise_layers(model)) * ((2 / torch.pi) ** 0.5 + 1)
     assert sum(history[-10:]) / 10 < 0.95 * zero < history[0]
-    assert all(torch.equal(p, host[n]) for n, p in model.named_parameters() if n in host)
+    assert all(torch.equal(p, base[n]) for n, p in model.named_parameters() if n in base)

@@ -1,4 +1,4 @@
-"""Real models of the four host libraries, small: train in every phase, fold, predict the same (checks 13, 18)."""
+"""Small real models of the OpenMMLab libraries: trained in every phase, deployed, equal predictions (checks 13, 18)."""
 
 import copy
 import warnings
@@ -16,9 +16,9 @@ from reprefine.registry import MODELS
 from tests.helpers.small_models import FCN, HOSTS, SEGFORMER, build_denoised, distance, predictions, stock_config
 
 
-@pytest.mark.parametrize('host', HOSTS)
-def test_baseline_converted_trained_folded_predicts_the_same(host):
-    library, text, include, count, make_batch, read = HOSTS[host]
+@pytest.mark.parametrize('case', HOSTS)
+def test_a_real_model_is_converted_trained_and_deployed_with_equal_predictions(case):
+    library, text, include, count, make_batch, read = HOSTS[case]
     config = stock_config(library, text)
     torch.manual_seed(0)
     np.random.seed(0)
@@ -50,7 +50,7 @@ def test_baseline_converted_trained_folded_predicts_the_same(host):
     assert distance(predictions(stock, batch, read), expected) < 1e-5
 
 
-def test_dilated_and_depthwise_layers_are_among_them():
+def test_the_segmentors_have_dilated_and_depthwise_layers():
     """The geometry that the two segmentors are there for."""
     fcn = build_denoised('mmseg', FCN, 'conv')
     assert sorted({layer.dilation[0] for layer in denoise_layers(fcn).values()}) == [1, 2, 4]
@@ -79,15 +79,15 @@ def test_multihead_attention_of_a_detector_is_skipped_with_a_warning():
     layer = DetrTransformerEncoderLayer(
         self_attn_cfg=options | dict(batch_first=True), ffn_cfg=dict(embed_dims=8, feedforward_channels=16, num_fcs=2)
     ).eval()
-    plain = copy.deepcopy(layer)
+    base = copy.deepcopy(layer)
     with pytest.warns(UserWarning, match=r"'self_attn.attn.out_proj' is not denoised: MultiheadAttention reads"):
         rows = convert(layer, 'linear')
     assert {row.name: row.skipped is None for row in rows} == {
         'ffn.layers.0.0': True, 'ffn.layers.1': True, 'self_attn.attn.out_proj': False
     }  # fmt: skip
-    assert torch.equal(layer.self_attn.attn.out_proj.weight, plain.self_attn.attn.out_proj.weight)
+    assert torch.equal(layer.self_attn.attn.out_proj.weight, base.self_attn.attn.out_proj.weight)
 
 
-def test_a_preset_that_finds_nothing_in_a_real_host_is_refused():
+def test_a_preset_that_matches_no_layer_of_a_real_model_is_refused():
     with pytest.raises(ValueError, match=r"no layer can be converted with include='mlp'.* such as backbone.stem.0"):
         build_denoised('mmseg', FCN, 'mlp')

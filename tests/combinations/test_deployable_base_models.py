@@ -38,33 +38,33 @@ def refined(name: str, **denoise: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_predictors_fold_before_the_host_folds(name):
+def test_predictors_are_merged_before_the_base_model_is_deployed(name):
     """The host folds by the weights of its layers, which must hold what their predictors do by then."""
     model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
-    folded = checks.assert_folds(model, run)
+    deployed = checks.assert_deploys(model, run)
     plain = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
-    plain.load_state_dict(folded.state_dict(), strict=True)
+    plain.load_state_dict(deployed.state_dict(), strict=True)
     checks.assert_close(run(plain), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_without_the_host_folding_the_model_is_the_plain_one(name):
+def test_reparameterisation_alone_gives_the_training_form_of_the_base_model(name):
     model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
-    folded = reparameterize(model)
+    deployed = reparameterize(model)
     plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
-    plain.load_state_dict(folded.state_dict(), strict=True)
+    plain.load_state_dict(deployed.state_dict(), strict=True)
     checks.assert_close(run(plain), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_biases_that_the_host_would_drop_are_refused(name):
+def test_biases_that_the_base_model_would_drop_are_refused(name):
     with pytest.raises(UserError, match="bias_policy='add' gives backbone.* a bias, which .* leaves out when it is"):
         refined(name, include='all', bias_policy='add')
 
 
-def test_biases_of_layers_beside_the_folding_ones_are_added():
+def test_biases_of_layers_outside_of_deployable_modules_are_added():
     model = refined('RepVGG', include='head', bias_policy='add')
-    checks.assert_folds(model, checks.on(torch.randn(2, 3, 64, 64)))
+    checks.assert_deploys(model, checks.on(torch.randn(2, 3, 64, 64)))
 
 
 class Estimator(ToyClassifier):
@@ -74,7 +74,7 @@ class Estimator(ToyClassifier):
         self.found = {type(module) for module in self.modules() if isinstance(module, nn.Linear)}
 
 
-def test_a_base_model_that_deploys_its_parts_finds_plain_layers():
+def test_a_base_model_that_deploys_its_parts_gets_base_layers():
     model = DenoiseRep(base_type=Estimator, denoise=dict(include='mlp')).eval()
     assert switch_to_deploy(model).found == {nn.Linear}
     # Called directly, without the walk through the parts.
