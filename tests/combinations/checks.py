@@ -114,7 +114,7 @@ def reached_by_gradients(model: nn.Module, batch: Any) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def assert_every_predictor_counts(model: nn.Module, run: Run) -> None:
+def assert_depends_on_every_predictor(model: nn.Module, run: Run) -> None:
     """Require that evaluation runs every denoising layer, and that its output depends on its predictor.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from tests.configs.brief import ROOT
 
 from .matrix import METHODS, TASKS, Cell, Method
-from .matrix_cell import facts_of
+from .matrix_cell import placeholders_of
 
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')
@@ -72,7 +72,7 @@ def _overview() -> str:
 def _section(method: Method) -> str:
     shown = next(task for task in TASKS if not method.cells[task].reason)
     parts = [f'## {method.title}\n', _wrapped(f'{method.about} [More](../configs/{method.readme}/README.md).')]
-    for name, text in method.configs(shown, **facts_of(method.cells[shown])).items():
+    for name, text in method.configs(shown, **placeholders_of(method.cells[shown])).items():
         parts.append(f'`{name}`, for {_name(shown)}:\n\n```python\n{text}```\n')
     parts.append(_values(method))
     if method.is_deployable:
@@ -93,7 +93,7 @@ def _wrapped(text: str) -> str:
 def _values(method: Method) -> str:
     """Return the table of the values of a snippet for each task."""
     runs = {task: cell for task, cell in method.cells.items() if not cell.reason}
-    known = {task: facts_of(cell) | cell.values for task, cell in runs.items()}
+    known = {task: placeholders_of(cell) | cell.values for task, cell in runs.items()}
     texts = ''.join(method.files.values())
     used = {name for values in known.values() for name in values if f'${name}' in texts}
     varying = [name for name in sorted(used, key=texts.index) if len({values[name] for values in known.values()}) > 1]

@@ -1,4 +1,4 @@
-"""Small networks with disentangled convolutions, as parts of other methods' models, and what is built on them."""
+"""Small networks with disentangled convolutions, as parts of other methods' models, and classifiers over them."""
 
 import copy
 from pathlib import Path
@@ -23,7 +23,7 @@ def refined(backbone: dict, kind: str, mode: str, **options: Any) -> dict:
     """Return the config of a ResNet with its residual blocks disentangled.
 
     Args:
-        backbone: Config of the plain one.
+        backbone: Config of the baseline's backbone.
         kind: One of :data:`KINDS`.
         mode: ``'A'`` or ``'B'``.
         **options: Further options of the conversion, such as ``deploy``.
@@ -36,10 +36,10 @@ def refined(backbone: dict, kind: str, mode: str, **options: Any) -> dict:
 
 
 def branch_by_branch(model: nn.Module) -> nn.Module:
-    """Let a model, in evaluation mode, compute every branch and norm by itself, and return it."""
+    """Set a model to evaluation mode with every branch and norm computed separately, and return it."""
     for conv in pd_convs(model).values():
         conv.compute = 'branches'
-    model.eval()  # of which ResNets of mmpretrain return nothing
+    model.eval()  # which returns None for ResNets of mmpretrain
     return model
 
 
@@ -52,7 +52,7 @@ def deployed_copy(model: nn.Module) -> nn.Module:
 
 
 def assert_trained(model: nn.Module) -> None:
-    """Require that no running statistic of any branch is what it was at the start."""
+    """Require that every running statistic of every branch has changed."""
     for conv in pd_convs(model).values():
         for _, leaf in conv.leaves():
             assert (leaf.bn.running_var != 1).all()
@@ -62,9 +62,9 @@ def assert_trained(model: nn.Module) -> None:
 def assert_close(outputs: Any, expected: Any) -> None:
     """Require equality to 1e-4 of the largest value, of tensors or sequences of them."""
     pairs = [(outputs, expected)] if torch.is_tensor(expected) else list(zip(outputs, expected, strict=True))
-    for ours, theirs in pairs:
-        assert theirs.abs().max() > 0
-        assert relative_difference(ours, theirs) < 1e-4
+    for output, reference in pairs:
+        assert reference.abs().max() > 0
+        assert relative_difference(output, reference) < 1e-4
 
 
 def images(number: int = 3, size: int = 32) -> Tensor:
@@ -72,7 +72,7 @@ def images(number: int = 3, size: int = 32) -> Tensor:
 
 
 def classifier(backbone: dict, checkpoint: Path, channels: int = 32) -> nn.Module:
-    """Return a classifier whose backbone starts from a checkpoint, as its config says."""
+    """Return a classifier whose backbone is initialised from a checkpoint by its config."""
     start = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
     config = dict(
         type='ImageClassifier',

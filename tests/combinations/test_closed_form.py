@@ -25,8 +25,8 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_one_pass_sets_every_predictor_and_nothing_else(case, tmp_path, toy_folder):
     base, denoise, shape = CASES[case]
-    plain = cells.brief(cells.tree_config(base), tmp_path, toy_folder)
-    start = cells.saved(build_model(cells.config_of(plain)), tmp_path / 'start.pth')
+    baseline = cells.brief(cells.tree_config(base), tmp_path, toy_folder)
+    start = cells.saved(build_model(cells.config_of(baseline)), tmp_path / 'start.pth')
     options = (f'load_from={start}', 'default_hooks.checkpoint.by_epoch=True')
     cell = cells.denoised(base, f'{denoise}, label_free=True', tmp_path, toy_folder, *options, more=LOOP)
     cells.train(cell)

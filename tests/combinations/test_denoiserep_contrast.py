@@ -26,8 +26,8 @@ def refined(tmp_path_factory, toy_folder) -> cells.Cell:
 
 
 @pytest.fixture(scope='module')
-def plain(tmp_path_factory, toy_folder) -> cells.Cell:
-    return cells.brief(cells.tree_config(BASE), tmp_path_factory.mktemp('plain'), toy_folder)
+def baseline(tmp_path_factory, toy_folder) -> cells.Cell:
+    return cells.brief(cells.tree_config(BASE), tmp_path_factory.mktemp('baseline'), toy_folder)
 
 
 @torch.no_grad()
@@ -38,24 +38,24 @@ def run(model: nn.Module) -> list[Tensor]:
     return checks.tensors([model.neck(model.backbone(images)), model.encoder_k(images)])
 
 
-def test_phases_move_what_they_say(refined, plain):
+def test_each_phase_changes_its_own_parameters(refined, baseline):
     model = refined.trained()
-    followers = checks.predictors(model, with_momentum=True) - checks.predictors(model)
-    checks.assert_phases(refined, model, both=followers | QUEUE)
-    checks.assert_gradients(refined, plain)
+    momentum = checks.predictors(model, with_momentum=True) - checks.predictors(model)
+    checks.assert_phases(refined, model, both=momentum | QUEUE)
+    checks.assert_gradients(refined, baseline)
 
 
 def test_resumed_equals_uninterrupted(refined):
     checks.assert_resumes(refined)
 
 
-def test_every_predictor_of_both_encoders_counts(refined):
+def test_evaluation_depends_on_every_predictor_of_both_encoders(refined):
     model = refined.trained()
     assert len(denoise_layers(model, with_momentum=True)) == 2 * len(denoise_layers(model)) > 20
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
 
 
-def test_the_momentum_encoder_follows_with_its_predictors(refined):
+def test_predictors_of_the_momentum_encoder_are_moving_averages(refined):
     model = refined.trained()
     query = nn.Sequential(model.backbone, model.neck)
     before, target = (cells.copied(module) for module in (model.encoder_k.module, query))
@@ -68,7 +68,7 @@ def test_the_momentum_encoder_follows_with_its_predictors(refined):
     assert_equal(cells.copied(model.encoder_k.module), target)
 
 
-def test_twins_begin_as_the_layers_that_they_follow(refined):
+def test_predictors_of_the_momentum_encoder_are_initialised_from_their_sources(refined):
     model = build_model(cells.config_of(refined))
     layers = denoise_layers(model, with_momentum=True)
     for name, layer in denoise_layers(model).items():
@@ -79,29 +79,29 @@ def test_twins_begin_as_the_layers_that_they_follow(refined):
         assert not layer.is_momentum_copy
 
 
-def test_keys_and_queue_are_those_of_the_baseline_while_the_predictors_are_trained(refined, plain):
+def test_keys_and_queue_are_those_of_the_baseline_while_the_predictors_are_trained(refined, baseline):
     model, weights = build_model(cells.config_of(refined)), refined.weights(1)
     model.load_state_dict(weights)
-    baseline = build_model(cells.config_of(plain))
-    baseline.load_state_dict({name: weights[name] for name in weights.keys() - model.added_keys})
-    batch = cells.first_batch(plain)
+    base_model = build_model(cells.config_of(baseline))
+    base_model.load_state_dict({name: weights[name] for name in weights.keys() - model.added_keys})
+    batch = cells.first_batch(baseline)
     set_phase(model.train(), 'denoise')
     cells.losses_of(model, batch)
-    for norm in baseline.train().modules():
+    for norm in base_model.train().modules():
         if 'running_mean' in norm._buffers:
             norm.eval()
-    cells.losses_of(baseline, batch)
-    ours, theirs = model.state_dict(), baseline.state_dict()
-    assert_equal({name: ours[name] for name in theirs}, dict(theirs))
-    assert not torch.equal(theirs['queue'], weights['queue'])
+    cells.losses_of(base_model, batch)
+    state, expected = model.state_dict(), base_model.state_dict()
+    assert_equal({name: state[name] for name in expected}, dict(expected))
+    assert not torch.equal(expected['queue'], weights['queue'])
 
 
-def test_both_encoders_are_reparameterised_and_the_baseline_config_continues_training(refined, plain):
+def test_both_encoders_are_reparameterised_and_the_baseline_config_continues_training(refined, baseline):
     model = refined.trained()
     deployed = checks.assert_deploys(model, run)
-    network = load_trained(cells.config_of(plain), str(cells.saved(deployed, refined.work_dir / 'deployed.pth')))
+    network = load_trained(cells.config_of(baseline), str(cells.saved(deployed, refined.work_dir / 'deployed.pth')))
     checks.assert_close(run(network), run(model))
-    # Of the deployed model itself, too, the key encoder goes on to follow.
+    # The key encoder of the deployed model itself is still updated, too.
     for moco in (deployed, network):
         moco.encoder_k.momentum = 1
         moco.encoder_k.update_parameters(nn.Sequential(moco.backbone, moco.neck))
@@ -111,7 +111,7 @@ def test_both_encoders_are_reparameterised_and_the_baseline_config_continues_tra
 
 @pytest.fixture(scope='module')
 def start(refined) -> Path:
-    """Return a file of the deployed contrastive model."""
+    """Return the checkpoint of the deployed contrastive model."""
     return cells.saved(switch_to_deploy(refined.trained()), refined.work_dir / 'start.pth')
 
 
@@ -121,7 +121,7 @@ def init_from(checkpoint: Path) -> str:
 
 @pytest.fixture(scope='module')
 def downstream(start, tmp_path_factory, toy_folder) -> cells.Cell:
-    """Return a classifier with a frozen backbone from the deployed contrastive model, its layers denoised anew."""
+    """Return a classifier with a frozen backbone from the deployed contrastive model, with its own noise predictors."""
     folder = tmp_path_factory.mktemp('downstream')
     return cells.train(cells.denoised(DOWNSTREAM, "include=['layer', 'head']", folder, toy_folder, init_from(start)))
 
@@ -132,18 +132,18 @@ def test_a_classifier_starts_from_the_deployed_model(downstream, start):
     assert_equal({name: trained[name] for name in backbone}, backbone)
 
 
-def test_a_classifier_that_starts_from_it_is_denoised_itself(downstream, toy_folder, tmp_path):
-    plain = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
+def test_a_classifier_that_starts_from_it_is_converted_itself(downstream, toy_folder, tmp_path):
+    baseline = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
     model = downstream.trained()
     # All stages are frozen, and the statistics of their norms fixed.
     frozen = {name for name in downstream.weights(1) if name.startswith('backbone.')} - model.added_keys
     checks.assert_phases(downstream, model, fixed=frozen)
-    checks.assert_gradients(downstream, plain)
+    checks.assert_gradients(downstream, baseline)
     checks.assert_resumes(downstream)
     images = checks.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    checks.assert_every_predictor_counts(model, images)
+    checks.assert_depends_on_every_predictor(model, images)
     deployed = checks.assert_deploys(model, images)
-    checks.assert_equal_tests(downstream, model, plain, deployed.state_dict(), images)
+    checks.assert_equal_tests(downstream, model, baseline, deployed.state_dict(), images)
 
 
 def test_a_checkpoint_in_training_form_is_refused_as_a_start(refined, tmp_path, toy_folder, capsys):

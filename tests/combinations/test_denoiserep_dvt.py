@@ -46,9 +46,9 @@ def refined(case, tmp_path_factory, toy_folder) -> cells.Cell:
 
 
 @pytest.fixture(scope='module')
-def plain(case, tmp_path_factory, toy_folder) -> cells.Cell:
+def baseline(case, tmp_path_factory, toy_folder) -> cells.Cell:
     base, _, trained = CASES[case]
-    return cells.brief(cells.tree_config(base), tmp_path_factory.mktemp('plain'), toy_folder, *SMALL, *trained)
+    return cells.brief(cells.tree_config(base), tmp_path_factory.mktemp('baseline'), toy_folder, *SMALL, *trained)
 
 
 @pytest.fixture
@@ -57,36 +57,36 @@ def run() -> checks.Run:
     return checks.on(images)
 
 
-def test_phases_move_what_they_say(refined, plain, case):
+def test_each_phase_changes_its_own_parameters(refined, baseline, case):
     model = refined.trained()
     parts = () if case.endswith('trained') else ('backbone.',) if 'conv' in case else ('backbone.', 'neck.')
     frozen = {name for name in refined.weights(1) if name.startswith(parts)} - model.added_keys
     # The loss of depth counts its calls.
     counters = {name for name in refined.weights(1) if name.endswith('.calls')}
     checks.assert_phases(refined, model, both=counters, fixed=frozen)
-    checks.assert_gradients(refined, plain)
+    checks.assert_gradients(refined, baseline)
 
 
 def test_resumed_equals_uninterrupted(refined):
     checks.assert_resumes(refined)
 
 
-def test_every_predictor_counts_in_evaluation(refined, run):
+def test_evaluation_depends_on_every_predictor(refined, run):
     model = refined.trained()
     assert any(name.startswith('neck.denoiser.') for name in denoise_layers(model))
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
 
 
-def test_the_baseline_config_tests_the_deployed_weights(refined, plain, run):
+def test_the_baseline_config_tests_the_deployed_weights(refined, baseline, run):
     model = refined.trained()
     deployed = checks.assert_deploys(model, run)
-    checks.assert_equal_tests(refined, model, plain, deployed.state_dict(), run)
+    checks.assert_equal_tests(refined, model, baseline, deployed.state_dict(), run)
 
 
 KEYS = {key: dict(lr_mult=10.0) for key in ('denoiser.weight', 'denoiser.bias')}
 
 
-def test_predictors_may_have_a_rate_of_their_own_beside_a_neck_of_the_same_name(refined):
+def test_predictors_may_have_their_own_learning_rate_beside_a_neck_named_denoiser(refined):
     model = build_model(cells.config_of(refined))
     settings = dict(optimizer=dict(type='SGD', lr=1.0), paramwise_cfg=dict(custom_keys=KEYS))
     wrapper = build_optim_wrapper(model, settings)

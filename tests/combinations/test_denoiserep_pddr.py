@@ -13,7 +13,7 @@ from tests.methods.pddr.toys import randomise
 
 FOLDER = 'pddr/classification/'
 RESNET, MLP = ('baselines/classification/resnet18-w32_10e_mnist5k', 'baselines/classification/mlp_5e_mnist5k')
-# Config that is refined, what is denoised of it, and the plain config that takes the deployed weights.
+# Config that is refined, selection of layers, and the baseline config that loads the deployed weights.
 CASES = {
     'conv A': (f'{FOLDER}resnet18-w32-pda_10e_mnist5k', "include=['backbone'], exclude=['downsample']", RESNET),
     'conv B': (
@@ -55,7 +55,7 @@ def test_disentangled_layers_are_denoised_as_one(refined, case):
     assert {layers[name].side for name in replaced} == {'output'}
 
 
-def test_phases_move_what_they_say(refined, case, toy_folder, tmp_path):
+def test_each_phase_changes_its_own_parameters(refined, case, toy_folder, tmp_path):
     checks.assert_phases(refined, refined.trained())
     checks.assert_gradients(refined, cells.brief(cells.tree_config(CASES[case][0]), tmp_path, toy_folder))
 
@@ -64,8 +64,8 @@ def test_resumed_equals_uninterrupted(refined):
     checks.assert_resumes(refined)
 
 
-def test_every_predictor_counts_in_evaluation(refined, run):
-    checks.assert_every_predictor_counts(refined.trained(), run)
+def test_evaluation_depends_on_every_predictor(refined, run):
+    checks.assert_depends_on_every_predictor(refined.trained(), run)
 
 
 @pytest.mark.parametrize('statistics', [lambda model: model, randomise], ids=['trained', 'awkward'])
@@ -76,11 +76,11 @@ def test_all_layers_are_reparameterised(refined, run, statistics):
 
 
 def test_the_baseline_config_tests_the_deployed_weights(refined, case, run, toy_folder, tmp_path):
-    base, _, plain = CASES[case]
+    base, _, baseline = CASES[case]
     model = refined.trained()
     deployed = checks.assert_deploys(model, run)
     state = deployed.state_dict() if 'B' in case else baseline_state_dict(deployed)
     # Of PDLinear no config of the tree has the deployed form: it is that of the training form with another argument.
-    options = () if plain else ('model.backbone.layer_cfg.deploy=True',)
-    target = cells.brief(cells.tree_config(plain or base), tmp_path, toy_folder, *options)
+    options = () if baseline else ('model.backbone.layer_cfg.deploy=True',)
+    target = cells.brief(cells.tree_config(baseline or base), tmp_path, toy_folder, *options)
     checks.assert_equal_tests(refined, model, target, state, run)

@@ -20,15 +20,15 @@ LEARNS = "model.student_layers=['backbone.layer3.1.conv2']"
 
 @pytest.fixture(scope='module')
 def distiller(tmp_path_factory, toy_folder) -> cells.Cell:
-    """Return a denoised distiller, one of whose denoised layers learns from the teacher."""
+    """Return a denoised distiller, one of whose denoised layers is trained by the teacher."""
     denoise = r"include=[r'backbone\.layer', 'projectors']"
     folder = tmp_path_factory.mktemp('distiller')
     return cells.train(cells.denoised(DISTILL, denoise, folder, toy_folder, LEARNS))
 
 
 @pytest.fixture(scope='module')
-def plain(tmp_path_factory, toy_folder) -> cells.Cell:
-    folder = tmp_path_factory.mktemp('plain')
+def baseline(tmp_path_factory, toy_folder) -> cells.Cell:
+    folder = tmp_path_factory.mktemp('baseline')
     return cells.train(cells.brief(cells.tree_config(DISTILL), folder / 'run', toy_folder, LEARNS))
 
 
@@ -40,28 +40,28 @@ def run(model: nn.Module) -> list[Tensor]:
     return [model.projectors[0](features)]
 
 
-def test_phases_move_what_they_say(distiller, plain):
+def test_each_phase_changes_its_own_parameters(distiller, baseline):
     # What comes behind the recorded layer learns nothing, with a method or without.
     behind = {f'student.backbone.layer3.1.bn2.{name}' for name in ('weight', 'bias')}
     checks.assert_phases(distiller, distiller.trained(), fixed=behind)
-    checks.assert_gradients(distiller, plain)
+    checks.assert_gradients(distiller, baseline)
 
 
 def test_resumed_equals_uninterrupted(distiller):
     checks.assert_resumes(distiller)
 
 
-def test_the_student_alone_is_denoised_and_every_predictor_counts(distiller):
+def test_only_the_student_is_denoised_and_depends_on_every_predictor(distiller):
     model = distiller.trained()
     assert 'student.backbone.layer3.1.conv2' in denoise_layers(model)
     assert not [name for name, _ in model.named_modules() if 'teacher' in name]
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
 
 
-def test_is_reparameterised_into_the_distiller_without_predictors(distiller, plain):
+def test_is_reparameterised_into_the_distiller_without_predictors(distiller, baseline):
     model = distiller.trained()
     deployed = checks.assert_deploys(model, run)
-    network = load_trained(cells.config_of(plain), str(cells.saved(deployed, distiller.work_dir / 'deployed.pth')))
+    network = load_trained(cells.config_of(baseline), str(cells.saved(deployed, distiller.work_dir / 'deployed.pth')))
     checks.assert_close(run(network), run(model))
 
 
@@ -69,11 +69,11 @@ def start_from(checkpoint: Path) -> str:
     return f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='{PREFIX}')"
 
 
-@pytest.fixture(scope='module', params=['plain', 'deployed'])
-def start(request, distiller, plain) -> Path:
-    """Return the checkpoint of a plain distillation, or of a denoised one, deployed."""
-    if request.param == 'plain':
-        return plain.checkpoint(cells.ITERATIONS)
+@pytest.fixture(scope='module', params=['baseline', 'deployed'])
+def start(request, distiller, baseline) -> Path:
+    """Return the checkpoint of a baseline distillation, or of a denoised one, deployed."""
+    if request.param == 'baseline':
+        return baseline.checkpoint(cells.ITERATIONS)
     return cells.saved(switch_to_deploy(distiller.trained()), distiller.work_dir / 'start.pth')
 
 
@@ -91,7 +91,7 @@ def test_a_classifier_starts_from_the_student_and_is_denoised(downstream, start,
     checks.assert_phases(downstream, model)
     checks.assert_resumes(downstream)
     images = checks.on(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    checks.assert_every_predictor_counts(model, images)
+    checks.assert_depends_on_every_predictor(model, images)
     deployed = checks.assert_deploys(model, images)
     target = cells.brief(cells.tree_config(DOWNSTREAM), tmp_path, toy_folder)
     checks.assert_gradients(downstream, target)

@@ -1,4 +1,4 @@
-"""DenoiseRep over networks of the host libraries that have a deployed form of their own."""
+"""DenoiseRep over networks of mmpretrain that have a deployed form of their own."""
 
 import copy
 from typing import Any
@@ -39,21 +39,21 @@ def refined(name: str, **denoise: Any) -> nn.Module:
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_predictors_are_merged_before_the_base_model_is_deployed(name):
-    """The host folds by the weights of its layers, which must hold what their predictors do by then."""
+    """The base model is deployed from the weights of its layers, into which the predictors must be merged first."""
     model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
     deployed = checks.assert_deploys(model, run)
-    plain = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
-    plain.load_state_dict(deployed.state_dict(), strict=True)
-    checks.assert_close(run(plain), run(model))
+    baseline = MODELS.build(dict(config(name, deploy=True), type='mmpretrain.ImageClassifier')).eval()
+    baseline.load_state_dict(deployed.state_dict(), strict=True)
+    checks.assert_close(run(baseline), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_reparameterisation_alone_gives_the_training_form_of_the_base_model(name):
     model, run = refined(name, include='all'), checks.on(torch.randn(2, 3, 64, 64))
     deployed = reparameterize(model)
-    plain = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
-    plain.load_state_dict(deployed.state_dict(), strict=True)
-    checks.assert_close(run(plain), run(model))
+    baseline = MODELS.build(dict(config(name), type='mmpretrain.ImageClassifier')).eval()
+    baseline.load_state_dict(deployed.state_dict(), strict=True)
+    checks.assert_close(run(baseline), run(model))
 
 
 @pytest.mark.parametrize('name', BACKBONES)

@@ -22,7 +22,7 @@ NARROW = (
     'model.bbox_head.feat_channels=32',
 )
 GROUPS = tuple(f'+model.{part}.group_num=auto' for part in ('backbone.pd_cfg', 'neck.conv_cfg', 'bbox_head.conv_cfg'))
-PLAIN = 'baselines/detection/retinanet_r50_fpn_1x_coco'
+BASELINE = 'baselines/detection/retinanet_r50_fpn_1x_coco'
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -43,12 +43,12 @@ def run() -> checks.Run:
 
 
 def is_fixed(name: str) -> bool:
-    """Whether the detector leaves a weight as it is: the first stage, and the statistics of the backbone's norms."""
+    """Return whether the detector does not change a weight: the first stage, and statistics of the backbone's norms."""
     first = name.startswith(('backbone.conv1.', 'backbone.bn1.', 'backbone.layer1.'))
     return first or (name.startswith('backbone.') and name.endswith(('.running_mean', '.running_var', '_tracked')))
 
 
-def test_phases_move_what_they_say(refined):
+def test_each_phase_changes_its_own_parameters(refined):
     model = refined.trained()
     assert any(is_fixed(name) for name in checks.predictors(model))  # which learn all the same
     checks.assert_phases(refined, model, fixed={name for name in refined.weights(1) if is_fixed(name)})
@@ -58,16 +58,16 @@ def test_resumed_equals_uninterrupted(refined):
     checks.assert_resumes(refined)
 
 
-def test_every_predictor_counts_in_evaluation(refined, run):
+def test_evaluation_depends_on_every_predictor(refined, run):
     model = refined.trained()
     shared = [name for name in pd_layers(model) if name.startswith(('neck.', 'bbox_head.'))]
     assert len(shared) == 13
     assert set(shared) < denoise_layers(model).keys()
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
 
 
 def test_the_baseline_config_tests_the_deployed_weights(refined, run, toy_folder, tmp_path):
     model = refined.trained()
     deployed = checks.assert_deploys(model, run, lambda module: isinstance(module, PDConv) and not module.deploy)
-    plain = cells.brief(cells.tree_config(PLAIN), tmp_path / 'plain', toy_folder, *NARROW)
-    checks.assert_equal_tests(refined, model, plain, baseline_state_dict(deployed), run)
+    baseline = cells.brief(cells.tree_config(BASELINE), tmp_path / 'baseline', toy_folder, *NARROW)
+    checks.assert_equal_tests(refined, model, baseline, baseline_state_dict(deployed), run)

@@ -1,4 +1,4 @@
-"""A DVT neck behind a vision transformer that has learned from a diffusion teacher; and DenoiseRep over both."""
+"""A DVT neck after a vision transformer distilled from a diffusion teacher, and DenoiseRep over both."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ model = dict(student=dict(backbone=dict(_delete_=True, **vit), neck=None), stude
 
 @pytest.fixture(scope='module')
 def student(tmp_path_factory, toy_folder) -> cells.Cell:
-    """Return a vision transformer that learns from a diffusion teacher, without any other method."""
+    """Return a vision transformer that is distilled from a diffusion teacher, without any other method."""
     folder = tmp_path_factory.mktemp('student')
     config = folder / 'student.py'
     config.write_text(STUDENT.format(base=cells.tree_config(DISTILL)))
@@ -67,7 +67,7 @@ def frozen_weights(cell: cells.Cell) -> dict[str, torch.Tensor]:
     return {name: value for name, value in cell.weights(1).items() if name.startswith(('backbone.', 'neck.'))}
 
 
-def test_the_segmentor_holds_the_student_and_the_denoiser(segmentor, student, starts):
+def test_the_segmentor_has_the_weights_of_the_student_and_of_the_denoiser(segmentor, student, starts):
     distilled, held = student.weights(cells.ITERATIONS), frozen_weights(segmentor)
     assert_equal(
         {name: value for name, value in held.items() if name.startswith('backbone.')},
@@ -86,7 +86,7 @@ def test_it_trains_the_head_alone_and_resumes(segmentor):
     checks.assert_resumes(segmentor)
 
 
-def test_the_neck_acts_on_the_features_of_the_student(segmentor):
+def test_the_neck_denoises_the_features_of_the_student(segmentor):
     model = segmentor.trained()
     run = checks.on(images())
     expected = run(model)
@@ -95,8 +95,8 @@ def test_the_neck_acts_on_the_features_of_the_student(segmentor):
 
 
 def test_with_denoising_it_starts_from_the_same_files(refined, segmentor):
-    ours, theirs = frozen_weights(refined), frozen_weights(segmentor)
-    assert_equal({name: ours[name] for name in theirs}, theirs)
+    weights, expected = frozen_weights(refined), frozen_weights(segmentor)
+    assert_equal({name: weights[name] for name in expected}, expected)
     assert {name.partition('.')[0] for name in refined.trained().added_keys} == {'backbone', 'neck'}
 
 
@@ -105,6 +105,6 @@ def test_with_denoising_it_is_trained_in_phases_deployed_and_tested(refined, seg
     checks.assert_phases(refined, model, fixed=frozen_weights(segmentor).keys())
     checks.assert_gradients(refined, segmentor)
     checks.assert_resumes(refined)
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
     deployed = checks.assert_deploys(model, run)
     checks.assert_equal_tests(refined, model, segmentor, deployed.state_dict(), run)

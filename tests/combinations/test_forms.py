@@ -41,12 +41,12 @@ def toy(mode: str) -> nn.Module:
 
 
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_grouped_convolutions_mix_no_channels_of_other_groups(mode):
+def test_grouped_convolutions_do_not_mix_groups(mode):
     model = randomise(toy(mode))
     widths = {name: layer.denoiser.weight.shape for name, layer in denoise_layers(model).items()}
     assert widths == {'backbone.first': (8, 8), 'backbone.second': (12, 3), 'backbone.head': (5, 5)}
     run = checks.on(torch.randn(4, 3, 9, 7))
-    checks.assert_every_predictor_counts(model.eval(), run)
+    checks.assert_depends_on_every_predictor(model.eval(), run)
     deployed = checks.assert_deploys(model, run)
     assert all(layer.deploy for layer in (deployed.backbone.first, deployed.backbone.second, deployed.backbone.head))
 
@@ -54,16 +54,16 @@ def test_grouped_convolutions_mix_no_channels_of_other_groups(mode):
 @pytest.mark.parametrize('phase', ['denoise', 'backbone', 'joint'])
 @pytest.mark.parametrize('mode', ['A', 'B'])
 def test_reparameterisation_restores_requires_grad_in_every_phase(mode, phase):
-    plain, model = switch_to_deploy(ToyClassifier(Grouped(mode)).eval()), toy(mode)
+    baseline, model = switch_to_deploy(ToyClassifier(Grouped(mode)).eval()), toy(mode)
     set_phase(model, phase)
     deployed = switch_to_deploy(model.eval())
-    trainable = [{n for n, p in network.named_parameters() if p.requires_grad} for network in (deployed, plain)]
+    trainable = [{n for n, p in network.named_parameters() if p.requires_grad} for network in (deployed, baseline)]
     assert trainable[0] == trainable[1] != set()
 
 
 @torch.no_grad()
 def with_statistics(model: nn.Module) -> nn.Module:
-    """Return a model whose norms have seen images."""
+    """Return a model whose norms have updated their statistics."""
     for _ in range(30):
         model.train()(torch.randn(8, 3, 28, 28), mode='tensor')
     return model.eval()
@@ -78,14 +78,14 @@ def test_a_deployed_network_is_denoised_and_reparameterised_into_its_own_form(mo
     start = cells.saved(switch_to_deploy(network), tmp_path / 'start.pth')
     options = (wide, f'load_from={start}')
     refined = cells.train(cells.denoised(base, "include=['layer']", tmp_path, toy_folder, *options, more=ADAM))
-    plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder, wide)
+    baseline = cells.brief(cells.tree_config(base), tmp_path / 'baseline', toy_folder, wide)
     model, run = refined.trained(), checks.on(torch.randn(2, 3, 28, 28))
     fixed = {name for name in refined.weights(1) if name.endswith(('.reparam_weight', '.reparam_bias'))}
     assert bool(fixed) == (mode == 'b')  # the mixed kernels are not trained, refined or not
     checks.assert_phases(refined, model, fixed=fixed)
-    checks.assert_gradients(refined, plain)
-    checks.assert_every_predictor_counts(model, run)
-    checks.assert_equal_tests(refined, model, plain, checks.assert_deploys(model, run).state_dict(), run)
+    checks.assert_gradients(refined, baseline)
+    checks.assert_depends_on_every_predictor(model, run)
+    checks.assert_equal_tests(refined, model, baseline, checks.assert_deploys(model, run).state_dict(), run)
 
 
 CONVERTED = """_base_ = '{base}'
@@ -111,14 +111,14 @@ def test_a_part_that_another_method_has_refined(mode, tmp_path, toy_folder):
     assert pd_layers(model).keys() < denoise_layers(model).keys()
     checks.assert_phases(refined, model)
     checks.assert_gradients(refined, cells.brief(config, tmp_path, toy_folder))
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
     deployed = checks.assert_deploys(model, run, is_branched)
     if mode == 'A':
-        plain = cells.brief(cells.tree_config(base), tmp_path / 'plain', toy_folder)
-        checks.assert_equal_tests(refined, model, plain, baseline_state_dict(deployed), run)
+        baseline = cells.brief(cells.tree_config(base), tmp_path / 'baseline', toy_folder)
+        checks.assert_equal_tests(refined, model, baseline, baseline_state_dict(deployed), run)
     else:
-        plain = cells.brief(config, tmp_path / 'plain', toy_folder, 'model.backbone.pd.deploy=True')
-        checks.assert_equal_tests(refined, model, plain, deployed.state_dict(), run)
+        baseline = cells.brief(config, tmp_path / 'baseline', toy_folder, 'model.backbone.pd.deploy=True')
+        checks.assert_equal_tests(refined, model, baseline, deployed.state_dict(), run)
 
 
 def is_branched(module: nn.Module) -> bool:

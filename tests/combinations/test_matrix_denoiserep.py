@@ -14,7 +14,7 @@ from .matrix_cell import Stages, assert_deploys, stages
 
 
 def write_baseline(run: Stages) -> None:
-    """Write a checkpoint of the baseline, with statistics as uneven as trained ones."""
+    """Write a checkpoint of the baseline, with random norm statistics."""
     work_dir = run.folder / default_work_dir(str(run.baseline))
     work_dir.mkdir(parents=True)
     model = build_model(run.config(run.baseline, work_dir))

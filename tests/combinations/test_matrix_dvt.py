@@ -1,4 +1,4 @@
-"""DVT on every task: a trained denoiser between backbone and head, where there are patch features."""
+"""DVT on every task: a trained denoiser between backbone and head, if there are patch features."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,7 @@ from tests.helpers.run import run_train
 from tests.methods.dvt.pair_files import write_pairs
 
 from .matrix import DVT, TASKS
-from .matrix_cell import stages
-from .matrix_refused import assert_refused
+from .matrix_cell import assert_refused, stages
 
 DENOISER = ROOT / 'configs/dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k.py'
 RUNS = [task for task in TASKS if not DVT.cells[task].reason]
@@ -33,14 +32,14 @@ def denoiser(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def linked(denoiser, tmp_path) -> None:
-    """The denoiser where its training leaves it by default."""
+    """The denoiser at the default path of its training."""
     work_dir = tmp_path / default_work_dir(str(DENOISER))
     work_dir.parent.mkdir(parents=True)
     os.symlink(denoiser, work_dir)
 
 
 @pytest.mark.parametrize('task', RUNS)
-def test_trains_behind_the_denoiser(task, tmp_path, toy_folder, denoiser, linked):
+def test_is_trained_with_the_denoiser_as_neck(task, tmp_path, toy_folder, denoiser, linked):
     with stages(DVT, task, tmp_path, toy_folder) as run:
         config = run.write('train.py', denoiser='iter_2.pth')
         assert run.train(config, is_first=False) == 0

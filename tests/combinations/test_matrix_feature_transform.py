@@ -3,8 +3,7 @@
 import pytest
 
 from .matrix import FEATURE_TRANSFORM, TASKS
-from .matrix_cell import stages
-from .matrix_started import assert_starts_from
+from .matrix_cell import assert_starts_from, stages
 
 
 @pytest.mark.parametrize('task', TASKS)

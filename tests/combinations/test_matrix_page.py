@@ -1,4 +1,4 @@
-"""The page about methods and tasks is what the table of cells says, and the table is complete."""
+"""The page about methods and tasks is generated from the table of cells, and the table is complete."""
 
 import ast
 import re
@@ -6,15 +6,15 @@ import re
 import pytest
 
 from .matrix import MAX_LINES, METHODS, TASKS
-from .matrix_cell import baseline_of, facts_of
+from .matrix_cell import baseline_of, placeholders_of
 from .matrix_page import PAGE, page
 
 
-def test_page_is_what_the_table_says():
+def test_the_page_is_generated_from_the_table():
     assert PAGE.read_text() == page(), 'run python -m tests.combinations.matrix_page --write'
 
 
-def test_page_links_what_exists():
+def test_links_of_the_page_exist():
     links = re.findall(r'\]\(([\w./-]+)', PAGE.read_text())
     assert len(links) > 40
     for link in links:
@@ -34,7 +34,7 @@ def test_there_are_five_methods_and_seven_tasks():
 @pytest.mark.parametrize('method', METHODS, ids=lambda method: method.title)
 def test_snippets_are_short(method):
     task = next(task for task in TASKS if not method.cells[task].reason)
-    configs = method.configs(task, **facts_of(method.cells[task]))
+    configs = method.configs(task, **placeholders_of(method.cells[task]))
     lines = [line for text in configs.values() for line in laid_over(text)]
     assert 0 < len(lines) <= MAX_LINES
     assert max(map(len, lines)) <= 120

@@ -5,8 +5,7 @@ import pytest
 from reprefine.methods.pddr import PDConv
 
 from .matrix import PDDR, TASKS
-from .matrix_cell import assert_deploys, stages
-from .matrix_refused import assert_refused
+from .matrix_cell import assert_deploys, assert_refused, stages
 
 RUNS = [task for task in TASKS if not PDDR.cells[task].reason]
 

@@ -32,7 +32,7 @@ def model(kind: str, mode: str, seed: int = 0) -> nn.Module:
 
 
 def of_the_query(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters that the key encoder follows, by their names there."""
+    """The parameters that the key encoder averages, by their names in it."""
     both = (('module.0', model.backbone), ('module.1', model.neck))
     return {f'{start}.{name}': value for start, part in both for name, value in part.named_parameters()}
 
@@ -74,7 +74,7 @@ def test_the_key_encoder_is_the_moving_average_name_by_name(kind, mode):
 
 
 @pytest.mark.parametrize(('kind', 'mode'), BOTH)
-def test_the_queue_gets_the_keys_in_turn(kind, mode, monkeypatch):
+def test_the_queue_gets_the_keys_in_order(kind, mode, monkeypatch):
     moco, made = model(kind, mode).train(), []
     encode = moco._keys
     monkeypatch.setattr(moco, '_keys', lambda batch: made.append(encode(batch)) or made[-1])
@@ -116,16 +116,16 @@ def test_the_model_is_reparameterised_into_the_baseline(trained):
         with pytest.raises(UserError, match='no plain model equals it'):
             baseline_state_dict(moco)
         return
-    plain = moco_ft()
-    plain.load_state_dict(baseline_state_dict(moco))  # strict
-    plain.eval()
-    assert_close(plain.extract_feat(images()), moco.extract_feat(images()))
-    assert_close(plain.encoder_k(images()), moco.encoder_k(images()))
+    baseline = moco_ft()
+    baseline.load_state_dict(baseline_state_dict(moco))  # strict
+    baseline.eval()
+    assert_close(baseline.extract_feat(images()), moco.extract_feat(images()))
+    assert_close(baseline.encoder_k(images()), moco.encoder_k(images()))
 
 
 @torch.no_grad()
 def test_a_classifier_starts_from_the_deployed_encoder(trained, tmp_path):
-    """PD-A: the plain config loads it. PD-B: the same config with ``deploy=True``, from either form."""
+    """PD-A: the baseline config loads the weights. PD-B: the same config with ``deploy=True``, from either form."""
     kind, mode, moco, folder = trained
     expected = moco.extract_feat(images())
     state = baseline_state_dict(moco) if mode == 'A' else deployed_copy(moco).state_dict()
@@ -140,7 +140,7 @@ def test_a_classifier_starts_from_the_deployed_encoder(trained, tmp_path):
     assert accuracy_of(from_training_form, tmp_path, f'{kind}-{mode}-training-form') == accuracy
 
 
-def test_a_classifier_is_tuned_in_the_training_form(trained):
+def test_a_classifier_is_fine_tuned_in_the_training_form(trained):
     kind, mode, moco, folder = trained
     tuned = branch_by_branch(classifier(refined(BACKBONE, kind, mode), folder / 'iter_2.pth'))
     with torch.no_grad():

@@ -55,7 +55,7 @@ def trained(request, tmp_path_factory):
 
 @pytest.mark.parametrize('layer', LAYERS)
 @pytest.mark.parametrize(('kind', 'mode'), BOTH)
-def test_recorded_layers_may_be_disentangled_or_hold_what_is(kind, mode, layer):
+def test_recorded_layers_may_be_or_contain_disentangled_convolutions(kind, mode, layer):
     student = model(kind, mode, layer).train()
     assert type(student) is RepFusionDistiller
     assert len(pd_convs(student)) == len(pd_convs(student.student['backbone'])) == 16
@@ -101,15 +101,15 @@ def test_the_distiller_is_reparameterised_into_the_baseline(trained):
         with pytest.raises(UserError, match='no plain model equals it'):
             baseline_state_dict(distilled)
         return
-    plain = distiller(student=dict(backbone=BACKBONES[kind]), student_layers=list(distilled.student.layers))
-    plain.load_state_dict(baseline_state_dict(distilled))  # strict
-    plain.eval()
-    assert_close(plain.extract_feat(images()), distilled.extract_feat(images()))
+    baseline = distiller(student=dict(backbone=BACKBONES[kind]), student_layers=list(distilled.student.layers))
+    baseline.load_state_dict(baseline_state_dict(distilled))  # strict
+    baseline.eval()
+    assert_close(baseline.extract_feat(images()), distilled.extract_feat(images()))
 
 
 @torch.no_grad()
 def test_a_classifier_starts_from_the_exported_backbone(trained, tmp_path):
-    """PD-A: the plain config loads it, folded. PD-B: the same config with ``deploy=True``, from either form."""
+    """PD-A: the baseline config loads them. PD-B: the same config with ``deploy=True``, from either form."""
     kind, mode, distilled, checkpoint = trained
     backbone = BACKBONES[kind]
     expected = distilled.extract_feat(images())

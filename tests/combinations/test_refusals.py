@@ -1,4 +1,4 @@
-"""Combinations that cannot be, or make no sense: each is refused in one line that says why."""
+"""Invalid combinations, each of which is refused in one line that gives the reason."""
 
 import pytest
 from mmengine.runner import Runner
@@ -54,8 +54,8 @@ def write(folder, base: str, denoise: str, more: str = '') -> str:
     return str(config)
 
 
-def test_patterns_that_reach_layers_as_well_are_not(tmp_path):
-    """``layer1`` names PDConvs and what is inside of them."""
+def test_patterns_that_also_match_convertible_layers_are_accepted(tmp_path):
+    """``layer1`` matches PDConvs and their inner layers."""
     model = build_model(load_config(write(tmp_path, PDB, "include='layer1'")))
     assert len(model.added_keys) > 0
 

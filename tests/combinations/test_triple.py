@@ -61,10 +61,10 @@ def is_branched(module: nn.Module) -> bool:
     return isinstance(module, PDConv) and not module.deploy
 
 
-def test_phases_move_what_they_say(refined, pd_config, tmp_path, toy_folder):
+def test_each_phase_changes_its_own_parameters(refined, pd_config, tmp_path, toy_folder):
     model = refined.trained()
-    followers = checks.predictors(model, with_momentum=True) - checks.predictors(model)
-    checks.assert_phases(refined, model, both=followers | QUEUE)
+    momentum = checks.predictors(model, with_momentum=True) - checks.predictors(model)
+    checks.assert_phases(refined, model, both=momentum | QUEUE)
     checks.assert_gradients(refined, cells.brief(pd_config, tmp_path, toy_folder))
 
 
@@ -72,24 +72,24 @@ def test_resumed_equals_uninterrupted(refined):
     checks.assert_resumes(refined)
 
 
-def test_every_predictor_of_both_encoders_counts(refined):
+def test_evaluation_depends_on_every_predictor_of_both_encoders(refined):
     model = refined.trained()
     layers = denoise_layers(model, with_momentum=True)
     assert pd_convs(model).keys() <= layers.keys()
     assert len(pd_convs(model.encoder_k)) == len(pd_convs(model.backbone)) > 0
-    checks.assert_every_predictor_counts(model, run)
+    checks.assert_depends_on_every_predictor(model, run)
 
 
 def test_both_methods_are_reparameterised_in_both_encoders(refined, mode, tmp_path, toy_folder):
     model = refined.trained()
     deployed = checks.assert_deploys(model, run, is_branched)
     if mode == 'A':
-        plain = cells.brief(cells.tree_config(CONTRAST), tmp_path, toy_folder)
+        baseline = cells.brief(cells.tree_config(CONTRAST), tmp_path, toy_folder)
         state = baseline_state_dict(deployed)
     else:
         config = written(tmp_path, CONTRAST, mode, True)
-        plain, state = cells.brief(config, tmp_path, toy_folder), deployed.state_dict()
-    network = cells.loaded(plain, state)
+        baseline, state = cells.brief(config, tmp_path, toy_folder), deployed.state_dict()
+    network = cells.loaded(baseline, state)
     checks.assert_close(run(network), run(model))
     network.encoder_k.momentum = 1
     network.encoder_k.update_parameters(nn.Sequential(network.backbone, network.neck))
