@@ -113,7 +113,7 @@ def test_the_deployed_form_computes_the_same(trained):
 def test_the_model_is_reparameterised_into_the_baseline(trained):
     _, mode, moco, _ = trained
     if mode == 'B':
-        with pytest.raises(UserError, match='no plain model equals it'):
+        with pytest.raises(UserError, match='no standard module equals it'):
             baseline_state_dict(moco)
         return
     baseline = moco_ft()

@@ -98,7 +98,7 @@ def test_the_deployed_form_computes_the_same(trained, layer):
 def test_the_distiller_is_reparameterised_into_the_baseline(trained):
     kind, mode, distilled, _ = trained
     if mode == 'B':
-        with pytest.raises(UserError, match='no plain model equals it'):
+        with pytest.raises(UserError, match='no standard module equals it'):
             baseline_state_dict(distilled)
         return
     baseline = distiller(student=dict(backbone=BACKBONES[kind]), student_layers=list(distilled.student.layers))

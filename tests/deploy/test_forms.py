@@ -102,7 +102,7 @@ def test_parts_of_pddr():
     part = dict(type='reprefine.PDConverted', base_type='FPN', num_outs=2, pd=dict(mode='A'))
     assert baseline_config(part) == dict(type='FPN', num_outs=2)
     assert deploy_config(part) == part | dict(pd=dict(mode='A', deploy=True))
-    with pytest.raises(UserError, match='attention=.*does not fold'):
+    with pytest.raises(UserError, match='attention=.*cannot be reparameterised'):
         baseline_config(PD | dict(attention=dict(type='reprefine.SE')))
 
 

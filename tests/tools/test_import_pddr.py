@@ -80,11 +80,11 @@ def test_refusals(folder, tmp_path, capsys):
     assert "'reduction': 8" in refusal('B.py', narrow)
     pair = {k: v for k, v in a.items() if 'group' not in k}
     assert "('standard1', 'standard2', 'skeleton')}" in refusal('A.py', pair)
-    assert 'without a place in the model: backbone.surplus' in refusal('A.py', a | {'module.surplus': torch.ones(1)})
+    assert 'unexpected: backbone.surplus' in refusal('A.py', a | {'module.surplus': torch.ones(1)})
     assert 'missing: head.fc.bias' in refusal('A.py', {k: v for k, v in a.items() if k != 'module.1.fc.bias'})
     wide = {k: torch.cat([v, v]) if k == 'module.1.fc.weight' else v for k, v in a.items()}
     assert 'of another shape: head.fc.weight' in refusal('A.py', wide)
-    assert 'two of its weights would be called' in refusal('A.py', a | {'fc.bias': torch.ones(1)})
+    assert 'two of its weights get the key' in refusal('A.py', a | {'fc.bias': torch.ones(1)})
     assert 'no regular expression' in refusal('A.py', a, '--rename', '(=x')
     assert 'no branches' in refusal('A.py', {k: v for k, v in a.items() if 'layer1.0.conv1' not in k})
     assert 'no PD convolution' in refusal('plain.py', a)

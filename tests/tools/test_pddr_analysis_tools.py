@@ -12,7 +12,12 @@ from mmengine.dataset import BaseDataset
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
 from reprefine.methods.pddr.analysis.attribution import figure as cam
-from reprefine.methods.pddr.analysis.data_loading import batch_for, evaluate, spread, training_images
+from reprefine.methods.pddr.analysis.data_loading import (
+    evaluate_model,
+    evenly_spaced_training_images,
+    load_evenly_spaced,
+    preprocess_batch,
+)
 from tests.helpers.run_tool import load_tool, run_tool
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -45,12 +50,12 @@ def test_cam_reads_the_images_that_it_draws_and_no_others(monkeypatch, tmp_path)
     read = []
     original = BaseDataset.__getitem__
     monkeypatch.setattr(BaseDataset, '__getitem__', lambda self, index: read.append(index) or original(self, index))
-    batch = batch_for(build_model(cfg), spread(cfg, 3))
+    batch = preprocess_batch(build_model(cfg), load_evenly_spaced(cfg, 3))
     assert read == [0, 500, 999]  # of 1,000
     assert batch.images.shape == (3, 3, 28, 28)
-    assert len(batch.pictures) == 3
+    assert len(batch.raw_images) == 3
     few = load_config(str(BASELINE), {'test_dataloader.dataset.indices': 2})
-    assert len(spread(few, 6)['inputs']) == 2
+    assert len(load_evenly_spaced(few, 6)['inputs']) == 2
 
 
 def test_cam_of_two_checkpoints_of_one_config(weights, tmp_path, monkeypatch):
@@ -74,7 +79,7 @@ def test_every_method_is_a_column_of_every_model(weights, tmp_path, monkeypatch,
     arguments = [*models, '--num', 2, '--size', 32, '--patch', 9, '--stride', 12, '--method', *methods]
     assert run_tool('visualizations/vis_cam.py', *arguments, '--out', tmp_path / 'maps.png', *FEW) == 0
     assert '2 images, 2 models, grad-cam, gradient' in capsys.readouterr().out
-    columns = [title.partition(': says')[0] for title in drawn if 'says' in title]
+    columns = [title.partition(': predicts')[0] for title in drawn if 'predicts' in title]
     assert list(dict.fromkeys(columns)) == [f'{path.stem}\n{method}' for path in (BASELINE, PD_B) for method in methods]
     panels = [panel for column in drawn.values() for panel in column]
     assert len(panels) == 2 * (1 + 2 * len(methods))
@@ -91,7 +96,7 @@ def test_gradients_need_no_feature_maps_and_guided_ones_a_relu(tmp_path, capsys)
     assert run_tool('visualizations/vis_cam.py', *model, '--method', 'guided-backprop', *FEW) == 1
     assert 'runs no ReLU' in capsys.readouterr().err
     assert run_tool('visualizations/vis_cam.py', *model, *FEW) == 1
-    assert 'backbone.layer4: the model has none' in capsys.readouterr().err
+    assert 'backbone.layer4: the model has no module' in capsys.readouterr().err
     assert run_tool('visualizations/vis_cam.py', *model, '--size', 0, *FEW) == 1
     assert '--size 0' in capsys.readouterr().err
 
@@ -142,7 +147,7 @@ def test_static_gates_give_a_baseline_checkpoint_and_the_metrics_of_both_models(
     baseline = build_model(cfg).eval()
     baseline.load_state_dict(content['state_dict'], strict=True)
     assert record['images'] == 3
-    assert record['approximate'] == evaluate(cfg, baseline)
+    assert record['approximate'] == evaluate_model(cfg, baseline)
     assert 0 <= record['exact']['accuracy/top1'] <= 100
     assert 'APPROXIMATE, with the mean of 12 gates over 3 images' in printed
     top1 = [f'{record[form]["accuracy/top1"]:.4f}' for form in ('exact', 'approximate')]
@@ -157,10 +162,10 @@ def test_static_gates_give_a_baseline_checkpoint_and_the_metrics_of_both_models(
 def test_gates_are_averaged_over_training_images_without_augmentation():
     cfg = load_config(str(BASELINE))
     model = build_model(cfg)
-    images = list(training_images(cfg, model, 3))
+    images = list(evenly_spaced_training_images(cfg, model, 3))
     assert [image.shape for image in images] == [(1, 3, 28, 28)] * 3
-    assert all(torch.equal(a, b) for a, b in zip(images, training_images(cfg, model, 3), strict=True))
-    first = batch_for(model, spread(cfg, 1)).images
+    assert all(torch.equal(a, b) for a, b in zip(images, evenly_spaced_training_images(cfg, model, 3), strict=True))
+    first = preprocess_batch(model, load_evenly_spaced(cfg, 1)).images
     assert not torch.equal(images[0], first)  # of the test set
 
 

@@ -30,14 +30,14 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.methods.pddr.analysis import gate_table, mean_gates
-    from reprefine.methods.pddr.analysis.data_loading import batches_of
+    from reprefine.methods.pddr.analysis.data_loading import preprocessed_test_batches
     from reprefine.methods.pddr.analysis.plot import plot_gates
     from reprefine.methods.pddr.layers.lookup import pd_convs
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))
     classes = getattr(getattr(model, 'head', None), 'num_classes', 1)
-    gates, counts = mean_gates(model, (batch[:2] for batch in batches_of(cfg, model)), classes)
+    gates, counts = mean_gates(model, (batch[:2] for batch in preprocessed_test_batches(cfg, model)), classes)
     branches = next(conv.branches for conv in pd_convs(model).values() if conv.mode == 'B')
     print(gate_table(gates, counts, branches))
     if args.plot:

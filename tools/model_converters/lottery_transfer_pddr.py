@@ -34,13 +34,13 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import atomic_write
-    from reprefine.methods.pddr.conversion.lottery_ticket import lottery_state
+    from reprefine.methods.pddr.conversion.lottery_ticket import lottery_ticket_state
 
     if Path(args.out).exists():
         raise UserError(f'{args.out} exists: give another name, or remove it')
     model = load_trained(load_config(args.config), args.checkpoint, **key_options(args))
     generator = None if args.redraw is None else torch.Generator().manual_seed(args.redraw)
-    state = lottery_state(model, generator)
+    state = lottery_ticket_state(model, generator)
     with atomic_write(args.out) as partial:
         torch.save(dict(meta=dict(pddr_lottery=True), state_dict=state), partial)
     kernels = 'maximum of the branches' if generator is None else f'drawn with seed {args.redraw}'

@@ -36,8 +36,8 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
     from reprefine.engine.files import atomic_write
-    from reprefine.methods.pddr.analysis.data_loading import evaluate, training_images
-    from reprefine.methods.pddr.conversion.static_gates import static_model
+    from reprefine.methods.pddr.analysis.data_loading import evaluate_model, evenly_spaced_training_images
+    from reprefine.methods.pddr.conversion.static_gates import average_gate_model
 
     if args.num < 1:
         raise UserError(f'--num {args.num}: use a positive number of images')
@@ -45,9 +45,9 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f'{args.out} exists: give another name, or remove it')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))
-    static, gates = static_model(model, training_images(cfg, model, args.num))
+    static, gates = average_gate_model(model, evenly_spaced_training_images(cfg, model, args.num))
     baseline = baseline_copy(static)
-    exact, approximate = (evaluate(cfg, network) for network in (model, baseline))
+    exact, approximate = (evaluate_model(cfg, network) for network in (model, baseline))
     meta = dict(pddr_static_gates=dict(images=args.num, exact=exact, approximate=approximate))
     with atomic_write(args.out) as partial:
         torch.save(dict(meta=meta, state_dict=baseline.state_dict()), partial)

@@ -64,8 +64,8 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
-    from reprefine.methods.pddr.analysis.attribution.figure import draw_maps
-    from reprefine.methods.pddr.analysis.attribution.panels import MapOptions
+    from reprefine.methods.pddr.analysis.attribution.figure import plot_attributions
+    from reprefine.methods.pddr.analysis.attribution.panels import AttributionOptions
 
     if args.num < 1 or args.out.suffix != '.png':
         raise UserError('give a positive number as --num, and a .png file as --out')
@@ -81,8 +81,8 @@ def main(args: argparse.Namespace) -> None:
         load_trained(cfg, checkpoint, **key_options(args))
         for cfg, (_, checkpoint) in zip(configs, args.model, strict=True)
     ]
-    options = MapOptions(args.method, args.layer, args.true, args.size, args.blend, args.patch, args.stride)
-    draw_maps(list(zip(names, models, strict=True)), configs[0], args.out, args.num, options)
+    options = AttributionOptions(args.method, args.layer, args.true, args.size, args.blend, args.patch, args.stride)
+    plot_attributions(list(zip(names, models, strict=True)), configs[0], args.out, args.num, options)
     print(f'{args.out}: {args.num} images, {len(models)} models, {", ".join(args.method)}')
 
 

@@ -31,14 +31,14 @@ def main(args: argparse.Namespace) -> None:
     """Run the tool."""
     from reprefine.engine.build import load_trained
     from reprefine.engine.cli.launch import load_config
-    from reprefine.methods.pddr.analysis import branch_responses, branch_weights, find_layer
-    from reprefine.methods.pddr.analysis.data_loading import batches_of
+    from reprefine.methods.pddr.analysis import branch_responses, branch_weights, find_pd_conv
+    from reprefine.methods.pddr.analysis.data_loading import preprocessed_test_batches
     from reprefine.methods.pddr.analysis.plot import plot_branches
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     model = load_trained(cfg, args.checkpoint, **key_options(args))
-    name, conv = find_layer(model, args.layer)
-    image = next(batches_of(cfg, model)).images[:1]
+    name, conv = find_pd_conv(model, args.layer)
+    image = next(preprocessed_test_batches(cfg, model)).images[:1]
     weights = branch_weights(conv)
     responses = {branch: values[0] for branch, values in branch_responses(lambda: model(image), conv).items()}
     plot_branches(weights, responses, f'{Path(args.config).stem}: {name}', args.out)

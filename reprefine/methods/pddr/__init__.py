@@ -1,8 +1,8 @@
-"""PDDR: convolutions trained as disentangled branches, PD-A and PD-B (Big Data Mining and Analytics 8(3), 2025)."""
+"""PDDR: parameter disentanglement for diverse representations, PD-A and PD-B (BDMA 8(3), 2025)."""
 
 from .attention_blocks import CBAMBlock, ELABlock, GEBlock, MCABlock, SEBlock
 from .backbone import PDResNet
-from .conversion.build import build_converted
+from .conversion.build import build_pd_module
 from .conversion.convert import convert_to_pd
 from .layers.baseline_modules import baseline_state_dict
 from .layers.branches import BRANCHES, ConvNorm, Skeleton
@@ -23,7 +23,7 @@ __all__ = [
     'PDResNet',
     'SEBlock',
     'Skeleton',
-    'build_converted',
+    'build_pd_module',
     'convert_to_pd',
     'baseline_state_dict',
 ]

@@ -1,4 +1,4 @@
-"""ResNet with disentangled convolutions, for every host library."""
+"""PDResNet, the ResNet of mmpretrain, mmdet, mmseg or mmpose with PD convolutions."""
 
 import functools
 import importlib
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import HOSTS, MODELS
 
-from .attention_blocks.placement import AttentiveBlock, AttentiveResNet
+from .attention_blocks.placement import BlockAttentionMixin, ResNetAttentionMixin
 from .conversion.convert import convert_to_pd
 from .layers.conv import PDConv
 
-# Arguments of PDResNet that the ResNet of a host lacks.
+# Arguments of PDResNet that the ResNet of the host library lacks.
 _PD_KEYS = (
     'pd_cfg',
     'attention',
@@ -31,34 +31,41 @@ _PD_KEYS = (
 
 
 @functools.cache
-def _refined(host: str) -> type:
-    """Return the ResNet of a host library, able to hold attention."""
+def _resnet_class(host: str) -> type:
+    """Return the subclass of PDResNet that extends the ResNet of a host library."""
     base = importlib.import_module(f'{host}.models.backbones.resnet').ResNet
     blocks = {block for block, _ in base.arch_settings.values()}
-    refined = {block: type(block.__name__, (AttentiveBlock, block), {}) for block in blocks}
-    settings = {depth: (refined[block], counts) for depth, (block, counts) in base.arch_settings.items()}
-    return type(f'PDResNet_{host}', (PDResNet, AttentiveResNet, base), dict(arch_settings=settings))
+    extended = {block: type(block.__name__, (BlockAttentionMixin, block), {}) for block in blocks}
+    settings = {depth: (extended[block], counts) for depth, (block, counts) in base.arch_settings.items()}
+    return type(f'PDResNet_{host}', (PDResNet, ResNetAttentionMixin, base), dict(arch_settings=settings))
 
 
-def _host_library() -> str:
-    """Return the host library of the default scope, else the first that is installed."""
+def _default_host() -> str:
+    """Return the host library of the default scope, or the first installed one."""
     scope = DefaultScope.get_current_instance()
     if scope is not None and scope.scope_name in HOSTS:
         return scope.scope_name
     for host in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose'):
         if importlib.util.find_spec(host):
             return host
-    raise UserError('PDResNet builds on the ResNet of mmpretrain, mmdet, mmseg or mmpose: install one of them')
+    raise UserError(
+        'PDResNet extends the ResNet of mmpretrain, mmdet, mmseg or mmpose, and none is installed: install one'
+    )
 
 
-def plain_resnet(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of the host's ResNet for one of PDResNet.
+def baseline_resnet_config(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of the host library's ResNet that equals a deployed PD-A PDResNet.
+
+    Args:
+        cfg: Config of the PDResNet.
 
     Raises:
-        UserError: If the blocks have attention modules, which stay in the model.
+        UserError: If the config has attention blocks, which cannot be reparameterised.
     """
     if cfg.get('attention') is not None:
-        raise UserError(f'attention={cfg["attention"]!r} of PDResNet does not fold: no plain ResNet equals it')
+        raise UserError(
+            f'attention={cfg["attention"]!r} of PDResNet cannot be reparameterised into a ResNet: use the deployed form'
+        )
     host = cfg.get('host')
     rest = {key: value for key, value in cfg.items() if key not in _PD_KEYS}
     return rest | dict(type=f'{host}.ResNet' if host else 'ResNet')
@@ -66,45 +73,43 @@ def plain_resnet(cfg: dict[str, Any]) -> dict[str, Any]:
 
 @MODELS.register_module()
 class PDResNet(nn.Module):
-    """ResNet whose 3x3 convolutions of the residual blocks are disentangled, each together with its norm.
+    """ResNet with PD convolutions in place of the 3x3 convolutions of the residual blocks and their norms.
 
-    It is the ResNet of the library whose config builds it (of the default scope), with that library's arguments and
-    defaults except ``zero_init_residual=False``, as the paper trains it: in a config, ``type='reprefine.PDResNet'``
-    and ``pd_cfg`` are all that changes. Names of parameters that are not replaced stay, so a checkpoint of the plain
-    ResNet loads with unchanged output.
+    It extends the ResNet of the host library of the default scope and has its arguments and defaults, except
+    ``zero_init_residual=False`` as in the paper. A config sets ``type='reprefine.PDResNet'`` and ``pd_cfg``. The names
+    of all other parameters are unchanged, and a checkpoint of the ResNet loads with unchanged output.
 
-    Comparison modules: ``attention=dict(type='reprefine.SEBlock', ...)`` puts a module after the last norm of every
-    residual branch, before the addition. It is built with ``in_channels`` and called on ``[N, C, H, W]``; its
-    parameters are named ``layer1.0.attention.*``. Stages, blocks and position can be chosen.
+    Attention blocks: ``attention=dict(type='reprefine.SEBlock', ...)`` inserts a module after the last norm of every
+    residual branch, before the addition. It is built with ``in_channels`` and maps ``[N, C, H, W]`` to the same shape;
+    its parameters are named ``layer1.0.attention.*``.
 
     Args:
-        *args: Arguments of the host's ResNet.
-        pd_cfg: Arguments of :class:`~.conv.PDConv` (``mode``, ``branches``, ``group_num``, ``reduction``,
-            ``execution``, ``compute``); None leaves all convolutions plain.
-        attention: Config of a module for the residual branches.
-        attention_stages: Whether each stage gets it, default all.
-        attention_blocks: Indices of the blocks of a stage that get it, negative ones from the end, default all.
+        *args: Arguments of the host library's ResNet.
+        pd_cfg: Arguments of :class:`~.layers.conv.PDConv` (``mode``, ``branches``, ``group_num``, ``reduction``,
+            ``execution``, ``compute``); None: no PD convolutions.
+        attention: Config of an attention block for the residual branches.
+        attention_stages: Whether each stage gets the block; None: all stages.
+        attention_blocks: Indices of the residual blocks of a stage that get it, negative ones from the end; None: all.
         attention_position: ``'after_conv1'``, ``'after_conv2'`` or ``'after_conv3'``: after the norm of that
-            convolution, before the activation. ``'after_conv2'`` is at bottleneck width in a ``Bottleneck``. Default:
-            after the last norm.
-        deploy: Build the deployed form.
-        zero_init_residual: Let residual branches start at zero.
-        channels_last: Train in the memory format of channels last; outputs keep the common one. Worth measuring
-            (``tools/analysis_tools/bench_pddr_conv.py``): whether it is faster depends on device and shapes.
-        host: Host library, default that of the default scope.
-        **kwargs: Arguments of the host's ResNet.
+            convolution, before the activation. None: after the last norm.
+        deploy: Whether to build the deployed form.
+        zero_init_residual: Whether to initialise the last norm of every residual branch with zero.
+        channels_last: Whether to train in the memory format channels last; the outputs are contiguous. Whether it is
+            faster depends on device and shapes, see ``tools/analysis_tools/bench_pddr_conv.py``.
+        host: Host library; None: that of the default scope.
+        **kwargs: Arguments of the host library's ResNet.
     """
 
-    baseline_config = staticmethod(plain_resnet)
+    baseline_config = staticmethod(baseline_resnet_config)
 
     @property
     def requires_pretrained(self) -> str | None:
-        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.random_init_warning`."""
-        return 'norm_eval keeps the statistics of its norms as they start' if self.norm_eval else None
+        """Why the model needs trained weights, see :mod:`reprefine.engine.checkpoints.random_init_warning`."""
+        return 'norm_eval keeps the running statistics of its norms at their initial values' if self.norm_eval else None
 
     def __new__(cls, *args: Any, host: str | None = None, **kwargs: Any) -> 'PDResNet':
-        """Make an instance of the subclass that extends the host's ResNet."""
-        return super().__new__(cls if cls is not PDResNet else _refined(host or _host_library()))
+        """Return an instance of the subclass that extends the host library's ResNet."""
+        return super().__new__(cls if cls is not PDResNet else _resnet_class(host or _default_host()))
 
     def __init__(
         self,
@@ -120,7 +125,7 @@ class PDResNet(nn.Module):
         host: str | None = None,
         **kwargs: Any,
     ):
-        # The host's constructor builds the blocks, before which no attribute can be set on a module.
+        # Needed by make_res_layer in the constructor below, before nn.Module can set attributes.
         object.__setattr__(self, 'attention', attention)
         object.__setattr__(self, 'attention_stages', attention_stages)
         object.__setattr__(self, 'attention_blocks', attention_blocks)
@@ -129,7 +134,7 @@ class PDResNet(nn.Module):
         self.zero_init_residual = zero_init_residual
         if pd_cfg is not None:
             if 'deploy' in pd_cfg:
-                raise UserError('pd_cfg: deploy is an argument of PDResNet itself, deploy=True beside pd_cfg')
+                raise UserError('pd_cfg has the key deploy, an argument of PDResNet: set deploy=True beside pd_cfg')
             pd_cfg = dict(norm_cfg=self.norm_cfg) | pd_cfg
             convert_to_pd(self, _is_block_conv, warm_start=False, deploy=deploy, **pd_cfg)
             self._freeze_stages()
@@ -138,38 +143,38 @@ class PDResNet(nn.Module):
             self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
-        """Initialise as the host does, then let residual branches start at zero if asked to."""
-        wanted, self.zero_init_residual = self.zero_init_residual, False
+        """Initialise as the ResNet does, then zero the last norms if ``zero_init_residual``."""
+        zero_init, self.zero_init_residual = self.zero_init_residual, False
         super().init_weights()
-        self.zero_init_residual = wanted
+        self.zero_init_residual = zero_init
         is_pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
-        if not wanted or is_pretrained:
+        if not zero_init or is_pretrained:
             return
         for block in self.modules():
-            if isinstance(block, AttentiveBlock):
-                _zero(block)
+            if isinstance(block, BlockAttentionMixin):
+                _zero_init_last_norms(block)
 
     def train(self, mode: bool = True) -> 'PDResNet':
-        """Set the mode and return the network, as torch does and the hosts' own ``train`` does not.
+        """Set the mode and return the network, as ``nn.Module.train`` does; the host libraries' ``train`` returns None.
 
         Args:
-            mode: True for training, False for evaluation.
+            mode: Training mode if true, else evaluation mode.
         """
         super().train(mode)
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the feature maps of the stages asked for, each ``[N, C, H, W]``."""
+        """Map images ``[N, 3, H, W]`` to the feature maps of the stages in ``out_indices``, each ``[N, C, H', W']``."""
         if not (self.training and self.channels_last):
             return super().forward(x)
         maps = super().forward(x.contiguous(memory_format=torch.channels_last))
         return tuple(y.contiguous() for y in maps)
 
     def switch_to_deploy(self, *_: Any) -> None:
-        """Fold every disentangled convolution in place; a deployed network stays as it is.
+        """Reparameterise every PD convolution in place; does nothing to a deployed network.
 
         Args:
-            _: What mmpose hands to every part that it deploys, not needed here.
+            *_: Arguments that mmpose passes, not used.
         """
         for module in self.modules():
             if isinstance(module, PDConv):
@@ -180,11 +185,11 @@ def _is_block_conv(name: str, conv: nn.Conv2d) -> bool:
     return name.startswith('layer') and 'downsample' not in name and conv.kernel_size == (3, 3)
 
 
-def _zero(block: AttentiveBlock) -> None:
+def _zero_init_last_norms(block: BlockAttentionMixin) -> None:
     conv = block.last_conv
     norms = [getattr(block, block.last_norm_name)]
     if isinstance(conv, PDConv):
-        norms = [] if conv.deploy else [leaf.bn for _, leaf in conv.leaves()]
+        norms = [] if conv.deploy else [part.bn for _, part in conv.conv_norms()]
     for norm in norms:
         nn.init.zeros_(norm.weight)
         nn.init.zeros_(norm.bias)

@@ -103,25 +103,25 @@ def test_whole_network_deployed(depth, mode, count):
     net.eval()
     assert len(pd_convs(net)) == count
     expected = head(net(x)[0].mean((2, 3)))
-    folded = copy.deepcopy(net)
-    folded.switch_to_deploy()
-    logits = head(folded(x)[0].mean((2, 3)))
+    deployed_form = copy.deepcopy(net)
+    deployed_form.switch_to_deploy()
+    logits = head(deployed_form(x)[0].mean((2, 3)))
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert torch.equal(logits.argmax(1), expected.argmax(1))
     again = build(depth=depth, pd_cfg=dict(mode=mode), deploy=True)
     again.load_state_dict(net.state_dict())  # the training checkpoint
-    torch.testing.assert_close(again(x)[0], folded(x)[0])
+    torch.testing.assert_close(again(x)[0], deployed_form(x)[0])
 
 
 def test_the_deployed_form_is_asked_for_beside_the_options_of_the_layers():
-    with pytest.raises(UserError, match=r'pd_cfg: deploy is an argument of PDResNet itself'):
+    with pytest.raises(UserError, match='pd_cfg has the key deploy, an argument of PDResNet'):
         PDResNet(18, pd_cfg=dict(mode='A', deploy=True))
 
 
 def test_names_of_what_is_not_replaced_stay():
     net, plain = build(depth=50, pd_cfg=pd('A'), **SMALL), build(plain=True, depth=50, **SMALL)
     replaced = [f'{name}.' for name in pd_convs(net)]
-    norms = [f'{name.rpartition(".")[0]}.{conv.host_norm}.' for name, conv in pd_convs(net).items()]
+    norms = [f'{name.rpartition(".")[0]}.{conv.replaced_norm}.' for name, conv in pd_convs(net).items()]
     kept = {name for name in net.state_dict() if not name.startswith(tuple(replaced))}
     assert kept == {name for name in plain.state_dict() if not name.startswith(tuple(replaced + norms))}
     assert all(name.endswith('.conv2.') for name in replaced)
@@ -211,8 +211,8 @@ def test_recomputation_of_the_host_gives_the_same_gradients():
         net.train()
         net(image(2, 3, 64, 64, dtype=torch.float32).requires_grad_())[0].square().mean().backward()
         grads.append([parameter.grad for parameter in net.parameters()])
-    for ours, theirs in zip(*grads, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+    for actual, reference in zip(*grads, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-3, atol=1e-6)
 
 
 def test_memory_format_of_the_training_changes_nothing():
@@ -236,7 +236,7 @@ class Scale(nn.Module):
 
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('host', HOSTS)
-def test_attention_stands_before_the_addition(host, depth):
+def test_attention_is_applied_before_the_addition(host, depth):
     net = build(host, depth=depth, attention=dict(type=Scale), attention_stages=(True, False, True, True), **SMALL)
     plain = build(host, plain=True, depth=depth, **SMALL)
     settle(plain)
@@ -262,7 +262,7 @@ def test_without_branches_it_is_the_plain_resnet():
 def test_can_be_built_and_copied_by_hand():
     net = PDResNet(18, pd_cfg=pd('A'), host='mmseg', **SMALL)
     assert type(net).__mro__[3].__module__ == 'mmseg.models.backbones.resnet'
-    twin = copy.deepcopy(randomise(net))
-    twin.switch_to_deploy()
+    clone = copy.deepcopy(randomise(net))
+    clone.switch_to_deploy()
     assert not any(conv.deploy for conv in pd_convs(net).values())
     assert MODELS.get('PDResNet') is PDResNet

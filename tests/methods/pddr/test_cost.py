@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of whole networks, to the digit."""
+"""Exact parameters and multiply-adds of networks."""
 
 import copy
 
@@ -9,7 +9,7 @@ from reprefine.deploy import switch_to_deploy
 from reprefine.engine.cost.counting import count_parameters
 from reprefine.methods.pddr import BRANCHES
 from reprefine.methods.pddr.cost import (
-    Parameters,
+    ParameterCounts,
     cost_rows,
     count_flops,
     imagenet_resnet,
@@ -38,15 +38,15 @@ def networks() -> dict[tuple[int, str], nn.Module]:
 def test_parameters(depth, networks):
     plain, training, gates, deployed_a, deployed_b, mixing = PARAMETERS[depth]
     a, b = (networks[depth, mode] for mode in 'AB')
-    assert model_parameters(a) == Parameters(plain, training, 0, plain, deployed_a)
-    assert model_parameters(b) == Parameters(plain, training + gates, gates, plain + gates, deployed_b)
+    assert model_parameters(a) == ParameterCounts(plain, training, 0, plain, deployed_a)
+    assert model_parameters(b) == ParameterCounts(plain, training + gates, gates, plain + gates, deployed_b)
     assert count_parameters(imagenet_resnet(depth)) == plain
     assert mixing_macs(b) == mixing
     assert mixing_macs(a) == 0
     for network in (a, b):
-        folded = switch_to_deploy(copy.deepcopy(network))
-        assert count_parameters(folded) == model_parameters(network).stored
-        assert model_parameters(folded) == model_parameters(network)
+        deployed_form = switch_to_deploy(copy.deepcopy(network))
+        assert count_parameters(deployed_form) == model_parameters(network).stored
+        assert model_parameters(deployed_form) == model_parameters(network)
 
 
 @pytest.mark.parametrize('depth', [18, 50])
@@ -91,4 +91,4 @@ def test_table_tool(capsys):
     rows = [line.split('│') for line in capsys.readouterr().out.splitlines() if 'ResNet-18 PD-B' in line]
     assert [cell.strip() for cell in rows[0][3:5]] == ['11,761,092', '22,746,564']
     assert run_tool('analysis_tools/pddr_cost_table.py', '--depth', 18, '--branches', 'group') == 1
-    assert 'take standard1' in capsys.readouterr().err
+    assert 'use standard1' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Folding checkpoints of models that are not what a config of ours builds: backbones, wrappers, broken weights."""
+"""Reparameterisation of checkpoints of backbones and wrapped models, and of invalid weights."""
 
 import copy
 
@@ -64,10 +64,10 @@ def test_a_wrapper_that_changes_names(plain, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
     expected = model(IMAGES.inputs)
     target = plain_net() if plain else switch_to_deploy(make())
-    folding = reparameterize_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, to_baseline=plain)
-    assert count_parameters(folding.written) < folding.parameters
+    result = reparameterize_checkpoint(model, tmp_path / 'trained.pth', [IMAGES], into=target, to_baseline=plain)
+    assert count_parameters(result.written) < result.parameters
     torch.testing.assert_close(target(IMAGES.inputs), expected, rtol=1e-4, atol=1e-4)
-    assert str(folding.comparison) == '3 layers and the model for images, in float64'
+    assert str(result.comparison) == '3 layers and the model for images, in float64'
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
 
 
 @torch.no_grad()
-def test_statistics_that_are_not_finite_are_no_error_of_the_fold(tmp_path):
+def test_statistics_that_are_not_finite_are_no_error_of_the_reparameterisation(tmp_path):
     model = make()
     model[3].standard2.bn.running_mean[1] = float('inf')
     torch.save(model.state_dict(), tmp_path / 'trained.pth')
@@ -118,13 +118,13 @@ def test_statistics_that_are_not_finite_are_no_error_of_the_fold(tmp_path):
 @pytest.mark.parametrize('mode', ['A', 'B'])
 def test_any_layer_and_output_that_differs_counts(index, mode):
     trained = make(mode)
-    folded = switch_to_deploy(copy.deepcopy(trained))
+    deployed_form = switch_to_deploy(copy.deepcopy(trained))
     names = ['0', '3', '6']
-    assert compare(trained, folded, [IMAGES], names).worst[1] < 1e-6
-    layer = folded[index]
+    assert compare(trained, deployed_form, [IMAGES], names).worst[1] < 1e-6
+    layer = deployed_form[index]
     bias = layer.reparam_bias[1] if hasattr(layer, 'reparam_bias') else layer.reparam.bias
     bias.add_(1000)  # the toy's outputs are as large
-    found = compare(trained, folded, [IMAGES], names).differences
+    found = compare(trained, deployed_form, [IMAGES], names).differences
     assert [name for name in names if found[name] > 1e-3] == [str(index)]
     assert found['the model for images'] > 1e-3
 
@@ -133,8 +133,8 @@ def test_branches_are_computed_one_by_one():
     conv = PDConv(8, 16, 3, padding=1, group_num=4).eval()
     x = image(2, 8, 5, 5, dtype=torch.float32)
     calls = []
-    for _, leaf in conv.leaves():
-        leaf.conv.register_forward_hook(lambda *_: calls.append(1))
+    for _, part in conv.conv_norms():
+        part.conv.register_forward_hook(lambda *_: calls.append(1))
     explicit = conv.explicit_output(x)
     assert len(calls) == 5
     torch.testing.assert_close(explicit, conv(x))

@@ -29,7 +29,7 @@ def test_two_processes_train_as_one_that_averages_gradients(ranks, mode, compute
 
 
 @pytest.mark.parametrize(('mode', 'compute'), workers.JOBS)
-def test_what_a_rank_has_trained_folds_exactly(ranks, mode, compute):
+def test_the_trained_model_of_a_rank_is_reparameterised_exactly(ranks, mode, compute):
     for rank in ranks:
         job = rank[f'{mode}-{compute}']
         torch.testing.assert_close(job['after'], job['before'], rtol=1e-10, atol=1e-10)

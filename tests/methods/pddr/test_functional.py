@@ -13,11 +13,11 @@ CLOSE = dict(rtol=1e-12, atol=1e-12)
 GEOMETRY = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
 
 
-def test_norm_folds_into_the_convolution_before_it():
+def test_norm_is_fused_with_the_convolution_before_it():
     weight, bias = image(6, 4, 3, 3), image(6)
     gamma, beta, mean, var = image(4, 6).unbind()
     var = var.square()
-    kernel, shift = pd.fold_norm(weight, *pd.affine_of_norm(gamma, beta, mean, var, 1e-3), bias)
+    kernel, shift = pd.fuse_conv_bn(weight, *pd.affine_of_norm(gamma, beta, mean, var, 1e-3), bias)
     x = image(2, 4, 5, 6)
     expected = F.batch_norm(F.conv2d(x, weight, bias), mean, var, gamma, beta, eps=1e-3)
     torch.testing.assert_close(F.conv2d(x, kernel, shift), expected, **CLOSE)
@@ -37,14 +37,14 @@ def test_strips_form_a_cross(size):
     torch.testing.assert_close(kernel[:, :, half, half], (vertical + 0)[:, :, half, 0] + horizontal[:, :, 0, half])
 
 
-@pytest.mark.parametrize(('groups', 'host_groups'), [(1, 1), (4, 1), (64, 1), (4, 2), (64, 64), (64, 4)])
-def test_groups_form_blocks(groups, host_groups):
+@pytest.mark.parametrize(('groups', 'conv_groups'), [(1, 1), (4, 1), (64, 1), (4, 2), (64, 64), (64, 4)])
+def test_groups_form_blocks(groups, conv_groups):
     weight = image(128, 64 // groups, 3, 3)
-    kernel = pd.expand_groups(weight, groups, host_groups)
-    assert kernel.shape == (128, 64 // host_groups, 3, 3)
+    kernel = pd.expand_groups(weight, groups, conv_groups)
+    assert kernel.shape == (128, 64 // conv_groups, 3, 3)
     x = image(2, 64, 5, 6)
     expected = F.conv2d(x, weight, padding=1, groups=groups)
-    torch.testing.assert_close(F.conv2d(x, kernel, padding=1, groups=host_groups), expected, **CLOSE)
+    torch.testing.assert_close(F.conv2d(x, kernel, padding=1, groups=conv_groups), expected, **CLOSE)
     assert kernel.count_nonzero() == 9 * 128 * 64 // groups  # so all else is exactly zero
 
 
@@ -57,7 +57,7 @@ def test_gate_is_a_softmax_of_two_layers():
 
 @pytest.mark.parametrize('groups', [1, 2])
 @pytest.mark.parametrize('n', [1, 3, 6])  # 6 = as many samples as outputs
-@pytest.mark.parametrize('form', ['mixed_kernels_conv', '_mixed_kernels_conv', 'mixed_outputs_conv'])
+@pytest.mark.parametrize('form', ['mixed_kernels_conv', '_grouped_conv', 'mixed_outputs_conv'])
 def test_mixtures_weigh_the_branches_of_each_sample(form, n, groups):
     kernels, biases, pi = image(3, 6, 4 // groups, 3, 3), image(3, 6), image(n, 3).softmax(1)
     x = image(n, 4, 5, 7)
@@ -81,19 +81,19 @@ def test_group_count():
     assert pd.group_count(64, 128, 192) == 64
     assert pd.group_count('auto', 96, 48) == 16
     assert pd.group_count('auto', 512, 512) == 64
-    assert pd.group_count('auto', 256, 256, host_groups=32) == 256
-    with pytest.raises(UserError, match="96 -> 128 channels.*group_num='auto'"):
+    assert pd.group_count('auto', 256, 256, conv_groups=32) == 256
+    with pytest.raises(UserError, match="does not divide 96 input and 128 output channels.*group_num='auto'"):
         pd.group_count(64, 96, 128)
-    with pytest.raises(UserError, match='no multiple of the 8 groups'):
-        pd.group_count(4, 64, 64, host_groups=8)
+    with pytest.raises(UserError, match='not a multiple of the 8 groups'):
+        pd.group_count(4, 64, 64, conv_groups=8)
 
 
-def test_strips_see_what_the_kernel_sees():
+def test_strips_are_aligned_with_the_kernel():
     assert pd.strip_paddings(3, (1, 1), (1, 1)) == ((1, 0), (0, 1))
     assert pd.strip_paddings(3, (2, 4), (2, 2)) == ((2, 2), (0, 4))
     assert pd.strip_paddings(5, (2, 3), (1, 1)) == ((2, 1), (0, 3))
     assert pd.strip_paddings(3, (6, 7), (1, 4)) == ((6, 3), (5, 7))
-    with pytest.raises(UserError, match='need cropping'):
+    with pytest.raises(UserError, match='padding=.* is smaller than dilation'):
         pd.strip_paddings(5, (1, 1), (1, 1))
 
 
@@ -107,31 +107,31 @@ def test_strips_are_the_middle_column_and_row_of_the_kernel(padding, dilation):
     for shape, strip_padding, place in (((5, 1), vertical, (slice(None), 2)), ((1, 5), horizontal, (2, slice(None)))):
         kernel = torch.zeros(5, 5)
         kernel[place] = line
-        whole = torch.nn.functional.conv2d(x, kernel[None, None], padding=padding, dilation=dilation)
+        square = torch.nn.functional.conv2d(x, kernel[None, None], padding=padding, dilation=dilation)
         strip = torch.nn.functional.conv2d(x, line.view(1, 1, *shape), padding=strip_padding, dilation=dilation)
-        torch.testing.assert_close(strip, whole)
+        torch.testing.assert_close(strip, square)
 
 
 @pytest.mark.parametrize('groups', [1, 2])
 @pytest.mark.parametrize('layers', [(), (3,)])
-def test_a_map_of_the_output_folds_into_the_layers_before_it(layers, groups):
+def test_a_map_of_the_output_is_composed_with_the_layers_before_it(layers, groups):
     kernels, biases = image(*layers, 6, 4 // groups, 3, 3, seed=1), image(*layers, 6, seed=2)
     weight, shift = image(6, 6 // groups, seed=3), image(6, seed=4)
     mapped, moved = pd.compose_map(kernels.flatten(-3), biases, weight, shift, groups)
     assert mapped.shape == kernels.flatten(-3).shape
     x = image(2, 4, 5, 6)
     flat = zip(*(tensor.reshape(-1, *tensor.shape[len(layers) :]) for tensor in (kernels, biases)), strict=True)
-    ours = zip(mapped.view_as(kernels).reshape(-1, 6, 4 // groups, 3, 3), moved.reshape(-1, 6), strict=True)
-    for (kernel, bias), (ours_kernel, ours_bias) in zip(flat, ours, strict=True):
+    actual = zip(mapped.view_as(kernels).reshape(-1, 6, 4 // groups, 3, 3), moved.reshape(-1, 6), strict=True)
+    for (kernel, bias), (actual_kernel, actual_bias) in zip(flat, actual, strict=True):
         inner = F.conv2d(x, kernel, bias, groups=groups)
         expected = F.conv2d(inner, weight[:, :, None, None], shift, groups=groups)
-        torch.testing.assert_close(F.conv2d(x, ours_kernel, ours_bias, groups=groups), expected, **CLOSE)
+        torch.testing.assert_close(F.conv2d(x, actual_kernel, actual_bias, groups=groups), expected, **CLOSE)
 
 
 def test_a_map_of_the_output_keeps_the_type_and_rounds_once():
     kernels, biases, weight, shift = image(6, 9, seed=1), image(6, seed=2), image(6, 6, seed=3), image(6, seed=4)
     rounded = [tensor.bfloat16() for tensor in (kernels, biases, weight, shift)]
     exact = pd.compose_map(*(tensor.double() for tensor in rounded))
-    for ours, theirs in zip(pd.compose_map(*rounded), exact, strict=True):
-        assert ours.dtype == torch.bfloat16
-        assert torch.equal(ours, theirs.bfloat16())
+    for actual, reference in zip(pd.compose_map(*rounded), exact, strict=True):
+        assert actual.dtype == torch.bfloat16
+        assert torch.equal(actual, reference.bfloat16())

@@ -1,4 +1,4 @@
-"""Small modules whose norms are as awkward as trained ones can be."""
+"""Small modules with random norms, for the tests of PDDR."""
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,8 @@ class Twice(nn.Module):
         return self.tokens(x).mean(2)
 
 
-class Map(nn.Module):
-    """What another method may attach: a linear map of the output, ``y -> (1 + weight) y + shift``.
+class LinearMap(nn.Module):
+    """A module that another method may add: a linear map of the output, ``y -> (1 + weight) y + shift``.
 
     Args:
         channels: Channels of the output.
@@ -96,7 +96,7 @@ class Map(nn.Module):
 
 
 class Attached:
-    """Mixed into a layer by :func:`attach`; maps its output."""
+    """Mixin of :func:`attach`, which maps the output of a layer."""
 
     def forward(self, x: Tensor) -> Tensor:
         y, weight = super().forward(x), self.denoiser.full().detach()
@@ -105,7 +105,7 @@ class Attached:
         return functional.conv2d(y, weight[:, :, None, None], self.denoiser.shift, groups=self.groups)
 
     def plain(self) -> nn.Module:
-        """Return the deployed layer with the map folded into it."""
+        """Return the deployed layer composed with the map."""
         layer = type(self).__mro__[2].__new__(type(self).__mro__[2])
         layer.__dict__.update(_shallow(self.__dict__))
         del layer._modules['denoiser']
@@ -115,17 +115,17 @@ class Attached:
 
 
 def attach(layer: nn.Module) -> nn.Module:
-    """Return a layer around the same parameters with a child of another method, made as such methods make it."""
+    """Return a layer with the same parameters and a child module as DenoiseRep adds it."""
     kind = type(f'Attached{type(layer).__name__}', (Attached, type(layer)), {})
-    twin = kind.__new__(kind)
-    twin.__dict__.update(_shallow(layer.__dict__))
+    clone = kind.__new__(kind)
+    clone.__dict__.update(_shallow(layer.__dict__))
     like = next(layer.parameters())
-    twin.denoiser = Map(layer.out_channels, layer.groups).to(like)
-    return twin
+    clone.denoiser = LinearMap(layer.out_channels, layer.groups).to(like)
+    return clone
 
 
 def attach_everywhere(model: nn.Module) -> nn.Module:
-    """Attach to every disentangled layer of a model, in place, and return the model."""
+    """Attach to every PD layer of a model, in place, and return the model."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, (PDConv, PDLinear)):
             parent, _, attribute = name.rpartition('.')

@@ -1,4 +1,4 @@
-"""What the two gloo processes of the distributed tests run; results go to files."""
+"""Jobs of the two gloo processes of the distributed tests, which write results to files."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ STEPS = 3
 
 
 def network(mode: str, compute: str) -> nn.Module:
-    """Two disentangled convolutions in training mode."""
+    """Two PD convolutions in training mode."""
     first = make_conv(4, 8, mode=mode, compute=compute)
     return nn.Sequential(first, nn.ReLU(), make_conv(8, 8, stride=2, mode=mode, compute=compute)).train()
 

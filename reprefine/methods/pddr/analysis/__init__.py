@@ -3,7 +3,7 @@
 from .attribution.grad_cam import grad_cam, guided_grad_cam
 from .attribution.input_gradients import input_gradients
 from .attribution.occlusion import occlusion_maps
-from .branch_statistics import branch_responses, branch_weights, find_layer
+from .branch_statistics import branch_responses, branch_weights, find_pd_conv
 from .functional import (
     common_histograms,
     deconvnet_relu_gradient,
@@ -22,7 +22,7 @@ __all__ = [
     'common_histograms',
     'deconvnet_relu_gradient',
     'density_of_fit',
-    'find_layer',
+    'find_pd_conv',
     'gate_table',
     'grad_cam',
     'grad_cam_maps',

@@ -1,4 +1,4 @@
-"""How the gates of PD-B weigh the branches, by layer and class."""
+"""Mean gates of PD-B by layer and class."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -18,32 +18,32 @@ def mean_gates(
     """Average the gates over the images of each class.
 
     Args:
-        model: Model in evaluation mode, in training or deployed form. Of a model of OpenMMLab only feature extraction
-            runs (``extract_feat``), so that gates of a head are left out.
-        batches: Preprocessed images (N, 3, H, W) and their classes (N,).
-        num_classes: Number of classes.
+        model: Model in evaluation mode, in training or deployed form. If it has ``extract_feat``, only that runs, so
+            gates in heads are not included.
+        batches: Preprocessed images ``[N, 3, H, W]`` and their classes ``[N]``.
+        num_classes: Number of classes ``C``.
 
     Returns:
-        For each PD-B convolution, in the order of the model, the mean weight of each branch (num_classes, J), not a
-        number for a class without images; and the number of images of each class (num_classes,). A convolution that
-        runs several times for an image counts with the mean of its gates.
+        For each PD-B convolution, in registration order, the mean branch weights ``[C, J]``, NaN for a class without
+        images; and the number of images of each class ``[C]``. The gates of a convolution that runs several times in a
+        forward pass are averaged.
 
     Raises:
-        UserError: If the model has no gate, or a class is none of ``num_classes``.
+        UserError: If the model has no gate, or a class is not below ``num_classes``.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, PDConv) and m.mode == 'B'}
     if not layers:
-        raise UserError('the model has no PD-B convolution, and so no gate')
+        raise UserError('the model has no PD-B convolution, hence no gate: use a PD-B model')
     current: dict[str, list[Tensor]] = {}
-    handles = [layer.gate.register_forward_hook(_keep(current, name)) for name, layer in layers.items()]
+    handles = [layer.gate.register_forward_hook(_append_output(current, name)) for name, layer in layers.items()]
     sums: dict[str, Tensor] = {}
     counts = torch.zeros(num_classes)
     try:
         for images, classes in batches:
             if len(classes) and not (classes.min() >= 0 and classes.max() < num_classes):
                 raise UserError(
-                    f'images have classes from {classes.min()} to {classes.max()}, and the model {num_classes}: give '
-                    'data with the classes that the model was trained on'
+                    f'the images have classes from {classes.min()} to {classes.max()}, and the model {num_classes}: '
+                    'use data with the classes of the training'
                 )
             current.clear()
             getattr(model, 'extract_feat', model)(images)
@@ -58,7 +58,7 @@ def mean_gates(
     return {name: sums[name].cpu() / counts[:, None] for name in layers if name in sums}, counts
 
 
-def _keep(current: dict[str, list[Tensor]], name: str) -> Callable:
+def _append_output(current: dict[str, list[Tensor]], name: str) -> Callable:
     def hook(_: nn.Module, __: tuple, output: Tensor) -> None:
         current.setdefault(name, []).append(output)
 
@@ -66,11 +66,11 @@ def _keep(current: dict[str, list[Tensor]], name: str) -> Callable:
 
 
 def gate_table(gates: Mapping[str, Tensor], counts: Tensor, branches: Sequence[str]) -> str:
-    """Return a Markdown table: a row a layer, for each branch the mean over all images ± the deviation of the classes.
+    """Return a Markdown table with mean over images ± standard deviation over classes, by layer and branch.
 
     Args:
-        gates: Mean gates of the classes by layer, (C, J), as :func:`mean_gates` gives them.
-        counts: Images of each class (C,).
+        gates: Mean gates ``[C, J]`` by layer, see :func:`mean_gates`.
+        counts: Number of images of each class ``[C]``.
         branches: Names of the J branches.
     """
     seen, several = counts > 0, (counts > 0).sum() > 1

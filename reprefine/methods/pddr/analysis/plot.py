@@ -1,4 +1,4 @@
-"""Figures of the analyses."""
+"""Figures of branch and gate statistics, and overlays of attribution maps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,23 +10,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from reprefine.engine.errors import UserError
+from reprefine.engine.errors import UserError, one_line
 from reprefine.engine.files import atomic_write
 
 from .functional import common_histograms, density_of_fit
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, blend: str = 'average') -> np.ndarray:
-    """Lay the colours of a map over an image.
+    """Blend an image with the colour-coded map.
 
     Args:
-        image: RGB image (H, W, 3), 8 bit.
-        heat: Map (H, W) in the range from 0 to 1.
-        blend: ``'average'`` of both, or ``'map'``: the map is the opacity of its colours, so that what it leaves out
-            shows as it is.
+        image: RGB image ``[H, W, 3]``, 8 bit.
+        heat: Map ``[H, W]`` in [0, 1].
+        blend: ``'average'`` of both, or ``'map'``, which uses the map as opacity of its colours.
 
     Returns:
-        (H, W, 3), 8 bit.
+        RGB image ``[H, W, 3]``, 8 bit.
     """
     opacity = 0.5 if blend == 'average' else heat[..., None]
     colours = colormaps['jet'](heat)[..., :3] * 255
@@ -34,11 +33,11 @@ def overlay(image: np.ndarray, heat: np.ndarray, blend: str = 'average') -> np.n
 
 
 def plot_branches(weights: Mapping[str, Tensor], responses: Mapping[str, Tensor], title: str, out: Path) -> None:
-    """Draw, for the branches of one convolution, histograms of weights, normal fits to them, and mean responses.
+    """Plot the branches of one convolution: histograms of weights, fitted normal densities, histograms of responses.
 
     Args:
-        weights: Weights of each branch, any shape.
-        responses: Mean response of each branch to one image in each channel (O,).
+        weights: Weights by branch, any shape.
+        responses: Global average ``[O]`` of the output for one image, by branch.
         title: Title of the figure.
         out: File to write.
     """
@@ -61,24 +60,24 @@ def plot_branches(weights: Mapping[str, Tensor], responses: Mapping[str, Tensor]
 
 
 def plot_gates(gates: Mapping[str, Tensor], branches: Sequence[str], classes: Sequence[str], out: Path) -> None:
-    """Draw the mean gate of each layer and class, one panel a branch.
+    """Plot the mean gates as heat maps of layers and classes, one panel for each branch.
 
     Args:
-        gates: For each layer (C, J).
+        gates: Mean gates ``[C, J]`` by layer.
         branches: Names of the J branches.
         classes: Names of the C classes.
         out: File to write.
     """
-    table = np.stack([gate.numpy() for gate in gates.values()])  # layers, classes, branches
+    table = np.stack([gate.numpy() for gate in gates.values()])  # [layers, C, J]
     height = max(2.6, 0.22 * len(gates) + 1.2)
     figure = Figure(figsize=(1.8 + 2.6 * len(branches), height), layout='constrained')
     panels = figure.subplots(1, len(branches), sharey=True, squeeze=False)[0]
-    span = dict(vmin=np.nanmin(table), vmax=np.nanmax(table))
+    limits = dict(vmin=np.nanmin(table), vmax=np.nanmax(table))
     for index, (axes, branch) in enumerate(zip(panels, branches, strict=True)):
-        drawn = axes.imshow(table[..., index], aspect='auto', cmap='viridis', **span)
+        heat_map = axes.imshow(table[..., index], aspect='auto', cmap='viridis', **limits)
         _label(axes, branch, classes)
     panels[0].set_yticks(range(len(gates)), list(gates), fontsize=7)
-    figure.colorbar(drawn, ax=panels, label='mean gate')
+    figure.colorbar(heat_map, ax=panels, label='mean gate')
     save(figure, out)
 
 
@@ -90,14 +89,18 @@ def _label(axes: Axes, branch: str, classes: Sequence[str]) -> None:
 
 
 def save(figure: Figure, out: Path) -> None:
-    """Write a figure; the file appears whole or not at all.
+    """Write a figure, atomically.
+
+    Args:
+        figure: The figure.
+        out: File to write; its extension is the format.
 
     Raises:
-        UserError: If the ending names no format.
+        UserError: If the format is unknown.
     """
     FigureCanvasAgg(figure)
     try:
         with atomic_write(out) as partial:
             figure.savefig(partial, dpi=110)
     except ValueError as error:
-        raise UserError(f'{out} cannot be written: {error}') from error
+        raise UserError(f'{out} cannot be written: {one_line(error)}; use an extension such as .png') from error

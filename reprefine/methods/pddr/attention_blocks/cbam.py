@@ -1,19 +1,19 @@
-"""Convolutional block attention (Woo et al. 2018)."""
+"""CBAM, convolutional block attention module (Woo et al., ECCV 2018)."""
 
 from torch import Tensor, nn
 
 from reprefine.registry import MODELS
 
-from .functional import peak_and_mean, scale_channels
+from .functional import max_and_mean, scale_channels
 
 
 @MODELS.register_module()
 class CBAMBlock(nn.Module):
-    """Scales the channels by a gate of their means and maxima, then the positions by a gate over the channels.
+    """Channel attention from means and maxima of the channels, followed by spatial attention.
 
     Args:
         in_channels: Channels of the feature map.
-        reduction: How many times narrower the hidden layer of the channel gate is.
+        reduction: Reduction ratio of the hidden layer of the channel attention.
     """
 
     def __init__(self, in_channels: int, reduction: int = 16):
@@ -25,6 +25,6 @@ class CBAMBlock(nn.Module):
         self.norm = nn.BatchNorm2d(1, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, H, W)."""
+        """Map ``[N, C, H, W]`` to ``[N, C, H, W]``."""
         x = scale_channels(x, sum(self.mlp(pool(x).flatten(1)) for pool in self.pools))
-        return x * self.norm(self.conv(peak_and_mean(x))).sigmoid()
+        return x * self.norm(self.conv(max_and_mean(x))).sigmoid()

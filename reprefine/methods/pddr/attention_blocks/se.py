@@ -1,4 +1,4 @@
-"""Squeeze and excitation (Hu et al. 2018)."""
+"""SE, squeeze-and-excitation (Hu et al., CVPR 2018)."""
 
 from torch import Tensor, nn
 
@@ -9,13 +9,13 @@ from .functional import scale_channels
 
 @MODELS.register_module()
 class SEBlock(nn.Module):
-    """Scales each channel by a gate computed from the means of all channels.
+    """Channel attention from the means of all channels.
 
-    The hidden width is exactly ``in_channels // reduction``, not rounded to a multiple of 8.
+    The hidden layer has ``in_channels // reduction`` units, not rounded to a multiple of 8 as in mmpretrain.
 
     Args:
         in_channels: Channels of the feature map.
-        reduction: How many times narrower the hidden layer is.
+        reduction: Reduction ratio of the hidden layer.
     """
 
     def __init__(self, in_channels: int, reduction: int = 16):
@@ -27,5 +27,5 @@ class SEBlock(nn.Module):
         self.fc2 = nn.Linear(hidden, in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, H, W)."""
+        """Map ``[N, C, H, W]`` to ``[N, C, H, W]``."""
         return scale_channels(x, self.fc2(self.relu(self.fc1(self.squeeze(x).flatten(1)))))

@@ -1,1 +1,1 @@
-"""Replacing the layers of a model by disentangled ones, and the plain layers that they equal."""
+"""Conversion of models: replacing convolutions by PDConv, static gates, and the lottery-ticket initialisation."""

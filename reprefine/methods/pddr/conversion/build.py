@@ -1,4 +1,4 @@
-"""Any module of a config with disentangled convolutions: its own config, with another type and one more key."""
+"""The type ``PDConverted``, which builds any module of a config and replaces its convolutions by PDConv."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,33 +13,33 @@ from reprefine.registry import MODELS
 
 from ..layers.conv import PDConv
 from .convert import Rule, convert_to_pd
-from .loaded_modules import take_marks, watched_construction
+from .loaded_modules import pop_loaded_modules, record_weight_loading
 
 TYPE = 'reprefine.PDConverted'
 
 
 @MODELS.register_module(name='PDConverted')
-def build_converted(base_type: Any = None, pd: Mapping[str, Any] | None = None, **base: Any) -> nn.Module:
-    """Build a module of a config and disentangle its convolutions: a whole model, a backbone, a neck or a head.
+def build_pd_module(base_type: Any = None, pd: Mapping[str, Any] | None = None, **base: Any) -> nn.Module:
+    """Build a model, backbone, neck or head and replace its convolutions by PDConv.
 
-    What comes back is the module itself, so names and interface stay. Weights of a plain checkpoint
-    (``init_cfg=dict(type='Pretrained', ...)``) load with unchanged output, and so do those of PDDR's own.
+    The result is the module itself, so its names and interface are unchanged. It loads checkpoints of the base model
+    (``init_cfg=dict(type='Pretrained', ...)``), with unchanged output, and PDDR checkpoints.
 
     Args:
         base_type: Type of the module, looked up in the default scope of the config.
-        pd: Arguments of :func:`disentangle`.
+        pd: Keyword arguments of :func:`disentangle`.
         **base: Arguments of the module.
 
     Raises:
-        UserError: If there is no type, the convolutions cannot be disentangled as asked, or the module keeps a moving
-            average of its parts.
+        UserError: If ``base_type`` is missing, the convolutions cannot be replaced, or the module contains a moving
+            average of its own weights.
     """
     if base_type is None:
-        raise UserError(_remedy(base, pd or {}))
-    with watched_construction():
+        raise UserError(_missing_base_type_message(base, pd or {}))
+    with record_weight_loading():
         module = MODELS.build(dict(base, type=base_type))
-    loaded = take_marks(module)
-    _refuse_averages(module)
+    loaded = pop_loaded_modules(module)
+    _check_no_averaged_model(module)
     disentangle(module, loaded, **pd or {})
     return module
 
@@ -54,17 +54,17 @@ def disentangle(
     warm_start: bool | None = None,
     **pd_cfg: Any,
 ) -> None:
-    """Disentangle the convolutions of a module, in place. A config has its keyword arguments under ``pd``.
+    """Replace convolutions of a module by PDConv, in place. A config gives the keyword arguments under ``pd``.
 
     Args:
         module: The module.
-        loaded: Parts of it whose weights its constructor has loaded.
+        loaded: Its submodules whose weights the constructor has loaded.
         rule: As in :func:`~.convert.convert_to_pd`.
-        deploy: Build the deployed form.
-        input_shape: ``(C, H, W)`` of an input on which the module runs, if it does on none of the usual images.
-        warm_start: Whether the weights that the module is constructed with become the first branch, the others
-            starting at zero; None: where its constructor has loaded them from a file, as the random ones of a plain
-            module are none for branches. Weights that are loaded later start the branches like this in any case.
+        deploy: Whether to build the deployed form.
+        input_shape: ``(C, H, W)`` of an input of the module, if it does not run on images of usual size.
+        warm_start: Whether the weights that the constructor has set become ``standard1``, with zero output of the other
+            branches. None: only weights that it has loaded, since randomly initialised branches differ from a randomly
+            initialised convolution. Checkpoints loaded later always initialise the branches this way.
         **pd_cfg: Arguments of :class:`~.conv.PDConv`: ``mode``, ``branches``, ``group_num``, ``reduction``, ….
     """
     example = None if input_shape is None else torch.zeros(1, *input_shape)
@@ -82,35 +82,35 @@ def _signature() -> inspect.Signature:
 
 
 disentangle.__signature__ = _signature()
-# For the check of configs: what a dict below a key of this name takes.
-build_converted.config_options = {'pd': disentangle}
+# For the config check: the function whose arguments the dict under this key gives.
+build_pd_module.config_options = {'pd': disentangle}
 
 
-def _refuse_averages(module: nn.Module) -> None:
-    """Refuse a model that keeps a moving average of its parts, whose parameters it has listed by their names."""
+def _check_no_averaged_model(module: nn.Module) -> None:
+    """Raise if a model contains a moving average of its own weights, which lists its parameters by name."""
     for name, part in module.named_modules():
         if isinstance(part, BaseAveragedModel):
             raise UserError(
-                f'{type(module).__name__} cannot be converted as a whole: {name} is a moving average of its parts as '
-                f"they were constructed; convert a part instead, such as backbone=dict(type='{TYPE}', ...)"
+                f'{type(module).__name__} cannot be converted: {name} is a moving average of its weights; convert a '
+                f"part instead, such as backbone=dict(type='{TYPE}', ...)"
             )
 
 
-def _remedy(given: Mapping[str, Any], pd: Mapping[str, Any]) -> str:
-    """Say what to write instead of a config without ``base_type``: in former versions it held the module's config."""
+def _missing_base_type_message(given: Mapping[str, Any], pd: Mapping[str, Any]) -> str:
+    """Return the message for a config without ``base_type``; former versions had the key ``module`` instead."""
     if not isinstance(given.get('module'), Mapping):
-        return f"{TYPE} needs base_type, the type of the module that it converts, such as base_type='ResNet'"
+        return f"{TYPE} has no base_type: add the type of the module that it converts, such as base_type='ResNet'"
     module = {key: value for key, value in given['module'].items() if key != 'type'}
     options = {key: value for key, value in given.items() if key != 'module'} | dict(pd)
     flat = dict(type=TYPE, base_type=given['module'].get('type')) | module | dict(pd=options)
-    return f'{TYPE} takes the arguments of the module itself instead of module=dict(...): write {_written(flat)}'
+    return f'{TYPE} takes the arguments of the module itself instead of module=dict(...): write {_format(flat)}'
 
 
-def _written(value: Any) -> str:
-    """Return a value as a config writes it."""
+def _format(value: Any) -> str:
+    """Return a value in config syntax."""
     if isinstance(value, Mapping):
-        entries = (f'{key}={_written(item)}' for key, item in value.items() if key != '_scope_')
+        entries = (f'{key}={_format(item)}' for key, item in value.items() if key != '_scope_')
         return f'dict({", ".join(entries)})'
     if isinstance(value, list | tuple):
-        return f'[{", ".join(map(_written, value))}]'
+        return f'[{", ".join(map(_format, value))}]'
     return repr(value)

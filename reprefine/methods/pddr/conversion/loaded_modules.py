@@ -1,4 +1,4 @@
-"""Which parts of a module have been given weights by its constructor, as wrappers of other libraries' networks do."""
+"""Records the modules whose weights a constructor loads, as wrappers of timm or Hugging Face networks do."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -7,34 +7,34 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-MARK = '_loaded_by_constructor'
+LOADED = '_loaded_by_constructor'
 
 
 @contextmanager
-def watched_construction() -> Iterator[None]:
-    """Mark the modules that become parts of others and whose weights are then loaded, by any loader of torch's."""
+def record_weight_loading() -> Iterator[None]:
+    """Mark the modules registered in this context whose weights are loaded by ``load_state_dict``."""
 
-    def watch(_: nn.Module, __: str, part: nn.Module | None) -> None:
+    def add_hook(_: nn.Module, __: str, part: nn.Module | None) -> None:
         if part is not None:
             stack.callback(part.register_load_state_dict_pre_hook(_mark).remove)
 
     with ExitStack() as stack:
-        stack.callback(register_module_module_registration_hook(watch).remove)
+        stack.callback(register_module_module_registration_hook(add_hook).remove)
         yield
 
 
 def _mark(module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
     if f'{prefix}weight' in state_dict:
-        module.__dict__[MARK] = True  # an attribute, as copies of the module have the same weights
+        module.__dict__[LOADED] = True  # an attribute, so that copies of the module are marked too
 
 
-def take_marks(root: nn.Module) -> set[nn.Module]:
-    """Return the marked modules, and take away what marked them."""
+def pop_loaded_modules(root: nn.Module) -> set[nn.Module]:
+    """Return the marked modules of ``root``, and remove their marks and hooks."""
     loaded = set()
     for module in root.modules():
         hooks = module._load_state_dict_pre_hooks
-        for key in [key for key, hook in hooks.items() if hook.hook is _mark]:  # those of copies
+        for key in [key for key, hook in hooks.items() if hook.hook is _mark]:  # hooks of copied modules
             del hooks[key]
-        if module.__dict__.pop(MARK, False):
+        if module.__dict__.pop(LOADED, False):
             loaded.add(module)
     return loaded

@@ -1,4 +1,4 @@
-"""The convolutions of a model that can be disentangled."""
+"""Finds the convolutions of a model that PDConv can replace."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ from torch import nn
 from reprefine.engine.errors import UserError
 from reprefine.models.replaced_layer import ReplacedLayer
 
-from .norm_tracing import is_plain_norm, norm_by_definition
+from .norm_tracing import is_exact_batch_norm, norm_by_class
 
 
 @dataclass(frozen=True)
-class Site:
+class ConvCandidate:
     """A convolution that can be replaced.
 
     Attributes:
-        name: Its name in the model.
-        parent: Module that holds it.
-        attribute: Its name in the parent.
-        norm: Name in the parent of the batch norm that alone reads its output, None if there is none.
-        is_decided: Whether that is known.
+        name: Name in the model.
+        parent: Parent module.
+        attribute: Name in the parent.
+        norm: Name in the parent of the batch norm that is the only consumer of its output; None if there is none.
+        is_norm_known: Whether ``norm`` could be determined.
     """
 
     name: str
     parent: nn.Module
     attribute: str
     norm: str | None
-    is_decided: bool = True
+    is_norm_known: bool = True
 
     @property
     def conv(self) -> nn.Conv2d:
@@ -35,76 +35,79 @@ class Site:
         return getattr(self.parent, self.attribute)
 
 
-def find_sites(model: nn.Module, norms: Mapping[nn.Module, nn.Module | None], prefix: str = '') -> Iterator[Site]:
-    """Yield the square, odd convolutions above 1x1 with zero padding that reaches, each with its batch norm, in order.
+def find_candidates(
+    model: nn.Module, norms: Mapping[nn.Module, nn.Module | None], prefix: str = ''
+) -> Iterator[ConvCandidate]:
+    """Yield the convolutions with a square, odd kernel above 1x1 and enough zero padding, in registration order.
 
-    What a layer that a method has put in the place of another one consists of is none of them.
-
-    A norm belongs to a convolution if it alone reads the output and both have the same parent, as ``conv1`` and ``bn1``
-    of residual blocks, the parts of a ``ConvModule`` and neighbours in an ``nn.Sequential`` have.
+    Layers inside a :class:`~reprefine.models.replaced_layer.ReplacedLayer` of another method are not candidates. A norm
+    belongs to a convolution if it is the only consumer of its output and has the same parent, such as ``conv1`` and
+    ``bn1`` of residual blocks, the children of a ``ConvModule`` and neighbours in an ``nn.Sequential``.
 
     Args:
         model: Any module.
-        norms: The norm behind each convolution that a forward pass ran, as :func:`~.pairing.observe` found it.
-        prefix: What goes before the names, with a final dot.
+        norms: The norm after each convolution, see :attr:`~.norm_tracing.NormTrace.norms`.
+        prefix: Prefix of the names, with a trailing dot.
     """
     for name, child in model.named_children():
         if _is_eligible(child):
-            yield _site(model, name, norms, prefix)
+            yield _candidate(model, name, norms, prefix)
         elif not isinstance(child, ReplacedLayer):
-            yield from find_sites(child, norms, f'{prefix}{name}.')
+            yield from find_candidates(child, norms, f'{prefix}{name}.')
 
 
-def _site(parent: nn.Module, attribute: str, norms: Mapping[nn.Module, nn.Module | None], prefix: str) -> Site:
+def _candidate(
+    parent: nn.Module, attribute: str, norms: Mapping[nn.Module, nn.Module | None], prefix: str
+) -> ConvCandidate:
     conv, name = getattr(parent, attribute), f'{prefix}{attribute}'
     try:
-        norm = norms[conv] if conv in norms else norm_by_definition(parent, attribute)
+        norm = norms[conv] if conv in norms else norm_by_class(parent, attribute)
     except LookupError:
-        return Site(name, parent, attribute, None, is_decided=False)
-    names = [key for key, child in parent.named_children() if child is norm and is_plain_norm(child)]
-    return Site(name, parent, attribute, names[0] if names else None)
+        return ConvCandidate(name, parent, attribute, None, is_norm_known=False)
+    names = [key for key, child in parent.named_children() if child is norm and is_exact_batch_norm(child)]
+    return ConvCandidate(name, parent, attribute, names[0] if names else None)
 
 
 def _is_eligible(conv: nn.Module) -> bool:
     if type(conv) is not nn.Conv2d or conv.padding_mode != 'zeros' or isinstance(conv.padding, str):
         return False
     size = conv.kernel_size
-    reaches = all(p >= d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, size, strict=True))
-    # Spectral or weight norm computes the kernel from another parameter.
-    return size[0] == size[1] > 1 and size[0] % 2 == 1 and reaches and 'weight' in conv._parameters
+    is_padded = all(p >= d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, size, strict=True))
+    # With spectral or weight norm the kernel is computed from another parameter.
+    return size[0] == size[1] > 1 and size[0] % 2 == 1 and is_padded and 'weight' in conv._parameters
 
 
-def check_sites(model: nn.Module, sites: Sequence[Site], failure: str) -> None:
-    """Refuse convolutions whose norm is unknown or cannot be folded, and modules that have several places.
+def check_candidates(model: nn.Module, candidates: Sequence[ConvCandidate], failure: str) -> None:
+    """Check that convolutions can be replaced.
 
     Args:
         model: The model.
-        sites: Convolutions to be replaced.
+        candidates: Convolutions to be replaced.
         failure: Why no forward pass succeeded, if none did.
 
     Raises:
-        UserError: If there is one.
+        UserError: If the norm of one is unknown or cannot be fused, or a module is shared.
     """
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    for site in sites:
-        if not site.is_decided:
+    for candidate in candidates:
+        if not candidate.is_norm_known:
             raise UserError(
-                f'{site.name}: which batch norm follows it cannot be told, because '
-                f'{failure or "the forward pass does not reach it"}; give an example input with which the model runs, '
-                'or a rule that leaves it out'
+                f'{candidate.name}: the batch norm that follows it is unknown, because '
+                f'{failure or "the forward pass does not reach it"}; give an example input for the model, or a '
+                'rule that excludes it'
             )
-        norm = site.norm and getattr(site.parent, site.norm)
+        norm = candidate.norm and getattr(candidate.parent, candidate.norm)
         if norm is not None and not (norm.affine and norm.track_running_stats):
             raise UserError(
-                f'{site.name} cannot be disentangled: its norm {site.norm} has affine={norm.affine}, '
-                f'track_running_stats={norm.track_running_stats}, and both must be True to fold it; give a rule that '
-                'leaves it out'
+                f'{candidate.name} cannot be disentangled: its norm {candidate.norm} has affine={norm.affine}, '
+                f'track_running_stats={norm.track_running_stats}, and both must be True to fuse it; give a rule that '
+                'excludes it'
             )
-        shared = [module for module in (site.conv, norm) if module is not None and len(names[module]) > 1]
+        shared = [module for module in (candidate.conv, norm) if module is not None and len(names[module]) > 1]
         if shared:
             raise UserError(
-                f'{site.name} cannot be disentangled: {" and ".join(names[shared[0]])} are one module, and a '
-                'replacement would part them; give a rule that leaves it out'
+                f'{candidate.name} cannot be disentangled: {" and ".join(names[shared[0]])} share one module, which '
+                'a replacement would separate; give a rule that excludes it'
             )

@@ -1,1 +1,1 @@
-"""The disentangled layers: branches, gate, training and deployed form, and their state dicts."""
+"""The layers PDConv and PDLinear: branches, gate, training and deployed form, and their state dicts."""

@@ -9,28 +9,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from reprefine.engine.errors import UserError
 
-from ..functional import Pair, affine_of_norm, expand_groups, expand_strips, fold_norm
+from ..functional import Pair, affine_of_norm, expand_groups, expand_strips, fuse_conv_bn
 
-BRANCHES = ('standard1', 'standard2', 'skeleton', 'group')  # the order of the gate's outputs
-# In a checkpoint, what tells a layer in training or deployed form; read by reprefine.engine.checkpoints.layer_forms.
+BRANCHES = ('standard1', 'standard2', 'skeleton', 'group')  # in the order of the gate's outputs
+# Parameter names of a PD layer in training or deployed form; read by reprefine.engine.checkpoints.layer_forms.
 FORM_KEYS = r'(^|\.)(standard1\.(conv\.)?weight|reparam\.weight|reparam_weight)$'
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, and the batch norm that belongs to it.
+    """Convolution without bias, followed by batch norm.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
+        in_channels: Input channels.
+        out_channels: Output channels.
         kernel_size: Height and width in pixels.
-        stride: In pixels.
-        padding: In pixels.
-        dilation: In pixels.
+        stride: Stride (height, width) in pixels.
+        padding: Zero padding (height, width) in pixels.
+        dilation: Dilation (height, width) in pixels.
         groups: Groups of the convolution.
-        norm_cfg: Config of the norm.
+        norm_cfg: Config of the norm layer.
 
     Raises:
-        UserError: If the norm is none that can be folded: a batch norm with tracked statistics.
+        UserError: If the norm layer is not an affine batch norm with running statistics.
     """
 
     def __init__(
@@ -50,35 +50,39 @@ class ConvNorm(nn.Module):
         self.bn = build_norm_layer(norm_cfg, out_channels)[1]
         if not isinstance(self.bn, _BatchNorm) or not self.bn.track_running_stats or not self.bn.affine:
             raise UserError(
-                f'norm_cfg={norm_cfg} cannot be folded: branches need an affine batch norm with running statistics, '
-                "such as dict(type='BN') or dict(type='SyncBN')"
+                f'norm_cfg={norm_cfg} cannot be fused with a convolution: use an affine batch norm with running '
+                "statistics, such as dict(type='BN') or dict(type='SyncBN')"
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``BN(conv(x))``, ``[N, O, H', W']``."""
+        """Map ``[N, I, H, W]`` to ``BN(conv(x))``, ``[N, O, H', W']``."""
         return self.bn(self.conv(x))
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """Return scale and shift of the norm by its running statistics."""
+    def norm_affine(self) -> tuple[Tensor, Tensor]:
+        """Return scale and shift of the norm in evaluation mode, each ``[O]``."""
         bn = self.bn
         return affine_of_norm(bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps)
 
-    def leaves(self) -> Iterator['ConvNorm']:
-        """Yield the convolutions with norm that the branch adds up."""
+    def conv_norms(self) -> Iterator['ConvNorm']:
+        """Yield the :class:`ConvNorm` modules whose outputs the branch adds."""
         yield self
 
-    def folded(self, host_groups: int) -> tuple[Tensor, Tensor]:
-        """Return the kernel ``[O, I/g, k, k]`` and the bias ``[O]`` that equal the branch in evaluation mode."""
-        weight, bias = fold_norm(self.conv.weight, *self.affine())
-        return expand_groups(weight, self.conv.groups, host_groups), bias
+    def equivalent_kernel_bias(self, conv_groups: int) -> tuple[Tensor, Tensor]:
+        """Return the equivalent kernel ``[O, I/g, k, k]`` and bias ``[O]`` in evaluation mode.
+
+        Args:
+            conv_groups: Groups ``g`` of that convolution.
+        """
+        weight, bias = fuse_conv_bn(self.conv.weight, *self.norm_affine())
+        return expand_groups(weight, self.conv.groups, conv_groups), bias
 
 
 class Skeleton(nn.Module):
-    """A vertical and a horizontal strip, each with its norm; their outputs are added.
+    """Sum of a vertical and a horizontal strip convolution, each with its norm.
 
     Args:
-        vertical: The strip of shape ``k x 1``.
-        horizontal: The strip of shape ``1 x k``.
+        vertical: Convolution with kernel ``k x 1``.
+        horizontal: Convolution with kernel ``1 x k``.
     """
 
     def __init__(self, vertical: ConvNorm, horizontal: ConvNorm):
@@ -87,29 +91,33 @@ class Skeleton(nn.Module):
         self.horizontal = horizontal
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of both strips, ``[N, O, H', W']``."""
+        """Map ``[N, I, H, W]`` to ``[N, O, H', W']``."""
         return self.vertical(x) + self.horizontal(x)
 
-    def leaves(self) -> Iterator[ConvNorm]:
-        """Yield the convolutions with norm that the branch adds up."""
+    def conv_norms(self) -> Iterator[ConvNorm]:
+        """Yield the :class:`ConvNorm` modules whose outputs the branch adds."""
         yield self.vertical
         yield self.horizontal
 
-    def folded(self, host_groups: int) -> tuple[Tensor, Tensor]:
-        """Return the kernel ``[O, I/g, k, k]`` and the bias ``[O]`` that equal the branch in evaluation mode."""
-        vertical, horizontal = (fold_norm(leaf.conv.weight, *leaf.affine()) for leaf in self.leaves())
+    def equivalent_kernel_bias(self, conv_groups: int) -> tuple[Tensor, Tensor]:
+        """Return the equivalent kernel ``[O, I/g, k, k]`` and bias ``[O]`` in evaluation mode.
+
+        Args:
+            conv_groups: Groups ``g`` of that convolution.
+        """
+        vertical, horizontal = (fuse_conv_bn(part.conv.weight, *part.norm_affine()) for part in self.conv_norms())
         return expand_strips(vertical[0], horizontal[0]), vertical[1] + horizontal[1]
 
 
 @torch.no_grad()
 def update_statistics(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: float) -> None:
-    """Move the running statistics of a norm as its own forward pass would.
+    """Update the running statistics of a batch norm as its forward pass does.
 
     Args:
-        bn: The norm.
-        mean: Means of the batch ``[O]``.
-        variance: Its biased variances ``[O]``; the running ones are unbiased.
-        count: Values per channel in the batch.
+        bn: The batch norm.
+        mean: Batch mean ``[O]``.
+        variance: Biased batch variance ``[O]``; the running variance is unbiased.
+        count: Number of values per channel in the batch.
     """
     bn.num_batches_tracked += 1
     momentum = 1 / bn.num_batches_tracked if bn.momentum is None else bn.momentum

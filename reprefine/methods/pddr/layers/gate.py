@@ -9,18 +9,18 @@ from ..functional import gate_weights
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Return a context in which types stay as they are, on the device of ``x``."""
+    """Return a context without autocast on the device of ``x``."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class Gate(nn.Module):
-    """Weights of the branches from the mean of the input: two linear layers and a softmax, at least in float32.
+    """Branch weights of each sample: global average pooling, two linear layers and a softmax, at least in float32.
 
     Args:
-        in_channels: Channels ``I`` of the input.
-        branches: Number ``J`` of branches.
-        reduction: The hidden layer has ``max(I // reduction, 1)`` units.
+        in_channels: Input channels ``I``.
+        branches: Number of branches ``J``.
+        reduction: Reduction ratio; the hidden layer has ``max(I // reduction, 1)`` units.
     """
 
     def __init__(self, in_channels: int, branches: int, reduction: int = 16):
@@ -30,7 +30,7 @@ class Gate(nn.Module):
         self.fc2 = nn.Linear(hidden, branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the weights ``[N, J]`` of a batch ``[N, I, H, W]``; each row sums to one."""
+        """Map ``[N, I, H, W]`` to branch weights ``[N, J]``; each row sums to one."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         parameters = [p.to(dtype) for layer in (self.fc1, self.fc2) for p in (layer.weight, layer.bias)]
         with without_autocast(x):

@@ -1,4 +1,4 @@
-"""Fully connected layers that are trained as parallel copies."""
+"""PDLinear, the linear layer of PD-A and PD-B."""
 
 import torch
 from torch import Tensor, nn
@@ -7,32 +7,32 @@ from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 from ..functional import compose_map, gate_weights
-from .baseline_modules import plain_layer, plain_linear
-from .state_dict import own_part
+from .baseline_modules import default_layer_config, linear_baseline_modules
+from .state_dict import layer_state
 
 HIDDEN = 64
-# First parts of the names that a state dict may hold of either form, or of a plain layer.
-OWN = frozenset({'standard1', 'standard2', 'reparam', 'fc1', 'fc2', 'weight', 'bias'})
+# First components of the state-dict keys of either form and of ``nn.Linear``.
+LINEAR_KEYS = frozenset({'standard1', 'standard2', 'reparam', 'fc1', 'fc2', 'weight', 'bias'})
 
 
 @MODELS.register_module()
 class PDLinear(nn.Module):
-    """A linear layer trained as two dense ones, which are added (PD-A) or mixed by a gate (PD-B).
+    """A linear layer trained as two parallel ones, whose outputs are added (PD-A) or mixed by a gate (PD-B).
 
-    The gate sees the whole input of the layer, vector by vector, and has 64 hidden units. Deployed, PD-A is one linear
-    layer. PD-B is one of twice the width, whose halves are mixed: that is faster than two, but no smaller.
+    The gate has 64 hidden units and reads every input vector. The deployed form of PD-A is one linear layer, that of
+    PD-B one linear layer with ``2 out_features`` outputs, whose halves are mixed.
 
     Args:
-        in_features: Inputs of the layer.
-        out_features: Outputs of the layer.
+        in_features: Size of the input.
+        out_features: Size of the output.
         mode: ``'A'`` or ``'B'``.
-        deploy: Build the deployed form; a checkpoint of the training form is folded when it loads.
+        deploy: Whether to build the deployed form; it reparameterises a checkpoint of the training form on loading.
 
     Raises:
-        UserError: If the mode is another.
+        UserError: If the mode is unknown.
     """
 
-    baseline_config = staticmethod(plain_layer)
+    baseline_config = staticmethod(default_layer_config)
     replaced_type = nn.Linear
     groups = 1
 
@@ -51,7 +51,7 @@ class PDLinear(nn.Module):
 
     @property
     def out_channels(self) -> int:
-        """Outputs of the layer, as other methods ask for them."""
+        """Size of the output, see :class:`reprefine.models.replaced_layer.ReplacedLayer`."""
         return self.out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,30 +66,30 @@ class PDLinear(nn.Module):
         return pi[..., :1] * outputs[0] + pi[..., 1:] * outputs[1]
 
     def gate(self, x: Tensor) -> Tensor:
-        """Return the weights ``[..., 2]`` of the two layers for the vectors ``[..., in_features]``."""
+        """Map ``[..., in_features]`` to the weights ``[..., 2]`` of the two layers."""
         return gate_weights(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
-    def _fold(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return what the deployed form holds of a parameter of both layers."""
+    def _combine(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the parameter of the deployed form for that of both layers."""
         return first + second if self.mode == 'A' else torch.cat([first, second])
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weight ``[O, I]`` and bias ``[O]`` of the deployed layer; of PD-B, both layers' below each other."""
+    def equivalent_weight_bias(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the deployed layer: ``[O, I]`` and ``[O]``, for PD-B ``[2 O, I]`` and ``[2 O]``."""
         if self.deploy:
             return self.reparam.weight, self.reparam.bias
         first, second = self.standard1, self.standard2
-        return self._fold(first.weight, second.weight), self._fold(first.bias, second.bias)
+        return self._combine(first.weight, second.weight), self._combine(first.bias, second.bias)
 
     @torch.no_grad()
     def switch_to_deploy(self, *_: object) -> None:
-        """Fold in place, keeping device, type and whether it is trained; a deployed layer stays as it is.
+        """Reparameterise in place, keeping device, dtype and ``requires_grad``; does nothing to a deployed layer.
 
         Args:
-            _: What mmpose hands to every part that it deploys, not needed here.
+            *_: Arguments that mmpose passes, not used.
         """
         if self.deploy:
             return
-        weight, bias = self.folded()
+        weight, bias = self.equivalent_weight_bias()
         self.reparam = nn.utils.skip_init(nn.Linear, self.in_features, len(bias), device=bias.device, dtype=bias.dtype)
         self.reparam.load_state_dict(dict(weight=weight, bias=bias))
         self.reparam.requires_grad_(self.standard1.weight.requires_grad)
@@ -98,25 +98,25 @@ class PDLinear(nn.Module):
 
     def baseline_modules(self) -> dict[str, nn.Module]:
         """See :class:`reprefine.deploy.forms.HasBaselineModules`."""
-        return plain_linear(self)
+        return linear_baseline_modules(self)
 
     @torch.no_grad()
     def map_output(self, weight: Tensor, shift: Tensor) -> None:
-        """Fold a linear map of the output, ``y -> weight y + shift``, into the deployed form (PD-B: into both layers).
+        """Compose the deployed form with a linear map of the output, ``y -> weight y + shift`` (PD-B: in both layers).
 
         Args:
             weight: Map ``[O, O]``.
-            shift: ``[O]``.
+            shift: Shift ``[O]``.
 
         Raises:
             RuntimeError: If the layer is in training form.
         """
         if not self.deploy:
-            raise RuntimeError('a map of the output folds into the deployed form only: call switch_to_deploy() first')
+            raise RuntimeError('map_output() needs the deployed form: call switch_to_deploy() first')
         halves = (tensor.unflatten(0, (-1, self.out_features)) for tensor in (self.reparam.weight, self.reparam.bias))
-        mapped, moved = compose_map(*halves, weight, shift)
+        mapped, mapped_biases = compose_map(*halves, weight, shift)
         self.reparam.weight.copy_(mapped.flatten(0, 1))
-        self.reparam.bias.copy_(moved.flatten())
+        self.reparam.bias.copy_(mapped_biases.flatten())
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         name = prefix.rstrip('.') or 'the layer'
@@ -124,13 +124,15 @@ class PDLinear(nn.Module):
             for part in ('weight', 'bias'):
                 names = [f'{prefix}{layer}.{part}' for layer in ('standard1', 'standard2')]
                 if all(key in state_dict for key in names):
-                    state_dict[f'{prefix}reparam.{part}'] = self._fold(*(state_dict.pop(key) for key in names))
+                    state_dict[f'{prefix}reparam.{part}'] = self._combine(*(state_dict.pop(key) for key in names))
         elif f'{prefix}reparam.weight' in state_dict:
-            raise UserError(f'{name} is folded in the checkpoint and cannot be unfolded: load it with deploy=True')
-        given = own_part(state_dict, prefix, OWN).keys()
-        if wrong := given and given ^ own_part(self.state_dict(), own=OWN).keys():
             raise UserError(
-                f'{name}: the checkpoint has another layer than the model (PD-{self.mode}); differing: '
-                f'{", ".join(sorted(wrong)[:4])}'
+                f'{name} has the deployed form in the checkpoint, not the training form of the model: set deploy=True'
+            )
+        loaded = layer_state(state_dict, prefix, LINEAR_KEYS).keys()
+        if wrong := loaded and loaded ^ layer_state(self.state_dict(), own=LINEAR_KEYS).keys():
+            raise UserError(
+                f'{name}: the checkpoint does not match PD-{self.mode}, keys that differ: '
+                f'{", ".join(sorted(wrong)[:4])}; use the config that the checkpoint was trained with'
             )
         super()._load_from_state_dict(state_dict, prefix, *args)

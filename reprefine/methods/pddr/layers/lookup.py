@@ -7,10 +7,10 @@ from .linear import PDLinear
 
 
 def pd_convs(model: nn.Module) -> dict[str, PDConv]:
-    """Return the disentangled convolutions of a model by name."""
+    """Return the PD convolutions of a model by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, PDConv)}
 
 
 def pd_layers(model: nn.Module) -> dict[str, PDConv | PDLinear]:
-    """Return the disentangled convolutions and linear layers of a model by name."""
+    """Return the PD convolutions and PD linear layers of a model by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, (PDConv, PDLinear))}

@@ -1,7 +1,7 @@
-"""Memory that one thread writes again and again.
+"""A reusable workspace for intermediate results on the CPU.
 
-A fresh tensor of some megabytes costs a page fault every 4 kB before anything is written: more time than mixing the
-kernels of a large convolution takes.
+Allocating a tensor of several megabytes causes a page fault every 4 kB, which takes longer than computing the mixed
+kernels of a large convolution.
 """
 
 import threading
@@ -9,22 +9,31 @@ import threading
 import torch
 from torch import Tensor
 
-_memory = threading.local()
+_buffers = threading.local()
 
 
-def can_reuse(*tensors: Tensor) -> bool:
-    """Whether a result may lie in memory that the next call overwrites: on the CPU, with nothing to remember it."""
+def can_use_workspace(*tensors: Tensor) -> bool:
+    """Return whether a result may be stored in the workspace: on the CPU, without autograd, compilation or tracing."""
     on_cpu = all(tensor.device.type == 'cpu' for tensor in tensors)
-    remembered = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return on_cpu and not remembered and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    has_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return on_cpu and not has_graph and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
-def scratch(rows: int, columns: int, like: Tensor) -> Tensor:
-    """Return a matrix ``[rows, columns]`` of the type of ``like``, valid until the same thread asks again."""
+def workspace(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Return an uninitialised tensor, valid until the next call in the same thread.
+
+    Args:
+        rows: Size of dimension 0.
+        columns: Size of dimension 1.
+        like: Tensor with the dtype of the result.
+
+    Returns:
+        Shape ``[rows, columns]``.
+    """
     size = rows * columns
-    held = _memory.__dict__.setdefault('tensors', {})
-    memory = held.get(like.dtype)
-    if memory is None or memory.numel() < size:
-        with torch.inference_mode(False):  # or it could not be written outside of inference mode
-            memory = held[like.dtype] = torch.empty(size, dtype=like.dtype)
-    return memory[:size].view(rows, columns)
+    buffers = _buffers.__dict__.setdefault('tensors', {})
+    buffer = buffers.get(like.dtype)
+    if buffer is None or buffer.numel() < size:
+        with torch.inference_mode(False):  # an inference tensor could not be written outside of inference mode
+            buffer = buffers[like.dtype] = torch.empty(size, dtype=like.dtype)
+    return buffer[:size].view(rows, columns)

@@ -24,10 +24,10 @@ from reprefine.methods.pddr.analysis import (
     to_signed_range,
     to_unit_range,
 )
-from reprefine.methods.pddr.analysis.attribution.occlusion import covered, patch_corners
-from reprefine.methods.pddr.analysis.attribution.panels import gradient_panels, occlusion_panels
+from reprefine.methods.pddr.analysis.attribution.occlusion import occlude, patch_corners
+from reprefine.methods.pddr.analysis.attribution.panels import gradient_images, occlusion_images
 from reprefine.methods.pddr.analysis.plot import overlay
-from reprefine.methods.pddr.analysis.resizing import uncropped
+from reprefine.methods.pddr.analysis.resizing import without_crop
 from tests.configs.brief import ROOT
 
 from ..toys import image, randomise
@@ -103,9 +103,9 @@ class Classifier(nn.Module):
 
 
 def deployed(model):
-    twin = copy.deepcopy(model)
-    twin.backbone.switch_to_deploy()
-    return twin
+    clone = copy.deepcopy(model)
+    clone.backbone.switch_to_deploy()
+    return clone
 
 
 @pytest.mark.parametrize('mode', [None, 'A', 'B'])
@@ -143,7 +143,7 @@ def test_guided_backpropagation_of_a_resnet_is_that_of_backward_hooks():
 @pytest.mark.parametrize('mode', ['A', 'B'])
 def test_both_forms_of_a_pd_network_give_the_same_maps(mode):
     model, x = Classifier(mode), image(2, 3, 34, 30)
-    twin, classes = deployed(model), model(x).argmax(1)
+    clone, classes = deployed(model), model(x).argmax(1)
 
     def maps(network):
         for rule in RULES:
@@ -151,9 +151,9 @@ def test_both_forms_of_a_pd_network_give_the_same_maps(mode):
         yield guided_grad_cam(network, network.backbone.layer4, x, classes)[0]
         yield occlusion_maps(network, x, classes, patch=10, stride=12)[0]
 
-    for ours, theirs in zip(maps(twin), maps(model), strict=True):
-        assert theirs.abs().max() > 0
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8 * theirs.abs().max().item())
+    for actual, reference in zip(maps(clone), maps(model), strict=True):
+        assert reference.abs().max() > 0
+        torch.testing.assert_close(actual, reference, rtol=0, atol=1e-8 * reference.abs().max().item())
 
 
 def test_guided_grad_cam_is_the_product_of_its_two_parts():
@@ -213,7 +213,7 @@ def test_occlusion_is_that_of_the_loop(patch, stride, value, size):
     assert maps.abs().max() > 0.1
 
 
-def test_occlusion_of_a_linear_classifier_is_what_the_patch_takes_away():
+def test_occlusion_of_a_linear_classifier_is_the_lost_contribution():
     x, weight = image(1, 3, 5, 5), image(3, 5, 5, seed=2)
 
     def classify(padded):
@@ -227,7 +227,7 @@ def test_occlusion_of_a_linear_classifier_is_what_the_patch_takes_away():
 def test_patches_cover_squares_at_their_corners():
     corners = patch_corners(4, 5, 2, 2)
     assert corners.tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
-    (first, *_, last) = covered(torch.ones(1, 4, 5), corners, 2, 0.0)
+    (first, *_, last) = occlude(torch.ones(1, 4, 5), corners, 2, 0.0)
     assert first[0].tolist() == [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [1] * 5, [1] * 5]
     assert last[0].tolist() == [[1] * 5, [1] * 5, [1, 1, 0, 0, 1], [1, 1, 0, 0, 1]]
 
@@ -259,9 +259,9 @@ def test_overlays():
 
 
 def test_panels_have_the_size_of_the_image_and_the_colours_of_the_values():
-    (panel,) = gradient_panels(torch.tensor([[[[0.0, 4.0]], [[2.0, 4.0]], [[1.0, 0.0]]]]))
+    (panel,) = gradient_images(torch.tensor([[[[0.0, 4.0]], [[2.0, 4.0]], [[1.0, 0.0]]]]))
     assert panel.tolist() == [[[0, 128, 64], [255, 255, 0]]]
-    (panel,) = occlusion_panels(torch.tensor([[[-2.0, 0.0, 2.0]]]), (2, 6))
+    (panel,) = occlusion_images(torch.tensor([[[-2.0, 0.0, 2.0]]]), (2, 6))
     assert panel.shape == (2, 6, 3)
     assert panel[1, 0].tolist() == [255, 0, 0]
     assert panel[0, 3].tolist() == [254, 254, 255]  # the middle of 256 colours is one of two
@@ -270,7 +270,7 @@ def test_panels_have_the_size_of_the_image_and_the_colours_of_the_values():
 
 def test_images_are_resized_as_a_whole_where_the_config_crops():
     cfg = load_config(str(ROOT / 'configs/pddr/classification/resnet18-pdb_8xb32-wide-crop_in1k.py'))
-    pipeline = uncropped(cfg.test_dataloader.dataset.pipeline)
+    pipeline = without_crop(cfg.test_dataloader.dataset.pipeline)
     resize = dict(type='Resize', scale=(224, 224), keep_ratio=False, backend='pillow')
     assert [transform['type'] for transform in pipeline] == ['LoadImageFromFile', 'Resize', 'PackInputs']
     assert {key: pipeline[1].get(key) for key in resize} == resize
@@ -281,11 +281,11 @@ def test_images_are_resized_as_a_whole_where_the_config_crops():
 
 def test_images_without_crop_stay_or_get_the_size_asked_for():
     load, resize, pack = dict(type='Load'), dict(type='mmpretrain.ResizeEdge', scale=9), dict(type='PackInputs')
-    assert uncropped([load, pack]) == [load, pack]
+    assert without_crop([load, pack]) == [load, pack]
     square = dict(type='Resize', scale=(64, 64), keep_ratio=False)
-    assert uncropped([load, pack], 64) == [load, square, pack]
-    assert uncropped([load, resize, pack], 64) == [load, square, pack]
-    oblong = uncropped([load, resize, dict(type='CenterCrop', crop_size=(10, 20)), pack])
+    assert without_crop([load, pack], 64) == [load, square, pack]
+    assert without_crop([load, resize, pack], 64) == [load, square, pack]
+    oblong = without_crop([load, resize, dict(type='CenterCrop', crop_size=(10, 20)), pack])
     assert oblong == [load, square | dict(scale=(20, 10)), pack]
-    with pytest.raises(UserError, match='pipeline of Load cannot be resized'):
-        uncropped([load], 64)
+    with pytest.raises(UserError, match='the test pipeline Load has no resize'):
+        without_crop([load], 64)

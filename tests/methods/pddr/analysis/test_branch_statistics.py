@@ -13,7 +13,7 @@ from reprefine.methods.pddr.analysis import (
     branch_weights,
     common_histograms,
     density_of_fit,
-    find_layer,
+    find_pd_conv,
 )
 
 from ..toys import SmallClassifier, random_images
@@ -41,26 +41,28 @@ def test_weights_of_the_branches():
 @torch.no_grad()
 def test_responses_of_the_branches_add_up_to_that_of_pd_a():
     model, x = SmallClassifier('A'), random_images()
-    name, conv = find_layer(model, 'layer4.0.conv2')
+    name, conv = find_pd_conv(model, 'layer4.0.conv2')
     outputs = []
-    conv.register_forward_hook(lambda _, __, output: outputs.append(output.clone()))  # the block goes on in place
+    conv.register_forward_hook(lambda _, __, output: outputs.append(output.clone()))  # the block changes it in place
     responses = branch_responses(lambda: model(x), conv)
     assert name == 'backbone.layer4.0.conv2'
     assert list(responses) == list(conv.branches)
     torch.testing.assert_close(sum(responses.values()), outputs[0].mean((2, 3)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(('name', 'message'), [('conv2', 'matches 8 of'), ('layer9', 'matches 0 of')])
+@pytest.mark.parametrize(
+    ('name', 'message'), [('conv2', 'matches 8 PD convolutions'), ('layer9', 'matches 0 PD convolutions')]
+)
 def test_a_layer_that_is_not_one_is_refused(name, message):
     with pytest.raises(UserError, match=message):
-        find_layer(SmallClassifier('A'), name)
+        find_pd_conv(SmallClassifier('A'), name)
 
 
-def test_a_folded_layer_has_no_branches():
+def test_a_deployed_layer_has_no_branches():
     model = SmallClassifier('A')
     model.backbone.switch_to_deploy()
-    with pytest.raises(UserError, match='folded'):
-        find_layer(model)
+    with pytest.raises(UserError, match='deployed form'):
+        find_pd_conv(model)
 
 
 def test_histograms_share_their_bins():

@@ -8,7 +8,7 @@ from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.analysis import (
     branch_responses,
-    find_layer,
+    find_pd_conv,
     gate_table,
     mean_gates,
 )
@@ -26,7 +26,7 @@ def mmpretrain_scope():
 @pytest.mark.parametrize('is_deployed', [False, True])
 def test_mean_gates_are_those_of_each_class(is_deployed):
     model, x, classes = SmallClassifier('B'), random_images(6), torch.tensor([2, 0, 2, 2, 0, 2])
-    _, conv = find_layer(model, 'layer2.1.conv1')
+    _, conv = find_pd_conv(model, 'layer2.1.conv1')
     inputs = []
     conv.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     model(x)
@@ -63,7 +63,7 @@ def test_a_convolution_that_runs_twice_has_no_one_response_and_the_mean_of_its_g
     conv = PDConv(8, 8, 3, padding=1, mode='B', group_num=4)
     model = Twice(conv).eval()
     x, classes = torch.randn(3, 8, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 1, 1])
-    with pytest.raises(UserError, match='runs 2 times for one image'):
+    with pytest.raises(UserError, match='runs 2 times in one forward pass'):
         branch_responses(lambda: model(x), conv)
     gates, _ = mean_gates(model, [(x[:2], classes[:2]), (x[2:], classes[2:])], 2)
     expected = (conv.gate(x) + conv.gate(conv(x))).mean(0) / 2

@@ -29,7 +29,7 @@ def test_grad_cam_map_by_hand():
     assert grad_cam_maps(activations, gradients).tolist() == [[[0.0, 3.0]]]
 
 
-def test_maps_are_stretched_one_by_one_and_a_constant_map_becomes_zero():
+def test_maps_are_normalised_one_by_one_and_a_constant_map_becomes_zero():
     maps = torch.tensor([[[1.0, 3.0, 5.0]], [[0.0, 0.0, 0.0]], [[2.0, 2.0, 2.0]]])
     assert to_unit_range(maps).tolist() == [[[0.0, 0.5, 1.0]], [[0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]
 
@@ -49,7 +49,7 @@ def test_grad_cam_before_a_linear_head_is_the_weighted_sum_of_its_features():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_grad_cam_is_zero_where_nothing_speaks_for_the_class():
+def test_grad_cam_is_zero_without_positive_values():
     model = SmallClassifier('A')
     nn.init.constant_(model.head.weight, -1)
     maps, _ = grad_cam(model, model.backbone.layer4, random_images(), torch.tensor([0, 1, 2]))
@@ -74,7 +74,7 @@ def test_grad_cam_of_training_and_deployed_form_agree(mode):
         ('layer', 'the layer Conv2d runs 2 times'),
         ('unused', 'the layer Conv2d runs 0 times'),
         ('aside', 'the logits do not depend on the layer Conv2d'),
-        ('tokens', r'the layer Flatten gives shape \[2, 8, 25\].*feature maps'),
+        ('tokens', r'the layer Flatten returns shape \[2, 8, 25\].*feature maps'),
     ],
 )
 def test_grad_cam_needs_a_layer_that_runs_once_on_the_way_to_the_logits(layer, message):

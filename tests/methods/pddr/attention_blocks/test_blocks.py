@@ -49,13 +49,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def test_se_is_that_of_timm():
-    ours, theirs = randomised(SEBlock(64)), SEModule(64, rd_channels=4).double()
+    actual, reference = randomised(SEBlock(64)), SEModule(64, rd_channels=4).double()
     for name in ('fc1', 'fc2'):
-        layer = getattr(ours, name)
-        getattr(theirs, name).weight.copy_(layer.weight[..., None, None])
-        getattr(theirs, name).bias.copy_(layer.bias)
+        layer = getattr(actual, name)
+        getattr(reference, name).weight.copy_(layer.weight[..., None, None])
+        getattr(reference, name).bias.copy_(layer.bias)
     x = image(3, 64, 5, 7)
-    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(actual(x), reference(x))
 
 
 def test_se_hidden_width_is_not_rounded():
@@ -129,14 +129,14 @@ def test_ge_with_mlp():
 
 @torch.no_grad()
 def test_cbam_is_that_of_timm():
-    ours, theirs = randomised(CBAMBlock(64)), CbamModule(64, rd_channels=4, mlp_bias=True).double().eval()
-    for theirs_fc, ours_fc in ((theirs.channel.fc1, ours.mlp[0]), (theirs.channel.fc2, ours.mlp[2])):
-        theirs_fc.weight.copy_(ours_fc.weight[..., None, None])
-        theirs_fc.bias.copy_(ours_fc.bias)
-    theirs.spatial.conv.conv.weight.copy_(ours.conv.weight.flip(1))  # timm puts the mean first
-    theirs.spatial.conv.bn.load_state_dict(ours.norm.state_dict())
+    actual, reference = randomised(CBAMBlock(64)), CbamModule(64, rd_channels=4, mlp_bias=True).double().eval()
+    for reference_fc, actual_fc in ((reference.channel.fc1, actual.mlp[0]), (reference.channel.fc2, actual.mlp[2])):
+        reference_fc.weight.copy_(actual_fc.weight[..., None, None])
+        reference_fc.bias.copy_(actual_fc.bias)
+    reference.spatial.conv.conv.weight.copy_(actual.conv.weight.flip(1))  # timm puts the mean first
+    reference.spatial.conv.bn.load_state_dict(actual.norm.state_dict())
     x = image(3, 64, 9, 6)
-    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(actual(x), reference(x))
 
 
 @torch.no_grad()
@@ -227,10 +227,10 @@ def test_every_block_keeps_the_shape_and_trains(name):
 @pytest.mark.parametrize(
     ('build', 'message'),
     [
-        (lambda: ELABlock(48, 'T'), 'multiple of 32 channels, not 48'),
-        (lambda: ELABlock(64, 'X'), "not 'X'"),
-        (lambda: MCABlock(64, 'V'), 'variants E, S'),
-        (lambda: GEBlock(64, 3), 'not 3'),
+        (lambda: ELABlock(48, 'T'), 'in_channels=48 is not a multiple of 32'),
+        (lambda: ELABlock(64, 'X'), "variant='X' of ELA is unknown"),
+        (lambda: MCABlock(64, 'V'), 'use one of E, S'),
+        (lambda: GEBlock(64, 3), 'extent=3 of GE is unknown'),
         (lambda: GEBlock(64, 0), 'spatial_size'),
     ],
 )

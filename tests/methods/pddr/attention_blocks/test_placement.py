@@ -115,7 +115,7 @@ def test_attention_follows_the_norm_of_its_position(position):
 
 
 @torch.no_grad()
-def test_attention_within_a_bottleneck_folds_with_pd():
+def test_attention_within_a_bottleneck_is_deployed_with_pd():
     network = narrow(attention_position='after_conv2', pd_cfg=dict(mode='A', group_num='auto'))
     x = image(2, 3, 40, 32)
     expected = network(x)[0]
@@ -127,9 +127,9 @@ def test_attention_within_a_bottleneck_folds_with_pd():
 @pytest.mark.parametrize(
     ('depth', 'options', 'message'),
     [
-        (18, dict(attention_position='after_conv3'), 'BasicBlock has after_conv1, after_conv2$'),
-        (50, dict(attention_position='end'), 'Bottleneck has after_conv1, after_conv2, after_conv3'),
-        (18, dict(attention_blocks=[0, 2]), 'a stage has 2 blocks, and no 2'),
+        (18, dict(attention_position='after_conv3'), 'for BasicBlock: use one of after_conv1, after_conv2$'),
+        (50, dict(attention_position='end'), 'for Bottleneck: use one of after_conv1, after_conv2, after_conv3'),
+        (18, dict(attention_blocks=[0, 2]), '2 is out of range for a stage with 2 blocks'),
     ],
 )
 def test_a_position_or_block_that_is_not_there_is_refused(depth, options, message):

@@ -19,9 +19,9 @@ from torch import nn
 
 from reprefine.engine.build import build_model
 from reprefine.engine.errors import UserError
-from reprefine.methods.pddr import PDConv, build_converted
+from reprefine.methods.pddr import PDConv, build_pd_module
 from reprefine.methods.pddr.layers.lookup import pd_convs
-from reprefine.methods.pddr.layers.state_dict import move_host_norms
+from reprefine.methods.pddr.layers.state_dict import move_replaced_norms
 from tests.helpers.run import run_test, run_train
 from tests.helpers.tiny_hosts import CLASSIFIER, DETECTOR, SEGMENTOR, write_config, write_images
 from tests.methods.feature_transform.toys import MOCO
@@ -74,8 +74,8 @@ def randomise_softly(model: nn.Module) -> None:
 def assert_same_maps(model: nn.Module, plain: nn.Module, size: tuple[int, int] = (64, 64)) -> None:
     x = image(2, 3, *size, dtype=torch.float32)
     with torch.no_grad():
-        for ours, theirs in zip(model.eval().extract_feat(x), plain.eval().extract_feat(x), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+        for actual, reference in zip(model.eval().extract_feat(x), plain.eval().extract_feat(x), strict=True):
+            torch.testing.assert_close(actual, reference, rtol=0, atol=1e-4 * reference.abs().max().item())
 
 
 @pytest.mark.parametrize('text', [CLASSIFIER, DETECTOR, SEGMENTOR], ids=['mmpretrain', 'mmdet', 'mmseg'])
@@ -165,7 +165,7 @@ def test_tools_train_and_test_it_in_both_forms(leaf, tmp_path):
 
 
 def test_options_are_those_of_the_conversion_and_of_the_layer():
-    options = inspect.signature(build_converted.config_options['pd']).parameters.values()
+    options = inspect.signature(build_pd_module.config_options['pd']).parameters.values()
     names = {option.name for option in options if option.kind is not option.POSITIONAL_ONLY}
     assert names == {
         *('rule', 'deploy', 'input_shape', 'warm_start', 'mode', 'branches', 'group_num', 'reduction'),
@@ -180,7 +180,7 @@ def test_every_option_reaches_the_layer():
         execution='output', compute='lean', rule=['layer4.0'], deploy=False,
     )  # fmt: skip
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        net = build_converted('ResNet', pd, depth=18, base_channels=8, stem_channels=8)
+        net = build_pd_module('ResNet', pd, depth=18, base_channels=8, stem_channels=8)
     layers = pd_convs(net)
     assert set(layers) == {'layer4.0.conv1', 'layer4.0.conv2'}
     conv = layers['layer4.0.conv1']
@@ -188,7 +188,7 @@ def test_every_option_reaches_the_layer():
     assert (conv.execution, conv.compute) == ('output', 'lean')
     assert isinstance(conv.standard1.bn, nn.SyncBatchNorm)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        net = build_converted('ResNet', dict(deploy=True, group_num='auto'), depth=18)
+        net = build_pd_module('ResNet', dict(deploy=True, group_num='auto'), depth=18)
     assert all(conv.deploy for conv in pd_convs(net).values())
 
 
@@ -205,7 +205,7 @@ def test_the_nested_form_is_refused_with_the_flat_one_written_out():
         assert str(refused.value).endswith(f'instead of module=dict(...): write {flat}')
         assert '\n' not in str(refused.value)
         assert len(pd_convs(ROOT.build(Config.fromstring(f'neck = {flat}', '.py').neck))) == 2
-        with pytest.raises(UserError, match="needs base_type.*such as base_type='ResNet'"):
+        with pytest.raises(UserError, match="has no base_type.*such as base_type='ResNet'"):
             ROOT.build(dict(type='reprefine.PDConverted', pd=dict(mode='A')))
 
 
@@ -225,12 +225,12 @@ def test_weights_that_the_constructor_loads_from_a_file_stay(mode, deploy, tmp_p
         cold = ROOT.build(cfg | dict(checkpoint_path=str(tmp_path / 'timm.pth'), pd=pd | dict(warm_start=False))).eval()
     net.init_weights()
     x = image(2, 3, 32, 32, dtype=torch.float32)
-    for ours, theirs in zip(net(x), plain(x), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+    for actual, reference in zip(net(x), plain(x), strict=True):
+        torch.testing.assert_close(actual, reference, rtol=0, atol=1e-4 * reference.abs().max().item())
     for random in (other, cold):
         assert (random(x)[-1] - plain(x)[-1]).abs().max() > 1e-2 * plain(x)[-1].abs().max()
         if not deploy:
-            assert all(leaf.bn.weight.all() for conv in pd_convs(random).values() for _, leaf in conv.leaves())
+            assert all(leaf.bn.weight.all() for conv in pd_convs(random).values() for _, leaf in conv.conv_norms())
 
 
 class Mixed(nn.Module):
@@ -252,12 +252,12 @@ def test_only_what_was_loaded_keeps_its_weights(tmp_path):
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
     torch.save(randomise(plain).eval().state_dict(), tmp_path / 'part.pth')
-    net = build_converted(Mixed, dict(group_num='auto'), checkpoint=str(tmp_path / 'part.pth')).eval()
+    net = build_pd_module(Mixed, dict(group_num='auto'), checkpoint=str(tmp_path / 'part.pth')).eval()
     x = image(2, 3, 6, 5, dtype=torch.float32)
     torch.testing.assert_close(net.trained(x), plain(x), rtol=1e-4, atol=1e-4)
     assert not net.trained[0].standard2.bn.weight.any()
     assert net.random[0].standard2.bn.weight.all()
-    warm = build_converted(Mixed, dict(group_num='auto', warm_start=True), checkpoint=str(tmp_path / 'part.pth'))
+    warm = build_pd_module(Mixed, dict(group_num='auto', warm_start=True), checkpoint=str(tmp_path / 'part.pth'))
     assert not warm.random[0].standard2.bn.weight.any()
 
 
@@ -272,18 +272,18 @@ class Copied(Mixed):
 def test_a_copy_of_what_was_loaded_is_loaded_and_nothing_is_left_behind(tmp_path):
     plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
     torch.save(plain.state_dict(), tmp_path / 'part.pth')
-    net = build_converted(Copied, dict(group_num='auto'), checkpoint=str(tmp_path / 'part.pth'))
+    net = build_pd_module(Copied, dict(group_num='auto'), checkpoint=str(tmp_path / 'part.pth'))
     warm = {name for name, conv in pd_convs(net).items() if not conv.standard2.bn.weight.any()}
     assert warm == {'trained.0', 'random.3'}
     assert len(pd_convs(net)) == 3
     hooks = [hook.hook for module in net.modules() for hook in module._load_state_dict_pre_hooks.values()]
-    assert hooks == [move_host_norms] * 2
+    assert hooks == [move_replaced_norms] * 2
     assert not any('constructor' in name for module in net.modules() for name in vars(module))
     assert not nn.Sequential(nn.Conv2d(1, 1, 1))[0]._load_state_dict_pre_hooks
 
 
 def test_a_model_with_a_moving_average_of_its_parts_is_refused_as_a_whole():
-    with pytest.raises(UserError, match='MoCoFT cannot be converted as a whole: encoder_k is a moving average.*part'):
+    with pytest.raises(UserError, match='MoCoFT cannot be converted: encoder_k is a moving average.*part'):
         build_moco(MOCO, type='reprefine.PDConverted', base_type='reprefine.MoCoFT', pd=dict(rule='backbone'))
 
 
@@ -311,7 +311,7 @@ def test_a_vision_transformer_with_a_file_of_its_own_has_nothing_to_convert(tmp_
     torch.save(vit.state_dict(), tmp_path / 'vit.pth')
     given = dict(model_name='vit_tiny_patch16_224', checkpoint=str(tmp_path / 'vit.pth'), model_args=dict(depth=1))
     with pytest.raises(UserError, match='no convolution can be disentangled with rule=None'):
-        build_converted('reprefine.TimmViT', {}, **given)
+        build_pd_module('reprefine.TimmViT', {}, **given)
 
 
 class Beside(nn.Module):
@@ -329,7 +329,7 @@ def test_a_vision_transformer_beside_converted_layers_loads_its_file(tmp_path):
     vit = timm.create_model('vit_tiny_patch16_224', depth=1)
     torch.save(vit.state_dict(), tmp_path / 'vit.pth')
     given = dict(model_name='vit_tiny_patch16_224', checkpoint=str(tmp_path / 'vit.pth'), model_args=dict(depth=1))
-    net = build_converted(Beside, dict(group_num='auto'), vit=dict(type='reprefine.TimmViT', **given))
+    net = build_pd_module(Beside, dict(group_num='auto'), vit=dict(type='reprefine.TimmViT', **given))
     assert isinstance(net.conv[0], PDConv)
     net.vit.init_weights()
     for name, value in vit.state_dict().items():

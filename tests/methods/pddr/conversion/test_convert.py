@@ -92,9 +92,9 @@ def test_plain_export_fits_the_untouched_model(rule):
 def test_no_plain_export_of_mixtures_or_without_a_place_for_the_bias():
     net = small_net()
     convert_to_pd(net, mode='B', **OPTIONS)
-    with pytest.raises(UserError, match='PD-B.*no plain model equals it'):
+    with pytest.raises(UserError, match='PD-B.*no standard module equals it'):
         baseline_state_dict(net)
-    with pytest.raises(UserError, match='no place for the folded bias'):
+    with pytest.raises(UserError, match='baseline cannot hold its bias'):
         baseline_state_dict(nn.Sequential(PDConv(8, 8, 3, padding=1, group_num=4)))
 
 
@@ -109,7 +109,7 @@ def test_plain_checkpoints_load_into_a_converted_model():
     torch.testing.assert_close(copied(x), plain(x), rtol=1e-9, atol=1e-9)
     state = plain.state_dict()
     del state['1.bn.weight']
-    with pytest.raises(UserError, match='1.conv: .*not its batch norm bn'):
+    with pytest.raises(UserError, match='1.conv: .*lacks its batch norm bn'):
         net.load_state_dict(state, strict=False)
 
 
@@ -142,7 +142,11 @@ def randomise_softly(net: nn.Module) -> None:
     ('rule', 'options', 'message'),
     [
         ('absent', {}, "rule='absent'; candidates of the model: 0.conv, 1.conv, 2"),
-        (None, dict(group_num=64), '1.conv cannot be disentangled: 8 -> 16 channels'),
+        (
+            None,
+            dict(group_num=64),
+            '1.conv cannot be disentangled: group_num=64 does not divide 8 input and 16 output channels',
+        ),
     ],
 )
 def test_what_cannot_be_converted_is_said_and_nothing_changes(rule, options, message):
@@ -166,8 +170,8 @@ def test_parts_of_a_detector_by_config():
     maps = [image(1, 8, 8, 8, dtype=torch.float32), image(1, 16, 4, 4, dtype=torch.float32)]
     expected = fpn(maps)
     plain.load_state_dict(baseline_state_dict(fpn))
-    for ours, theirs in zip(plain(maps), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for actual, reference in zip(plain(maps), expected, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -187,7 +191,7 @@ def test_norms_of_the_branches_behave_as_the_one_they_replace(kind):
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm).double()
     net[0].eval()
     convert_to_pd(net, group_num='auto')
-    norms = [leaf.bn for _, leaf in net[0].leaves()]
+    norms = [part.bn for _, part in net[0].conv_norms()]
     assert all(isinstance(bn, type(norm)) for bn in norms)
     assert {getattr(bn, 'num_splits', None) for bn in norms} == {getattr(norm, 'num_splits', None)}
     assert {(bn.eps, bn.momentum, bn.weight.requires_grad) for bn in norms} == {(1e-3, 0.02, False)}
@@ -218,5 +222,5 @@ def test_parameters_of_the_plain_network_are_counted_with_its_biases():
     plain = small_net()
     net = copy.deepcopy(plain)
     convert_to_pd(net, r'\d', mode='B', **OPTIONS)
-    assert any(conv.host_bias for conv in pd_convs(net).values())
+    assert any(conv.replaced_bias for conv in pd_convs(net).values())
     assert model_parameters(net).plain == count_parameters(plain)

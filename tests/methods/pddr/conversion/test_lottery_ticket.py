@@ -8,7 +8,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDLinear, PDResNet, convert_to_pd
-from reprefine.methods.pddr.conversion.lottery_ticket import elementwise_maximum, lottery_state
+from reprefine.methods.pddr.conversion.lottery_ticket import elementwise_maximum, lottery_ticket_state
 
 from ..toys import SmallClassifier
 
@@ -36,7 +36,7 @@ def trained():
 
 
 def test_lottery_start_is_the_maximum_of_the_expanded_kernels(trained):
-    state = lottery_state(trained)
+    state = lottery_ticket_state(trained)
     conv = trained.layer2[0].conv1  # 64 to 128 channels, stride 2
     kernels = torch.zeros(5, 128, 64, 3, 3)
     kernels[0], kernels[1] = conv.standard1.conv.weight.data, conv.standard2.conv.weight.data
@@ -45,7 +45,7 @@ def test_lottery_start_is_the_maximum_of_the_expanded_kernels(trained):
     for output in range(128):  # 64 groups of one channel in and two out
         kernels[4, output, output // 2] = conv.group.conv.weight.data[output, 0]
     assert torch.equal(state['layer2.0.conv1.weight'], kernels.max(0).values)
-    norms = [leaf.bn for _, leaf in conv.leaves()]
+    norms = [part.bn for _, part in conv.conv_norms()]
     assert len(norms) == 5
     for key in ('weight', 'bias'):
         assert torch.equal(state[f'layer2.0.bn1.{key}'], torch.stack([n.get_parameter(key) for n in norms]).amax(0))
@@ -53,7 +53,7 @@ def test_lottery_start_is_the_maximum_of_the_expanded_kernels(trained):
 
 def test_lottery_start_loads_strictly_into_the_plain_network(trained):
     plain = ResNet(18)
-    plain.load_state_dict(lottery_state(trained), strict=True)
+    plain.load_state_dict(lottery_ticket_state(trained), strict=True)
     assert plain.layer3[1].bn2.running_mean.abs().sum() == 0
     assert (plain.layer3[1].bn2.running_var == 1).all()
     assert torch.equal(plain.conv1.weight, trained.conv1.weight)
@@ -61,12 +61,12 @@ def test_lottery_start_loads_strictly_into_the_plain_network(trained):
 
 
 def test_control_of_the_lottery_draws_the_kernels_anew(trained):
-    state, again = (lottery_state(trained, torch.Generator().manual_seed(7)) for _ in range(2))
-    inherited = lottery_state(trained)
+    state, again = (lottery_ticket_state(trained, torch.Generator().manual_seed(7)) for _ in range(2))
+    inherited = lottery_ticket_state(trained)
     assert state.keys() == inherited.keys()
-    drawn = [key for key in state if not torch.equal(state[key], inherited[key])]
-    assert len(drawn) == 16
-    assert all(key.endswith(('conv1.weight', 'conv2.weight')) for key in drawn)
+    changed = [key for key in state if not torch.equal(state[key], inherited[key])]
+    assert len(changed) == 16
+    assert all(key.endswith(('conv1.weight', 'conv2.weight')) for key in changed)
     assert all(torch.equal(state[key], again[key]) for key in state)
     deviation = state['layer4.1.conv2.weight'].std().item()
     assert deviation == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
@@ -75,7 +75,7 @@ def test_control_of_the_lottery_draws_the_kernels_anew(trained):
 def test_lottery_needs_pd_a_in_training_form(trained):
     for model in (ResNet(18, base_channels=8, stem_channels=8), SmallClassifier('B')):
         with pytest.raises(UserError, match='training form'):
-            lottery_state(model)
+            lottery_ticket_state(model)
 
 
 def test_lottery_start_of_a_convolution_with_bias_loads_strictly():
@@ -86,8 +86,8 @@ def test_lottery_start_of_a_convolution_with_bias_loads_strictly():
     model = plain()
     convert_to_pd(model, group_num='auto')
     target = plain()
-    target.load_state_dict(lottery_state(model))  # strict
+    target.load_state_dict(lottery_ticket_state(model))  # strict
     assert target[0].bias.abs().sum() == 0
     model.append(PDLinear(4, 2))
     with pytest.raises(UserError, match='the transfer needs PD-A convolutions'):
-        lottery_state(model)
+        lottery_ticket_state(model)

@@ -1,4 +1,4 @@
-"""A norm belongs to the convolution whose output it alone reads in the forward pass, whatever was registered when."""
+"""A norm belongs to the convolution whose output only it consumes in the forward pass, in any registration order."""
 
 import copy
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, convert_to_pd
-from reprefine.methods.pddr.conversion.norm_tracing import observe
+from reprefine.methods.pddr.conversion.norm_tracing import trace_norms
 from reprefine.methods.pddr.layers.lookup import pd_convs
 from reprefine.registry import MODELS
 
@@ -97,7 +97,7 @@ PAIRS = {
 def test_the_forward_pass_decides(kind):
     net = make(kind)
     names = {module: name for name, module in net.named_modules()}
-    found = {names[conv]: norm and names[norm] for conv, norm in observe(net).norms.items()}
+    found = {names[conv]: norm and names[norm] for conv, norm in trace_norms(net).norms.items()}
     assert found == PAIRS[kind]
 
 
@@ -108,11 +108,11 @@ def test_the_output_stays_and_norms_that_do_not_belong_too(kind, mode):
     plain = make(kind)
     net = copy.deepcopy(plain)
     assert convert_to_pd(net, 'conv', mode=mode, **OPTIONS) == ['conv1', 'conv2']
-    for ours, theirs in zip(outputs(net), outputs(plain), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    for actual, reference in zip(outputs(net), outputs(plain), strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-9, atol=1e-9)
     absorbed = {norm for norm in PAIRS[kind].values() if norm}
     assert {name for name in ('bn1', 'bn2') if isinstance(getattr(net, name), nn.Identity)} == absorbed
-    assert {name: conv.host_norm for name, conv in pd_convs(net).items()} == PAIRS[kind]
+    assert {name: conv.replaced_norm for name, conv in pd_convs(net).items()} == PAIRS[kind]
 
 
 @torch.no_grad()
@@ -129,7 +129,9 @@ def test_without_a_rule_those_with_a_norm_are_taken(kind):
 
 
 def test_without_a_rule_and_norms_directly_behind_nothing_is_taken():
-    with pytest.raises(UserError, match='rule=None.*a batch norm alone reads.*candidates of the model: conv1, conv2'):
+    with pytest.raises(
+        UserError, match='rule=None.*followed by a batch norm only.*candidates of the model: conv1, conv2'
+    ):
         convert_to_pd(make('after_activation'), **OPTIONS)
 
 
@@ -147,7 +149,7 @@ def test_a_norm_that_does_more_is_not_absorbed():
 
 def test_what_the_forward_pass_does_not_reach_is_refused():
     net = make('past_the_module')
-    with pytest.raises(UserError, match='conv1: which batch norm follows it cannot be told.*does not reach it'):
+    with pytest.raises(UserError, match='conv1: the batch norm that follows it is unknown.*does not reach it'):
         convert_to_pd(net, **OPTIONS)
     assert convert_to_pd(net, 'conv2', **OPTIONS) == ['conv2']
 
@@ -227,7 +229,7 @@ def test_an_output_that_differs_is_refused_and_nothing_changes():
     net = Suspicious().eval()
     before, state = net(image(1, 3, 8, 8, dtype=torch.float32)), net.state_dict()
     with pytest.raises(
-        UserError, match='differs from the plain one by 1.0e-02 of the largest output, more than 3.5e-04'
+        UserError, match='differs from the base model by 1.0e-02 of the largest output, more than 3.5e-04'
     ):
         convert_to_pd(net, **OPTIONS)
     assert net.state_dict().keys() == state.keys()
@@ -237,7 +239,7 @@ def test_an_output_that_differs_is_refused_and_nothing_changes():
 
 
 @pytest.mark.parametrize('options', [dict(affine=False), dict(track_running_stats=False)])
-def test_a_norm_that_cannot_be_folded_is_named(options):
+def test_a_norm_that_cannot_be_fused_is_named(options):
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8, **options))
     (key,) = options
     with pytest.raises(UserError, match=f'0 cannot be disentangled: its norm 1 has .*{key}=False.*must be True'):
@@ -248,7 +250,7 @@ def test_a_norm_that_cannot_be_folded_is_named(options):
 def test_a_module_with_two_places_is_refused():
     conv = nn.Conv2d(8, 8, 3, padding=1)
     net = nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), conv)
-    with pytest.raises(UserError, match='0 cannot be disentangled: 0 and 3 are one module'):
+    with pytest.raises(UserError, match='0 cannot be disentangled: 0 and 3 share one module'):
         convert_to_pd(net, r'^0$', **OPTIONS)
 
 
@@ -257,7 +259,7 @@ def test_observing_leaves_no_trace():
     net.conv1.eval()
     state = copy.deepcopy(net.state_dict())
     rng = torch.get_rng_state()
-    assert observe(net).call is not None
+    assert trace_norms(net).call is not None
     assert torch.equal(torch.get_rng_state(), rng)
     assert [module.training for module in (net, net.conv1, net.bn1)] == [True, False, True]
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())

@@ -10,7 +10,7 @@ from torch import nn
 from reprefine.deploy.forms import baseline_copy
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDResNet
-from reprefine.methods.pddr.conversion.static_gates import static_model
+from reprefine.methods.pddr.conversion.static_gates import average_gate_model
 
 from ..toys import image, make_conv, randomise
 
@@ -35,7 +35,7 @@ def test_a_convolution_uses_the_mean_of_the_gates(is_deployed, options):
     if is_deployed:
         conv.switch_to_deploy()
     state = copy.deepcopy(conv.state_dict())
-    static, means = static_model(conv, batches)
+    static, means = average_gate_model(conv, batches)
     torch.testing.assert_close(static(x), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(means[''], gate, rtol=1e-6, atol=1e-9)
     assert (static.mode, static.deploy) == ('A', True)
@@ -50,7 +50,7 @@ def test_a_network_with_constant_gates_loses_nothing():
             nn.init.zeros_(conv.gate.fc2.weight)
             nn.init.normal_(conv.gate.fc2.bias)
     expected = model(x)[-1]
-    static, means = static_model(model, [image(1, 3, 32, 32, seed=5)])
+    static, means = average_gate_model(model, [image(1, 3, 32, 32, seed=5)])
     assert len(means) == 16
     scale = expected.abs().max().item()
     for form in (static, baseline_copy(static)):
@@ -60,7 +60,7 @@ def test_a_network_with_constant_gates_loses_nothing():
 def test_a_static_network_is_a_plain_one():
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         plain = PDResNet(18, stem_channels=8, base_channels=8)
-    static, _ = static_model(network(), [image(1, 3, 32, 32)])
+    static, _ = average_gate_model(network(), [image(1, 3, 32, 32)])
     plain.load_state_dict(baseline_copy(static).state_dict(), strict=True)
 
 
@@ -79,10 +79,10 @@ class Detector(nn.Module):
     ('model', 'images', 'message'),
     [
         (lambda: network('A'), [image(1, 3, 32, 32)], 'no PD-B convolution'),
-        (network, [], 'there are no images'),
-        (Detector, [image(1, 8, 5, 5)], 'does not reach head: '),
+        (network, [], 'averaged over 0 images'),
+        (Detector, [image(1, 8, 5, 5)], 'does not run head: '),
     ],
 )
 def test_gates_without_a_mean_are_refused(model, images, message):
     with pytest.raises(UserError, match=message):
-        static_model(model(), images)
+        average_gate_model(model(), images)

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from reprefine.deploy import switch_to_deploy
 from reprefine.engine.errors import UserError
 from reprefine.methods.pddr import PDConv, PDLinear, PDResNet, convert_to_pd
-from reprefine.methods.pddr.analysis import branch_weights, find_layer, mean_gates
-from reprefine.methods.pddr.conversion.lottery_ticket import lottery_state
+from reprefine.methods.pddr.analysis import branch_weights, find_pd_conv, mean_gates
+from reprefine.methods.pddr.conversion.lottery_ticket import lottery_ticket_state
 from reprefine.methods.pddr.cost import model_parameters
 from reprefine.methods.pddr.layers.branches import BRANCHES
 from reprefine.methods.pddr.layers.lookup import pd_layers
 from reprefine.models.replaced_layer import ReplacedLayer
 
-from ..toys import Map, attach, attach_everywhere, image, make_conv, randomise
+from ..toys import LinearMap, attach, attach_everywhere, image, make_conv, randomise
 
 CLOSE = dict(rtol=1e-10, atol=1e-10)
 COMPUTES = ('auto', 'branches', 'fused', 'lean')
@@ -49,8 +49,8 @@ def test_it_is_a_replaced_layer_in_either_form(layer):
 @pytest.mark.parametrize('mode', ['A', 'B'])
 def test_a_map_of_the_output_equals_a_convolution_behind_the_layer(mode, groups, execution):
     conv, x = make_conv(mode=mode, groups=groups, execution=execution), image(3, 8, 9, 7)
-    behind = Map(16, groups).double()
-    weight, shift = behind.full(), behind.shift
+    linear_map = LinearMap(16, groups).double()
+    weight, shift = linear_map.full(), linear_map.shift
     expected = F.conv2d(conv(x), weight[:, :, None, None], shift, groups=groups)
     conv.switch_to_deploy()
     trainable = [parameter.requires_grad for parameter in conv.parameters()]
@@ -74,7 +74,7 @@ def test_a_map_of_the_output_of_a_linear_layer(mode):
 
 
 @torch.no_grad()
-def test_the_map_is_folded_in_double_precision_whatever_the_type_of_the_layer():
+def test_the_map_is_composed_in_double_precision_whatever_the_dtype_of_the_layer():
     conv = make_conv(mode='B', dtype=torch.float32)
     weight, shift = image(16, 16, seed=2, dtype=torch.float32), image(16, seed=3, dtype=torch.float32)
     conv.switch_to_deploy()
@@ -120,23 +120,25 @@ def test_checkpoints_of_each_form_load_beside_a_child_of_another_method(kind, mo
     fresh = make(mode, deploy=target)
     for tensor in fresh.state_dict().values():
         tensor.mul_(0) if tensor.is_floating_point() else None
-    alone, twin = nn.Sequential(copy.deepcopy(fresh)), nn.Sequential(attach(fresh))
-    for model in (alone, twin):
+    alone, clone = nn.Sequential(copy.deepcopy(fresh)), nn.Sequential(attach(fresh))
+    for model in (alone, clone):
         load(model, dict(state) if with_child else own(state))
     torch.testing.assert_close(alone(x), expected_own, **CLOSE)
-    torch.testing.assert_close(PDConv.forward(twin[0], x) if kind == 'conv' else PDLinear.forward(twin[0], x), alone(x))
+    torch.testing.assert_close(
+        PDConv.forward(clone[0], x) if kind == 'conv' else PDLinear.forward(clone[0], x), alone(x)
+    )
     if with_child:
-        torch.testing.assert_close(twin(x), expected, **CLOSE)
+        torch.testing.assert_close(clone(x), expected, **CLOSE)
     else:
-        assert torch.equal(twin[0].denoiser.weight, Map(twin[0].out_channels, 1).weight.double())
+        assert torch.equal(clone[0].denoiser.weight, LinearMap(clone[0].out_channels, 1).weight.double())
 
 
 @pytest.mark.parametrize('kind', LAYERS)
-def test_folded_weights_are_refused_by_branches_with_a_child(kind):
-    folded = attach(LAYERS[kind][0]('A'))
-    folded.switch_to_deploy()
-    with pytest.raises(UserError, match='is folded in the checkpoint'):
-        attach(LAYERS[kind][0]('A')).load_state_dict(folded.state_dict())
+def test_deployed_weights_are_refused_by_branches_with_a_child(kind):
+    deployed_form = attach(LAYERS[kind][0]('A'))
+    deployed_form.switch_to_deploy()
+    with pytest.raises(UserError, match='has the deployed form in the checkpoint'):
+        attach(LAYERS[kind][0]('A')).load_state_dict(deployed_form.state_dict())
 
 
 @torch.no_grad()
@@ -170,13 +172,13 @@ def test_a_plain_checkpoint_starts_a_layer_with_a_child(mode, deploy):
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['A', 'B'])
 @pytest.mark.parametrize('kind', LAYERS)
-def test_folding_with_a_child_and_folding_the_child_in(kind, mode):
+def test_deploying_with_a_child_and_composing_with_it(kind, mode):
     make, x = LAYERS[kind]
     layer = attach(make(mode))
-    expected, folded = layer(x), layer.plain()
-    assert type(folded) in (PDConv, PDLinear)
-    assert not any('denoiser' in key for key in folded.state_dict())
-    torch.testing.assert_close(folded(x), expected, **CLOSE)
+    expected, deployed_form = layer(x), layer.plain()
+    assert type(deployed_form) in (PDConv, PDLinear)
+    assert not any('denoiser' in key for key in deployed_form.state_dict())
+    torch.testing.assert_close(deployed_form(x), expected, **CLOSE)
     assert not layer.deploy  # whose attributes the plain one does not share
     layer.switch_to_deploy()
     torch.testing.assert_close(layer(x), expected, **CLOSE)
@@ -190,7 +192,7 @@ def test_folding_with_a_child_and_folding_the_child_in(kind, mode):
 def test_every_way_to_compute_takes_the_branches_alone(mode, compute):
     torch.manual_seed(0)
     layer, x = attach(make_conv(mode=mode, compute=compute)).train(), image(3, 8, 6, 7)
-    assert {index for index, _ in layer.leaves()} == set(range(len(BRANCHES)))
+    assert {index for index, _ in layer.conv_norms()} == set(range(len(BRANCHES)))
     reference = copy.deepcopy(layer)
     reference.compute = 'branches'
     torch.testing.assert_close(layer(x), reference(x), **CLOSE)
@@ -252,18 +254,18 @@ def test_the_analyses_see_the_branches_of_a_layer_with_a_child():
     torch.manual_seed(0)
     net = nn.Sequential(make_conv(8, 8, mode='B', dtype=torch.float32), make_conv(8, 8, dtype=torch.float32))
     gates, counts = mean_gates(net, [(image(4, 8, 6, 6, dtype=torch.float32), torch.arange(4))], 4)
-    weights = branch_weights(find_layer(net, '1')[1])
+    weights = branch_weights(find_pd_conv(net, '1')[1])
     attach_everywhere(net)
-    assert find_layer(net, '1')[1] is net[1]
+    assert find_pd_conv(net, '1')[1] is net[1]
     found = branch_weights(net[1])
     assert all(torch.equal(found[name], weights[name]) for name in weights)
     again = mean_gates(net, [(image(4, 8, 6, 6, dtype=torch.float32), torch.arange(4))], 4)
     assert torch.equal(again[0]['0'], gates['0'])
     assert torch.equal(again[1], counts)
-    net[1].host_norm, net[1].host_bias = 'norm', False
+    net[1].replaced_norm, net[1].replaced_bias = 'norm', False
     holder = nn.Module()
     holder.conv, holder.norm = net[1], nn.Identity()
-    assert set(lottery_state(holder)) == {'conv.weight'} | {
+    assert set(lottery_ticket_state(holder)) == {'conv.weight'} | {
         f'norm.{name}' for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
     }
 

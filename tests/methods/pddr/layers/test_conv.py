@@ -24,11 +24,11 @@ SUBSETS = [
 
 
 def deployed(conv: PDConv, **options) -> PDConv:
-    folded = copy.deepcopy(conv)
-    folded.switch_to_deploy()
+    deployed_form = copy.deepcopy(conv)
+    deployed_form.switch_to_deploy()
     for name, value in options.items():
-        setattr(folded, name, value)
-    return folded
+        setattr(deployed_form, name, value)
+    return deployed_form
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -72,13 +72,13 @@ def test_any_geometry(mode, geometry):
 @pytest.mark.parametrize('execution', ['kernel', 'output', 'auto'])
 def test_every_sample_has_its_own_mixture(execution, samples):
     conv = make_conv(mode='B')
-    folded = deployed(conv, execution=execution)
+    deployed_form = deployed(conv, execution=execution)
     x = image(samples, 8, 5, 6) + image(samples, 8, 1, 1, seed=2)
-    assert relative(folded(x), conv(x)) < 1e-12
+    assert relative(deployed_form(x), conv(x)) < 1e-12
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
-    assert relative(folded(x[order]), conv(x)[order]) < 1e-12
-    folded.reparam_bias.zero_()
-    assert relative(folded(x), conv(x)) > 1e-2
+    assert relative(deployed_form(x[order]), conv(x)[order]) < 1e-12
+    deployed_form.reparam_bias.zero_()
+    assert relative(deployed_form(x), conv(x)) > 1e-2
 
 
 def test_auto_execution_takes_outputs_for_small_maps_of_a_batch():
@@ -93,27 +93,27 @@ def test_conversion_leaves_nothing_but_what_a_deployed_module_has(mode):
     conv = make_conv(mode=mode, dtype=torch.float32).train()  # conversion must not care
     statistics = copy.deepcopy(dict(conv.named_buffers()))
     x = image(2, 8, 6, 6, dtype=torch.float32)
-    folded = deployed(conv)
+    deployed_form = deployed(conv)
     for name, value in conv.named_buffers():
         assert torch.equal(value, statistics[name])
-    assert relative(folded.eval()(x), conv.eval()(x)) < 1e-5
+    assert relative(deployed_form.eval()(x), conv.eval()(x)) < 1e-5
     built = PDConv(8, 16, 3, padding=1, mode=mode, group_num=4, reduction=4, deploy=True)
-    assert folded.state_dict().keys() == built.state_dict().keys()
-    flags = {name: parameter.requires_grad for name, parameter in folded.named_parameters()}
+    assert deployed_form.state_dict().keys() == built.state_dict().keys()
+    flags = {name: parameter.requires_grad for name, parameter in deployed_form.named_parameters()}
     assert flags == {name: parameter.requires_grad for name, parameter in built.named_parameters()}
-    before = copy.deepcopy(folded.state_dict())
-    folded.switch_to_deploy()
-    assert all(torch.equal(value, before[name]) for name, value in folded.state_dict().items())
+    before = copy.deepcopy(deployed_form.state_dict())
+    deployed_form.switch_to_deploy()
+    assert all(torch.equal(value, before[name]) for name, value in deployed_form.state_dict().items())
 
 
 def test_conversion_keeps_type_device_and_frozen_weights():
     conv = make_conv(dtype=torch.bfloat16).requires_grad_(False)
-    folded = deployed(conv)
-    assert folded.reparam.weight.dtype == torch.bfloat16
-    assert not folded.reparam.weight.requires_grad
-    folded = deployed(make_conv(mode='B', dtype=torch.float32).to('meta'))
-    assert folded.reparam_weight.is_meta
-    assert not folded.reparam_weight.requires_grad
+    deployed_form = deployed(conv)
+    assert deployed_form.reparam.weight.dtype == torch.bfloat16
+    assert not deployed_form.reparam.weight.requires_grad
+    deployed_form = deployed(make_conv(mode='B', dtype=torch.float32).to('meta'))
+    assert deployed_form.reparam_weight.is_meta
+    assert not deployed_form.reparam_weight.requires_grad
 
 
 def test_gate():
@@ -188,15 +188,15 @@ def test_a_branch_learns_as_if_it_were_alone():
         alone = copy.deepcopy(getattr(conv, name))
         alone.zero_grad()
         alone(x).backward(upstream)
-        for ours, theirs in zip(getattr(conv, name).parameters(), alone.parameters(), strict=True):
-            torch.testing.assert_close(ours.grad, theirs.grad)
+        for actual, reference in zip(getattr(conv, name).parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(actual.grad, reference.grad)
 
 
 @pytest.mark.parametrize('form', ['branches', 'fused', 'auto', 'deploy'])
 def test_mixed_precision(form):
     conv = make_conv(64, 64, mode='B', dtype=torch.float32, compute='branches' if form == 'deploy' else form)
-    for _, leaf in conv.leaves():
-        leaf.bn.running_var.clamp_(min=0.1)
+    for _, part in conv.conv_norms():
+        part.bn.running_var.clamp_(min=0.1)
     x = image(3, 64, 8, 8, dtype=torch.float32)
     if form == 'deploy':
         conv.switch_to_deploy()
@@ -210,32 +210,32 @@ def test_mixed_precision(form):
 def test_initial_weights():
     torch.manual_seed(0)
     conv = PDConv(256, 256, 3, padding=1, mode='B')
-    for _, leaf in conv.leaves():
-        height, width = leaf.conv.kernel_size
-        assert leaf.conv.weight.std().item() == pytest.approx((2 / (256 * height * width)) ** 0.5, rel=0.03)
-        assert (leaf.bn.weight == 1).all()
-        assert not leaf.bn.bias.any()
+    for _, part in conv.conv_norms():
+        height, width = part.conv.kernel_size
+        assert part.conv.weight.std().item() == pytest.approx((2 / (256 * height * width)) ** 0.5, rel=0.03)
+        assert (part.bn.weight == 1).all()
+        assert not part.bn.bias.any()
     assert conv.gate.fc1.weight.abs().max() <= 1 / 16
 
 
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(kernel_size=1, padding=0), 'odd and above 1'),
-        (dict(kernel_size=(3, 5)), 'must be square'),
-        (dict(padding=0), 'smaller than the reach'),
-        (dict(dilation=2), 'smaller than the reach'),
-        (dict(group_num=3), 'cannot be split into 3 groups'),
+        (dict(kernel_size=1, padding=0), 'odd size above 1'),
+        (dict(kernel_size=(3, 5)), 'use a square, odd size'),
+        (dict(padding=0), 'is smaller than dilation'),
+        (dict(dilation=2), 'is smaller than dilation'),
+        (dict(group_num=3), 'group_num=3 does not divide'),
         (dict(group_num=0), "group_num=0: use a positive integer or 'auto'"),
         (dict(group_num='Auto'), "group_num='Auto': use"),
         (dict(mode='B', reduction=0), 'reduction=0: use a positive integer'),
-        (dict(padding_mode='reflect'), 'zero padding only'),
+        (dict(padding_mode='reflect'), "use 'zeros'"),
         (dict(mode='C'), "mode='C': use one of A, B"),
-        (dict(branches=('group',)), 'take standard1'),
-        (dict(branches=('standard1', 'dense')), 'take standard1'),
-        (dict(norm_cfg=dict(type='GN', num_groups=2)), 'cannot be folded'),
-        (dict(norm_cfg=dict(type='BN', track_running_stats=False)), 'cannot be folded'),
-        (dict(groups=3), 'do not make 3 groups'),
+        (dict(branches=('group',)), 'use standard1'),
+        (dict(branches=('standard1', 'dense')), 'use standard1'),
+        (dict(norm_cfg=dict(type='GN', num_groups=2)), 'cannot be fused'),
+        (dict(norm_cfg=dict(type='BN', track_running_stats=False)), 'cannot be fused'),
+        (dict(groups=3), 'groups=3 does not divide'),
         (dict(execution='fast'), 'kernel, output'),
     ],
 )
@@ -244,7 +244,7 @@ def test_refusals(options, message):
         make_conv(**options)
 
 
-def test_sync_norm_folds_too():
+def test_sync_norm_is_reparameterised_too():
     conv = make_conv(norm_cfg=dict(type='SyncBN'))
     x = image(2, 8, 6, 6)
     assert relative(deployed(conv)(x), conv(x)) < 1e-12

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reprefine.methods.pddr.layers.branches import update_statistics
-from reprefine.methods.pddr.layers.fused import BranchSum, LeafPlan
+from reprefine.methods.pddr.layers.fused import BranchSumFunction, ConvNormSpec
 
 from ..toys import image, make_conv
 
@@ -24,11 +24,11 @@ def step(conv, compute: str, x: torch.Tensor, training: bool = True) -> dict[str
     return {'y': y.detach(), 'x': x.grad} | grads | dict(conv.named_buffers())
 
 
-def assert_same(ours: dict, theirs: dict, bound: float) -> None:
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
+def assert_same(actual: dict, reference: dict, bound: float) -> None:
+    assert actual.keys() == reference.keys()
+    for name, value in actual.items():
         # Relative to the whole, since a sum of large terms may vanish.
-        assert (value - theirs[name]).abs().max() <= bound * theirs[name].abs().max().clamp(min=1), name
+        assert (value - reference[name]).abs().max() <= bound * reference[name].abs().max().clamp(min=1), name
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -42,7 +42,7 @@ def test_batch_statistics(mode, compute, dtype, layout):
 
 
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_fixed_statistics_fold_on_the_fly(mode):
+def test_fixed_statistics_use_the_equivalent_kernel(mode):
     conv = make_conv(mode=mode, groups=2)
     x = image(3, 8, 6, 7)
     assert_same(step(conv, 'auto', x, training=False), step(conv, 'branches', x, training=False), 1e-10)
@@ -61,16 +61,16 @@ def test_partly_fixed_statistics(compute):
 @pytest.mark.parametrize('lean', [False, True])
 def test_gradient_against_finite_differences(lean):
     plan = [
-        LeafPlan((1, 1), (1, 1), (1, 1), 1, 1e-5, 0, lean),
-        LeafPlan((1, 1), (1, 0), (1, 1), 1, 1e-5, 1),
-        LeafPlan((1, 1), (0, 1), (1, 1), 1, 1e-5, 1, lean),
+        ConvNormSpec((1, 1), (1, 1), (1, 1), 1, 1e-5, 0, lean),
+        ConvNormSpec((1, 1), (1, 0), (1, 1), 1, 1e-5, 1),
+        ConvNormSpec((1, 1), (0, 1), (1, 1), 1, 1e-5, 1, lean),
     ]
     tensors = [image(2, 2, 4, 3), image(2, 2).softmax(1), image(3, 2, 3, 3), image(3, 2, 3, 1), image(3, 2, 1, 3)]
     tensors += [image(3, seed=seed) for seed in range(6)]
     inputs = [tensor.requires_grad_() for tensor in tensors]
 
     def output(x, pi, *parameters):
-        return BranchSum.apply(x, pi, plan, *parameters)[0]
+        return BranchSumFunction.apply(x, pi, plan, *parameters)[0]
 
     assert torch.autograd.gradcheck(output, inputs)
 
@@ -84,13 +84,13 @@ def test_first_layer_needs_no_gradient_of_its_input():
 
 @pytest.mark.parametrize('momentum', [0.1, None])
 def test_running_statistics_move_as_in_torch(momentum):
-    ours, theirs = (torch.nn.BatchNorm2d(4, momentum=momentum).double() for _ in range(2))
+    actual, reference = (torch.nn.BatchNorm2d(4, momentum=momentum).double() for _ in range(2))
     for seed in range(3):
         x = image(3, 4, 5, 6, seed=seed)
-        theirs(x)
-        update_statistics(ours, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0), x.numel() / 4)
-    for name, value in ours.state_dict().items():
-        torch.testing.assert_close(value, theirs.state_dict()[name])
+        reference(x)
+        update_statistics(actual, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0), x.numel() / 4)
+    for name, value in actual.state_dict().items():
+        torch.testing.assert_close(value, reference.state_dict()[name])
 
 
 @pytest.mark.parametrize(('compute', 'kept'), [('branches', 6), ('fused', 6), ('lean', 1)])
@@ -108,11 +108,13 @@ def test_what_is_kept_for_the_backward_pass(compute, kept):
     assert round(sum(sizes.values()) / x.nbytes) == kept  # maps: the input, and the output of each convolution
 
 
-def test_lean_keeps_the_dearest_outputs():
+def test_lean_saves_the_most_expensive_outputs():
     conv = make_conv(512, 64, dtype=torch.float32, compute='lean', group_num=64)
-    lean = {name: LeafPlan.of(leaf, 0, lean=True).lean for name, leaf in conv.named_children() if name != 'skeleton'}
+    lean = {
+        name: ConvNormSpec.of(part, 0, lean=True).lean for name, part in conv.named_children() if name != 'skeleton'
+    }
     assert lean == dict(standard1=False, standard2=False, group=True)
-    assert all(LeafPlan.of(leaf, 0, lean=True).lean for leaf in conv.skeleton.leaves())
+    assert all(ConvNormSpec.of(part, 0, lean=True).lean for part in conv.skeleton.conv_norms())
 
 
 @pytest.mark.parametrize('compute', ['auto', 'branches', 'fused', 'lean'])

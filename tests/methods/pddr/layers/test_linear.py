@@ -37,7 +37,7 @@ def test_pd_b_mixes_sample_by_sample():
 
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_folded_equals_unfolded(mode):
+def test_deployed_equals_training_form(mode):
     layer, x = PDLinear(6, 4, mode=mode).double(), inputs()
     expected = layer(x)
     switch_to_deploy(layer)
@@ -47,12 +47,12 @@ def test_folded_equals_unfolded(mode):
     state = layer.state_dict()
     layer.switch_to_deploy()
     assert all(torch.equal(value, layer.state_dict()[key]) for key, value in state.items())
-    twin = PDLinear(6, 4, mode=mode, deploy=True).double()
-    twin.load_state_dict(state, strict=True)
-    torch.testing.assert_close(twin(x), layer(x))
+    clone = PDLinear(6, 4, mode=mode, deploy=True).double()
+    clone.load_state_dict(state, strict=True)
+    torch.testing.assert_close(clone(x), layer(x))
 
 
-def test_folded_pd_a_is_a_plain_layer():
+def test_deployed_pd_a_is_a_linear_layer():
     layer = PDLinear(6, 4)
     layer.switch_to_deploy()
     assert {key: value.shape for key, value in layer.state_dict().items()} == {
@@ -61,15 +61,15 @@ def test_folded_pd_a_is_a_plain_layer():
     }
 
 
-def test_folded_weights_are_refused_by_the_training_form():
+def test_deployed_weights_are_refused_by_the_training_form():
     state = {f'0.{key}': value for key, value in PDLinear(6, 4, deploy=True).state_dict().items()}
-    with pytest.raises(UserError, match='0 is folded in the checkpoint.*deploy=True'):
+    with pytest.raises(UserError, match='0 has the deployed form in the checkpoint.*deploy=True'):
         nn.Sequential(PDLinear(6, 4)).load_state_dict(state, strict=False)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_a_deployed_layer_folds_the_training_form_it_loads(mode):
+def test_a_deployed_layer_reparameterises_the_training_form_it_loads(mode):
     trained, deployed = nn.Sequential(PDLinear(6, 4, mode)), nn.Sequential(PDLinear(6, 4, mode, deploy=True))
     deployed.load_state_dict(trained.state_dict())  # strict
     torch.testing.assert_close(deployed(inputs().float()), trained(inputs().float()))
@@ -82,7 +82,7 @@ def test_another_layer_is_refused(mode, deploy):
     other = nn.Sequential(PDLinear(6, 4, 'B' if mode == 'A' else 'A')).state_dict()
     cut = {key: value for key, value in state.items() if key != '0.standard2.bias'}
     for wrong in (other, cut, nn.Sequential(nn.Linear(6, 4)).state_dict()):
-        with pytest.raises(UserError, match=rf'0: the checkpoint has another layer than the model \(PD-{mode}\)'):
+        with pytest.raises(UserError, match=rf'0: the checkpoint does not match PD-{mode}'):
             layer.load_state_dict(wrong, strict=False)
     assert layer.load_state_dict({}, strict=False).missing_keys
 

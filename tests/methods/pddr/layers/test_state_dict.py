@@ -1,4 +1,4 @@
-"""A state dict never leaves random weights in a PD convolution: it fits, is converted, or is refused."""
+"""Loading into PDConv: a state dict matches, is converted, or raises; it never leaves random weights."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from reprefine.methods.pddr import PDConv
 from ..toys import image, make_conv, randomise
 
 
-def hold(conv: nn.Module) -> nn.Module:
+def wrap(conv: nn.Module) -> nn.Module:
     return nn.Sequential(conv)
 
 
@@ -30,8 +30,8 @@ LOADERS = [
 
 @pytest.mark.parametrize('load', LOADERS)
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_branches_are_folded_into_a_deployed_module(mode, load):
-    trained, target = hold(make_conv(mode=mode)), hold(make(mode, deploy=True))
+def test_branches_are_reparameterised_by_a_deployed_module(mode, load):
+    trained, target = wrap(make_conv(mode=mode)), wrap(make(mode, deploy=True))
     load(target, trained.state_dict())
     x = image(2, 8, 6, 7)
     torch.testing.assert_close(target(x), trained(x), rtol=1e-10, atol=1e-10)
@@ -39,11 +39,11 @@ def test_branches_are_folded_into_a_deployed_module(mode, load):
 
 @pytest.mark.parametrize('load', LOADERS)
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_folded_weights_are_refused_by_branches(mode, load):
-    folded = make_conv(mode=mode)
-    folded.switch_to_deploy()
-    with pytest.raises(UserError, match='0 is folded in the checkpoint.*deploy=True'):
-        load(hold(make(mode)), hold(folded).state_dict())
+def test_deployed_weights_are_refused_by_branches(mode, load):
+    deployed_form = make_conv(mode=mode)
+    deployed_form.switch_to_deploy()
+    with pytest.raises(UserError, match='0 has the deployed form in the checkpoint.*deploy=True'):
+        load(wrap(make(mode)), wrap(deployed_form).state_dict())
 
 
 @pytest.mark.parametrize('mode', ['A', 'B'])
@@ -71,15 +71,15 @@ def test_each_form_loads_itself(mode):
 )
 def test_other_branches_are_refused(source, target, deploy):
     options = dict(mode='A') | target
-    with pytest.raises(UserError, match='another PD convolution than the model'):
-        load_state_dict(hold(make(deploy=deploy, **options)), hold(make_conv(**source)).state_dict(), strict=False)
+    with pytest.raises(UserError, match='the checkpoint does not match PD-'):
+        load_state_dict(wrap(make(deploy=deploy, **options)), wrap(make_conv(**source)).state_dict(), strict=False)
 
 
 def test_a_deployed_mixture_of_other_size_is_refused():
-    folded = make_conv(mode='B', branches=('standard1', 'group'))
-    folded.switch_to_deploy()
+    deployed_form = make_conv(mode='B', branches=('standard1', 'group'))
+    deployed_form.switch_to_deploy()
     with pytest.raises(UserError, match='reparam_weight'):
-        load_state_dict(hold(make('B', deploy=True)), hold(folded).state_dict(), strict=False)
+        load_state_dict(wrap(make('B', deploy=True)), wrap(deployed_form).state_dict(), strict=False)
 
 
 @pytest.mark.parametrize('deploy', [False, True])
@@ -94,5 +94,5 @@ def test_a_plain_convolution_is_taken_over_with_its_output(mode, bias, deploy):
 
 
 def test_a_checkpoint_without_the_convolution_says_so_as_ever():
-    keys = hold(make('A')).load_state_dict({}, strict=False)
+    keys = wrap(make('A')).load_state_dict({}, strict=False)
     assert '0.standard1.conv.weight' in keys.missing_keys

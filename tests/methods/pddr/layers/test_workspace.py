@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from reprefine.methods.pddr.layers.workspace import can_reuse, scratch
+from reprefine.methods.pddr.layers.workspace import can_use_workspace, workspace
 
 from ..toys import image, make_conv
 
@@ -32,21 +32,21 @@ def test_results_of_earlier_calls_stay_as_they_were(dtype):
 
 def test_the_same_memory_comes_back_and_grows():
     like = torch.zeros(1, dtype=torch.float64)
-    first = scratch(2, 3, like)
+    first = workspace(2, 3, like)
     assert first.shape == (2, 3)
-    assert scratch(3, 2, like).data_ptr() == first.data_ptr()
-    large = scratch(1, 10**6, like)
+    assert workspace(3, 2, like).data_ptr() == first.data_ptr()
+    large = workspace(1, 10**6, like)
     assert large.numel() == 10**6
-    assert scratch(2, 3, like).data_ptr() == large.data_ptr()
+    assert workspace(2, 3, like).data_ptr() == large.data_ptr()
 
 
 def test_threads_have_memory_of_their_own():
     like, addresses = torch.zeros(1), []
-    ours = scratch(4, 4, like).data_ptr()
-    thread = threading.Thread(target=lambda: addresses.append(scratch(4, 4, like).data_ptr()))
+    actual = workspace(4, 4, like).data_ptr()
+    thread = threading.Thread(target=lambda: addresses.append(workspace(4, 4, like).data_ptr()))
     thread.start()
     thread.join()
-    assert addresses != [ours]
+    assert addresses != [actual]
 
 
 def test_memory_first_asked_for_in_inference_mode_serves_outside_of_it():
@@ -60,10 +60,10 @@ def test_memory_first_asked_for_in_inference_mode_serves_outside_of_it():
 
 def test_nothing_that_autograd_remembers_is_written_again():
     weight = torch.ones(2, requires_grad=True)
-    assert not can_reuse(torch.ones(2), weight)
+    assert not can_use_workspace(torch.ones(2), weight)
     with torch.no_grad():
-        assert can_reuse(torch.ones(2), weight)
-    assert can_reuse(torch.ones(2))
+        assert can_use_workspace(torch.ones(2), weight)
+    assert can_use_workspace(torch.ones(2))
     conv, x = deployed().double(), image(2, 8, 5, 5)
     conv.requires_grad_(True)
     conv(x).square().sum().backward()
@@ -71,5 +71,5 @@ def test_nothing_that_autograd_remembers_is_written_again():
     wide.requires_grad_(True)
     wide.execution = 'output'
     wide(x).square().sum().backward()
-    for (name, ours), theirs in zip(conv.named_parameters(), wide.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, msg=lambda m, n=name: f'{n}: {m}')
+    for (name, actual), reference in zip(conv.named_parameters(), wide.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, reference.grad, msg=lambda m, n=name: f'{n}: {m}')

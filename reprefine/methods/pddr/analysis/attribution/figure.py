@@ -1,56 +1,60 @@
-"""The figure of where several classifiers look on the same images."""
+"""Figure of attribution maps of several classifiers on the same images."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from torch import nn
 
 from reprefine.visualization.images import to_rgb8
 
-from ..data_loading import batch_for, classify, spread
+from ..data_loading import load_evenly_spaced, predict_logits, preprocess_batch
 from ..plot import save
-from .panels import MapOptions, panels
+from .panels import AttributionOptions, attribution_images
 
 
-def draw_maps(models: Sequence[tuple[str, nn.Module]], cfg: Config, out: Path, num: int, options: MapOptions) -> None:
-    """Draw one row an image and one column a model and method, the image itself first.
+def plot_attributions(
+    models: Sequence[tuple[str, nn.Module]], cfg: Config, out: Path, num: int, options: AttributionOptions
+) -> None:
+    """Plot a row for each image: the image, followed by a column for each model and method.
 
     Args:
-        models: Names of the columns and classifiers in evaluation mode, each of which preprocesses the images itself.
-        cfg: Config whose test images are taken, resized without a crop.
+        models: Names and classifiers in evaluation mode; each classifier preprocesses the images itself.
+        cfg: Config with the test images, which are resized without a crop.
         out: File to write.
-        num: Number of images, spread over the test set.
-        options: What is shown of them.
+        num: Number of images, evenly spaced over the test set.
+        options: Content of the figure.
 
     Raises:
-        UserError: If a model has no such layer, or is no classifier.
+        UserError: If a model is not a classifier, or lacks the layer of Grad-CAM.
     """
-    data = spread(cfg, num, options.side)
+    data = load_evenly_spaced(cfg, num, options.side)
     first = models[0][1]
-    _, classes, pictures = batch_for(first, data)
-    bgr = getattr(first.data_preprocessor, '_channel_conversion', False)
-    pictures = [to_rgb8(picture.permute(1, 2, 0).numpy(), is_bgr=bgr) for picture in pictures]
+    _, classes, raw_images = preprocess_batch(first, data)
+    is_bgr = getattr(first.data_preprocessor, '_channel_conversion', False)
+    rgb_images = [to_rgb8(image.permute(1, 2, 0).numpy(), is_bgr=is_bgr) for image in raw_images]
     count = 1 + len(models) * len(options.methods)
-    figure = Figure(figsize=(1.7 * count, 1.9 * len(pictures)), layout='constrained')
-    columns = iter(figure.subplots(len(pictures), count, squeeze=False).T)
-    for axes, picture, label in zip(next(columns), pictures, classes.tolist(), strict=True):
-        _show(axes, picture, f'class {label}')
+    figure = Figure(figsize=(1.7 * count, 1.9 * len(rgb_images)), layout='constrained')
+    columns = iter(figure.subplots(len(rgb_images), count, squeeze=False).T)
+    for axes, image, label in zip(next(columns), rgb_images, classes.tolist(), strict=True):
+        _show(axes, image, f'class {label}')
     for name, model in models:
-        images = batch_for(model, data).images
+        images = preprocess_batch(model, data).images
         with torch.no_grad():
-            said = classify(model, images).argmax(1)
+            predicted = predict_logits(model, images).argmax(1)
+        explained = classes if options.of_true_class else predicted
         for method in options.methods:
-            drawn = panels(method, model, images, pictures, classes if options.of_true_class else said, options)
-            for axes, panel, answer in zip(next(columns), drawn, said.tolist(), strict=True):
-                _show(axes, panel, f'{name}\n{method}: says {answer}')
+            panels = attribution_images(method, model, images, rgb_images, explained, options)
+            for axes, panel, label in zip(next(columns), panels, predicted.tolist(), strict=True):
+                _show(axes, panel, f'{name}\n{method}: predicts {label}')
     save(figure, out)
 
 
-def _show(axes: object, picture: np.ndarray, title: str) -> None:
-    axes.imshow(picture)
+def _show(axes: Axes, image: np.ndarray, title: str) -> None:
+    axes.imshow(image)
     axes.set_title(title, fontsize=6)
     axes.set_axis_off()

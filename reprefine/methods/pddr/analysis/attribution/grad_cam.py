@@ -15,40 +15,45 @@ from .input_gradients import choose_classes, input_gradients, logits_of_classes
 def grad_cam(
     classify: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, classes: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return where a network in evaluation mode finds a class, from the gradient of its logit.
+    """Return Grad-CAM maps of a network in evaluation mode.
 
-    Works on the training and the deployed form. No gradient of a parameter is touched.
+    The gradients of parameters are not changed.
 
     Args:
-        classify: From images (N, 3, H, W) to logits (N, classes).
-        layer: Module that ``classify`` runs once, with feature maps (N, K, h, w) as its output.
-        images: Preprocessed images (N, 3, H, W).
-        classes: Class of each image (N,), default that of the largest logit.
+        classify: Maps images ``[N, 3, H, W]`` to logits ``[N, classes]``.
+        layer: Module that ``classify`` runs once, with feature maps ``[N, K, h, w]`` as output.
+        images: Preprocessed images ``[N, 3, H, W]``.
+        classes: Class of each image ``[N]``; None: that of the largest logit.
 
     Returns:
-        Maps (N, H, W) in the range from 0 to 1, all zero where nothing speaks for the class, and the classes (N,).
+        Maps ``[N, H, W]``, normalised to [0, 1], and the classes ``[N]``. A map without positive values is zero.
 
     Raises:
-        UserError: If the layer does not run exactly once, gives no feature maps, or the logits do not depend on it.
+        UserError: If the layer does not run exactly once, has no feature maps as output, or the logits do not depend
+            on it.
     """
     outputs = []
 
-    def keep(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
+    def save_output(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
         if not torch.is_tensor(output) or output.ndim != 4:
             found = f'shape {list(output.shape)}' if torch.is_tensor(output) else type(output).__name__
-            raise UserError(f'the layer {name} gives {found}: Grad-CAM needs one that gives feature maps [N, K, h, w]')
+            raise UserError(
+                f'the layer {name} returns {found}: Grad-CAM needs one that returns feature maps [N, K, h, w]'
+            )
         outputs.append(output)
-        return output.clone()  # which the network may change in place
+        return output.clone()  # the network may change it in place
 
     name = type(layer).__name__
-    handle = layer.register_forward_hook(keep)
+    handle = layer.register_forward_hook(save_output)
     try:
         with torch.enable_grad():
             logits = classify(images.detach().requires_grad_())
     finally:
         handle.remove()
     if len(outputs) != 1:
-        raise UserError(f'the layer {name} runs {len(outputs)} times for one image: Grad-CAM needs one that runs once')
+        raise UserError(
+            f'the layer {name} runs {len(outputs)} times in a forward pass: Grad-CAM needs one that runs once'
+        )
     classes = choose_classes(logits, classes)
     (gradients,) = torch.autograd.grad(logits_of_classes(logits, classes).sum(), outputs, allow_unused=True)
     if gradients is None:
@@ -61,19 +66,19 @@ def grad_cam(
 def guided_grad_cam(
     classify: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, classes: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return guided Grad-CAM: the gradients of guided back-propagation where Grad-CAM finds the class.
+    """Return guided Grad-CAM, the product of guided-backpropagation gradients and Grad-CAM maps.
 
     Args:
         classify: As in :func:`grad_cam`.
         layer: As in :func:`grad_cam`.
-        images: Preprocessed images (N, 3, H, W).
+        images: Preprocessed images ``[N, 3, H, W]``.
         classes: As in :func:`grad_cam`.
 
     Returns:
-        Gradients (N, 3, H, W), and the classes (N,).
+        Gradients ``[N, 3, H, W]``, and the classes ``[N]``.
 
     Raises:
-        UserError: As :func:`grad_cam` and :func:`~.backpropagation.input_gradients` do.
+        UserError: As :func:`grad_cam` and :func:`~.input_gradients.input_gradients` do.
     """
     maps, classes = grad_cam(classify, layer, images, classes)
     gradients, _ = input_gradients(classify, images, classes, 'guided')

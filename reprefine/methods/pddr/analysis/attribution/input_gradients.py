@@ -1,4 +1,4 @@
-"""Gradients of a logit by the image, with the ReLU's own or a changed backward pass."""
+"""Gradients of a logit by the image: saliency, deconvnet and guided backpropagation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,63 +25,64 @@ INPLACE_RELUS = {F.relu_, torch.relu_, Tensor.relu_}
 
 
 def choose_classes(logits: Tensor, classes: Tensor | None) -> Tensor:
-    """Return the classes (N,), by default those of the largest logits (N, classes)."""
+    """Return the classes ``[N]``; None: those of the largest logits ``[N, classes]``."""
     return logits.argmax(1) if classes is None else classes.to(logits.device)
 
 
 def logits_of_classes(logits: Tensor, classes: Tensor) -> Tensor:
-    """Return the logit of each sample's class (N,), of logits (N, classes)."""
+    """Return the logit of the class of each sample, ``[N]``, from logits ``[N, classes]``."""
     return logits.gather(1, classes[:, None])[:, 0]
 
 
 def input_gradients(
     classify: Callable[[Tensor], Tensor], images: Tensor, classes: Tensor | None = None, rule: str = 'gradient'
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of a class's logit by the image, for a network in evaluation mode.
+    """Return the gradient of the logit of a class by the image, for a network in evaluation mode.
 
-    Works on any network, in training and deployed form; no gradient of a parameter is touched.
+    The gradients of parameters are not changed.
 
     Args:
-        classify: From images (N, 3, H, W) to logits (N, classes).
-        images: Preprocessed images (N, 3, H, W).
-        classes: Class of each image (N,), default that of the largest logit.
-        rule: Backward pass of every ReLU, be it a module or a function: its own (``'gradient'``; saliency, Simonyan
-            et al. 2014), ``'deconvnet'`` (Zeiler and Fergus 2014) or ``'guided'`` (guided back-propagation,
-            Springenberg et al. 2015).
+        classify: Maps images ``[N, 3, H, W]`` to logits ``[N, classes]``.
+        images: Preprocessed images ``[N, 3, H, W]``.
+        classes: Class of each image ``[N]``; None: that of the largest logit.
+        rule: Backward pass of every ReLU, module or function: ``'gradient'`` (unchanged; saliency, Simonyan et al.
+            2014), ``'deconvnet'`` (Zeiler and Fergus 2014) or ``'guided'`` (guided backpropagation, Springenberg et
+            al. 2015).
 
     Returns:
-        Gradients (N, 3, H, W), and the classes (N,).
+        Gradients ``[N, 3, H, W]``, and the classes ``[N]``.
 
     Raises:
-        UserError: If the rule is another, changes a ReLU and none runs, or the logits do not depend on the images.
+        UserError: If the rule is unknown, the network has no ReLU although the rule changes ReLUs, or the logits do
+            not depend on the images.
     """
     if rule not in RULES:
         raise UserError(f'rule={rule!r}: use one of {", ".join(RULES)}')
-    changed = RULES[rule]
+    relu_gradient = RULES[rule]
     inputs = images.detach().requires_grad_()
     with torch.enable_grad():
-        if changed is None:
+        if relu_gradient is None:
             logits = classify(inputs)
         else:
-            with ChangedReLUs(changed) as relus:
+            with ReLUGradientMode(relu_gradient) as relus:
                 logits = classify(inputs)
             if not relus.count:
-                raise UserError(f'the network runs no ReLU, of which {rule!r} changes the gradient: use "gradient"')
+                raise UserError(f'the network runs no ReLU, whose gradient {rule!r} changes: use rule="gradient"')
         classes = choose_classes(logits, classes)
         (gradients,) = torch.autograd.grad(logits_of_classes(logits, classes).sum(), inputs, allow_unused=True)
     if gradients is None:
-        raise UserError('the logits do not depend on the images: their gradient needs a network without detached parts')
+        raise UserError('the logits do not depend on the images: use a network without detach() or no_grad()')
     return gradients, classes
 
 
-class ChangedReLUs(TorchFunctionMode):
-    """While it is active, every ReLU that runs gets another backward pass.
+class ReLUGradientMode(TorchFunctionMode):
+    """Context in which every ReLU has another backward pass.
 
     Args:
-        gradient: From the input of the ReLU and the gradient of its output to the gradient of the input.
+        gradient: Maps the input of the ReLU and the gradient of its output to the gradient of its input.
 
     Attributes:
-        count: Number of ReLUs that have run.
+        count: Number of ReLUs that ran.
     """
 
     def __init__(self, gradient: ReLUGradient):
@@ -91,9 +92,9 @@ class ChangedReLUs(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run a function of torch, or the changed ReLU in place of one."""
+        """Run a torch function, with ReLUs replaced."""
         kwargs = dict(kwargs or {})
-        is_inplace = func in INPLACE_RELUS or (func is F.relu and _wants_inplace(*args, **kwargs))
+        is_inplace = func in INPLACE_RELUS or (func is F.relu and _inplace_argument(*args, **kwargs))
         if not is_inplace and func not in RELUS:
             return func(*args, **kwargs)
         self.count += 1
@@ -102,7 +103,7 @@ class ChangedReLUs(TorchFunctionMode):
         return x.copy_(y) if is_inplace else y
 
 
-def _wants_inplace(_: Tensor | None = None, inplace: bool = False, **__: Any) -> bool:
+def _inplace_argument(_: Tensor | None = None, inplace: bool = False, **__: Any) -> bool:
     return inplace
 
 
@@ -111,7 +112,7 @@ class _ReLU(Function):
     def forward(ctx: FunctionCtx, x: Tensor, gradient: ReLUGradient) -> Tensor:
         y = x.clamp_min(0)
         ctx.gradient = gradient
-        ctx.save_for_backward(y)  # positive where x is, and not changed in place as x may be
+        ctx.save_for_backward(y)  # has the sign pattern of x, which may be changed in place
         return y
 
     @staticmethod

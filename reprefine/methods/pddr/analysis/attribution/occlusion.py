@@ -1,4 +1,4 @@
-"""Occlusion map (Zeiler and Fergus 2014): what covering a part of the image does to a class's logit."""
+"""Occlusion maps (Zeiler and Fergus 2014): change of the logit of a class when a patch of the image is occluded."""
 
 from collections.abc import Callable
 
@@ -21,22 +21,22 @@ def occlusion_maps(
     value: float = 0.0,
     batch_size: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """Return the logit of a class with a square patch over each place of the image, less the logit without it.
+    """Return the logit of a class with a square patch occluded, minus the logit of the clean image.
 
-    As in the released code, the image is padded by ``patch // 2`` with the value of the patch, for the network too.
+    As in the released code, the images are padded by ``patch // 2`` with the value of the patch before both passes.
 
     Args:
-        classify: From images (N, 3, H, W) of any size to logits (N, classes), in evaluation mode.
-        images: Preprocessed images (N, 3, H, W).
-        classes: Class of each image (N,), default that of the largest logit of the padded image.
-        patch: Side of the patch, in pixels; published: 10, 15, 25, 35, 45 and 90.
-        stride: Distance of the patches, in pixels; published: 1, which takes a forward pass a pixel.
-        value: What covers the image, after preprocessing; 0 is the mean colour, grey.
-        batch_size: Covered images of one forward pass.
+        classify: Maps images ``[N, 3, H, W]`` of any size to logits ``[N, classes]``, in evaluation mode.
+        images: Preprocessed images ``[N, 3, H, W]``.
+        classes: Class of each image ``[N]``; None: that of the largest logit of the padded image.
+        patch: Side of the patch in pixels; published: 10, 15, 25, 35, 45 and 90.
+        stride: Stride of the patches in pixels; published: 1, one forward pass for every pixel.
+        value: Value of the patch after preprocessing; 0 is the mean colour.
+        batch_size: Occluded images in one forward pass.
 
     Returns:
-        Maps (N, h, w), negative where the patch takes away what speaks for the class; ``h = (H + 2 (patch // 2) -
-        patch) // stride + 1``, likewise ``w``. And the classes (N,).
+        Maps ``[N, h, w]``, negative where occlusion lowers the logit, with ``h = (H + 2 (patch // 2) - patch) // stride
+        + 1`` and ``w`` likewise; and the classes ``[N]``.
 
     Raises:
         UserError: If patch, stride or batch size is not positive.
@@ -60,18 +60,18 @@ def occlusion_maps(
 def _scores(
     classify: Callable[[Tensor], Tensor], image: Tensor, label: Tensor, corners: Tensor, patch: int, value: float
 ) -> Tensor:
-    """Return the logit of the class for each covered image (P,)."""
-    return classify(covered(image, corners, patch, value))[:, label]
+    """Return the logit of the class for each occluded image, ``[P]``."""
+    return classify(occlude(image, corners, patch, value))[:, label]
 
 
 def patch_corners(height: int, width: int, patch: int, stride: int) -> Tensor:
-    """Return the upper left corners (P, 2), row and column, of the patches within an image, row by row."""
+    """Return the upper left corners (row, column) of the patches within an image in row-major order, ``[P, 2]``."""
     rows, columns = (torch.arange(0, length - patch + 1, stride) for length in (height, width))
     return torch.cartesian_prod(rows, columns)
 
 
-def covered(image: Tensor, corners: Tensor, patch: int, value: float) -> Tensor:
-    """Return copies of an image (C, H, W), each with ``value`` in the square at one of the corners: (P, C, H, W)."""
+def occlude(image: Tensor, corners: Tensor, patch: int, value: float) -> Tensor:
+    """Return copies ``[P, C, H, W]`` of an image ``[C, H, W]``, each with the patch at one of the corners occluded."""
     rows, columns = (torch.arange(length) for length in image.shape[1:])
     in_rows, in_columns = (
         (axis >= first) & (axis < first + patch) for axis, first in ((rows, corners[:, :1]), (columns, corners[:, 1:]))
