@@ -1,4 +1,4 @@
-"""Show what this environment can run, and why not: ``python -m reprefine.check_env [--json]``."""
+"""Shows which tasks this environment can run, and why not: ``python -m reprefine.check_env [--json]``."""
 
 import argparse
 import contextlib
@@ -13,33 +13,33 @@ from dataclasses import asdict
 from packaging.utils import canonicalize_name
 
 from reprefine.engine.errors import UserError, one_line, run_cli
-from reprefine.environment import MODULES, Devices, Row, tabulate
+from reprefine.environment import MODULES, Devices, EnvironmentRow, make_rows
 
 
 def installed_versions() -> dict[str, str]:
-    """Read the version of every installed distribution, by canonical name."""
+    """Return the version of every installed distribution by canonical name."""
     found = importlib.metadata.distributions()
     return {canonicalize_name(dist.metadata['Name']): dist.version for dist in found if dist.metadata['Name']}
 
 
 def try_import(module: str) -> str | None:
-    """Import ``module`` in silence.
+    """Import ``module`` without output.
 
     Returns:
-        None when it imports, the error in one line otherwise.
+        None if it imports, the error in one line otherwise.
     """
     silence = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         warnings.simplefilter('ignore')
         try:
             importlib.import_module(module)
-        except Exception as error:  # a broken package raises whatever it likes
+        except Exception as error:  # a broken package may raise anything
             return one_line(error) or type(error).__name__
     return None
 
 
 def find_devices() -> Devices:
-    """Ask torch and mmcv, as far as they import."""
+    """Return the devices known to torch and mmcv, as far as they import."""
     if try_import('torch'):
         return Devices()
     import torch
@@ -54,8 +54,8 @@ def find_devices() -> Devices:
     return Devices(gpus, tuple(name for name, ok in usable.items() if ok), ops_cuda)
 
 
-def print_table(rows: Iterable[Row]) -> None:
-    """Print ``rows``, one line of the table each."""
+def print_table(rows: Iterable[EnvironmentRow]) -> None:
+    """Print ``rows`` as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -67,17 +67,17 @@ def print_table(rows: Iterable[Row]) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Gather, judge and print.
+    """Check the environment and print the result.
 
     Args:
-        args: With ``json``, print data instead of a table.
+        args: With ``json``, the output is JSON instead of a table.
 
     Raises:
-        UserError: Classification cannot be run, so nothing here can.
+        UserError: If classification cannot be run, and so nothing else.
     """
     versions = installed_versions()
     imports = {module: try_import(module) for module in MODULES}
-    rows = tabulate(versions, imports, find_devices())
+    rows = make_rows(versions, imports, find_devices())
     if args.json:
         print(json.dumps({'rows': [asdict(row) for row in rows], 'versions': versions}, indent=2, sort_keys=True))
     else:
@@ -88,10 +88,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the argument parser of the command."""
+    """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
         prog='python -m reprefine.check_env',
-        description='Show what this environment can run, and why not. Exit code 1 when nothing can be run.',
+        description='Show which tasks this environment can run, and why not. Exit code 1 if none can be run.',
         epilog='example: python -m reprefine.check_env --json',
     )
     parser.add_argument('--json', action='store_true', help='print rows and versions as JSON')

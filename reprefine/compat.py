@@ -1,18 +1,18 @@
-"""Fixes of calls of the host libraries that fail without them, made by ``reprefine.registry``.
+"""Patches of calls of other libraries that fail without them, applied by ``reprefine.registry``.
 
-A call that works without the package does the same with it. What changes working calls is in ``reprefine.set_up``.
+Calls that work without the package are unchanged. Patches of working calls are in ``reprefine.set_up``.
 """
 
 import pickle
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Let weights-only loading accept what mmengine itself stores in a checkpoint.
+    """Let weights-only loading accept the types that mmengine stores in a checkpoint.
 
-    mmengine calls ``torch.load`` bare, which on torch >= 2.6 refuses the logging history and the numpy scalars of its
-    own checkpoints. The allow-list names data types only, none of which runs code of its choosing. The history stores
-    references to its own statistics as calls of ``getattr``; a stand-in answers that name and knows nothing else,
-    unless the user has allowed the real one.
+    mmengine calls ``torch.load`` with defaults, which on torch >= 2.6 refuses the logging history and the numpy scalars
+    of its own checkpoints. The allow-list has data types only, none of which runs code from the file. The history
+    stores references to its statistics as calls of ``getattr``; a replacement returns these statistics only, unless
+    the user has allowed the real ``getattr``.
     """
     import numpy as np
     import torch
@@ -36,7 +36,7 @@ def allow_mmengine_checkpoints() -> None:
             np.dtype,
             *dtype_classes,
             bytes,  # numpy's empty placeholder for an array's content
-            # Files written under numpy 1 name the same functions by their old module.
+            # Files written with numpy 1 have the old module names.
             reconstruct,
             (reconstruct, 'numpy.core.multiarray._reconstruct'),
             scalar,
@@ -50,23 +50,23 @@ def _name_of(owner: object) -> str:
 
 
 def fix_adjust_hue() -> None:
-    """Let mmcv's ``adjust_hue``, and with it mmpretrain's ``ColorJitter``, turn the hue back under numpy 2.
+    """Let mmcv's ``adjust_hue``, and with it mmpretrain's ``ColorJitter``, decrease the hue under numpy 2.
 
-    There ``np.uint8`` refuses negative numbers instead of wrapping them. Exchanging red and blue reverses the circle of
-    hues, so that a turn back becomes a turn forward.
+    There ``np.uint8`` refuses negative numbers instead of wrapping them around. Swapping red and blue negates the hue
+    angle, so that a decrease becomes an increase.
     """
     import mmcv
     import numpy as np
 
-    turn = mmcv.image.photometric.adjust_hue
-    if turn.__module__ == __name__:
+    original = mmcv.image.photometric.adjust_hue
+    if original.__module__ == __name__:
         return
 
     def adjust_hue(img: np.ndarray, hue_factor: float, backend: str | None = None) -> np.ndarray:
         try:
-            return turn(img, hue_factor, backend)
+            return original(img, hue_factor, backend)
         except OverflowError:
-            reversed_hues = np.ascontiguousarray(img[..., ::-1])
-            return np.ascontiguousarray(turn(reversed_hues, -hue_factor, backend)[..., ::-1])
+            swapped = np.ascontiguousarray(img[..., ::-1])
+            return np.ascontiguousarray(original(swapped, -hue_factor, backend)[..., ::-1])
 
     mmcv.adjust_hue = mmcv.image.adjust_hue = mmcv.image.photometric.adjust_hue = adjust_hue

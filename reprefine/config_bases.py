@@ -1,4 +1,4 @@
-"""Lets a config inherit those of this package: ``_base_ = 'reprefine::…'``, or ``read_base()`` in new-style configs."""
+"""Inheriting configs of this package: ``_base_ = 'reprefine::…'``, or ``read_base()`` in new-style configs."""
 
 import ast
 from importlib import metadata
@@ -9,20 +9,20 @@ from mmengine.config import Config
 from mmengine.config import utils as config_utils
 
 CONFIGS = Path(__file__).parent / '.mim' / 'configs'
-MODULES = 'reprefine.configs.'  # there are no such modules: dashes in file names are underscores in these
+MODULES = 'reprefine.configs.'  # not real modules; dashes in file names become underscores
 
 
 def enable() -> None:
-    """Make configs of this package inheritable; those that inherit from others are read as without it."""
+    """Make configs of this package inheritable; other configs are unaffected."""
     register_packages()
     inherit_without_scope()
     read_bases_of_text_style()
 
 
 def register_packages() -> None:
-    """Make ``reprefine::`` and, with the forked packages, ``mmseg::`` work in ``_base_`` of a config."""
-    # Module names on purpose: mmengine then finds the folder by import. By the name of the distribution it would look
-    # into site-packages, where an editable install has no folder, and where mmseg's fork goes by another name.
+    """Register ``reprefine::`` and, for the forked packages, ``mmseg::`` for ``_base_`` of a config."""
+    # Module names, for which mmengine imports the package to find its folder. With a distribution name it would look
+    # into site-packages, where an editable install has no folder and mmseg's fork has another name.
     config_utils.MODULE2PACKAGE['reprefine'] = 'reprefine.version'
     try:
         metadata.distribution(config_utils.MODULE2PACKAGE['mmseg'])
@@ -31,10 +31,10 @@ def register_packages() -> None:
 
 
 def inherit_without_scope() -> None:
-    """Let ``_base_ = 'reprefine::…'`` inherit as by the path of the file.
+    """Let ``_base_ = 'reprefine::…'`` inherit as the path of the file does.
 
-    mmengine adds ``_scope_`` to what is inherited from a package, so that types are searched in the registries of that
-    package alone. Our configs name types of the package that their ``default_scope`` tells.
+    mmengine adds ``_scope_`` to dicts inherited from a package, so that types are looked up in the registries of that
+    package only. Types in our configs are those of their ``default_scope``.
     """
     get_cfg_path = Config._get_cfg_path
 
@@ -46,15 +46,15 @@ def inherit_without_scope() -> None:
 
 
 def read_bases_of_text_style() -> None:
-    """Let a new-style config import from ours, which are written with ``_base_``.
+    """Let a new-style config import from ours, which are of the text style with ``_base_``.
 
-    Within ``with read_base():``, ``from reprefine.configs.<folder>.<name> import *`` or ``import model`` gives the
-    values of ``configs/<folder>/<name>.py``.
+    Within ``with read_base():``, ``from reprefine.configs.<folder>.<name> import *`` or ``import model`` imports
+    the values of ``configs/<folder>/<name>.py``.
     """
     get_base_modules = Config._get_base_modules
 
     def other_base_modules(nodes: list[ast.stmt]) -> list[str]:
-        modules = get_base_modules(nodes)  # moves the imports out of the `with`
+        modules = get_base_modules(nodes)  # moves the imports out of the with statement
         for index, node in enumerate(nodes):
             if isinstance(node, ast.ImportFrom) and node.module in modules and node.module.startswith(MODULES):
                 names = {alias.name: alias.asname or alias.name for alias in node.names}
@@ -70,10 +70,10 @@ def read_base(module: str, names: dict[str, str]) -> dict[str, Any]:
 
     Args:
         module: ``reprefine.configs.<folder>.<name>``, the path of the config with underscores for dashes.
-        names: What to take and the name to give it; ``*`` stands for everything.
+        names: Names in the config and in the importing config; ``*`` for all.
 
     Raises:
-        ImportError: There is no such config, or it has no such value.
+        ImportError: If there is no such config, or no such name in it.
     """
     *folders, stem = module.removeprefix(MODULES).split('.')
     files = [path for path in CONFIGS.joinpath(*folders).glob('*.py') if path.stem.replace('-', '_') == stem]

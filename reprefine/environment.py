@@ -1,6 +1,6 @@
-"""Judging an environment: what it can run, why not, and what to do about it.
+"""Environment check: the tasks that can be run, the problems and their remedies.
 
-Everything here follows from plain dictionaries of versions and import errors; ``reprefine.check_env`` gathers them.
+The functions take dicts of versions and import errors, which ``reprefine.check_env`` collects.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ MODULES = tuple(dict.fromkeys(module for modules in TASKS.values() for module in
 
 _OPENMMLAB_SET = 'pip install -r {requirements}'
 _OPTIONAL_SET = 'pip install -r requirements/optional.txt'
-# What installs a module that is missing. The words in braces are those of the package family.
+# Commands that install a missing module. The fields in braces are those of the package family.
 REMEDIES = {
     'mmengine': _OPENMMLAB_SET,
     'pkg_resources': 'pip install setuptools==80.10.2',
@@ -56,10 +56,10 @@ REMEDIES = {
 OFFICIAL = {'mmcv', 'mmcv-lite', 'mmcv-full', 'mmengine', 'mmengine-lite', 'mmpretrain', 'mmdet', 'mmsegmentation'}
 FORKS = {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection', 'onedl-mmsegmentation'}
 FORKS_LACK = "they lack mmpose, of which the official package works beside them, and mmdet's Corrupt"
-OFFICIAL_WORDS = dict(
+OFFICIAL_FIELDS = dict(
     requirements='requirements/mminstall.txt', install='make -B install', mmcv='mmcv', mmcv_version='2.1.0'
 )
-FORK_WORDS = dict(
+FORK_FIELDS = dict(
     requirements='requirements/mminstall-onedl.txt',
     install='make -B install-forks',
     mmcv='onedl-mmcv',
@@ -72,13 +72,13 @@ MODULE_OF = {'mmpretrain': 'mmpretrain.models', 'mmdet': 'mmdet.models', 'mmsegm
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something wrong with the environment.
+class Problem:
+    """A problem of the environment.
 
     Attributes:
-        modules: Modules it makes unusable; a task that needs one of them cannot be run.
-        problem: What is wrong, with the versions concerned.
-        remedy: What to type.
+        modules: Modules that cannot be used; tasks that need one of them cannot be run.
+        problem: Its description, with the versions.
+        remedy: Command that solves it.
     """
 
     modules: tuple[str, ...]
@@ -87,14 +87,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table.
+class EnvironmentRow:
+    """A row of the table.
 
     Attributes:
-        task: What is to be run.
-        works: Whether it can be run here.
-        note: Details when it works, the reason when it does not.
-        remedy: What to type; empty when it works.
+        task: The task.
+        works: Whether it can be run.
+        note: Details if it works, the reason if it does not.
+        remedy: Command that solves the problem; empty if it works.
     """
 
     task: str
@@ -105,7 +105,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Devices:
-    """Hardware, and what was built for it.
+    """GPUs, and the back ends and ops built for them.
 
     Attributes:
         gpus: Names of the visible GPUs.
@@ -119,152 +119,156 @@ class Devices:
 
 
 def _at_least(versions: Versions, name: str, bound: str) -> bool:
-    """Tell whether ``name`` is installed in version ``bound`` or newer (a pre-release of ``bound`` counts)."""
+    """Return whether ``name`` is installed in version ``bound`` or newer (a pre-release of ``bound`` counts)."""
     return name in versions and Version(versions[name]).release >= Version(bound).release
 
 
-def _mixture(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _mixed_families(versions: Versions, imports: Imports) -> Iterator[Problem]:
     official, forks = sorted(OFFICIAL & set(versions)), sorted(FORKS & set(versions))
     if official and forks:
-        yield Finding(
+        yield Problem(
             _HOST,
             f'both package families are installed and overwrite each other: {", ".join([*official, *forks])}',
             f'pip uninstall -y {" ".join([*official, *forks])}, then install one family: '
-            f'{OFFICIAL_WORDS["install"]}, or pip install -r {FORK_WORDS["requirements"]}',
+            f'{OFFICIAL_FIELDS["install"]}, or pip install -r {FORK_FIELDS["requirements"]}',
         )
     for twins in SAME_FOLDER:
         if len(installed := sorted(twins & set(versions))) > 1:
             problem = f'{" and ".join(installed)} overwrite each other'
-            yield Finding(_HOST, problem, f'pip uninstall -y {" ".join(installed)}, then make -B install')
+            yield Problem(_HOST, problem, f'pip uninstall -y {" ".join(installed)}, then make -B install')
 
 
-def _torch_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _torch_too_new(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if _at_least(versions, 'torch', '2.13') and imports.get('mmcv.ops'):
         problem = f'torch {versions["torch"]} is too new: mmcv does not compile against its headers'
-        yield Finding(('mmcv', 'mmcv.ops'), problem, 'pip install torch==2.12.1 torchvision==0.27.1, then {install}')
+        yield Problem(('mmcv', 'mmcv.ops'), problem, 'pip install torch==2.12.1 torchvision==0.27.1, then {install}')
 
 
-def _no_pkg_resources(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _no_pkg_resources(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if _at_least(versions, 'setuptools', '82') and imports.get('pkg_resources'):
         problem = (
             f'setuptools {versions["setuptools"]} lacks pkg_resources, which mmengine finds inherited configs with'
         )
-        yield Finding(('pkg_resources',), problem, REMEDIES['pkg_resources'])
+        yield Problem(('pkg_resources',), problem, REMEDIES['pkg_resources'])
 
 
-def _mmcv_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _mmcv_too_new(versions: Versions, imports: Imports) -> Iterator[Problem]:
     for package, bound in MMCV_BOUNDS.items():
         if package in versions and _at_least(versions, 'mmcv', bound):
             problem = f'{package} {versions[package]} refuses mmcv {versions["mmcv"]}, it wants mmcv < {bound}'
-            yield Finding((MODULE_OF[package],), problem, 'pip uninstall -y mmcv, then make -B install (mmcv 2.1.0)')
+            yield Problem((MODULE_OF[package],), problem, 'pip uninstall -y mmcv, then make -B install (mmcv 2.1.0)')
 
 
-def _set_up_for_demo(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _demo_only(versions: Versions, imports: Imports) -> Iterator[Problem]:
     missing = tuple(module for module, error in imports.items() if error)
     if 'mmcv-lite' in versions and 'mmcv.ops' in missing:
-        yield Finding(missing, 'only what make demo uses is installed (mmcv without compiled ops)', 'make install')
+        yield Problem(missing, 'only what make demo uses is installed (mmcv without compiled ops)', 'make install')
 
 
-def _no_ops(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _no_ops(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if imports.get('mmcv.ops') and imports.get('mmcv', '') is None:
         problem = f'mmcv was installed without working compiled ops: {imports["mmcv.ops"]}'
-        yield Finding(('mmcv.ops',), problem, REMEDIES['mmcv.ops'])
+        yield Problem(('mmcv.ops',), problem, REMEDIES['mmcv.ops'])
 
 
-def _transformers_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _transformers_too_new(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if _at_least(versions, 'transformers', '5') and imports.get('mmpretrain.models'):
         problem = f'mmpretrain cannot be imported beside transformers {versions["transformers"]}'
-        yield Finding(('mmpretrain.models',), problem, 'pip install "transformers<5", or uninstall it')
+        yield Problem(('mmpretrain.models',), problem, 'pip install "transformers<5", or uninstall it')
 
 
-def _xtcocotools_for_numpy_1(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _xtcocotools_of_numpy_1(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if _at_least(versions, 'numpy', '2') and 'xtcocotools' in versions and imports.get('xtcocotools._mask'):
         problem = f'xtcocotools was compiled for numpy 1 and does not import with numpy {versions["numpy"]}'
-        yield Finding(('xtcocotools._mask',), problem, REMEDIES['xtcocotools._mask'])
+        yield Problem(('xtcocotools._mask',), problem, REMEDIES['xtcocotools._mask'])
 
 
-def _numpy_too_new(versions: Versions, imports: Imports) -> Iterator[Finding]:
+def _numpy_too_new(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if _at_least(versions, 'numpy', '2.3') and {'mmpretrain', 'onedl-mmpretrain'} & set(versions):
         problem = f"numpy {versions['numpy']} is beyond 2.2: mmpretrain's retrieval calls functions removed since"
-        yield Finding(('mmpretrain.evaluation',), problem, 'pip install numpy==2.2.6')
+        yield Problem(('mmpretrain.evaluation',), problem, 'pip install numpy==2.2.6')
 
 
-# The cause that takes most away stands first, because a row names the first finding that concerns it.
-RULES: tuple[Callable[[Versions, Imports], Iterator[Finding]], ...] = (
-    _mixture,
+# The most severe first, as a row has the first problem that affects it.
+RULES: tuple[Callable[[Versions, Imports], Iterator[Problem]], ...] = (
+    _mixed_families,
     _torch_too_new,
     _no_pkg_resources,
     _mmcv_too_new,
-    _set_up_for_demo,
+    _demo_only,
     _no_ops,
     _transformers_too_new,
-    _xtcocotools_for_numpy_1,
+    _xtcocotools_of_numpy_1,
     _numpy_too_new,
 )
 
 
-def judge(versions: Versions, imports: Imports) -> list[Finding]:
-    """Name every known conflict of an environment.
+def find_problems(versions: Versions, imports: Imports) -> list[Problem]:
+    """Return all known problems of an environment.
 
     Args:
         versions: Version by canonical distribution name.
-        imports: By module name: None when it imports, the error otherwise.
+        imports: By module name: None if it imports, the error otherwise.
     """
-    found = [finding for rule in RULES for finding in rule(versions, imports)]
-    return [replace(finding, remedy=_for_family(finding.remedy, versions)) for finding in found]
+    found = [problem for rule in RULES for problem in rule(versions, imports)]
+    return [replace(problem, remedy=_for_family(problem.remedy, versions)) for problem in found]
 
 
 def _for_family(remedy: str, versions: Versions) -> str:
-    """Let a remedy install packages of the family that is there; of the official one if there is none."""
-    return remedy.format(**(FORK_WORDS if FORKS & set(versions) else OFFICIAL_WORDS))
+    """Fill in the packages of the installed family, of the official one if there is none."""
+    return remedy.format(**(FORK_FIELDS if FORKS & set(versions) else OFFICIAL_FIELDS))
 
 
-def _task_row(task: str, findings: Iterable[Finding], imports: Imports) -> Row:
-    for finding in findings:
-        if set(finding.modules) & set(TASKS[task]):
-            return Row(task, False, finding.problem, finding.remedy)
+def _task_row(task: str, problems: Iterable[Problem], imports: Imports) -> EnvironmentRow:
+    for problem in problems:
+        if set(problem.modules) & set(TASKS[task]):
+            return EnvironmentRow(task, False, problem.problem, problem.remedy)
     for module in TASKS[task]:
         if error := imports.get(module, 'not tried'):
-            return Row(task, False, f'{module}: {error}', REMEDIES[module])
-    return Row(task, True)
+            return EnvironmentRow(task, False, f'{module}: {error}', REMEDIES[module])
+    return EnvironmentRow(task, True)
 
 
-def _gpu_row(devices: Devices, imports: Imports) -> Row:
+def _gpu_row(devices: Devices, imports: Imports) -> EnvironmentRow:
     if not devices.gpus:
-        return Row('GPU', False, 'none visible, the CPU is used', 'install a driver and a CUDA build of torch')
+        return EnvironmentRow(
+            'GPU', False, 'none visible, the CPU is used', 'install a driver and a CUDA build of torch'
+        )
     names = ', '.join(devices.gpus)
     if imports.get('mmcv.ops', '') is None and not devices.ops_cuda:
         remedy = 'pip uninstall -y {mmcv}, then {install} with nvcc in PATH or with MMCV_WHEEL=FILE'
-        return Row('GPU', False, f'{names}, but the ops of mmcv are compiled for the CPU only', remedy)
-    return Row('GPU', True, names)
+        return EnvironmentRow('GPU', False, f'{names}, but the ops of mmcv are compiled for the CPU only', remedy)
+    return EnvironmentRow('GPU', True, names)
 
 
-def _family_row(versions: Versions, imports: Imports) -> Row:
-    for mixture in _mixture(versions, imports):
-        return Row('package family', False, mixture.problem, mixture.remedy)
+def _family_row(versions: Versions, imports: Imports) -> EnvironmentRow:
+    for problem in _mixed_families(versions, imports):
+        return EnvironmentRow('package family', False, problem.problem, problem.remedy)
     if forks := sorted(FORKS & set(versions)):
-        return Row('package family', True, f'the maintained forks ({", ".join(forks)}); {FORKS_LACK}')
+        return EnvironmentRow('package family', True, f'the maintained forks ({", ".join(forks)}); {FORKS_LACK}')
     if official := sorted(OFFICIAL & set(versions)):
-        return Row('package family', True, f'the official packages ({", ".join(official)})')
-    return Row('package family', False, 'none is installed', 'make install')
+        return EnvironmentRow('package family', True, f'the official packages ({", ".join(official)})')
+    return EnvironmentRow('package family', False, 'none is installed', 'make install')
 
 
-def tabulate(versions: Versions, imports: Imports, devices: Devices) -> list[Row]:
-    """Decide what can be run.
+def make_rows(versions: Versions, imports: Imports, devices: Devices) -> list[EnvironmentRow]:
+    """Return which tasks can be run.
 
     Args:
         versions: Version by canonical distribution name.
-        imports: By module name: None when it imports, the error otherwise.
-        devices: Hardware, and what was built for it.
+        imports: By module name: None if it imports, the error otherwise.
+        devices: GPUs, and the back ends and ops built for them.
 
     Returns:
-        One row per task in the order of ``TASKS``, then the package family, the GPU and distributed training.
+        A row per task in the order of ``TASKS``, then the package family, the GPU and distributed training.
     """
-    findings = judge(versions, imports)
-    rows = [_task_row(task, findings, imports) for task in TASKS]
+    problems = find_problems(versions, imports)
+    rows = [_task_row(task, problems, imports) for task in TASKS]
     if devices.backends:
-        distributed = Row('distributed', True, ', '.join(devices.backends))
+        distributed = EnvironmentRow('distributed', True, ', '.join(devices.backends))
     else:
-        distributed = Row('distributed', False, 'no back end of torch.distributed', 'pip install torch==2.12.1')
+        distributed = EnvironmentRow(
+            'distributed', False, 'no back end of torch.distributed', 'pip install torch==2.12.1'
+        )
     rows = [*rows, _family_row(versions, imports), _gpu_row(devices, imports), distributed]
     return [replace(row, remedy=_for_family(row.remedy, versions)) for row in rows]

@@ -1,9 +1,9 @@
-"""Gives the tools of the host libraries the Runner of this package, with one line in a config.
+"""Makes the tools of the OpenMMLab libraries use the Runner of this package, with one line in a config.
 
 ``custom_imports = dict(imports=['reprefine.everywhere'])``: whatever builds mmengine's ``Runner`` from a config, such
-as ``tools/train.py`` of mmdet or mmpretrain, then builds :class:`reprefine.engine.runner.Runner`, and a work directory
-belongs to one run at a time. Nothing else in the config changes. From the import on, files are read safely in the whole
-process (:mod:`reprefine.set_up`).
+as ``tools/train.py`` of mmdet or mmpretrain, then builds :class:`reprefine.engine.runner.Runner`, which locks the
+work dir. Nothing else in the config changes. From the import on, files are read safely in the whole process
+(:mod:`reprefine.set_up`).
 """
 
 import atexit
@@ -24,10 +24,10 @@ _from_cfg = MMEngineRunner.from_cfg.__func__
 
 @functools.wraps(_from_cfg)
 def from_cfg(cls: type[MMEngineRunner], cfg: ConfigType) -> MMEngineRunner:
-    """Build the Runner of a config; mmengine's own becomes ours, which holds the work directory until the process ends.
+    """Build the Runner of a config; for mmengine's, build ours, and lock the work dir until the process ends.
 
     Raises:
-        UserError: If another run holds the work directory.
+        UserError: If another run has locked the work dir.
     """
     if cls is not MMEngineRunner:
         return _from_cfg(cls, cfg)

@@ -1,4 +1,4 @@
-"""What the packages register, read from their source. Nothing is imported, neither they nor torch."""
+"""Classes and functions that a package registers, read from its source without importing it."""
 
 import os
 import re
@@ -7,19 +7,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-# A decorator with the name as a literal, or that of what is decorated, and no other decorators below.
+# The decorator, with or without a literal name, directly above the class or function.
 DECORATED = re.compile(
     r"^@([A-Z_]+)\.register_module\((?:(?:name=)?['\"](\w+)['\"])?\)\n(?:class|def) (\w+)", re.MULTILINE
 )
 
 
 class Source(NamedTuple):
-    """Where something registered is defined.
+    """The definition of a registered class or function.
 
     Attributes:
-        file: The file.
+        file: Its file.
         module: Dotted name of its module.
-        name: Name of the class or function there.
+        name: Its name in the module.
     """
 
     file: Path
@@ -32,11 +32,11 @@ def registered(package: str) -> dict[tuple[str, str], Source]:
     """Return the classes and functions that a package registers by decorators.
 
     Args:
-        package: Name of a package; one that is not installed registers nothing.
+        package: Name of a package; the result is empty if it is not installed.
 
     Returns:
-        What is registered, by the name of the registry's variable and the registered name. A name that is used several
-        times for different things is left out.
+        The definitions by name of the registry variable and registered name. Names with several definitions are left
+        out.
     """
     found: dict[tuple[str, str], set[Source]] = {}
     for file, module in _modules(package):
@@ -46,7 +46,7 @@ def registered(package: str) -> dict[tuple[str, str], Source]:
 
 
 def _modules(package: str) -> list[tuple[Path, str]]:
-    """Return file and name of each module of a package that is no package itself, and none of OpenMMLab's configs."""
+    """Return file and dotted name of the modules of a package, without ``__init__`` and config files."""
     spec = find_spec(package)
     root = Path(spec.origin).parent if spec and spec.origin else None
     modules = []

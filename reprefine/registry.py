@@ -1,7 +1,7 @@
 """Child registries of every mmengine root, under the scope ``reprefine``.
 
 A config addresses what is registered here as ``type='reprefine.X'``. The first look-up of X imports the module that
-registers it, and no other: a run pays for the methods, tasks and host libraries that its config names.
+registers it and no other, so that a run imports only the methods, tasks and libraries that its config names.
 """
 
 import importlib
@@ -18,11 +18,11 @@ from reprefine.registered import registered
 allow_mmengine_checkpoints()
 fix_adjust_hue()
 
-HOSTS = {'mmpretrain', 'mmdet', 'mmseg', 'mmpose'}
+LIBRARIES = {'mmpretrain', 'mmdet', 'mmseg', 'mmpose'}
 
 
 class LazyRegistry(Registry):
-    """A child registry that imports what registers a name on the first look-up of it.
+    """A child registry that imports the module that registers a name on the first look-up of the name.
 
     Args:
         variable: Name of the root in ``mmengine.registry``, and of the child here.
@@ -34,15 +34,15 @@ class LazyRegistry(Registry):
         self.variable = variable
 
     def names(self) -> Set[str]:
-        """Return what can be looked up, imported or not."""
+        """Return all registered names, also those of modules that are not imported."""
         return self.module_dict.keys() | {
             name for registry, name in registered('reprefine') if registry == self.variable
         }
 
     def get(self, key: str) -> Any:
-        """Return what is registered as ``key``, as mmengine's registries do.
+        """Return the class or function registered as ``key``, as mmengine's registries do.
 
-        What builds on a host library that is not installed is not found.
+        A class whose OpenMMLab library is not installed is not found.
         """
         scope = 'reprefine.' if key.startswith('reprefine.') else ''
         name = current_type(key.removeprefix(scope))
@@ -51,12 +51,12 @@ class LazyRegistry(Registry):
             if source is not None and name not in self.module_dict:
                 importlib.import_module(source.module)
         except ModuleNotFoundError as error:
-            if (error.name or '').partition('.')[0] not in HOSTS:
+            if (error.name or '').partition('.')[0] not in LIBRARIES:
                 raise
         return super().get(scope + name)
 
     def import_from_location(self) -> None:
-        """Import nothing: :meth:`get` has done so."""
+        """Do nothing, as :meth:`get` imports the module."""
 
 
 MODELS = LazyRegistry('MODELS')

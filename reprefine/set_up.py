@@ -1,7 +1,7 @@
-"""What a process needs for a run of ours beyond what importing the package does: safe readers, and configs read once.
+"""Setting up a process for a run: weights-only loading, safe YAML, and caches for reading configs.
 
-The tools, the Runner and ``reprefine.everywhere`` call :func:`set_up`. Importing ``reprefine`` does not, because this
-changes what working calls of torch and mmengine do in the whole process.
+The tools, the Runner and ``reprefine.everywhere`` call :func:`set_up`. Importing ``reprefine`` does not, because it
+changes working calls of torch and mmengine in the whole process.
 """
 
 import os
@@ -10,27 +10,27 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-# Processes that one of ours starts find it in their environment, and set themselves up when they import the package.
+# Environment variable with which processes started by this one are set up when they import the package.
 MARK = 'REPREFINE_SET_UP'
 
 
 def set_up(loaders: bool = True) -> None:
-    """Prepare this process, and those it starts, for a run; a second call changes nothing.
+    """Set up this process, and those it starts, for a run; a second call changes nothing.
 
-    From then on every ``torch.load`` is weights-only, YAML is data, mmengine's loaders read checkpoints as
-    :mod:`reprefine.engine.checkpoints.checkpoint` does, and mmengine formats and searches configs once.
+    Afterwards every ``torch.load`` is weights-only, YAML is loaded as data, mmengine loads checkpoints by
+    :mod:`reprefine.engine.checkpoints.checkpoint`, and mmengine formats and looks up configs once.
 
     Args:
-        loaders: Whether to replace mmengine's loaders of checkpoints now, which takes importing torch.
+        loaders: Whether to replace mmengine's checkpoint loaders, which imports torch.
     """
     os.environ[MARK] = '1'
     force_weights_only_loading()
     try:
         import mmengine.config  # noqa: F401
-    except ModuleNotFoundError:  # reprefine.check_env must still be able to say so
+    except ModuleNotFoundError:  # reprefine.check_env must still report that
         return
     read_yaml_safely()
-    handle_configs_once()
+    cache_config_functions()
     if loaders:
         from reprefine.engine.checkpoints.checkpoint import register_loaders
         from reprefine.engine.checkpoints.pretrained import register_initializer
@@ -40,16 +40,16 @@ def set_up(loaders: bool = True) -> None:
 
 
 def force_weights_only_loading() -> None:
-    """Make every ``torch.load`` of the process weights-only, also those of the host libraries.
+    """Make every ``torch.load`` of the process weights-only, also those of other libraries.
 
-    The opposite switch of torch goes: with both set, torch loads nothing at all.
+    The opposite environment variable is removed, as torch refuses to load with both.
     """
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
 
 
 def read_yaml_safely() -> None:
-    """Let mmengine's reader of YAML files build data only; its own loader calls whatever function a file names."""
+    """Let mmengine load YAML files as data only; its own loader calls any function that a file names."""
     import yaml
     from mmengine.fileio import YamlHandler
 
@@ -57,7 +57,7 @@ def read_yaml_safely() -> None:
         return
 
     class DataLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
-        """The safe loader and tuples, which mmengine writes."""
+        """The safe loader, with the tuples that mmengine writes."""
 
     DataLoader.add_constructor(
         'tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
@@ -67,19 +67,21 @@ def read_yaml_safely() -> None:
         from reprefine.engine.errors import UserError, one_line
 
         try:
-            return yaml.load(file, **kwargs | {'Loader': DataLoader})  # noqa: S506, it is a safe one
+            return yaml.load(file, **kwargs | {'Loader': DataLoader})  # noqa: S506, DataLoader is safe
         except yaml.YAMLError as error:
-            raise UserError(f'YAML file refused, it is damaged or more than data: {one_line(error)}') from error
+            raise UserError(
+                f'YAML file cannot be loaded, it is corrupted or has more than data: {one_line(error)}'
+            ) from error
 
     YamlHandler.load_from_fileobj = load_from_fileobj
 
 
-def handle_configs_once() -> None:
-    """Let mmengine format the text of a config once, and look through a package that a config inherits from once.
+def cache_config_functions() -> None:
+    """Let mmengine format the text of a config once, and look up a package that a config inherits from once.
 
-    It formats the same text, which takes some tenths of a second for a large config, for the log, the work dir, each
-    visualisation backend, the message hub and every checkpoint. The fork imports the formatter for each call, where it
-    is left alone. For every ``mmdet::`` mmengine reloads ``pkg_resources`` and reads the metafiles of all models.
+    It formats the same text, some tenths of a second for a large config, for the log, the work dir, each visualisation
+    backend, the message hub and every checkpoint. The fork imports the formatter in each call and is not patched. For
+    every ``mmdet::`` mmengine reloads ``pkg_resources`` and reads the metafiles of all models.
     """
     from mmengine.config import config as module
     from mmengine.config import utils
@@ -87,24 +89,24 @@ def handle_configs_once() -> None:
     if hasattr(module.is_installed, 'cache_clear'):
         return
     if hasattr(module, 'FormatCode'):
-        module.FormatCode = _format_once(module.FormatCode)
+        module.FormatCode = _cached_format_code(module.FormatCode)
     is_installed = module.is_installed
 
     @lru_cache
     def is_installed_once(package: str) -> bool:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'pkg_resources is deprecated')  # nothing that a user could change
+            warnings.filterwarnings('ignore', 'pkg_resources is deprecated')  # which a user cannot change
             return is_installed(package)
 
     module.is_installed, utils.load = is_installed_once, lru_cache(utils.load)
 
 
-def _format_once(format_code: Callable[..., tuple[str, bool]]) -> Callable[..., tuple[str, bool]]:
+def _cached_format_code(format_code: Callable[..., tuple[str, bool]]) -> Callable[..., tuple[str, bool]]:
     @lru_cache(8)
-    def formatted(text: str, style: tuple, options: tuple) -> tuple[str, bool]:
+    def cached(text: str, style: tuple, options: tuple) -> tuple[str, bool]:
         return format_code(text, style_config=dict(style), **dict(options))
 
     def format_once(text: str, style_config: dict[str, Any], **options: Any) -> tuple[str, bool]:
-        return formatted(text, tuple(style_config.items()), tuple(options.items()))
+        return cached(text, tuple(style_config.items()), tuple(options.items()))
 
     return format_once

@@ -1,4 +1,4 @@
-"""Every judgement of the environment check, on made-up environments, and the command on the real one."""
+"""Every rule of the environment check, on fictitious environments, and the command on the real one."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from reprefine import check_env
-from reprefine.environment import FORK_WORDS, FORKS_LACK, MODULES, OFFICIAL_WORDS, Devices, judge, tabulate
+from reprefine.environment import FORK_FIELDS, FORKS_LACK, MODULES, OFFICIAL_FIELDS, Devices, find_problems, make_rows
 
 ROOT = Path(__file__).parents[1]
 
-SOUND = {
+VALID = {
     'torch': '2.12.1',
     'numpy': '2.2.6',
     'setuptools': '80.10.2',
@@ -48,18 +48,18 @@ def imports(**errors):
 
 def failing(versions, modules, devices=CPU):
     """Rows that do not work, by task, the missing GPU left out."""
-    return {row.task: row for row in tabulate(versions, modules, devices) if not row.works and row.task != 'GPU'}
+    return {row.task: row for row in make_rows(versions, modules, devices) if not row.works and row.task != 'GPU'}
 
 
-@pytest.mark.parametrize('versions', [SOUND, FORKS], ids=['official', 'forks'])
+@pytest.mark.parametrize('versions', [VALID, FORKS], ids=['official', 'forks'])
 def test_sound_sets_have_no_finding(versions):
-    assert judge(versions, imports()) == []
+    assert find_problems(versions, imports()) == []
     assert failing(versions, imports()) == {}
 
 
 @pytest.mark.parametrize('intruder', ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection', 'mmcv-lite'])
 def test_mixture_takes_everything_although_all_imports_succeed(intruder):
-    rows = failing(SOUND | {intruder: '2.0.0'}, imports())
+    rows = failing(VALID | {intruder: '2.0.0'}, imports())
     assert set(rows) == OPS | MMPRETRAIN | {'package family'}
     assert intruder in rows['classification'].note
     assert intruder in rows['classification'].remedy
@@ -68,19 +68,19 @@ def test_mixture_takes_everything_although_all_imports_succeed(intruder):
 
 def test_mmpose_may_stand_beside_the_forks():
     assert 'mmpose' in FORKS
-    assert judge(FORKS, imports()) == []
+    assert find_problems(FORKS, imports()) == []
 
 
 @pytest.mark.parametrize(
     ('versions', 'note'),
     [
-        (SOUND, 'the official packages (mmcv, '),
+        (VALID, 'the official packages (mmcv, '),
         (FORKS, 'the maintained forks (onedl-mmcv, '),
         ({}, 'none is installed'),
     ],
 )
 def test_family_row(versions, note):
-    row = {row.task: row for row in tabulate(versions, imports(), CPU)}['package family']
+    row = {row.task: row for row in make_rows(versions, imports(), CPU)}['package family']
     assert row.works is bool(versions)
     assert row.note.startswith(note)
     assert (FORKS_LACK in row.note) is (versions is FORKS)
@@ -88,10 +88,10 @@ def test_family_row(versions, note):
 
 def test_remedies_install_packages_of_the_family_that_is_there():
     errors = dict.fromkeys(MODULES, 'gone')
-    for versions, words, other in ((SOUND, OFFICIAL_WORDS, FORK_WORDS), (FORKS, FORK_WORDS, OFFICIAL_WORDS)):
-        remedies = [*tabulate(versions, errors, CPU)]
-        remedies += tabulate(versions | {'torch': '2.14.0'}, errors, Devices(('A100',)))
-        remedies += tabulate(versions, imports(mmcv__ops='gone', mmdet__models='gone'), Devices(('A100',)))
+    for versions, words, other in ((VALID, OFFICIAL_FIELDS, FORK_FIELDS), (FORKS, FORK_FIELDS, OFFICIAL_FIELDS)):
+        remedies = [*make_rows(versions, errors, CPU)]
+        remedies += make_rows(versions | {'torch': '2.14.0'}, errors, Devices(('A100',)))
+        remedies += make_rows(versions, imports(mmcv__ops='gone', mmdet__models='gone'), Devices(('A100',)))
         texts = ' '.join(row.remedy for row in remedies)
         assert '{' not in texts
         assert f'{words["mmcv"]}=={words["mmcv_version"]}' in texts
@@ -100,7 +100,7 @@ def test_remedies_install_packages_of_the_family_that_is_there():
         assert other['requirements'] not in texts
 
 
-@pytest.mark.parametrize('words', [OFFICIAL_WORDS, FORK_WORDS], ids=['official', 'forks'])
+@pytest.mark.parametrize('words', [OFFICIAL_FIELDS, FORK_FIELDS], ids=['official', 'forks'])
 def test_remedies_name_the_version_that_is_required(words):
     requirements = (ROOT / words['requirements']).read_text().splitlines()
     assert f'{words["mmcv"]}=={words["mmcv_version"]}' in requirements
@@ -116,7 +116,7 @@ def test_what_the_forks_lack_is_what_they_lack():
 def test_environment_of_the_demo_runs_classification_and_says_what_completes_it():
     absent = ('mmdet.models', 'mmseg.models', 'mmpose.models', 'xtcocotools._mask', 'timm', 'onnx', 'onnxruntime')
     modules = imports() | dict.fromkeys(('mmcv.ops', 'diffusers.models.unets.unet_2d', *absent), 'No module named X')
-    versions = {name: SOUND[name] for name in ('torch', 'numpy', 'setuptools', 'mmengine', 'mmpretrain')}
+    versions = {name: VALID[name] for name in ('torch', 'numpy', 'setuptools', 'mmengine', 'mmpretrain')}
     rows = failing(versions | {'mmcv-lite': '2.1.0'}, modules)
     assert set(rows) == OPS | {'diffusion teachers', 'timm backbones', 'ONNX export'}
     assert {row.remedy for row in rows.values()} == {'make install'}
@@ -195,7 +195,7 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_each_conflict_takes_exactly_its_tasks(case):
     versions, errors, tasks, problem, remedy = CASES[case]
-    rows = failing(SOUND | versions, imports(**errors))
+    rows = failing(VALID | versions, imports(**errors))
     expected = tasks | (MMPRETRAIN if 'classification' in tasks else set())
     assert set(rows) == expected
     assert any(problem in row.note for row in rows.values())
@@ -203,8 +203,8 @@ def test_each_conflict_takes_exactly_its_tasks(case):
 
 
 def test_newer_versions_that_do_no_harm_are_left_alone():
-    newer = SOUND | {'torch': '2.14.0', 'transformers': '5.0.0', 'setuptools': '84.0.0'}
-    assert judge(newer, imports()) == []
+    newer = VALID | {'torch': '2.14.0', 'transformers': '5.0.0', 'setuptools': '84.0.0'}
+    assert find_problems(newer, imports()) == []
 
 
 @pytest.mark.parametrize(
@@ -216,15 +216,15 @@ def test_newer_versions_that_do_no_harm_are_left_alone():
     ],
 )
 def test_gpu_row(devices, works, note):
-    row = {row.task: row for row in tabulate(SOUND, imports(), devices)}['GPU']
+    row = {row.task: row for row in make_rows(VALID, imports(), devices)}['GPU']
     assert row.works is works
     assert note in row.note
 
 
 def test_distributed_row_names_the_back_ends():
-    rows = {row.task: row for row in tabulate(SOUND, imports(), Devices(('A100',), ('gloo', 'nccl'), '12.9'))}
+    rows = {row.task: row for row in make_rows(VALID, imports(), Devices(('A100',), ('gloo', 'nccl'), '12.9'))}
     assert rows['distributed'].note == 'gloo, nccl'
-    assert not {row.task: row for row in tabulate(SOUND, imports(), Devices())}['distributed'].works
+    assert not {row.task: row for row in make_rows(VALID, imports(), Devices())}['distributed'].works
 
 
 def test_failed_import_is_one_line(tmp_path, monkeypatch):
@@ -245,10 +245,10 @@ def run(monkeypatch, capsys, versions, errors, argv):
 
 
 def test_exit_code_and_last_line(monkeypatch, capsys):
-    code, out, err = run(monkeypatch, capsys, SOUND, {}, [])
+    code, out, err = run(monkeypatch, capsys, VALID, {}, [])
     assert (code, err) == (0, '')
     assert 'classification' in out
-    code, out, err = run(monkeypatch, capsys, SOUND | {'onedl-mmcv': '2.3.6'}, {}, [])
+    code, out, err = run(monkeypatch, capsys, VALID | {'onedl-mmcv': '2.3.6'}, {}, [])
     assert code == 1
     assert err.count('\n') == 1
     assert 'onedl-mmcv' in err
@@ -256,7 +256,7 @@ def test_exit_code_and_last_line(monkeypatch, capsys):
 
 
 def test_missing_detection_alone_is_no_failure(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, SOUND, {'mmdet__models': 'gone'}, ['--json'])
+    code, out, _ = run(monkeypatch, capsys, VALID, {'mmdet__models': 'gone'}, ['--json'])
     rows = {row['task']: row for row in json.loads(out)['rows']}
     assert code == 0
     assert not rows['detection']['works']

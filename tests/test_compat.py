@@ -31,8 +31,8 @@ def test_hues_turn_both_ways(backend, factor):
 
 
 @BACKENDS
-def test_turns_that_mmcv_makes_itself_are_its_own(backend):
-    stock = inspect.getclosurevars(mmcv.adjust_hue).nonlocals['turn']
+def test_changes_that_mmcv_makes_itself_are_unchanged(backend):
+    stock = inspect.getclosurevars(mmcv.adjust_hue).nonlocals['original']
     assert stock.__module__ == 'mmcv.image.photometric'
     worked = 0
     for factor in np.linspace(-0.5, 0.5, 41):

@@ -1,4 +1,4 @@
-"""The Runner of all tools."""
+"""The Runner that all tools build."""
 
 import functools
 from collections.abc import Iterator
@@ -44,9 +44,9 @@ from reprefine.set_up import set_up
 
 @RUNNERS.register_module()
 class Runner(CheckpointRunner):
-    """mmengine's Runner with what :mod:`reprefine.engine` adds: its loops, loaders, hooks and checkpoints.
+    """mmengine's Runner with the loops, data loaders, hooks and checkpoints of :mod:`reprefine.engine`.
 
-    Building one sets the process up (:func:`reprefine.set_up.set_up`).
+    Its constructor calls :func:`reprefine.set_up.set_up`.
     """
 
     @functools.wraps(MMEngineRunner.__init__)
@@ -56,30 +56,30 @@ class Runner(CheckpointRunner):
 
     @classmethod
     def from_cfg(cls, cfg: ConfigType) -> 'Runner':
-        """Build from a config; a run that is resumed finds its checkpoint and its seed."""
+        """Build from a config; to resume, the latest checkpoint and its seed are found."""
         rename_keys(cfg)
         if cfg.get('resume'):
             fill_resume_settings(cfg)
         return super().from_cfg(cfg)
 
     def train(self) -> nn.Module:
-        """Train, and answer signals; see :func:`.interrupt.stop_on_signals`.
+        """Train, and stop on signals, see :func:`.interrupt.stop_on_signals`.
 
         Raises:
-            UserError: If nothing is resumed and the work directory holds checkpoints of a run already.
+            UserError: If nothing is resumed and the work dir has checkpoints of another run.
         """
         if not self._resume:
             refuse_existing_run(self.work_dir)
-        with stop_on_signals(self.work_dir), self._ending_workers():
+        with stop_on_signals(self.work_dir), self._shutting_down_workers():
             return super().train()
 
     def test(self) -> dict:
-        """Test, and end the workers whatever happens."""
-        with self._ending_workers():
+        """Test, and shut down the workers also after an error."""
+        with self._shutting_down_workers():
             return super().test()
 
     @contextmanager
-    def _ending_workers(self) -> Iterator[None]:
+    def _shutting_down_workers(self) -> Iterator[None]:
         try:
             yield
         finally:
@@ -88,25 +88,25 @@ class Runner(CheckpointRunner):
                     shutdown_workers(loop.dataloader)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop over a data set that replaces up to ``max_corrupt_samples`` unreadable samples, default 0.
+        """Build the loop over a dataset that replaces up to ``max_corrupt_samples`` unreadable samples, default 0.
 
-        The loops of mmengine go on where a run was stopped, see :func:`.loops.to_exact_loop`.
+        Loops of mmengine resume at the batch where a run was stopped, see :func:`.loops.to_exact_loop`.
         """
         if self._train_dataloader is not None:
             build_replacing_loader(self)
             check_classes(self.cfg.get('model'), self._train_dataloader.dataset)
-            self._train_dataloader = make_seekable(self._train_dataloader, self.seed)  # one that was given, not built
+            self._train_dataloader = make_seekable(self._train_dataloader, self.seed)  # if it was not built here
         return super().build_train_loop(to_exact_loop(loop))
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop; its classes must have the numbers that they have in training."""
+        """Build the loop, and check that its classes have the same numbers as in training."""
         built = super().build_val_loop(loop)
         if isinstance(self._train_dataloader, DataLoader):
             check_same_numbers(self._train_dataloader.dataset, built.dataloader.dataset)
         return built
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Register the hooks of the config, and those of every run."""
+        """Register the hooks of the config and those that every run has."""
         super().register_hooks(*args, **kwargs)
         self._resume_hook, self._stop_hook, self._schedule_hook = ResumeHook(), StopHook(), ScheduleHook()
         for hook in (self._resume_hook, self._stop_hook, self._schedule_hook):
@@ -114,38 +114,38 @@ class Runner(CheckpointRunner):
         add_finite_check(self)
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
-        """Build the message hub as mmengine does; it reads values from the device when they are looked at."""
+        """Build a message hub that copies values from the device only when they are read."""
         if message_hub is None:
             get_deferred_hub(self._experiment_name)
         return super().build_message_hub(message_hub)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
-        """Build the optimiser as mmengine does; equal parameter groups are updated together."""
+        """Build the optimizer wrapper as mmengine does; parameter groups of equal settings use one foreach call."""
         return speed_up_optim_wrapper(super().build_optim_wrapper(optim_wrapper))
 
     def scale_lr(self, optim_wrapper: BaseOptimWrapper, auto_scale_lr: dict | None = None) -> None:
-        """Scale the learning rates of the parameter groups as mmengine does, and that of the optimiser itself."""
+        """Scale the learning rates of the parameter groups as mmengine does, and the default one of the optimizer."""
         with sync_default_lr(optim_wrapper):
             super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap for several processes; without a GPU, SyncBN layers become the BatchNorm that a CPU can compute."""
+        """Wrap for distributed training; without a GPU, SyncBN layers become BatchNorm, which works on a CPU."""
         use_foreach_averages(model)
         if should_copy_non_blocking(self.cfg):
             set_non_blocking(model)
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
         if self.distributed and not any(parameter.requires_grad for parameter in model.parameters()):
-            return model.to(get_device())  # DistributedDataParallel refuses what has nothing to train
+            return model.to(get_device())  # DistributedDataParallel refuses a model without trainable parameters
         return super().wrap_model(model_wrapper_cfg, model)
 
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, *args: Any, **kwargs: Any
     ) -> DataLoader:
-        """Build a data loader that can begin anywhere, and whose data set names the file it cannot read."""
+        """Build a data loader that can start at any batch, and whose dataset names files that it cannot read."""
         with raise_if_empty(dataloader):
-            loader = MMEngineRunner.build_dataloader(_with_plain_collate(dataloader), seed, *args, **kwargs)
+            loader = MMEngineRunner.build_dataloader(_without_collate_scope(dataloader), seed, *args, **kwargs)
         check_batches(loader, dataloader)
         check_class_names(loader.dataset)
         name_unreadable_files(loader.dataset)
@@ -154,7 +154,7 @@ class Runner(CheckpointRunner):
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; the config of a ``CheckpointHook`` builds :class:`.checkpoint_hook.SafeCheckpointHook`.
 
-        Averages of weights are updated by few calls instead of one for each parameter.
+        The averages of an ``EMAHook`` are updated by foreach calls.
 
         Args:
             hook: The hook or its config.
@@ -171,7 +171,7 @@ class Runner(CheckpointRunner):
         """Continue the run that wrote ``filename``.
 
         Raises:
-            UserError: If it was trained with other optimiser settings or another schedule than the config's.
+            UserError: If it was trained with other optimizer settings or another schedule than the config's.
         """
         self._schedule_hook.before_resume(self)
         super().resume(filename, *args, **kwargs)
@@ -179,19 +179,19 @@ class Runner(CheckpointRunner):
         self._stop_hook.after_resume(self, filename)
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load weights; of a run that is resumed, compare the settings before they are restored."""
+        """Load weights; when resuming, compare the settings before they are restored."""
         checkpoint = super().load_checkpoint(*args, **kwargs)
         self._schedule_hook.check(self, checkpoint)
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint; one of training holds what resuming needs."""
+        """Write a checkpoint, with the state for an exact resume if it has an optimizer."""
         if kwargs.get('save_optimizer', True):
             self._gather_resume_state(kwargs)
         super().save_checkpoint(out_dir, filename, *args, **kwargs)
 
     def _gather_resume_state(self, arguments: dict[str, Any]) -> None:
-        """Collect from all processes what resuming needs; the counters follow from the arguments as in mmengine."""
+        """Collect the state for an exact resume from all ranks; epoch and iteration are those of mmengine."""
         by_epoch, meta = arguments.get('by_epoch', True), arguments.get('meta') or {}
         epoch = meta.get('epoch', self.epoch + by_epoch)
         iteration = meta.get('iter', self.iter + (not by_epoch))
@@ -200,8 +200,8 @@ class Runner(CheckpointRunner):
         self._stop_hook.saved_iteration = iteration
 
 
-def _with_plain_collate(dataloader: DataLoader | dict) -> DataLoader | dict:
-    """Drop the scope that inheriting another package's config leaves: mmengine would hand it to the function."""
+def _without_collate_scope(dataloader: DataLoader | dict) -> DataLoader | dict:
+    """Drop ``_scope_``, set by inheriting from another package, which mmengine would pass to the collate function."""
     collate = dataloader.get('collate_fn') if isinstance(dataloader, dict) else None
     if not isinstance(collate, dict):
         return dataloader

@@ -149,12 +149,8 @@ class OptionsAction(DictAction):
                 parser.error(f'{option_string}: expected key=value, got {pair!r}')
         try:
             super().__call__(parser, namespace, values, option_string)
-        except (
-            RecursionError,
-            AssertionError,
-            ValueError,
-            SyntaxError,
-        ) as error:  # raised by mmengine for unbalanced brackets and calls in lists
+        # Raised by mmengine for unbalanced brackets and calls in lists.
+        except (RecursionError, AssertionError, ValueError, SyntaxError) as error:
             parser.error(
                 f'{option_string}: {" ".join(values)} cannot be read ({type(error).__name__}): put it in a config'
             )

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
-from reprefine.registry import HOSTS, MODELS
+from reprefine.registry import LIBRARIES, MODELS
 
 from .attention_blocks.placement import BlockAttentionMixin, ResNetAttentionMixin
 from .conversion.convert import convert_to_pd
@@ -43,7 +43,7 @@ def _resnet_class(host: str) -> type:
 def _default_host() -> str:
     """Return the host library of the default scope, or the first installed one."""
     scope = DefaultScope.get_current_instance()
-    if scope is not None and scope.scope_name in HOSTS:
+    if scope is not None and scope.scope_name in LIBRARIES:
         return scope.scope_name
     for host in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose'):
         if importlib.util.find_spec(host):

@@ -101,7 +101,7 @@ def test_yaml_is_data(tmp_path, created, text, suffix):
     file = tmp_path / f'a.{suffix}'
     file.write_text(text.replace('{}', str(created)))
     for read in (mmengine.load, Config.fromfile):
-        assert 'YAML file refused' in refusal(read, str(file))
+        assert 'YAML file cannot be loaded' in refusal(read, str(file))
 
 
 def test_yaml_that_mmengine_writes_is_read(tmp_path):
@@ -115,7 +115,7 @@ def test_an_explicit_loader_of_yaml_is_replaced(tmp_path, created):
 
     file = tmp_path / 'a.yaml'
     file.write_text(f'!!python/object/apply:os.mkdir [{created}]')
-    with pytest.raises(UserError, match='YAML file refused'):
+    with pytest.raises(UserError, match='YAML file cannot be loaded'):
         mmengine.load(str(file), Loader=yaml.UnsafeLoader)
 
 
