@@ -1,8 +1,8 @@
-"""Stops a training at every moment by each signal, and resumes it; ``pytest --every-moment`` has it done.
+"""Stops a run at every moment by each signal, and resumes it: ``pytest --every-moment``.
 
-A run is forked after each call of hooks, once for each signal, so that what lies before is trained once. Work
-directories in which a resumed run finds the same are resumed once. Runs with loader workers cannot be forked and are
-skipped. An hour or more for all tests that resume:
+A run is forked after each call of hooks, once for each signal, so that the iterations before it are trained once. Work
+directories with equal content are resumed once. Runs with loader workers cannot be forked and are skipped. All tests
+that resume take an hour or more:
 
     python -m pytest tests/engine/resuming tests/methods --every-moment=once -k resume
 """
@@ -21,36 +21,36 @@ import torch
 
 from reprefine.engine.checkpoints.checkpoint_hook import STOP_CHECKPOINT
 from reprefine.engine.resuming.interrupt import SIGNALS
-from tests.helpers.killed import SignalAt, comparable, histories, in_process, knowledge
+from tests.helpers.killed import SignalAt, comparable, histories, in_process, runtime_info
 
 NEVER = SignalAt(0, 0)
 HAS_WORKERS = 77  # exit code
 
 
 class Branches:
-    """Leaves a copy of the work directory for every way to end the run.
+    """Makes a copy of the work directory for every way to end the run.
 
     Args:
         work_dir: The run's work directory.
-        target: Gets the copies, named after moment, hooks and signal.
+        target: Folder of the copies, named by moment, hooks and signal.
     """
 
     def __init__(self, work_dir: Path, target: Path) -> None:
         self.work_dir, self.target, self.moment, self.ends = work_dir, target, 0, False
 
     def __call__(self, name: str) -> None:
-        """End the run here by every signal, and go on."""
+        """End the run by every signal, and continue it."""
         if self.ends:
             return
         if multiprocessing.active_children():
             os._exit(HAS_WORKERS)
         self.moment += 1
-        before = self._copy(f'{self.moment:03d}-{name}-SIGKILL')  # which leaves nothing to be done
+        before = self._copy(f'{self.moment:03d}-{name}-SIGKILL')  # after which nothing is executed
         for number in SIGNALS:
             state = random.getstate()
             process = os.fork()
             if process == 0:
-                random.setstate(state)  # Python seeds the generator of a forked process anew
+                random.setstate(state)  # Python reseeds the generator of a forked process
                 self.ends = True
                 os.kill(os.getpid(), number)
                 return
@@ -70,18 +70,18 @@ class Branches:
 
 
 def explore(job: Callable[..., Any], *arguments: Any, folder: Path, again: bool) -> Iterator[tuple[Path, Path, str]]:
-    """Train without a stop and in all ways to be stopped once and resumed.
+    """Train uninterrupted and in all ways to be stopped once and resumed.
 
     Args:
         job: As in :func:`tests.helpers.killed.in_process`.
         arguments: Its further arguments.
-        folder: Where the work directories come to lie.
-        again: Whether the resumed runs are stopped in all ways, too, and so on, until nothing new is found.
+        folder: Parent of the work directories.
+        again: Whether resumed runs are also stopped in all ways, until no new content is found.
 
     Yields:
         As :func:`tests.helpers.killed.kill_and_resume`.
     """
-    whole, seen, waiting, count = folder / 'run0', set(), [('the uninterrupted run', None)], 0
+    uninterrupted, seen, waiting, count = folder / 'run0', set(), [('the uninterrupted run', None)], 0
     while waiting:
         name, start = waiting.pop(0)
         work_dir, copies = folder / f'run{count}', folder / f'copies{count}'
@@ -96,7 +96,7 @@ def explore(job: Callable[..., Any], *arguments: Any, folder: Path, again: bool)
         if code == HAS_WORKERS:
             pytest.skip('a run with loader workers cannot be forked')
         assert code == 0, f'{name}: {Path(f"{work_dir}.log").read_text()[-2000:]}'
-        yield whole, work_dir, name
+        yield uninterrupted, work_dir, name
         for copy in sorted(copies.iterdir()):
             if (found := content(copy)) not in seen:
                 seen.add(found)
@@ -108,16 +108,16 @@ def explore(job: Callable[..., Any], *arguments: Any, folder: Path, again: bool)
 
 
 def content(work_dir: Path) -> str:
-    """Return a digest of what a resumed run finds in a work directory, but for times and the names of folders."""
+    """Return a digest of what a resumed run reads in a work directory, except times and names of folders."""
     last = work_dir / 'last_checkpoint'
     found: list[Any] = [Path(last.read_text()).name if last.is_file() else None]
     for path in sorted(work_dir.rglob('*.pth')):
         checkpoint = torch.load(path, weights_only=True)
-        known = knowledge(checkpoint)
-        known |= {key: Path(value).name for key, value in known.items() if key == STOP_CHECKPOINT}
+        info = runtime_info(checkpoint)
+        info |= {key: Path(value).name for key, value in info.items() if key == STOP_CHECKPOINT}
         step = [checkpoint['meta'][key] for key in ('epoch', 'iter')]
         rest = {key: comparable(value) for key, value in checkpoint.items() if key not in ('meta', 'message_hub')}
-        found.append([path.name, step, histories(checkpoint), known, rest])
+        found.append([path.name, step, histories(checkpoint), info, rest])
     hasher = hashlib.sha256()
     _digest(found, hasher.update)
     return hasher.hexdigest()

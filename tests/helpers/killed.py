@@ -1,4 +1,4 @@
-"""Runs that get a signal at any moment and are resumed, each in a process forked from one that has all imported."""
+"""Runs that receive a signal at any moment and are resumed, each in a process forked from one with all imports."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ from reprefine.engine.runner import Runner
 from tests.helpers import draws, forked
 from tests.helpers.run import assert_equal, run_train
 
-# What a run knows of itself that stands elsewhere, or may differ.
+# Runtime info that is compared elsewhere or may differ.
 NOT_COMPARED = ('cfg', 'experiment_name', 'mmengine_version', 'eta', 'epoch', 'iter')
-# The end of a call of hooks, by its number in the process, or by the name of the hooks and its number among theirs.
+# The end of a call of hooks: its number in the process, or the name of the hook point and the number of its call.
 Moment = int | tuple[str, int]
 
 
@@ -25,7 +25,7 @@ class SignalAt:
     """Sends the process a signal.
 
     Args:
-        moment: When; 0: never.
+        moment: The moment; 0: never.
         number: The signal.
     """
 
@@ -59,7 +59,7 @@ def _run(job: Callable[..., Any], arguments: tuple, work_dir: str, after: Callab
 
 
 def in_process(job: Callable[..., Any], *arguments: Any, work_dir: Path, after: Callable[[str], None]) -> int:
-    """Run ``job(work_dir, *arguments)`` in a process of its own, which leaves its output and its number of calls.
+    """Run ``job(work_dir, *arguments)`` in a forked process, which writes its output and its number of calls to files.
 
     Args:
         job: Function of a module that trains.
@@ -76,22 +76,22 @@ def in_process(job: Callable[..., Any], *arguments: Any, work_dir: Path, after: 
 def run(
     job: Callable[..., Any], *arguments: Any, work_dir: Path, moment: Moment = 0, number: int = signal.SIGKILL
 ) -> int:
-    """Run ``job(work_dir, *arguments)`` in a process of its own.
+    """Run ``job(work_dir, *arguments)`` in a forked process.
 
     Args:
         job: As in :func:`in_process`.
         arguments: Its further arguments.
         work_dir: Its first argument.
-        moment: When the process gets a signal; 0: never.
+        moment: When the process receives a signal; 0: never.
         number: The signal.
 
     Returns:
-        Number of calls of hooks of a run that ended by itself.
+        Number of calls of hooks of a run without a signal.
     """
     code = in_process(job, *arguments, work_dir=work_dir, after=SignalAt(moment, number))
     calls = int(Path(f'{work_dir}.moments').read_text()) if code == 0 else 0
-    # A run that is told to stop when all is done ends as usual, and so does one that is over before its moment: a run
-    # that was saved where it was stopped has less to do than one that repeats what it lost.
+    # A run with a signal after its last iteration ends as usual, and so does one that ends before its moment: after a
+    # checkpoint at the stop less is repeated than after a kill.
     is_over = code == 0 and isinstance(moment, int) and calls < moment
     expected = (0,) if not moment or is_over else (-number,) if number == signal.SIGKILL else (0, 128 + number)
     assert code in expected, Path(f'{work_dir}.log').read_text()
@@ -105,78 +105,78 @@ def kill_and_resume(
     numbers: Sequence[int] = (),
     stops: Sequence[tuple[int, Moment]] = (),
 ) -> Iterator[tuple[Path, Path, str]]:
-    """Train once without a stop, and once stopped by signals and resumed; under ``--every-moment`` in all ways.
+    """Train once uninterrupted, and once stopped by signals and resumed; with ``--every-moment`` in all ways.
 
     Args:
         job: As in :func:`in_process`.
         arguments: Its further arguments.
-        folder: Where the work directories come to lie.
-        numbers: The signals that come at drawn moments, default SIGKILL and one that lets the run save, in any order.
+        folder: Parent of the work directories.
+        numbers: Signals at random moments, default SIGKILL and one that lets the run save, in any order.
         stops: Instead of them, a signal and its moment for each process.
 
     Yields:
-        Work directory of either run, and the moments, to be shown when the runs differ.
+        Work directories of the uninterrupted and the resumed run, and the moments, for messages.
     """
     if draws.every_moment() and not stops:
-        from tests.helpers.every_moment import explore  # which needs this module
+        from tests.helpers.every_moment import explore  # which imports this module
 
         yield from explore(job, *arguments, folder=folder, again=draws.every_moment() == 'again')
         return
-    whole, parts = folder / 'whole', folder / 'parts'
-    moments = run(job, *arguments, work_dir=whole)
+    uninterrupted, resumed = folder / 'uninterrupted', folder / 'resumed'
+    moments = run(job, *arguments, work_dir=uninterrupted)
     by = f'stopped by {list(stops)}'
     if not stops:
         pick = draws.draws()
         numbers = numbers or pick.sample([signal.SIGKILL, pick.choice(SIGNALS)], 2)
         spots = sorted(pick.sample(range(1, moments), len(numbers)))
-        # A resumed run repeats less than a whole one, so count from where the last one died.
-        parted = [max(spot - former, 1) for former, spot in zip([0, *spots], spots, strict=False)]
-        stops = list(zip(numbers, parted, strict=True))
+        # A resumed run makes fewer calls than an uninterrupted one: count from the former stop.
+        distances = [max(spot - former, 1) for former, spot in zip([0, *spots], spots, strict=False)]
+        stops = list(zip(numbers, distances, strict=True))
         by = f'stopped by {[int(number) for number in numbers]} at {spots} of {moments}, {draws.drawn_by()}'
     for number, moment in stops:
-        run(job, *arguments, work_dir=parts, moment=moment, number=number)
-    run(job, *arguments, work_dir=parts)
-    yield whole, parts, by
+        run(job, *arguments, work_dir=resumed, moment=moment, number=number)
+    run(job, *arguments, work_dir=resumed)
+    yield uninterrupted, resumed, by
 
 
 def train_config(work_dir: str, config: str, *options: str) -> int:
-    """Train a config in this process, or go on with it."""
+    """Train a config in this process, or resume it."""
     return run_train(config, '--work-dir', work_dir, *options, '--resume')
 
 
-def assert_equal_runs(whole: Path, parts: Path, moments: str, *keys: str) -> None:
+def assert_equal_runs(first: Path, second: Path, moments: str, *keys: str) -> None:
     """Compare the last checkpoints of two runs bit by bit.
 
     Args:
-        whole: Work directory of the one.
-        parts: Work directory of the other.
-        moments: When it was killed.
-        keys: Entries of the checkpoint beside those that every one has.
+        first: Work directory of one run.
+        second: Work directory of the other.
+        moments: When it was stopped, for messages.
+        keys: Further entries of the checkpoint.
     """
-    names = [Path((folder / 'last_checkpoint').read_text()).name for folder in (whole, parts)]
+    names = [Path((folder / 'last_checkpoint').read_text()).name for folder in (first, second)]
     assert names[0] == names[1], moments
-    ours, theirs = (torch.load(folder / names[0], weights_only=True) for folder in (whole, parts))
+    one, other = (torch.load(folder / names[0], weights_only=True) for folder in (first, second))
     for key in ('state_dict', 'optimizer', 'param_schedulers', *keys):
-        assert_equal(*(comparable(checkpoint.get(key)) for checkpoint in (ours, theirs)), f'{moments}, {key}')
-    assert_equal(histories(ours), histories(theirs), f'{moments}, message_hub')
-    assert_equal(knowledge(ours), knowledge(theirs), f'{moments}, runtime_info')
-    assert ours['meta']['iter'] == theirs['meta']['iter']
-    ranks = [[comparable(rank) for rank in checkpoint['resume']['ranks']] for checkpoint in (ours, theirs)]
+        assert_equal(*(comparable(checkpoint.get(key)) for checkpoint in (one, other)), f'{moments}, {key}')
+    assert_equal(histories(one), histories(other), f'{moments}, message_hub')
+    assert_equal(runtime_info(one), runtime_info(other), f'{moments}, runtime_info')
+    assert one['meta']['iter'] == other['meta']['iter']
+    ranks = [[comparable(rank) for rank in checkpoint['resume']['ranks']] for checkpoint in (one, other)]
     assert_equal(*ranks, f'{moments}, resume')
 
 
 def histories(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return what was logged, but for times."""
+    """Return the logged values, except times."""
     scalars = checkpoint['message_hub']['log_scalars']
     return {key: buffer._log_history.tolist() for key, buffer in scalars.items() if 'time' not in key}
 
 
-def knowledge(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return what the run knows of itself, such as its best checkpoint, without names of folders and of the run."""
-    known = checkpoint['message_hub']['runtime_info']
+def runtime_info(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the runtime info, such as the best checkpoint, without names of folders and of the run."""
+    info = checkpoint['message_hub']['runtime_info']
     return {
         key: Path(value).name if key.endswith('_ckpt') else comparable(value)
-        for key, value in known.items()
+        for key, value in info.items()
         if key not in NOT_COMPARED
     }
 

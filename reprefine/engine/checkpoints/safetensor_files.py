@@ -7,7 +7,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+import safetensors
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from reprefine.engine.errors import UserError, one_line
@@ -31,9 +33,8 @@ def read_safetensors(filename: str, map_location: Any = 'cpu') -> dict[str, Any]
         The tensors as ``state_dict``, and the record ``meta`` of :func:`write_safetensors`.
 
     Raises:
-        UserError: If the file is corrupted or of another format, or the package is not installed.
+        UserError: If the file is corrupted or of another format.
     """
-    safetensors = _package()
     device = str(map_location) if isinstance(map_location, str | torch.device) else 'cpu'
     try:
         with safetensors.safe_open(os.path.expanduser(filename), framework='pt', device=device) as file:
@@ -58,11 +59,7 @@ def write_safetensors(state_dict: Mapping[str, Tensor], meta: Mapping[str, Any],
 
     Raises:
         OSError: If the file cannot be written.
-        UserError: If the package is not installed.
     """
-    _package()
-    from safetensors.torch import save
-
     # Other libraries read the format, load hooks of modules the versions.
     records = {'meta': meta, 'versions': getattr(state_dict, '_metadata', {})}
     metadata = {name: json.dumps(record, sort_keys=True) for name, record in records.items() if record}
@@ -79,14 +76,6 @@ def _sorted_header(content: bytes) -> tuple[bytes, memoryview]:
     header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
     text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
     return text.ljust(-(-len(text) // 8) * 8), memoryview(content)[8 + length :]
-
-
-def _package() -> Any:
-    try:
-        import safetensors
-    except ImportError as error:
-        raise UserError(f'{SUFFIX} files need safetensors: pip install safetensors') from error
-    return safetensors
 
 
 def _decoded(text: str) -> dict[str, Any]:
