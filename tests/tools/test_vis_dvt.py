@@ -70,7 +70,7 @@ def test_images_of_equal_names_have_a_strip_each(root):
     assert np.array_equal(cv2.imread(str(root / 'rooted/b/0.bmp.png')), strips['b/0.bmp.png'])
 
 
-def test_a_field_is_drawn_as_stage_1_fits_it(root, monkeypatch):
+def test_the_plotted_field_is_that_of_stage_1(root, monkeypatch):
     (root / 'frames/a').mkdir()
     (root / 'frames/0.png').rename(root / 'frames/a/0.png')
     solutions = []
@@ -86,7 +86,7 @@ def test_a_field_is_drawn_as_stage_1_fits_it(root, monkeypatch):
     assert torch.equal(plotted.artifact, stored.artifact)
 
 
-def test_an_image_outside_the_root_and_a_truncated_one_draw_nothing(root, capfd):
+def test_an_image_outside_the_root_and_a_truncated_one_raise(root, capfd):
     assert plot_images(root, 'out', ['0.png'], '--data-root', root / 'pairs') == 1
     assert '0.png is not below --data-root' in capfd.readouterr().err
     content = cv2.imencode('.jpg', cv2.imread(str(root / 'frames/2.png')))[1].tobytes()
@@ -134,7 +134,7 @@ def test_denoised_frames_at_any_stride(root):
     assert np.abs(pair[0] - pair[1]).mean() > 5
 
 
-def test_truncated_frames_and_videos_are_told(root, capfd, monkeypatch):
+def test_truncated_frames_raise_and_truncated_videos_are_logged(root, capfd, monkeypatch):
     warnings = []
     monkeypatch.setattr(
         'reprefine.methods.dvt.visualization.video.print_log', lambda message, *_: warnings.append(message)
@@ -166,7 +166,7 @@ def test_truncated_frames_and_videos_are_told(root, capfd, monkeypatch):
         ('frames', ['--denoiser', 'absent.pth'], 'absent.pth'),
     ],
 )
-def test_bad_input(root, capfd, source, options, message):
+def test_invalid_input(root, capfd, source, options, message):
     (root / 'out').mkdir()
     assert plot_video(root, source, 'result', *options) == 1
     assert message in capfd.readouterr().err

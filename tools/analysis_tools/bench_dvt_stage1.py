@@ -1,7 +1,8 @@
-"""Measure per-image denoising: the hash grid, the network, both solvers, and what they recover of known features."""
+"""Benchmark DVT's stage 1: time of hash grid, feature extraction and solvers, and recovery of synthetic features."""
 
 import argparse
 from collections.abc import Iterator
+from math import isnan
 from statistics import median
 
 from reprefine.engine.cli.tool import run_as_tool
@@ -11,8 +12,8 @@ EXAMPLE = """examples:
   python tools/analysis_tools/bench_dvt_stage1.py hash recovery
   python tools/analysis_tools/bench_dvt_stage1.py throughput --grid 37 --channels 768 --views 768 --steps 10
 
-Each table is Markdown; ratios come from one run. Times of the field are those of one step times the steps of the
-profile "paper" for the throughput; the recovery fits in full with the profile "cpu"."""
+Prints Markdown tables. The throughput of the field is the time of one step times the steps of the profile "paper"; the
+recovery runs complete fits with the profile "cpu"."""
 WHAT = ('hash', 'recovery', 'throughput', 'extraction')
 
 
@@ -21,25 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('what', nargs='+', choices=WHAT, help='what to measure')
     parser.add_argument('--grid', type=int, default=37, help='tokens along an axis (throughput)')
     parser.add_argument('--channels', type=int, default=768, help='channels of the features (throughput)')
-    parser.add_argument('--views', type=int, default=768, help='random views of an image (throughput)')
+    parser.add_argument('--views', type=int, default=768, help='random views per image (throughput)')
     parser.add_argument('--steps', type=int, default=10, help='timed steps of Adam (throughput)')
-    parser.add_argument('--images', type=int, default=2, help='images of the batched fit (throughput)')
+    parser.add_argument('--images', type=int, default=2, help='images fitted together (throughput)')
     parser.add_argument(
-        '--model', default='vit_base_patch14_dinov2.lvd142m', help='network, random weights (extraction)'
+        '--model', default='vit_base_patch14_dinov2.lvd142m', help='backbone, with random weights (extraction)'
     )
-    parser.add_argument('--size', type=int, default=518, help='side of its images (extraction)')
-    parser.add_argument('--repeats', type=int, default=5, help='timed rounds')
-    parser.add_argument('--seeds', type=int, default=1, help='synthetic images (recovery)')
+    parser.add_argument('--size', type=int, default=518, help='side of the input images in pixels (extraction)')
+    parser.add_argument('--repeats', type=int, default=5, help='timed repetitions')
+    parser.add_argument('--seeds', type=int, default=1, help='seeds of synthetic images (recovery)')
 
 
 def main(args: argparse.Namespace) -> None:
-    """Measure and print."""
+    """Measure and print the tables."""
     import torch
 
     from reprefine.visualization.results import markdown_table
 
     if min(args.steps, args.repeats, args.seeds, args.images, args.views) < 1 or args.steps < 6:
-        raise UserError('counts must be positive, and --steps at least 6')
+        raise UserError('--views, --images, --repeats and --seeds must be at least 1, --steps at least 6')
     measures = dict(hash=hash_rows, recovery=recovery_rows, throughput=throughput_rows, extraction=extraction_rows)
     for name in args.what:
         torch.manual_seed(0)
@@ -49,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def hash_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """Yield the table of the hash grid."""
+    """Yield the rows of the hash grid."""
     from dvt_stage1 import measurements
 
     one, many, difference = measurements.hash_grid_seconds(args.repeats)
@@ -61,7 +62,7 @@ def hash_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def recovery_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """Yield the table of the synthetic features."""
+    """Yield the rows of the recovery of synthetic features."""
     from dvt_stage1 import measurements
 
     from reprefine.visualization.results import mean_std
@@ -73,13 +74,13 @@ def recovery_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
         for rows in zip(*runs, strict=True):
             seconds = median(row[1] for row in rows)
             relative = f'1/{adam / seconds:.0f}' if seconds else ''
-            content, pattern = ([row[column] for row in rows] for column in (2, 3))
-            correlation = '' if pattern[0] != pattern[0] else mean_std(pattern, 4)
-            yield (case, rows[0][0], f'{seconds:.2f}', relative, mean_std(content, 4), correlation)
+            semantics, artifact = ([row[column] for row in rows] for column in (2, 3))
+            correlation = '' if isnan(artifact[0]) else mean_std(artifact, 4)
+            yield (case, rows[0][0], f'{seconds:.2f}', relative, mean_std(semantics, 4), correlation)
 
 
 def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """Yield the table of the solvers at full size."""
+    """Yield the rows of the solvers at full size."""
     import torch
     from dvt_stage1 import measurements
     from dvt_stage1.synthetic import synthetic_views
@@ -99,7 +100,7 @@ def throughput_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def extraction_rows(args: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """Yield the table of the network."""
+    """Yield the rows of feature extraction."""
     from dvt_stage1 import measurements
 
     from reprefine.models.timm_vit import TimmViT

@@ -1,4 +1,4 @@
-"""Pairs of features on disk, for the tests of what is trained on them."""
+"""Stored pairs of features, to train on in tests."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def write_pairs(
     model_id: str = MODEL,
     **meta: Any,
 ) -> FeaturePairs:
-    """Write pairs named ``VOC2012/<number>.jpg`` whose raw features are the denoised ones and a fixed pattern."""
+    """Write pairs named ``VOC2012/<number>.jpg`` whose raw features are the denoised ones plus a fixed pattern."""
     rng = np.random.default_rng(0)
     pattern = rng.normal(size=(*grid, channels))
     pairs = FeaturePairs(folder, model_id, [])

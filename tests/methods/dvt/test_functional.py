@@ -1,4 +1,4 @@
-"""Coordinates, crops, losses and schedules against explicit loops and closed forms."""
+"""Coordinates, crops, losses and schedules against explicit loops and formulas."""
 
 import math
 
@@ -33,23 +33,23 @@ def test_coordinates_equal_an_explicit_loop(mode):
 
 
 @pytest.mark.parametrize(('patch', 'stride'), [(12, 8), (16, 16), (14, 7), (9, 5)])
-def test_centres_are_where_the_patches_of_rendered_views_look(patch, stride):
-    """The image is its own coordinates: what a patch sees on average is the place of its centre."""
+def test_center_coordinates_are_those_of_the_patches_of_rendered_views(patch, stride):
+    """In an image of its own coordinates the mean of a patch is the coordinate of its centre."""
     height, width = SIZE
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing='ij')
     image = torch.stack([x / width, y / height, torch.zeros(SIZE)])
     coords = dvt.view_coords(BOXES, SIZE, patch, stride, 'center')
     for view, box in enumerate(BOXES):
-        seen = torch.nn.functional.avg_pool2d(render_view(image, box)[None], patch, stride)[0, :2].movedim(0, -1)
-        assert (coords[view] - seen).abs().max() < 2e-3  # a thousandth of the image is a tenth of a pixel
+        means = torch.nn.functional.avg_pool2d(render_view(image, box)[None], patch, stride)[0, :2].movedim(0, -1)
+        assert (coords[view] - means).abs().max() < 2e-3  # a thousandth of the image is a tenth of a pixel
 
 
 def test_flipping_mirrors_within_the_view():
-    plain, flipped = dvt.view_coords(BOXES[1:3], SIZE, PATCH, STRIDE)
-    assert torch.equal(flipped.flip(1), plain)
-    low, high = plain[..., 0].min(), plain[..., 0].max()
-    assert torch.allclose(flipped[..., 0], low + high - plain[..., 0], atol=1e-6)
-    assert torch.equal(flipped[..., 1], plain[..., 1])
+    unflipped, flipped = dvt.view_coords(BOXES[1:3], SIZE, PATCH, STRIDE)
+    assert torch.equal(flipped.flip(1), unflipped)
+    low, high = unflipped[..., 0].min(), unflipped[..., 0].max()
+    assert torch.allclose(flipped[..., 0], low + high - unflipped[..., 0], atol=1e-6)
+    assert torch.equal(flipped[..., 1], unflipped[..., 1])
 
 
 def test_the_whole_image_is_a_linspace():
@@ -66,7 +66,7 @@ def test_a_single_row_starts_where_the_crop_does():
     assert dvt.artifact_positions((1, 3))[0].tolist() == [[-1, -1], [0, -1], [1, -1]]
 
 
-def test_the_artifact_read_at_its_nodes_is_its_table():
+def test_the_artifact_at_its_nodes_is_its_table():
     table = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(0))
     positions = dvt.artifact_positions((5, 7))
     assert positions[1, 2].tolist() == pytest.approx([-1 + 4 / 6, -1 + 2 / 4])
@@ -76,7 +76,7 @@ def test_the_artifact_read_at_its_nodes_is_its_table():
 
 
 def scalar_crop(draws, height, width):
-    """The rule for one view, try by try."""
+    """The rule for one view in a loop over the tries."""
     for attempt in range(dvt.TRIES):
         area = height * width * (0.1 + 0.4 * draws[2 * attempt])
         ratio = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * draws[2 * attempt + 1])
@@ -100,7 +100,7 @@ def test_crops_equal_a_scalar_loop(size):
 
 
 @pytest.mark.parametrize('size', [(10, 1000), (1000, 10)])
-def test_where_no_try_fits_the_crop_is_that_of_torchvision(size):
+def test_the_fallback_crop_is_that_of_torchvision(size):
     draws = torch.rand(4, dvt.DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = RandomResizedCrop.get_params(torch.zeros(3, *size), [0.1, 0.5], [3 / 4, 4 / 3])
     assert dvt.crop_views(draws, size)[:, :4].tolist() == [list(expected)] * 4
@@ -109,16 +109,16 @@ def test_where_no_try_fits_the_crop_is_that_of_torchvision(size):
 def test_crops_are_distributed_as_those_of_torchvision():
     torch.manual_seed(0)
     image = torch.zeros(3, 120, 160)
-    theirs = torch.tensor([RandomResizedCrop.get_params(image, [0.1, 0.5], [3 / 4, 4 / 3]) for _ in range(4000)])
+    expected = torch.tensor([RandomResizedCrop.get_params(image, [0.1, 0.5], [3 / 4, 4 / 3]) for _ in range(4000)])
     draws = torch.rand(4000, dvt.DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    ours = dvt.crop_views(draws, (120, 160))
-    difference = (ours[:, :4].double().mean(0) - theirs.double().mean(0)).abs()
-    error = (2 * theirs.double().var(0) / 4000).sqrt()
+    views = dvt.crop_views(draws, (120, 160))
+    difference = (views[:, :4].double().mean(0) - expected.double().mean(0)).abs()
+    error = (2 * expected.double().var(0) / 4000).sqrt()
     assert (difference < 4 * error).all()
-    assert abs(ours[:, 4].double().mean() - 0.5) < 0.04
+    assert abs(views[:, 4].double().mean() - 0.5) < 0.04
 
 
-def test_losses_equal_the_written_formulas_in_float64():
+def test_losses_equal_explicit_sums_in_float64():
     generator = torch.Generator().manual_seed(0)
     raw, semantics, artifact, delta = torch.randn(4, 2, 6, 5, generator=generator, dtype=torch.float64)
     explained = semantics + artifact
@@ -139,18 +139,18 @@ def test_losses_equal_the_written_formulas_in_float64():
 @pytest.mark.parametrize(
     ('step', 'rate'), [(0, 1e-4), (1000, 5.05e-3), (2000, 1e-2), (5000, 3.3e-3), (10000, 1.089e-3), (18000, 1.18592e-4)]
 )
-def test_rate_of_the_paper(step, rate):
+def test_learning_rate_of_the_first_release(step, rate):
     assert dvt.paper_lr(step, 20000) == pytest.approx(rate, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ('step', 'rate'), [(0, 0), (1250, 5e-3), (2500, 1e-2), (12500, 6.2814e-3), (20000, 2.0528e-3), (24999, 1e-3)]
 )
-def test_rate_of_the_newer_code(step, rate):
+def test_learning_rate_of_the_newer_code(step, rate):
     assert dvt.head_lr(step, 25000) == pytest.approx(rate, rel=2e-5)
 
 
-def test_rates_between_the_spot_values_in_closed_form():
+def test_learning_rates_by_the_formulas():
     assert dvt.head_lr(12500, 25000) == pytest.approx(
         0.001 + 0.009 * 0.5 * (1 + math.cos(math.pi * 10000 / 22500)), rel=1e-9
     )
@@ -159,6 +159,6 @@ def test_rates_between_the_spot_values_in_closed_form():
 
 def test_recentering_keeps_the_sum():
     semantics, artifact = torch.randn(2, 4, 5, 3, generator=torch.Generator().manual_seed(0))
-    moved = dvt.recentered(semantics, artifact)
-    assert torch.allclose(moved[0] + moved[1], semantics + artifact, atol=1e-6)
-    assert moved[1].mean((0, 1)).abs().max() < 1e-6
+    recentered = dvt.recentered(semantics, artifact)
+    assert torch.allclose(recentered[0] + recentered[1], semantics + artifact, atol=1e-6)
+    assert recentered[1].mean((0, 1)).abs().max() < 1e-6

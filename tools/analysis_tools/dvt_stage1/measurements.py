@@ -135,6 +135,6 @@ def recovery(case: str, seed: int) -> Iterator[tuple[str, float, float, float]]:
     data = synthetic_views(torch.Generator().manual_seed(seed), **CASES[case])
     yield 'raw features', 0.0, centered_correlation(data.features[-1], data.semantics), float('nan')
     for name, seconds, solution in solve_all(data, seed):
-        content = centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
-        pattern = centered_correlation(solution.artifact, data.artifact) if solution.artifact.any() else float('nan')
-        yield name, seconds, content, pattern
+        semantics = centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
+        artifact = centered_correlation(solution.artifact, data.artifact) if solution.artifact.any() else float('nan')
+        yield name, seconds, semantics, artifact

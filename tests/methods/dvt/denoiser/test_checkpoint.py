@@ -1,4 +1,4 @@
-"""Checkpoints of denoisers and distilled transformers: the released code's, written here under its names, and ours."""
+"""Checkpoints of denoisers and distilled ViTs, of the released code (with its keys) and of this package."""
 
 import re
 
@@ -33,7 +33,7 @@ def denoiser(num_blocks=1):
 
 
 def published(state: dict) -> dict:
-    """Rename a denoiser's state as the released code has it: the number of a block only if there are several."""
+    """Checkpoint with the keys of the released code, which number the blocks only if there are several."""
     several = any(name.startswith('blocks.1.') for name in state)
     renamed = {}
     for name, value in state.items():
@@ -42,7 +42,7 @@ def published(state: dict) -> dict:
 
 
 @pytest.mark.parametrize('num_blocks', [1, 2])
-def test_every_tensor_of_a_released_denoiser_finds_its_place(tmp_path, num_blocks):
+def test_every_tensor_of_a_released_denoiser_is_loaded(tmp_path, num_blocks):
     source = denoiser(num_blocks)
     checkpoint = published(source.state_dict())
     names = checkpoint['denoiser'].keys()
@@ -55,11 +55,11 @@ def test_every_tensor_of_a_released_denoiser_finds_its_place(tmp_path, num_block
     assert torch.equal(fresh(x), source(x))
 
 
-def test_the_neck_reads_our_own_checkpoints_and_those_of_whole_models(tmp_path):
+def test_the_neck_loads_checkpoints_of_stage_2_and_of_complete_models(tmp_path):
     source = denoiser()
     own = {f'neck.denoiser.{name}': value for name, value in source.state_dict().items()}
-    torch.save(dict(state_dict=own | {'decode_head.bias': torch.zeros(2)}, meta={}), tmp_path / 'ours.pth')
-    neck = DVTDenoiser(64, grid=4, checkpoint=str(tmp_path / 'ours.pth'))
+    torch.save(dict(state_dict=own | {'decode_head.bias': torch.zeros(2)}, meta={}), tmp_path / 'converted.pth')
+    neck = DVTDenoiser(64, grid=4, checkpoint=str(tmp_path / 'converted.pth'))
     neck.init_weights()
     x = maps(64, 3, 5)
     assert torch.equal(neck(x), source(x))
@@ -68,9 +68,9 @@ def test_the_neck_reads_our_own_checkpoints_and_those_of_whole_models(tmp_path):
 def test_init_cfg_loads_the_neck_too(tmp_path):
     source = denoiser()
     own = {f'neck.denoiser.{name}': value for name, value in source.state_dict().items()}
-    torch.save(dict(state_dict=own), tmp_path / 'ours.pth')
+    torch.save(dict(state_dict=own), tmp_path / 'converted.pth')
     neck = DVTDenoiser(
-        64, grid=4, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'ours.pth'), prefix='neck')
+        64, grid=4, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'converted.pth'), prefix='neck')
     )
     neck.init_weights()
     assert torch.equal(neck(maps(64, 2, 2)), source(maps(64, 2, 2)))
@@ -85,7 +85,7 @@ def test_init_cfg_loads_the_neck_too(tmp_path):
     ],
     ids=['missing', 'unexpected', 'shape'],
 )
-def test_a_file_that_does_not_fit_is_refused_and_nothing_changes(tmp_path, change, message):
+def test_a_checkpoint_that_does_not_match_raises_and_changes_nothing(tmp_path, change, message):
     checkpoint = published(denoiser().state_dict())
     change(checkpoint['denoiser'])
     torch.save(checkpoint, tmp_path / 'other.pth')
@@ -96,14 +96,14 @@ def test_a_file_that_does_not_fit_is_refused_and_nothing_changes(tmp_path, chang
     assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
 
 
-@pytest.mark.parametrize('place', ['metainfo of the data set', 'of older files'])
-def test_a_denoiser_of_other_features_is_refused(tmp_path, place):
+@pytest.mark.parametrize('field', ['dataset_meta', 'older files'])
+def test_a_denoiser_of_other_features_raises(tmp_path, field):
     meta = dict(
         model_id='vit_a', stride=14, input_size=[518, 518], mean=[1.5, 2.0, 3.0], std=[1.0, 2.0, 3.0], layer=[-1]
     )
     own = dict(dvt=meta)
     checkpoint = published(denoiser().state_dict()) | dict(
-        meta=own if place == 'of older files' else dict(dataset_meta=own)
+        meta=own if field == 'older files' else dict(dataset_meta=own)
     )
     torch.save(checkpoint, tmp_path / 'a.pth')
     fresh = FeatureDenoiser(64, grid=4)
@@ -119,7 +119,7 @@ def test_a_denoiser_of_other_features_is_refused(tmp_path, place):
 def test_tool_imports_a_denoiser_that_the_config_loads(tmp_path, capsys):
     source = denoiser()
     torch.save(published(source.state_dict()), tmp_path / 'published.pth')
-    out = tmp_path / 'ours.pth'
+    out = tmp_path / 'converted.pth'
     arguments = ('denoiser', small_config(tmp_path), tmp_path / 'published.pth', out)
     assert run_tool(TOOL, *arguments) == 0
     assert '13 tensors' in capsys.readouterr().out
@@ -127,14 +127,14 @@ def test_tool_imports_a_denoiser_that_the_config_loads(tmp_path, capsys):
     neck.init_weights()
     assert torch.equal(neck(maps(64, 2, 2)), source(maps(64, 2, 2)))
     assert run_tool(TOOL, *arguments) == 1
-    assert 'ours.pth exists' in capsys.readouterr().err
+    assert 'converted.pth exists' in capsys.readouterr().err
 
 
 def test_tool_imports_a_distilled_transformer_that_the_backbone_loads(tmp_path, capsys):
     vit = perturbed(TimmViT('deit3_base_patch16_224.fb_in1k', img_size=64, model_args=VIT))
-    theirs = {f'model.{name}': value for name, value in vit.vit.state_dict().items()}
-    assert 'model.pos_embed' in theirs
-    torch.save(dict(model=theirs), tmp_path / 'published.pth')
+    released = {f'model.{name}': value for name, value in vit.vit.state_dict().items()}
+    assert 'model.pos_embed' in released
+    torch.save(dict(model=released), tmp_path / 'published.pth')
     out = tmp_path / 'vit.pth'
     assert run_tool(TOOL, 'vit', small_config(tmp_path), tmp_path / 'published.pth', out) == 0
     fresh = TimmViT('deit3_base_patch16_224.fb_in1k', img_size=64, model_args=VIT, checkpoint=str(out))
@@ -148,7 +148,7 @@ def test_tool_imports_a_distilled_transformer_that_the_backbone_loads(tmp_path, 
     assert not (tmp_path / 'x.pth').exists()
 
 
-def test_names_of_our_own_distillation_are_stripped():
+def test_prefixes_of_distilled_checkpoints_are_removed():
     weights = {'backbone.vit.norm.weight': torch.ones(2)}
     assert vit_weights(dict(state_dict=weights)).keys() == {'norm.weight'}
     assert vit_weights(dict(model={'module.model.norm.weight': torch.ones(2)})).keys() == {'norm.weight'}

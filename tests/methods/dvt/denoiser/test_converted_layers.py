@@ -1,6 +1,6 @@
-"""DVT's neck and the transformer before it, whose layers another method has converted: start, training and test.
+"""Neck and backbone whose layers another method has converted: initialisation, training and test.
 
-Both read files of their own when training begins, after the conversion.
+Both load checkpoints of their own in ``init_weights``, after the conversion.
 """
 
 import copy
@@ -32,7 +32,7 @@ NAME = 'vit_base_patch14_reg4_dinov2.lvd142m'
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """The transformer and the neck that the files hold, and the names of the files."""
+    """Backbone, neck, and the paths of their checkpoints."""
     folder = tmp_path_factory.mktemp('files')
     vit, neck = perturbed(TimmViT(NAME, img_size=56, model_args=VIT)), perturbed(DVTDenoiser(64, grid=4))
     torch.save(vit.vit.state_dict(), folder / 'vit.pth')
@@ -41,7 +41,7 @@ def files(tmp_path_factory):
 
 
 def segmentor(vit_file=None, neck_file=None):
-    """The config of linear segmentation with a transformer of one block."""
+    """The segmentor of the config of linear segmentation, with a ViT of one block."""
     cfg = load_config(str(ROOT / 'configs/dvt/segmentation/vit-b-dinov2-reg-dvt_linear_8xb2-40k_voc12-512x512.py'))
     cfg.model.backbone.update(model_args=VIT, img_size=56, pretrained=False, checkpoint=vit_file)
     cfg.model.decode_head.update(in_channels=64, norm_cfg=dict(type='BN'))
@@ -60,7 +60,7 @@ def batch():
 
 @pytest.fixture
 def refined(files):
-    """A segmentor with noise predictors on every layer, started from both files."""
+    """A segmentor with noise predictors on every layer, initialised from both checkpoints."""
     model = segmentor(*files[2:])
     convert(model, 'linear')
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -69,7 +69,7 @@ def refined(files):
     return model
 
 
-def test_both_files_fill_the_parts_whose_layers_have_predictors(refined, files):
+def test_both_checkpoints_are_loaded_into_layers_with_noise_predictors(refined, files):
     vit, neck, *_ = files
     assert {name.partition('.')[0] for name in denoise_layers(refined)} == {'backbone', 'neck'}
     assert added_names(refined) > {'neck.denoiser.blocks.0.mlp.fc1.denoiser.weight'}
@@ -86,8 +86,8 @@ def test_both_files_fill_the_parts_whose_layers_have_predictors(refined, files):
         assert not torch.equal(refined.extract_feat(x)[-1], expected)
 
 
-def test_predictors_of_frozen_parts_learn_and_the_parts_stay(refined):
-    """Both are frozen, as published, and stay in evaluation mode."""
+def test_only_the_noise_predictors_of_frozen_parts_are_trained(refined):
+    """Backbone and neck are frozen, as published, and stay in eval mode."""
     refined.train()
     set_phase(refined, 'denoise')
     before = {name: value.clone() for name, value in refined.state_dict().items()}
@@ -106,25 +106,25 @@ def test_predictors_of_frozen_parts_learn_and_the_parts_stay(refined):
     assert all(parameter.grad is None for part in (refined.backbone, refined.neck) for parameter in part.parameters())
 
 
-def test_a_test_reads_no_file_and_predicts_what_the_trained_model_predicts(refined, tmp_path):
-    again = segmentor(str(tmp_path / 'gone.pth'), str(tmp_path / 'gone.pth'))
-    convert(again, 'linear')
-    assert load_weights(again, refined.state_dict()).exact
+def test_testing_loads_no_other_checkpoint_and_equals_the_trained_model(refined, tmp_path):
+    fresh = segmentor(str(tmp_path / 'missing.pth'), str(tmp_path / 'missing.pth'))
+    convert(fresh, 'linear')
+    assert load_weights(fresh, refined.state_dict()).exact
     x, samples = batch()
     with torch.no_grad():
         expected = refined.eval()(x, samples, mode='predict')
-        found = again.eval()(x, samples, mode='predict')
-    for one, two in zip(found, expected, strict=True):
+        predictions = fresh.eval()(x, samples, mode='predict')
+    for one, two in zip(predictions, expected, strict=True):
         assert torch.equal(one.seg_logits.data, two.seg_logits.data)
 
 
-def test_a_neck_that_lacks_a_weight_of_its_own_is_refused_with_and_without_predictors(files, tmp_path):
+def test_a_missing_key_of_the_neck_raises_with_and_without_noise_predictors(files, tmp_path):
     state = torch.load(files[3], weights_only=True)['state_dict']
     del state['neck.denoiser.blocks.0.mlp.fc1.bias']
     torch.save(dict(state_dict=state), tmp_path / 'a.pth')
-    for refine in (lambda _: None, lambda neck: convert(neck, 'linear')):
+    for convert_neck in (lambda _: None, lambda neck: convert(neck, 'linear')):
         neck = DVTDenoiser(64, grid=4, checkpoint=str(tmp_path / 'a.pth'))
-        refine(neck)
+        convert_neck(neck)
         before = {name: value.clone() for name, value in neck.state_dict().items()}
         with pytest.raises(UserError, match=r'a.pth does not match the model: missing keys blocks.0.mlp.fc1.bias;'):
             neck.init_weights()
@@ -132,27 +132,27 @@ def test_a_neck_that_lacks_a_weight_of_its_own_is_refused_with_and_without_predi
 
 
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_a_convolutional_neck_with_disentangled_layers_starts_from_the_file_of_a_plain_one(mode, tmp_path):
-    plain = perturbed(DVTDenoiser(64, grid=4, arch='conv3x3'))
-    torch.save(dict(state_dict=dict(plain.state_dict(prefix='neck.'))), tmp_path / 'neck.pth')
+def test_a_convolutional_neck_with_pd_layers_loads_the_checkpoint_of_the_baseline(mode, tmp_path):
+    baseline = perturbed(DVTDenoiser(64, grid=4, arch='conv3x3'))
+    torch.save(dict(state_dict=dict(baseline.state_dict(prefix='neck.'))), tmp_path / 'neck.pth')
     neck = DVTDenoiser(64, grid=4, arch='conv3x3', checkpoint=str(tmp_path / 'neck.pth'), frozen=False)
     x = maps(64, 5, 6)
     convert_to_pd(neck, '.', warm_start=False, mode=mode, group_num='auto', example=x)
     assert sum(isinstance(module, PDConv) for module in neck.modules()) == 3
     neck.init_weights()
-    torch.testing.assert_close(neck.eval()(x), plain(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(neck.eval()(x), baseline(x), rtol=1e-4, atol=1e-5)
     neck.train()(x).square().mean().backward()
     assert all(p.grad is not None for name, p in neck.named_parameters() if 'standard1.conv' in name)
 
 
 @pytest.mark.parametrize('include', [r'^backbone\.', r'^(backbone|teacher)\.', r'^(teacher|neck)\.'])
-def test_the_student_of_a_distillation_starts_where_the_teacher_stands_and_keeps_its_own_predictors(include):
-    """The timesteps of the predictors count layers, so that those of teacher and student differ."""
+def test_the_student_copies_the_teacher_but_keeps_its_own_noise_predictors(include):
+    """The timesteps of noise predictors count layers, so that those of teacher and student differ."""
     model = workers.distiller()
     convert(model, include)
     before = {name: value.clone() for name, value in model.named_buffers() if name.endswith('timestep')}
     model.init_weights()
-    plain = {name: value for name, value in model.teacher.named_parameters() if name not in added_names(model.teacher)}
-    assert all(torch.equal(model.backbone.get_parameter(name), value) for name, value in plain.items())
+    base = {name: value for name, value in model.teacher.named_parameters() if name not in added_names(model.teacher)}
+    assert all(torch.equal(model.backbone.get_parameter(name), value) for name, value in base.items())
     assert all(torch.equal(model.get_buffer(name), value) for name, value in before.items())
     assert any(map(is_added, model.modules()))

@@ -1,4 +1,4 @@
-"""Stage 3: the student starts as the original, learns what the denoiser makes of it, and ranks share gradients."""
+"""Stage 3: initial student, training of the student only, and averaged gradients of two processes."""
 
 import pytest
 import torch
@@ -20,36 +20,36 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 
-def test_two_processes_take_the_step_that_one_takes_on_all_images(ranks):
+def test_two_processes_take_the_same_step_as_one_process_with_all_images(ranks):
     """Each rank has its own images and losses, and all have the averaged gradients."""
     first, second = ranks
     assert first['losses'] != second['losses']
-    single = workers.distiller().train()
-    alone = workers.step(single, single, workers.images())
-    assert len(alone['gradients']) > 20
-    for name, gradient in alone['gradients'].items():
+    model = workers.distiller().train()
+    single = workers.step(model, model, workers.images())
+    assert len(single['gradients']) > 20
+    for name, gradient in single['gradients'].items():
         assert torch.equal(first['gradients'][name], second['gradients'][name]), name
         assert_close(first['gradients'][name], gradient, rtol=1e-4, atol=1e-6)
-    for name, value in alone['weights'].items():
+    for name, value in single['weights'].items():
         assert torch.equal(first['weights'][name], second['weights'][name]), name
         assert_close(first['weights'][name], value, rtol=1e-4, atol=1e-6)
-    assert (first['losses']['loss'] + second['losses']['loss']) / 2 == pytest.approx(alone['losses']['loss'], rel=1e-5)
+    assert (first['losses']['loss'] + second['losses']['loss']) / 2 == pytest.approx(single['losses']['loss'], rel=1e-5)
 
 
-def test_loss_at_the_start_is_that_of_the_raw_features():
+def test_initial_loss_is_that_of_the_raw_features():
     model = workers.distiller()
     x = workers.images()
     raw = model.teacher(x)[-1]
     target = model.neck.denoiser(raw)
     assert (target - raw).abs().mean() > 0.1
     expected = FeatureLoss()(raw, target)
-    got = model(x, mode='loss')
-    assert got.keys() == expected.keys()
-    assert all(torch.equal(got[name], value) for name, value in expected.items())
+    losses = model(x, mode='loss')
+    assert losses.keys() == expected.keys()
+    assert all(torch.equal(losses[name], value) for name, value in expected.items())
     assert torch.equal(model(x)[-1], raw)
 
 
-def test_only_the_student_learns_and_is_kept():
+def test_only_the_student_is_trained_and_saved():
     model = workers.distiller().train()
     before = {name: value.clone() for name, value in model.named_parameters()}
     assert {name.split('.')[0] for name, p in model.named_parameters() if p.requires_grad} == {'backbone'}

@@ -1,4 +1,4 @@
-"""The denoiser as a neck: structure, any grid, frozen in a segmentation model, and learning."""
+"""The neck: inputs and outputs, any grid, frozen in a segmentor, and training."""
 
 import pytest
 import torch
@@ -44,19 +44,19 @@ def test_only_the_chosen_map_changes_and_class_tokens_pass():
 
 
 @pytest.mark.parametrize('outputs', [torch.zeros(2, 64), (torch.zeros(2, 64),), [(torch.zeros(2, 5, 64),)]])
-def test_features_without_places_are_refused(outputs):
+def test_features_without_positions_raise(outputs):
     with pytest.raises(UserError, match=r'features of shape \[2, .*64\], not a feature map'):
         neck()(outputs)
 
 
 @pytest.mark.parametrize('frozen', [True, False])
-def test_gradients_end_at_a_frozen_neck(frozen):
+def test_a_frozen_neck_stops_gradients(frozen):
     x = maps(64, 3, 4).requires_grad_()
     (output,) = neck(frozen=frozen)((x,))
     assert output.requires_grad is not frozen
 
 
-def test_heads_that_read_several_maps():
+def test_heads_with_several_inputs():
     x = maps(64, 2, 3)
     outputs = neck(num_outs=3)((maps(64, 2, 3) + 5, x))
     assert len(outputs) == 3
@@ -64,7 +64,7 @@ def test_heads_that_read_several_maps():
     assert_close(outputs[0], neck().denoiser(x))
 
 
-def test_a_map_that_is_not_there_is_named():
+def test_a_missing_feature_map_raises():
     with pytest.raises(UserError, match='in_index is 2, but the backbone has 1 outputs'):
         neck(in_index=2)((maps(64, 2, 2),))
 
@@ -103,7 +103,7 @@ def test_backbone_and_neck_stay_frozen_through_a_step_of_training(segmentor):
     assert not torch.equal(segmentor.decode_head.conv_seg.weight, head)
 
 
-def test_the_neck_takes_part_in_the_model(segmentor):
+def test_the_segmentor_applies_the_neck(segmentor):
     x = torch.randn(1, 3, 28, 42)
     raw = segmentor.backbone(x)[-1]
     assert raw.shape == (1, 64, 2, 3)
@@ -119,7 +119,7 @@ def test_checkpoints_reload_strictly(segmentor_cfg, segmentor):
     assert torch.equal(fresh.eval().extract_feat(x)[-1], segmentor.eval().extract_feat(x)[-1])
 
 
-def test_a_classifier_takes_the_neck():
+def test_a_classifier_applies_the_neck():
     cfg = dict(
         type='ImageClassifier',
         backbone=dict(
@@ -144,7 +144,7 @@ def smooth_targets(count: int, generator: torch.Generator) -> torch.Tensor:
     return maps / maps.std()
 
 
-def test_a_fixed_pattern_is_learned_away():
+def test_training_removes_a_fixed_pattern():
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     pattern = torch.randn(64, 8, 8, generator=generator)

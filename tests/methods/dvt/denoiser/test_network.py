@@ -1,4 +1,4 @@
-"""The denoiser's block against sums written out, its position table, and its variants."""
+"""The denoiser against explicit sums, its position embeddings and its variants."""
 
 import math
 
@@ -14,7 +14,7 @@ from reprefine.methods.dvt.denoiser.network import FeatureDenoiser, resize_posit
 
 
 def perturbed(module: nn.Module) -> nn.Module:
-    """Move all weights off their start, where norms and biases are 1 and 0."""
+    """Add noise to all weights, since norms and biases are initialised to 1 and 0."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -31,7 +31,7 @@ def layer_norm(x, weight, bias):
     return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight + bias
 
 
-def block_by_hand(x, w, heads):
+def explicit_block(x, w, heads):
     """One pre-norm block in float64, attention as sums over tokens."""
     batch, tokens, channels = x.shape
     y = layer_norm(x, w['norm1.weight'], w['norm1.bias'])
@@ -47,7 +47,7 @@ def block_by_hand(x, w, heads):
 
 
 @pytest.mark.parametrize('num_blocks', [1, 2])
-def test_block_equals_sums_written_out(num_blocks):
+def test_block_equals_explicit_sums(num_blocks):
     model = perturbed(FeatureDenoiser(128, grid=(3, 5), num_blocks=num_blocks))
     x = maps(128, 3, 5)
     weights = {name: value.double() for name, value in model.state_dict().items()}
@@ -55,17 +55,17 @@ def test_block_equals_sums_written_out(num_blocks):
     for index in range(num_blocks):
         prefix = f'blocks.{index}.'
         own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-        tokens = block_by_hand(tokens, own, heads=2)
+        tokens = explicit_block(tokens, own, heads=2)
     expected = tokens.reshape(2, 3, 5, 128).permute(0, 3, 1, 2)
     assert_close(model(x).double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_features_as_weak_as_the_epsilon_of_the_norms():
-    """Released weights were trained with that of timm's ViTs, 1e-6, not with PyTorch's 1e-5."""
+def test_features_of_the_magnitude_of_the_epsilon_of_the_norms():
+    """Released weights were trained with the epsilon of timm's ViTs, 1e-6, not with PyTorch's 1e-5."""
     model = perturbed(FeatureDenoiser(128, grid=(3, 5), pos_embed=False))
     x = 1e-3 * maps(128, 3, 5)
     weights = {name.removeprefix('blocks.0.'): value.double() for name, value in model.state_dict().items()}
-    expected = block_by_hand(x.double().flatten(2).transpose(1, 2), weights, heads=2)
+    expected = explicit_block(x.double().flatten(2).transpose(1, 2), weights, heads=2)
     assert_close(model(x).double().flatten(2).transpose(1, 2), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -76,10 +76,10 @@ def test_number_of_parameters_of_vit_base():
     assert model.pos_embed.numel() == 1_051_392
 
 
-def test_linear_layers_start_as_torch_does_and_positions_small():
+def test_initialisation():
     torch.manual_seed(0)
     model = FeatureDenoiser(768, grid=16)
-    bound = 768**-0.5  # of PyTorch's uniform start
+    bound = 768**-0.5  # of PyTorch's uniform initialisation
     weight = model.blocks[0].attn.qkv.weight.detach()
     assert 0.99 * bound < weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.01)
@@ -96,9 +96,9 @@ def test_positions_of_another_grid_are_bicubic_and_antialiased():
     image = table.float().reshape(1, 5, 5, 8).permute(0, 3, 1, 2)
     for grid in ((4, 6), (2, 2), (9, 3)):
         expected = F.interpolate(image, size=grid, mode='bicubic', antialias=True, align_corners=False)
-        got = resize_positions(table, (5, 5), grid)
-        assert got.dtype == torch.bfloat16
-        assert_close(got, expected.permute(0, 2, 3, 1).reshape(1, -1, 8).to(torch.bfloat16), rtol=0, atol=0)
+        resized = resize_positions(table, (5, 5), grid)
+        assert resized.dtype == torch.bfloat16
+        assert_close(resized, expected.permute(0, 2, 3, 1).reshape(1, -1, 8).to(torch.bfloat16), rtol=0, atol=0)
 
 
 def test_a_grid_of_equal_size_and_other_shape_is_resampled():
@@ -106,12 +106,12 @@ def test_a_grid_of_equal_size_and_other_shape_is_resampled():
     assert not torch.equal(resize_positions(table, (4, 4), (2, 8)), table)
 
 
-def test_a_table_that_is_not_square_knows_its_shape():
+def test_position_embeddings_of_a_grid_that_is_not_square():
     model = perturbed(FeatureDenoiser(64, grid=(2, 6)))
     flat = maps(64, 2, 6)
     tokens = flat.flatten(2).transpose(1, 2) + model.pos_embed
     assert_close(model(flat), model.blocks(tokens).transpose(1, 2).reshape(2, 64, 2, 6))
-    # A table that varies along the columns alone does so at any other grid.
+    # Embeddings that vary along the columns only do so on any grid.
     with torch.no_grad():
         model.pos_embed.copy_(torch.arange(6.0).repeat(2)[None, :, None].expand(1, 12, 64))
     resized = resize_positions(model.pos_embed, model.grid, (4, 3)).reshape(4, 3, 64)
@@ -119,22 +119,22 @@ def test_a_table_that_is_not_square_knows_its_shape():
     assert (resized[0, 1:] > resized[0, :-1]).all()
 
 
-def test_without_positions_the_output_moves_with_the_tokens():
+def test_without_position_embeddings_the_output_is_permutation_equivariant():
     x = maps(64, 3, 4)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
 
     def shuffled(features):
         return features.flatten(2)[..., order].reshape(features.shape)
 
-    plain = perturbed(FeatureDenoiser(64, 3, pos_embed=False))
-    assert plain.pos_embed is None
-    assert_close(plain(shuffled(x)), shuffled(plain(x)), rtol=1e-4, atol=1e-5)
-    placed = perturbed(FeatureDenoiser(64, 3))
-    assert (placed(shuffled(x)) - shuffled(placed(x))).abs().max() > 0.1
+    without = perturbed(FeatureDenoiser(64, 3, pos_embed=False))
+    assert without.pos_embed is None
+    assert_close(without(shuffled(x)), shuffled(without(x)), rtol=1e-4, atol=1e-5)
+    with_positions = perturbed(FeatureDenoiser(64, 3))
+    assert (with_positions(shuffled(x)) - shuffled(with_positions(x))).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(('arch', 'reach'), [('conv1x1', 0), ('conv3x3', 3)])
-def test_convolutions_have_their_reach_and_widths(arch, reach):
+@pytest.mark.parametrize(('arch', 'radius'), [('conv1x1', 0), ('conv3x3', 3)])
+def test_receptive_field_and_widths_of_convolutions(arch, radius):
     model = FeatureDenoiser(64, arch=arch)
     assert [tuple(conv.weight.shape[:2]) for conv in model.convs if hasattr(conv, 'weight')] == [
         (32, 64),
@@ -145,7 +145,7 @@ def test_convolutions_have_their_reach_and_widths(arch, reach):
     changed = x.clone()
     changed[..., 4, 4] += 10
     rows, columns = (model(changed) - model(x)).abs().sum((0, 1)).nonzero().T
-    assert rows.unique().tolist() == columns.unique().tolist() == list(range(4 - reach, 5 + reach))
+    assert rows.unique().tolist() == columns.unique().tolist() == list(range(4 - radius, 5 + radius))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
@@ -153,11 +153,11 @@ def test_type_of_the_features_is_kept(dtype):
     assert FeatureDenoiser(64, 4)(maps(64, 3, 3).to(dtype)).dtype == dtype
 
 
-def test_wrong_arguments_are_named():
+def test_invalid_arguments_raise():
     with pytest.raises(UserError, match='arch .mlp. is unknown; use block, conv1x1, conv3x3'):
         FeatureDenoiser(64, arch='mlp')
     with pytest.raises(UserError, match='100 channels are not a multiple of 3 heads'):
         FeatureDenoiser(100, num_heads=3)
     with pytest.raises(UserError, match='features have 32 channels, in_channels is 64'):
         FeatureDenoiser(64)(maps(32, 2, 2))
-    assert not isinstance(FeatureDenoiser(64), BaseModule)  # the neck alone is a part of mmengine
+    assert not isinstance(FeatureDenoiser(64), BaseModule)  # only the neck is a BaseModule

@@ -33,13 +33,13 @@ def test_missing_pairs_are_reported_and_left_out(tmp_path, monkeypatch):
     pairs.path('raw_features', 'VOC2012/3.jpg').unlink()
     names = [f'data/VOCdevkit/VOC2012/{number}.jpg' for number in (5, 3, 0, 9)]
     (tmp_path / 'list.txt').write_text('\n'.join(names) + '\n')
-    said = []
+    messages = []
     monkeypatch.setattr(
-        'reprefine.methods.dvt.denoiser.pair_dataset.print_log', lambda message, *_: said.append(message)
+        'reprefine.methods.dvt.denoiser.pair_dataset.print_log', lambda message, *_: messages.append(message)
     )
     dataset = FeaturePairDataset(str(tmp_path), MODEL, ann_file=str(tmp_path / 'list.txt'))
     assert dataset.names == ['VOC2012/5.jpg', 'VOC2012/0.jpg']
-    assert said == ['2 of 4 listed images have no pair, such as VOC2012/3.jpg']
+    assert messages == ['2 of 4 listed images have no pair, such as VOC2012/3.jpg']
     first = FeaturePairDataset(str(tmp_path), MODEL, ann_file=str(tmp_path / 'list.txt'), indices=1)
     assert first.names == ['VOC2012/5.jpg']
 
@@ -53,16 +53,16 @@ def test_the_list_of_stage_1_gives_the_first_images(tmp_path):
     assert FeaturePairDataset(str(tmp_path), MODEL, indices=2).names == [names[2], names[0]]
 
 
-def test_targets_of_another_solver_are_refused(tmp_path):
+def test_targets_of_another_solver_raise(tmp_path):
     write_pairs(tmp_path, 2, solver='closed-form', profile=None)
     assert len(FeaturePairDataset(str(tmp_path), MODEL, made_with=dict(solver='closed-form'))) == 2
     with pytest.raises(UserError, match=r'were made with solver=closed-form, not field; take the config'):
         FeaturePairDataset(str(tmp_path), MODEL, made_with=dict(solver='field', profile='paper'))
-    write_pairs(tmp_path / 'released', 2)  # tells nothing
+    write_pairs(tmp_path / 'released', 2)  # without this metadata
     assert len(FeaturePairDataset(str(tmp_path / 'released'), MODEL, made_with=dict(solver='field'))) == 2
 
 
-def test_what_cannot_be_trained_on_is_named(tmp_path):
+def test_invalid_pairs_raise(tmp_path):
     with pytest.raises(UserError, match='holds no pair of nobody; write them with'):
         FeaturePairDataset(str(tmp_path), 'nobody')
     with pytest.raises(UserError, match='list none.txt cannot be read'):
@@ -83,7 +83,7 @@ def test_what_cannot_be_trained_on_is_named(tmp_path):
         (dict(interpolation='bilinear'), 'resize_interpolation=bicubic, not bilinear'),
     ],
 )
-def test_images_prepared_in_another_way_than_those_of_the_targets_are_refused(tmp_path, changed, message):
+def test_images_prepared_differently_from_those_of_the_targets_raise(tmp_path, changed, message):
     how = dict(size=(32, 48), mean=[128] * 3, std=[64] * 3)
     meta = dict(input_size=how['size'], mean=how['mean'], std=how['std'], resize_interpolation='bicubic')
     write_pairs(tmp_path, 2, grid=(2, 3), **meta)
@@ -93,7 +93,7 @@ def test_images_prepared_in_another_way_than_those_of_the_targets_are_refused(tm
 
 
 def test_images_are_prepared_as_those_of_the_targets_by_default(tmp_path):
-    """A sample needs no more than the folder of the images."""
+    """Only ``image_root`` is required."""
     how = dict(input_size=48, mean=[128.0] * 3, std=[64.0] * 3, resize_interpolation='bilinear')
     write_pairs(tmp_path, 1, grid=(3, 3), **how)
     pixels = np.random.default_rng(0).integers(256, size=(40, 50, 3), dtype=np.uint8)
@@ -105,8 +105,8 @@ def test_images_are_prepared_as_those_of_the_targets_by_default(tmp_path):
         assert torch.equal(sample['image'], expected)
 
 
-def test_a_truncated_image_is_named_by_data_set_and_picture(tmp_path):
-    """OpenCV's imread would fill what is missing with grey."""
+def test_a_truncated_image_raises_in_dataset_and_hook(tmp_path):
+    """OpenCV's imread would complete it with grey."""
     pairs = write_pairs(tmp_path, 1)
     content = cv2.imencode('.jpg', np.random.default_rng(0).integers(256, size=(40, 50, 3), dtype=np.uint8))[
         1
@@ -121,23 +121,23 @@ def test_a_truncated_image_is_named_by_data_set_and_picture(tmp_path):
         hook.draw(DenoiserTraining(NECK), FeaturePairDataset(str(tmp_path), MODEL))
 
 
-def test_what_is_needed_to_load_images_is_asked_for_at_once(tmp_path):
+def test_missing_and_invalid_settings_of_images_raise_at_once(tmp_path):
     write_pairs(tmp_path, 2)
 
     def load(**image):
         return FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=image)
 
-    stated = dict(size=(42, 56), mean=[1] * 3, std=[1] * 3)
-    assert len(load(**stated)) == 2
+    complete = dict(size=(42, 56), mean=[1] * 3, std=[1] * 3)
+    assert len(load(**complete)) == 2
     with pytest.raises(UserError, match=r'\.json has no mean of the images; set train_dataloader'):
         load(std=[1] * 3)
     with pytest.raises(UserError, match='image.means is unknown; use size, mean, std, interpolation'):
         load(means=[1] * 3)
     with pytest.raises(UserError, match="image.interpolation='cubic': use bicubic, bilinear"):
-        load(**stated, interpolation='cubic')
+        load(**complete, interpolation='cubic')
     with pytest.raises(UserError, match='image_root nowhere does not exist'):
-        FeaturePairDataset(str(tmp_path), MODEL, image_root='nowhere', image=stated)
+        FeaturePairDataset(str(tmp_path), MODEL, image_root='nowhere', image=complete)
     for file in (tmp_path / 'raw_features').rglob('1.jpg.npy'):
         file.unlink()
-    raw = FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=stated, target='raw')
+    raw = FeaturePairDataset(str(tmp_path), MODEL, image_root=str(tmp_path), image=complete, target='raw')
     assert raw.names == ['VOC2012/0.jpg']

@@ -1,4 +1,4 @@
-"""Training of a denoiser that is killed and resumed; its loop goes by iterations and reads nothing twice."""
+"""Training of a denoiser that is killed and resumed, with an iteration-based loop."""
 
 from tests.helpers.killed import assert_equal_runs, kill_and_resume, train_config
 

@@ -48,9 +48,11 @@ def test_raw_features_computed_on_the_fly_are_those_of_the_backbone(tmp_path):
     raw = model.backbone(sample['image'][None])[-1]
     batch = {key: sample[key][None] for key in ('image', 'denoised')}
     expected = model(raw=raw, denoised=batch['denoised'], mode='loss')
-    got = model(**batch, mode='loss')
-    assert {key: value.item() for key, value in got.items()} == {key: value.item() for key, value in expected.items()}
-    sum(got.values()).backward()
+    losses = model(**batch, mode='loss')
+    assert {key: value.item() for key, value in losses.items()} == {
+        key: value.item() for key, value in expected.items()
+    }
+    sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
     assert all(parameter.grad is not None for parameter in model.neck.parameters())
     assert all(name.startswith('neck.') for name in model.state_dict())
@@ -76,22 +78,22 @@ def train(work_dir, features, iterations, *resume):
     return torch.load(work_dir / f'iter_{iterations}.pth', weights_only=True)
 
 
-def test_resumed_run_equals_an_uninterrupted_one_and_reads_nothing_twice(tmp_path, features, monkeypatch):
-    whole = train(tmp_path / 'whole', features, 10)
-    assert all(name.startswith('neck.denoiser.') for name in whole['state_dict'])
-    assert {'optimizer', 'param_schedulers'} <= whole.keys()
-    # Without any hook of ours a checkpoint tells what it was trained on.
-    assert whole['meta']['dataset_meta'] == {'dvt': FeaturePairs(features, MODEL).read_meta()}
-    half = train(tmp_path / 'part', features, 5)
-    assert all(not torch.equal(value, half['state_dict'][name]) for name, value in whole['state_dict'].items())
+def test_resumed_run_equals_an_uninterrupted_one_and_reads_no_sample_twice(tmp_path, features, monkeypatch):
+    uninterrupted = train(tmp_path / 'uninterrupted', features, 10)
+    assert all(name.startswith('neck.denoiser.') for name in uninterrupted['state_dict'])
+    assert {'optimizer', 'param_schedulers'} <= uninterrupted.keys()
+    # Checkpoints hold the metadata of the features without any hook.
+    assert uninterrupted['meta']['dataset_meta'] == {'dvt': FeaturePairs(features, MODEL).read_meta()}
+    half = train(tmp_path / 'resumed', features, 5)
+    assert all(not torch.equal(value, half['state_dict'][name]) for name, value in uninterrupted['state_dict'].items())
     assert half['optimizer']['param_groups'][0]['lr'] > 0
     read = []
     original = FeaturePairDataset.__getitem__
     monkeypatch.setattr(
         FeaturePairDataset, '__getitem__', lambda self, index: read.append(index) or original(self, index)
     )
-    resumed = train(tmp_path / 'part', features, 10, '--resume')
+    resumed = train(tmp_path / 'resumed', features, 10, '--resume')
     assert len(read) == 5 * 3
-    for name, value in whole['state_dict'].items():
+    for name, value in uninterrupted['state_dict'].items():
         assert torch.equal(value, resumed['state_dict'][name]), name
-    assert whole['param_schedulers'] == resumed['param_schedulers']
+    assert uninterrupted['param_schedulers'] == resumed['param_schedulers']

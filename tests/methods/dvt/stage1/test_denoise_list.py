@@ -37,8 +37,8 @@ def test_tool_stores_what_the_api_gives(root, solver):
     assert np.allclose(result['raw'].numpy(), pairs(root).raw(NAMES[1]), atol=1e-5)
     assert torch.equal(result['raw'], features[-1])
     with torch.no_grad():
-        (whole,) = stage1.extractor.backbone(stage1.extractor.prepare(read_image(file))[None])
-    assert torch.allclose(whole[0].movedim(0, -1), result['raw'], atol=1e-4)
+        (features,) = stage1.extractor.backbone(stage1.extractor.prepare(read_image(file))[None])
+    assert torch.allclose(features[0].movedim(0, -1), result['raw'], atol=1e-4)
 
 
 def test_overlapping_patches(root):
@@ -110,7 +110,7 @@ def test_bad_images_are_skipped_and_reported(root, capsys, monkeypatch, kind):
 def test_missing_components_are_added_to_stored_pairs(root, capsys, solver):
     assert denoise(root, '--num', '3', solver=solver) == 0
     mtimes = [file.stat().st_mtime_ns for file in sorted((root / 'out').rglob('*.npy'))]
-    assert denoise(root, '--num', '3', '--save-components', out='whole', solver=solver) == 0
+    assert denoise(root, '--num', '3', '--save-components', out='expected', solver=solver) == 0
     assert denoise(root, '--num', '2', '--save-components', solver=solver) == 0
     truncated, kept, added = (pairs(root).path('components', name) for name in NAMES[:3])
     truncated.write_bytes(truncated.read_bytes()[:-20])
@@ -121,7 +121,7 @@ def test_missing_components_are_added_to_stored_pairs(root, capsys, solver):
     assert kept.stat().st_mtime_ns == mtime
     assert [file.stat().st_mtime_ns for file in sorted((root / 'out').rglob('*.npy'))] == mtimes
     for file in (truncated, kept, added):
-        with np.load(file) as stored, np.load(root / 'whole' / file.relative_to(root / 'out')) as expected:
+        with np.load(file) as stored, np.load(root / 'expected' / file.relative_to(root / 'out')) as expected:
             assert {name: stored[name].tobytes() for name in stored} == {
                 name: expected[name].tobytes() for name in expected
             }

@@ -60,17 +60,17 @@ def small_stage1(**changes):
 
 def test_settings_are_those_of_the_views_and_features():
     image = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    plain, other = small_stage1(), small_stage1(coord_mode='center', resize_interpolation='bilinear', amp=True)
-    for stage1, mode, interpolation in ((plain, 'endpoint', 'bicubic'), (other, 'center', 'bilinear')):
+    default, other = small_stage1(), small_stage1(coord_mode='center', resize_interpolation='bilinear', amp=True)
+    for stage1, mode, interpolation in ((default, 'endpoint', 'bicubic'), (other, 'center', 'bilinear')):
         views = stage1.extractor.draw_views(stage1.solver.view_seed('a'))
         assert torch.equal(views.coords, view_coords(views.boxes, (38, 50), 16, 8, mode))
         assert torch.equal(
             stage1.extractor.prepare(image), prepare_image(image, (38, 50), [120.0] * 3, [60.0] * 3, interpolation)
         )
         assert torch.equal(stage1.extract(image, 'a')[1].boxes, views.boxes)
-    assert (plain.extractor.backbone.types, other.extractor.backbone.types) == ({torch.float32}, {torch.bfloat16})
+    assert (default.extractor.backbone.types, other.extractor.backbone.types) == ({torch.float32}, {torch.bfloat16})
     narrow = small_stage1(feature_dtype='float16')
-    full, half = (stage1.extract(image, 'a')[0] for stage1 in (plain, narrow))
+    full, half = (stage1.extract(image, 'a')[0] for stage1 in (default, narrow))
     assert half.dtype == torch.float16
     assert torch.equal(full.half(), half)
 
@@ -81,10 +81,12 @@ def test_the_seed_of_the_run_is_that_of_the_closed_form():
     assert replace(settings, closed_form=dict(seed=5)).closed_form_config.seed == 5
 
 
-def test_recentering_moves_the_mean_of_the_artifact_to_the_content():
+def test_recentering_moves_the_mean_of_the_artifact_to_the_semantics():
     image = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    plain, moved = (denoise_image(image, small_stage1(solver='field', recenter=recenter)) for recenter in (False, True))
-    mean = plain['G'].mean((0, 1))
+    default, moved = (
+        denoise_image(image, small_stage1(solver='field', recenter=recenter)) for recenter in (False, True)
+    )
+    mean = default['G'].mean((0, 1))
     assert mean.abs().max() > 1e-3
-    assert torch.allclose(moved['G'], plain['G'] - mean, atol=1e-6)
-    assert torch.allclose(moved['F'], plain['F'] + mean, atol=1e-6)
+    assert torch.allclose(moved['G'], default['G'] - mean, atol=1e-6)
+    assert torch.allclose(moved['F'], default['F'] + mean, atol=1e-6)

@@ -18,8 +18,8 @@ def random_image(height=60, width=90):
 def test_preparation_equals_torchvision():
     image = random_image()
     prepared = prepare_image(image, (48, 32), MEAN, STD)
-    plain = torch.from_numpy(image).movedim(-1, 0).float()
-    normalized = tv.normalize(plain, MEAN, STD)
+    tensor = torch.from_numpy(image).movedim(-1, 0).float()
+    normalized = tv.normalize(tensor, MEAN, STD)
     expected = tv.resize(normalized, [48, 32], tv.InterpolationMode.BICUBIC, antialias=True)
     assert torch.allclose(prepared, expected, atol=1e-4)
     other = prepare_image(image, (48, 32), MEAN, STD, 'bilinear')

@@ -29,12 +29,12 @@ def test_each_view_has_the_components_at_its_own_tokens(monkeypatch):
             assert np.array_equal(view[name], values.numpy()), (number, name)
     assert len(set(numbers)) == 5
     assert numbers[-1] == 6
-    assert np.abs(rendered[6].astype(int) - image_of_size(image, (38, 50))).mean() < 1
+    assert np.abs(rendered[6].astype(int) - resized(image, (38, 50))).mean() < 1
     again = decompose_views(stage1, image, 'b.jpg', count=4)
     assert not all(np.array_equal(one['image'], other['image']) for one, other in zip(decomposed, again, strict=True))
 
 
-def image_of_size(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     values = torch.from_numpy(image).movedim(-1, 0)[None].float()
     resized = torch.nn.functional.interpolate(values, size, mode='bicubic', antialias=True)
     return resized[0].movedim(0, -1).clamp(0, 255).round().numpy()

@@ -1,4 +1,4 @@
-"""Tiles against explicit formulas, and strips that do not crash."""
+"""Tiles against explicit formulas, and plots of constant maps and of missing residuals."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_axes_are_those_of_scikit_learn():
     assert (basis.axes[np.abs(basis.axes).argmax(0), range(3)] > 0).all()
 
 
-def test_ranges_disregard_values_far_from_the_median():
+def test_ranges_exclude_values_far_from_the_median():
     values = features()
     values[0, 0] += 1000
     basis = plot.fit_pca(values)
@@ -42,7 +42,7 @@ def test_ranges_disregard_values_far_from_the_median():
     assert basis.colors(values)[0, 0].max() <= 1
 
 
-def test_values_without_spread_use_their_whole_range():
+def test_ranges_without_deviation_include_all_values():
     """More than half of the values are equal: the median distance is 0."""
     values = np.zeros((4, 4, 5))
     values[0, 0, 2], values[0, 1, 2] = 1, -2
@@ -78,10 +78,10 @@ def test_norms_and_similarities():
     scaled[3, 4] = -1
     assert np.allclose(similar, scaled)
     tile = plot.similarity_tile(values, (60, 80))
-    assert tile[35, 45].tolist() == [255, 0, 0]  # the middle of that token
+    assert tile[35, 45].tolist() == [255, 0, 0]  # inside that token
 
 
-def test_clusters_go_by_direction():
+def test_clusters_depend_on_the_direction():
     values = np.zeros((6, 8, 10))
     for column in range(8):
         values[:, column, column % 4] = np.arange(1, 7)
@@ -110,7 +110,7 @@ def test_fourteen_tiles_or_twelve(residual):
     assert (full[:26] < 128).any()
 
 
-def test_a_constant_map_and_one_channel_are_drawn():
+def test_a_constant_map_and_one_channel_are_plotted():
     assert plot.strip([view(constant=True)]).shape[1] == 14 * 64 + 13 * 12
     assert plot.pca_tile(np.zeros((3, 3, 1)), (6, 6)).shape == (6, 6, 3)
 

@@ -20,7 +20,7 @@ def test_correlation_with_position_of_known_maps():
     assert best == pytest.approx((expected + other) / 2)
 
 
-def test_share_of_a_fixed_pattern_and_energy():
+def test_fixed_fraction_and_variance_ratio():
     generator = torch.Generator().manual_seed(0)
     pattern = torch.randn(1, 8, 8, 16, generator=generator)
     content = torch.randn(400, 8, 8, 16, generator=generator)

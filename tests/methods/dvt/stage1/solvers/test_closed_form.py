@@ -198,11 +198,11 @@ def test_images_share_the_equations(data):
 
 def test_many_channels_are_projected():
     data = synthetic_views(torch.Generator().manual_seed(0), channels=40, grid=6, num_views=16, noise=0.3)
-    projected, whole = (
+    projected, full = (
         ClosedForm(data.coords, ClosedFormConfig(probes=probes)).fit(data.features) for probes in (16, 64)
     )
-    assert projected.smoothness == whole.smoothness
-    assert torch.allclose(projected.artifact, whole.artifact, atol=0.05)
+    assert projected.smoothness == full.smoothness
+    assert torch.allclose(projected.artifact, full.artifact, atol=0.05)
 
 
 def test_residual_map_equals_ridge_regression():

@@ -1,4 +1,4 @@
-"""The hash grid against its published table and a scalar loop; the other backend against what it is asked for."""
+"""The hash grid against its published table and a scalar loop; the arguments of the tiny-cuda-nn backend."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ SMALL = dict(n_levels=4, n_features=3, log2_hashmap_size=9, base_resolution=5, m
 
 
 def grid(num_images=1, **settings):
-    """A grid whose numbers are of order 1."""
+    """A hash grid with parameters of magnitude 1."""
     encoding = HashGrid(num_images=num_images, **{**SMALL, **settings})
     with torch.no_grad():
         encoding.table.normal_(generator=torch.Generator().manual_seed(0))
@@ -30,7 +30,7 @@ def points(count=40):
 
 
 def scalar_encode(table, x, y, n_levels, n_features, log2_hashmap_size, base_resolution, max_resolution):
-    """One point, as the formulas are written down, in 32-bit arithmetic."""
+    """Encode one point by the formulas in 32-bit arithmetic."""
     b = np.float32(math.exp((math.log(max_resolution) - math.log(base_resolution)) / (n_levels - 1)))
     offset, output = 0, []
     for level in range(n_levels):
@@ -117,7 +117,7 @@ def test_gradient_of_the_table():
     assert torch.autograd.gradcheck(encode, encoding.table.detach().clone().requires_grad_())
 
 
-def test_points_and_images_do_not_touch_each_other():
+def test_points_and_images_are_independent():
     stack = grid(num_images=3)
     coords = torch.stack([points()[0].roll(shift, 0) for shift in range(3)])
     together = stack(coords)
@@ -128,7 +128,7 @@ def test_points_and_images_do_not_touch_each_other():
         assert torch.equal(together[image], torch.cat(halves, 1)[0])
 
 
-def test_first_numbers_follow_the_seed():
+def test_initialisation_depends_on_the_seed():
     encoding = HashGrid(num_images=2, **SMALL)
     for image, seed in enumerate((3, 4)):
         encoding.reset(image, torch.Generator().manual_seed(seed))
@@ -139,7 +139,7 @@ def test_first_numbers_follow_the_seed():
     assert 0.99e-4 < encoding.table.abs().max() <= 1e-4
 
 
-def test_without_tiny_cuda_nn_the_message_names_the_remedy():
+def test_invalid_arguments_and_missing_tiny_cuda_nn_raise():
     with pytest.raises(UserError, match="backend 'tiny-cuda-nn' is not usable here .*set backend='torch'"):
         build_encoding(backend='tiny-cuda-nn')
     with pytest.raises(UserError, match="encoding backend 'tcnn' is unknown"):
@@ -150,13 +150,13 @@ def test_without_tiny_cuda_nn_the_message_names_the_remedy():
         build_encoding(levels=3)
 
 
-def test_tiny_cuda_nn_is_asked_for_the_same_grid(monkeypatch):
-    asked = []
+def test_tiny_cuda_nn_gets_the_same_grid(monkeypatch):
+    calls = []
 
     class Encoding(torch.nn.Module):
         def __init__(self, n_input_dims, encoding_config, dtype):
             super().__init__()
-            asked.append((n_input_dims, encoding_config, dtype))
+            calls.append((n_input_dims, encoding_config, dtype))
             self.params = torch.nn.Parameter(torch.zeros(10))
 
         def forward(self, coords):
@@ -164,8 +164,8 @@ def test_tiny_cuda_nn_is_asked_for_the_same_grid(monkeypatch):
 
     monkeypatch.setitem(sys.modules, 'tinycudann', types.SimpleNamespace(Encoding=Encoding))
     encoding = build_encoding(2, backend='tiny-cuda-nn')
-    dims, config, dtype = asked[0]
-    assert (dims, dtype, len(asked)) == (2, torch.float32, 2)
+    dims, config, dtype = calls[0]
+    assert (dims, dtype, len(calls)) == (2, torch.float32, 2)
     assert config['per_level_scale'] == pytest.approx(1.3195079, abs=1e-7)
     assert [config[name] for name in ('n_levels', 'n_features_per_level', 'base_resolution')] == [16, 8, 16]
     encoding.reset(1, torch.Generator().manual_seed(0))

@@ -189,9 +189,9 @@ def test_solution_of_one_of_several_images():
 
 def test_features_in_half_precision():
     data = views()
-    whole = fit_fields([data.features.half().float()], [data.coords], [1], SMALL)
+    full = fit_fields([data.features.half().float()], [data.coords], [1], SMALL)
     half = fit_fields([data.features.half()], [data.coords], [1], SMALL)
-    assert torch.equal(whole.artifact.table, half.artifact.table)
+    assert torch.equal(full.artifact.table, half.artifact.table)
 
 
 def test_disabled_artifact_stays_zero():

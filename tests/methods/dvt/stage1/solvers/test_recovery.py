@@ -1,4 +1,4 @@
-"""Both solvers on features whose content and pattern are known."""
+"""Both solvers on synthetic features with known semantics and artifact."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.helpers.run_tool import import_beside
 
 synthetic = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic')
 
-# Steps after which the field is better than what is asked of it, and without the pattern as poor as after all.
+# Steps that suffice for the required correlation; without the artifact more steps do not help.
 HALF = PROFILES['cpu'].iterations // 2
 
 
@@ -26,72 +26,72 @@ def outliers():
 
 
 def correlations(data, solution):
-    content = synthetic.centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
-    return content, synthetic.centered_correlation(solution.artifact, data.artifact)
+    semantics = synthetic.centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
+    return semantics, synthetic.centered_correlation(solution.artifact, data.artifact)
 
 
 def fit(data, **changes):
     return fit_fields([data.features], [data.coords], [1], replace(PROFILES['cpu'], **changes)).solution(0)
 
 
-def test_features_themselves_are_far_from_the_content(clean):
+def test_raw_features_are_far_from_the_semantics(clean):
     assert synthetic.centered_correlation(clean.features[-1], clean.semantics) == pytest.approx(0.67, abs=0.05)
     assert clean.semantics.var().item() == pytest.approx(1, abs=0.3)
 
 
-def test_field_recovers_content_and_pattern(clean):
-    """And without the pattern it does not."""
-    content, pattern = correlations(clean, fit(clean))
-    assert content >= 0.98
-    assert pattern >= 0.99
+def test_field_recovers_semantics_and_artifact(clean):
+    """Without the artifact it does not."""
+    semantics, artifact = correlations(clean, fit(clean))
+    assert semantics >= 0.98
+    assert artifact >= 0.99
     without, _ = correlations(clean, fit(clean, disable_artifact=True, iterations=HALF))
     assert without <= 0.93
-    assert without <= content - 0.05
+    assert without <= semantics - 0.05
 
 
-def test_field_stands_outliers(outliers):
+def test_field_is_robust_to_outliers(outliers):
     assert correlations(outliers, fit(outliers, iterations=HALF))[0] >= 0.97
 
 
 @pytest.mark.parametrize('mode', ['center', 'endpoint'])
-def test_closed_form_recovers_content_and_pattern(mode):
+def test_closed_form_recovers_semantics_and_artifact(mode):
     data = synthetic.synthetic_views(torch.Generator().manual_seed(0), mode=mode)
-    content, pattern = correlations(data, ClosedForm(data.coords).fit(data.features))
-    assert content >= 0.998
-    assert pattern >= 0.999
+    semantics, artifact = correlations(data, ClosedForm(data.coords).fit(data.features))
+    assert semantics >= 0.998
+    assert artifact >= 0.999
 
 
 def closed_form(data, **settings):
     return ClosedForm(data.coords, ClosedFormConfig(**settings)).fit(data.features)
 
 
-def test_closed_form_needs_the_pattern(clean):
-    """Without it a flexible grid takes it for content, as the field does; a smooth one averages most of it away."""
-    whole = closed_form(clean)
-    content, _ = correlations(clean, whole)
-    without, _ = correlations(clean, closed_form(clean, smoothness=whole.smoothness, disable_artifact=True))
+def test_closed_form_needs_the_artifact(clean):
+    """Without it a flexible grid puts the artifact into F, as the field does; a smooth one averages most of it out."""
+    full = closed_form(clean)
+    semantics, _ = correlations(clean, full)
+    without, _ = correlations(clean, closed_form(clean, smoothness=full.smoothness, disable_artifact=True))
     assert without <= 0.93
-    assert without <= content - 0.05
+    assert without <= semantics - 0.05
     chosen = closed_form(clean, disable_artifact=True)
     assert not chosen.artifact.any()
-    assert 1 - correlations(clean, chosen)[0] > 50 * (1 - content)
+    assert 1 - correlations(clean, chosen)[0] > 50 * (1 - semantics)
 
 
-def test_closed_form_invents_no_pattern(clean):
+def test_closed_form_finds_no_artifact_where_there_is_none(clean):
     without = ClosedForm(clean.coords).fit(clean.features - clean.artifact)
     assert without.artifact.square().mean() < 1e-3
 
 
-def test_closed_form_stands_outliers(outliers):
-    """One pass of new weights mends what plain least squares suffers."""
-    plain = correlations(outliers, ClosedForm(outliers.coords, ClosedFormConfig(reweight=0)).fit(outliers.features))
+def test_closed_form_is_robust_to_outliers(outliers):
+    """One pass of reweighting improves on ordinary least squares."""
+    ordinary = correlations(outliers, ClosedForm(outliers.coords, ClosedFormConfig(reweight=0)).fit(outliers.features))
     robust = correlations(outliers, ClosedForm(outliers.coords).fit(outliers.features))
     assert robust[0] >= 0.998
     assert robust[1] >= 0.999
-    assert min(robust[0] - plain[0], robust[1] - plain[1]) > 0.001
+    assert min(robust[0] - ordinary[0], robust[1] - ordinary[1]) > 0.001
 
 
-def test_closed_form_stands_noise():
+def test_closed_form_is_robust_to_noise():
     data = synthetic.synthetic_views(torch.Generator().manual_seed(0), noise=0.3)
     chosen = ClosedForm(data.coords).fit(data.features)
     assert correlations(data, chosen)[0] >= 0.997
