@@ -1,1 +1,1 @@
-"""Plain networks that neither a method nor a task owns."""
+"""Networks and base classes that belong to neither a method nor a task."""

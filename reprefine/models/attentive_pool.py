@@ -11,13 +11,13 @@ from reprefine.registry import MODELS
 
 @MODELS.register_module()
 class AttentivePool(BaseModule):
-    """One learned query attends to all positions of the last map; its answer stands for the image.
+    """Attention pooling: one learned query attends to all positions of the last feature map.
 
-    Queries, keys and values have projections; none follows, so that a linear classifier may.
+    Queries, keys and values are projected; there is no output projection, because a linear classifier follows.
 
     Args:
-        in_channels: Channels C of the map.
-        num_heads: Number of heads.
+        in_channels: Channels C of the feature map.
+        num_heads: Number of attention heads.
     """
 
     def __init__(self, in_channels: int, num_heads: int = 12):
@@ -25,5 +25,5 @@ class AttentivePool(BaseModule):
         self.pool = AttentionPoolLatent(in_channels, out_features=0, num_heads=num_heads)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-        """Return the features (B, C) of the last of the maps (B, C, h, w)."""
+        """Return the pooled feature (B, C) of the last of the feature maps (B, C, h, w)."""
         return (self.pool(inputs[-1].flatten(2).transpose(1, 2)),)

@@ -1,4 +1,4 @@
-"""A fully connected network."""
+"""A multilayer perceptron."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,9 +14,9 @@ class MLP(BaseModule):
     """Linear layers with ReLU between them; the last layer gives the logits.
 
     Args:
-        widths: Number of inputs, of the units of each hidden layer, and of outputs.
-        layer_cfg: Config of a layer that takes ``in_features`` and ``out_features``, default ``nn.Linear``.
-        init_cfg: mmengine's initialisation.
+        widths: Numbers of inputs, of units of each hidden layer, and of outputs.
+        layer_cfg: Config of the layers, a type with ``in_features`` and ``out_features``; default ``nn.Linear``.
+        init_cfg: Initialisation config of mmengine.
     """
 
     def __init__(self, widths: Sequence[int], layer_cfg: dict | None = None, init_cfg: dict | None = None):
@@ -24,7 +24,7 @@ class MLP(BaseModule):
         self.layers = nn.ModuleList(_layer(layer_cfg, *sizes) for sizes in pairwise(widths))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Map images (N, C, H, W), or any batch of as many inputs, to the logits (N, outputs)."""
+        """Return the logits (N, outputs) of images (N, C, H, W), or of any batch with that number of inputs."""
         x = x.flatten(1)
         for index, layer in enumerate(self.layers):
             x = layer(x.relu() if index else x)

@@ -12,11 +12,11 @@ class MobileNetV2CIFAR(MobileNetV2):
     """MobileNetV2 with a total stride of 8 instead of 32: the first convolution and the third stage keep the size.
 
     Args:
-        frozen_stages: Stages that do not learn, as in mmpretrain, which leaves the last convolution out; 8: it too.
-        kwargs: What else mmpretrain's ``MobileNetV2`` takes.
+        frozen_stages: Number of frozen stages, as in mmpretrain; 8 also freezes the last convolution.
+        kwargs: Further arguments of mmpretrain's ``MobileNetV2``.
     """
 
-    # Expansion, output channels, blocks, stride of each stage.
+    # expansion ratio, output channels, number of blocks and stride of each stage
     arch_settings = [
         [1, 16, 1, 1],
         [6, 24, 2, 2],

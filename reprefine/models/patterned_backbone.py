@@ -1,4 +1,4 @@
-"""A backbone whose features have a known position pattern, as ground truth for denoising."""
+"""A backbone with a known position-dependent pattern in its features, as ground truth for denoising."""
 
 from typing import Any
 

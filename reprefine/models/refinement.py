@@ -1,4 +1,4 @@
-"""Methods that are the base model: a subclass of the base model's type, made when a config asks for it."""
+"""Base class of methods that extend a model: a subclass of the base model's type, created when it is built."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -13,24 +13,26 @@ from reprefine.engine.losses import rename_task_loss
 
 
 class Refinement:
-    """Mixin that makes a method of a model: ``model = dict(type=<method>, base_type=<type>, <option_key>=dict(...))``.
+    """Mixin of a method that extends a base model.
 
-    The model is an instance of a subclass of the base type, cached, so that attributes, parameter names and checkpoints
-    are those of the base model, plus what the method adds. All other keys of the config are arguments of the base type.
-    A method overrides :meth:`refine`, and as needed :meth:`base_losses`, :meth:`extra_losses` and
+    In a config: ``model = dict(type=<method>, base_type=<type>, <option_key>=dict(...))``.
+
+    The model is an instance of a cached subclass of the base type, so that attributes, parameter names and checkpoints
+    are those of the base model, plus those that the method adds. All other keys of the config are arguments of the base
+    type. A method overrides :meth:`refine` and, if needed, :meth:`base_losses`, :meth:`extra_losses` and
     ``switch_to_deploy``.
 
     Args:
         *args: Arguments of the base type.
-        base_type: Type of the base model, a name that the default scope of the config knows, or a class.
+        base_type: Type of the base model: a name in the default scope of the config, or a class.
         **kwargs: Arguments of the base type, and the options of the method under its ``option_key``.
 
     Attributes:
-        option_key: Key of the method's own options in a config, which :meth:`refine` takes.
-        config_options: What takes the dict under a key, for the check of configs.
+        option_key: Key of the method's options in a config, the arguments of :meth:`refine`.
+        config_options: Functions by the key of their arguments in a config, for the check of configs.
 
     Raises:
-        UserError: If the base type is missing, unknown, or refined itself.
+        UserError: If the base type is missing, unknown, or itself the type of a method.
     """
 
     option_key: ClassVar[str]
@@ -41,7 +43,7 @@ class Refinement:
         cls.config_options = {cls.option_key: cls.refine}
 
     def __new__(cls, *args: Any, base_type: str | type | None = None, **kwargs: Any) -> Self:
-        """Make an instance of the subclass of the base type."""
+        """Create an instance of the subclass of the base type."""
         if not issubclass(cls, nn.Module):
             refined = refined_type(cls, _base_class(cls, base_type, kwargs))
             return refined.__new__(refined, *args, **kwargs)
@@ -54,7 +56,7 @@ class Refinement:
         self.refine(**options)
 
     def refine(self) -> None:
-        """Add the method to the base model, which has been built; the arguments are the options of the method."""
+        """Add the method to the base model, after that is built; the arguments are the options of the method."""
         raise NotImplementedError
 
     def base_losses(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -62,28 +64,28 @@ class Refinement:
         return super().forward(*args, mode='loss', **kwargs)
 
     def extra_losses(self) -> dict[str, Tensor]:
-        """Return what the method adds to the loss dict, once the base model has run."""
+        """Return the entries that the method adds to the loss dict, after the base model has run."""
         return {}
 
     def forward(self, *args: Any, mode: str = 'tensor', **kwargs: Any) -> Any:
-        """Run the base model; its losses gain those of the method.
+        """Run the base model; in the mode ``'loss'`` add the losses of the method to its losses.
 
-        A loss that the base model calls ``loss`` becomes ``loss_task``: mmengine logs the sum of all losses under the
-        former name.
+        A loss that the base model calls ``loss`` is renamed to ``loss_task``: mmengine logs the sum of all losses as
+        ``loss``.
         """
         if mode != 'loss':
             return super().forward(*args, mode=mode, **kwargs)
         return rename_task_loss(self.base_losses(*args, **kwargs)) | self.extra_losses()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles make the subclass anew, which no module holds by name."""
+        """Copies and pickles create the subclass by :func:`refined_type`, because no module defines it by name."""
         mixin, base = type(self).refines
         return _restore, (mixin, base), self.__getstate__()
 
 
 @functools.cache
 def refined_type(mixin: type[Refinement], base: type[nn.Module]) -> type[nn.Module]:
-    """Return the subclass of a base model's type that a method makes of it.
+    """Return the subclass of a base model's type that extends it by a method.
 
     Args:
         mixin: The method.
@@ -93,12 +95,12 @@ def refined_type(mixin: type[Refinement], base: type[nn.Module]) -> type[nn.Modu
     return type(f'{mixin.__name__}{base.__name__}', (mixin, base), names)
 
 
-def two_methods(name: str, base_type: str | type) -> str:
-    """Return why a method is not applied to what is refined itself, and the remedy.
+def refined_base_type_message(name: str, base_type: str | type) -> str:
+    """Return the error message for a method whose base type is itself the type of a method.
 
     Args:
         name: Name of the method's type.
-        base_type: What it would be applied to.
+        base_type: Its base type.
     """
     return (
         f"base_type='{base_type}' of {name} has a base_type of its own: apply one of the two methods to a part of the "
@@ -113,25 +115,25 @@ def _restore(mixin: type[Refinement], base: type[nn.Module]) -> nn.Module:
 
 def _base_class(mixin: type[Refinement], base_type: str | type | None, others: Mapping[str, Any]) -> type[nn.Module]:
     if base_type is None:
-        raise UserError(flat_form(mixin.__name__, mixin.option_key, others))
+        raise UserError(missing_base_type_message(mixin.__name__, mixin.option_key, others))
     base = class_of(MODELS, dict(type=base_type))
     if base is None:
-        raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no registered model: check its spelling")
+        raise UserError(f"base_type='{base_type}' of {mixin.__name__} is not a registered model: check its spelling")
     if hasattr(base, 'config_options'):
-        raise UserError(two_methods(mixin.__name__, base_type))
+        raise UserError(refined_base_type_message(mixin.__name__, base_type))
     if not (isinstance(base, type) and issubclass(base, nn.Module)):
-        raise UserError(f"base_type='{base_type}' of {mixin.__name__} is no model: name the class of one")
+        raise UserError(f"base_type='{base_type}' of {mixin.__name__} is not a model: give a subclass of nn.Module")
     return base
 
 
-def flat_form(name: str, option_key: str, nested: Mapping[str, Any], path: str = 'model') -> str:
-    """Return what to write instead of a config that lacks ``base_type``, such as the former nested form.
+def missing_base_type_message(name: str, option_key: str, nested: Mapping[str, Any], path: str = 'model') -> str:
+    """Return the error message for a config without ``base_type``, with the config to write instead.
 
     Args:
         name: Name of the method's type.
         option_key: Key of its options.
-        nested: The config, in the nested form with the base model under ``model`` or ``module``.
-        path: Where in a config it stands.
+        nested: The config, which may be in the former form, with the base model nested as ``model`` or ``module``.
+        path: Key of the config in the whole config.
     """
     options = dict(nested.get(option_key) or {})
     if 'model' in nested or 'module' in nested:

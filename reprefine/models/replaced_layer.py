@@ -1,4 +1,4 @@
-"""What a layer that a method puts in the place of a plain one shows to other methods."""
+"""Protocol of layers that replace an ``nn.Linear`` or ``nn.Conv2d``, through which other methods use them."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class ReplacedLayer(Protocol):
-    """A layer in the place of an ``nn.Linear`` or ``nn.Conv2d`` that consists of several.
+    """A layer that replaces an ``nn.Linear`` or ``nn.Conv2d`` and consists of several layers.
 
-    Other methods treat it as the one layer that it replaces: they see input and output, never the layers inside.
+    Other methods treat it as the one layer that it replaces: they use its input and output, never its inner layers.
 
     Attributes:
         replaced_type: Type of the layer that it replaces, ``nn.Linear`` (channels in the last dimension of the output)
@@ -23,14 +23,14 @@ class ReplacedLayer(Protocol):
     groups: int
 
     def switch_to_deploy(self) -> None:
-        """Take the deployed form, in place; nothing happens to a layer that has it already."""
+        """Take the deployed form, in place; idempotent."""
 
     def map_output(self, weight: Tensor, shift: Tensor) -> None:
-        """Fold a linear map of the output, ``y -> weight y + shift`` at every position, into the deployed form.
+        """Merge a linear map of the output, ``y -> weight y + shift`` at every position, into the deployed form.
 
         Args:
-            weight: Map ``[C, C / g]``, one block a group as the weight of a 1x1 convolution.
-            shift: ``[C]``.
+            weight: Matrix ``[C, C / g]``, one block per group, like the weight of a 1x1 convolution.
+            shift: Vector ``[C]``.
 
         Raises:
             RuntimeError: If the layer is in training form.

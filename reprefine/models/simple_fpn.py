@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet: all levels from the one map of a plain vision transformer."""
+"""The simple feature pyramid of ViTDet: all levels from the single feature map of a plain vision transformer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,23 +16,23 @@ NORM = dict(type='reprefine.LN2d', eps=1e-6)
 
 @MODELS.register_module('LN2d')
 class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of maps (B, C, h, w), at each position for itself."""
+    """LayerNorm over the channels of feature maps (B, C, h, w), separately at each position."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised map."""
+        """Return the normalised feature map."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def sincos_positions(channels: int, rows: int, columns: int, base: float = 10000.0) -> Tensor:
     """Return the fixed sine-cosine embedding of the positions of a grid, shape (channels, rows, columns).
 
-    The first half of the channels holds the column, the second the row; each half its sines, then its cosines.
+    The first half of the channels encodes the column, the second half the row; in each half the sines come first.
 
     Args:
         channels: Number of channels, a multiple of 4.
         rows: Rows of the grid.
         columns: Columns of the grid.
-        base: Ratio of the lowest frequency to the highest, which is 1, as the number of channels grows.
+        base: Base of the geometric sequence of frequencies, which starts at 1.
     """
     frequencies = base ** -(torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
     halves = []
@@ -44,18 +44,19 @@ def sincos_positions(channels: int, rows: int, columns: int, base: float = 10000
 
 @MODELS.register_module()
 class SimpleFPN(BaseModule):
-    """Pyramid of maps at 4, 2, 1 and 1/2 times the resolution of the last map of a backbone, and coarser ones.
+    """Pyramid of feature maps at 4, 2, 1 and 1/2 times the resolution of a backbone's last one, and coarser levels.
 
     Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022. With patches of P pixels
     the strides are P/4, P/2, P, 2P and 4P.
 
     Args:
-        in_channels: Channels C of the map, a multiple of 4.
+        in_channels: Channels C of the feature map, a multiple of 4.
         out_channels: Channels of the levels.
-        num_outs: Number of levels, at least 4; those after the fourth take every second position of the one before.
+        num_outs: Number of levels, at least 4; each level after the fourth is the previous one with stride 2.
         norm_cfg: Config of the normalisation layers.
-        position_grid: Side of a fixed sine-cosine table of positions that is resampled to the map and added to it;
-            None for no table. DVT's authors add one of 37 to denoised features, which have lost their positions.
+        position_grid: Grid size of a fixed sine-cosine position embedding that is resampled to the feature map and
+            added to it; None for none. DVT's authors add one of 37 to denoised features, which lack position
+            information.
         init_cfg: Initialisation config of mmengine.
     """
 
@@ -99,7 +100,7 @@ class SimpleFPN(BaseModule):
         """Return the levels, the finest first, each of ``out_channels``.
 
         Args:
-            inputs: A map (B, C, h, w), or maps of which the last is taken.
+            inputs: A feature map (B, C, h, w), or several of which the last is used.
         """
         x = inputs if isinstance(inputs, Tensor) else inputs[-1]
         if self.positions is not None:

@@ -1,4 +1,4 @@
-"""Batch normalisation over parts of a batch, as several devices would do it."""
+"""Batch normalisation over parts of a batch, like that of several devices without synchronisation."""
 
 from typing import Any
 
@@ -13,9 +13,8 @@ from reprefine.registry import MODELS
 class SplitBatchNorm2d(nn.BatchNorm2d):
     """Normalises each of several equal parts of a training batch by its own mean and variance.
 
-    A contrastive learner whose keys pass in another order than its queries then cannot tell by these statistics which
-    samples came in one batch; on several devices shuffling over them has that effect. Evaluation and the state dict are
-    those of ``BatchNorm2d``.
+    In MoCo, whose keys are computed in shuffled order, batch statistics then do not reveal which samples were in one
+    batch, as shuffling BN achieves on several devices. Evaluation and the state dict are those of ``BatchNorm2d``.
 
     Args:
         num_features: Channels ``C``.
@@ -31,10 +30,13 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         """Normalise ``[B, C, H, W]``.
 
         Raises:
-            UserError: A training batch does not divide into equal parts.
+            UserError: If a training batch cannot be divided into equal parts.
         """
         if not self.training:
             return super().forward(x)
         if len(x) % self.num_splits:
-            raise UserError(f'SplitBN: a batch of {len(x)} does not divide into {self.num_splits} parts')
+            raise UserError(
+                f'SplitBN: a batch of {len(x)} does not divide into {self.num_splits} parts; change the batch size '
+                'or num_splits'
+            )
         return torch.cat([super(SplitBatchNorm2d, self).forward(part) for part in x.chunk(self.num_splits)])

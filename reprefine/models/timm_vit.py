@@ -1,4 +1,4 @@
-"""Vision transformers of timm as a backbone that gives dense feature maps."""
+"""Vision transformers of timm as a backbone that returns dense feature maps."""
 
 from collections.abc import Sequence
 from math import prod
@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from reprefine.engine.errors import UserError
-from reprefine.models.timm_weights import create_vit, fill_vit, load_file, warn_of_shrinking
+from reprefine.models.timm_weights import create_vit, load_vit_checkpoint, load_vit_weights, warn_smaller_pos_embed
 from reprefine.registry import MODELS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -26,38 +26,39 @@ def center_padding(size: int, multiple: int) -> tuple[int, int]:
 class TimmViT(BaseModule):
     """Patch features of a vision transformer, for images of any size.
 
-    Takes normalised images of shape (B, 3, H, W) and gives a tuple with one entry for each of ``out_indices``: a map of
-    shape (B, C, h, w), or with ``with_cls_token`` the pair of this map and the class token of shape (B, C). Class and
-    register tokens are left out of the map. With patches of P pixels every S pixels it has ``(H - P) // S + 1`` rows.
+    Takes normalised images of shape (B, 3, H, W) and returns a tuple with one entry for each of ``out_indices``: a
+    feature map of shape (B, C, h, w), or with ``with_cls_token`` the pair of the feature map and the class token of
+    shape (B, C). The feature map does not contain class and register tokens. With patches of P pixels and a stride of S
+    pixels it has ``(H - P) // S + 1`` rows.
 
-    The weights are random until ``init_weights``, which the runner calls before training and which loads what
-    ``init_cfg``, ``checkpoint`` or ``pretrained`` name. Testing takes all weights from its own checkpoint.
+    The weights are random until ``init_weights``, which the runner calls before training and which loads the weights of
+    ``init_cfg``, ``checkpoint`` or ``pretrained``. A test loads all weights from its checkpoint.
 
     Args:
         model_name: Name of a ``VisionTransformer`` or ``Eva`` of timm.
-        stride: Distance of the patches in pixels; the patch size if None.
-        img_size: Side of the images whose grid the position table has; that of the pre-trained model if None. The
-            table is resampled (bicubic, antialiased) to the grid of each input.
-        out_indices: Ascending numbers of the blocks to give the output of; negative ones count from the last.
+        stride: Stride of the patch embedding in pixels; the patch size if None.
+        img_size: Image size in pixels for which the model has a position embedding; that of the pre-trained model if
+            None. The embedding is resampled (bicubic, antialiased) to the grid of each input.
+        out_indices: Increasing indices of the blocks whose outputs are returned; negative ones count from the last.
         final_norm: Apply the model's final LayerNorm to each output.
-        with_cls_token: Also give the class token.
-        frozen: Keep the model in eval mode, without gradients.
-        pretrained: Have timm download the weights that belong to the name.
-        checkpoint: File with all weights of the model; goes before ``pretrained``. One with a larger position table
-            than the model's is refused, unless ``img_size`` asks for the smaller one.
+        with_cls_token: Also return the class token.
+        frozen: Keep the model in evaluation mode, without gradients.
+        pretrained: Download the weights of that name by timm.
+        checkpoint: File with all weights of the model; takes precedence over ``pretrained``. A file with a larger
+            position embedding than the model's raises an error, unless ``img_size`` sets the smaller one.
         checkpoint_key: Entry of the file that holds the weights, see :func:`.entries.select_weights`.
-        revise_keys: Pairs of pattern and replacement for their names, as mmengine has them.
+        revise_keys: Pairs of regular expression and replacement for the names of the weights, as in mmengine.
         center_pad: Pad with zeros on all sides to multiples of the patch size.
-        crop_padding: Resample padded maps (bilinearly, to the same grid) so that they end where the image does.
-            Otherwise they span the padding too, as in published evaluations of frozen features.
-        norm: Statistics that the model sees. ``'imagenet'`` leaves images as they come, by convention normalised with
-            those of ImageNet; ``'native'`` takes such images to the statistics of the model's own training.
+        crop_padding: Resample the feature maps of padded images (bilinearly, to the same grid) to the extent of the
+            unpadded image. Otherwise they cover the padding too, as in published evaluations of frozen features.
+        norm: Normalisation of the images. ``'imagenet'`` does not change the input, which is normalised with the
+            statistics of ImageNet; ``'native'`` converts it to the statistics of the model's own training.
         model_args: Further arguments of timm's model, such as ``depth``.
-        init_cfg: Initialisation config of mmengine, for a checkpoint of this class, such as a pre-training's; goes
-            before ``checkpoint`` and ``pretrained``.
+        init_cfg: Initialisation config of mmengine, for a checkpoint of this class, such as that of a pre-training;
+            takes precedence over ``checkpoint`` and ``pretrained``.
 
     Raises:
-        UserError: If timm cannot create the model, or it lacks the class token or the final norm that are asked for.
+        UserError: If timm cannot create the model, or it lacks the class token or the final norm that the options need.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class TimmViT(BaseModule):
         self.patch_size = self.vit.patch_embed.patch_size[0]
         self.stride = stride or self.patch_size
         self.vit.patch_embed.proj.stride = (self.stride, self.stride)
-        # Lifts the demand that patches tile the image; the position table keeps its own grid.
+        # disables timm's check of the image size; the position embedding keeps its own grid
         self.vit.patch_embed.img_size = None
         self.vit.requires_grad_(not frozen)
         self._set_norm(norm)
@@ -105,7 +106,7 @@ class TimmViT(BaseModule):
 
     @property
     def requires_pretrained(self) -> str | None:
-        """Why random weights do not do, see :mod:`reprefine.engine.checkpoints.random_init_warning`."""
+        """Reason why random weights make no sense, see :mod:`reprefine.engine.checkpoints.random_init_warning`."""
         return 'it is frozen' if self.frozen else None
 
     def _check_outputs(self) -> None:
@@ -115,9 +116,9 @@ class TimmViT(BaseModule):
             raise UserError(f'TimmViT: {self.model_name} has no norm after its last block; set final_norm=False')
 
     def _set_norm(self, norm: str) -> None:
-        """Prepare the step from ImageNet's statistics to the model's own."""
+        """Compute scale and shift from ImageNet's statistics to the model's own."""
         if norm not in ('imagenet', 'native'):
-            raise UserError(f"TimmViT: norm is 'imagenet' or 'native', not {norm!r}")
+            raise UserError(f"TimmViT: norm={norm!r}: use 'imagenet' or 'native'")
         mean, std, own_mean, own_std = (
             torch.tensor(values)[:, None, None]
             for values in (IMAGENET_MEAN, IMAGENET_STD, self.vit.pretrained_cfg['mean'], self.vit.pretrained_cfg['std'])
@@ -127,7 +128,7 @@ class TimmViT(BaseModule):
         self.register_buffer('_norm_shift', (mean - own_mean) / own_std, persistent=False)
 
     def init_weights(self) -> None:
-        """Load what ``init_cfg``, ``checkpoint`` or ``pretrained`` name; with none of them, the random weights stay.
+        """Load the weights of ``init_cfg``, ``checkpoint`` or ``pretrained``; without them, keep the random ones.
 
         Raises:
             UserError: If the file cannot be read or does not load the whole model, or the download fails.
@@ -135,21 +136,23 @@ class TimmViT(BaseModule):
         if self.init_cfg:
             super().init_weights()
         elif self.checkpoint:
-            given = self.model_args['img_size'] is not None
-            load_file(self.vit, self.checkpoint, self.checkpoint_key, self.revise_keys, may_shrink=given)
+            is_size_set = self.model_args['img_size'] is not None
+            load_vit_checkpoint(
+                self.vit, self.checkpoint, self.checkpoint_key, self.revise_keys, allow_smaller_pos_embed=is_size_set
+            )
         elif self.pretrained:
             trained = create_vit(self.model_name, pretrained=True, **self.model_args)
-            fill_vit(self.vit, trained.state_dict(), self.model_name)
+            load_vit_weights(self.vit, trained.state_dict(), self.model_name)
             side = self.vit.pretrained_cfg['input_size'][-1] // self.patch_size
             if self.vit.pos_embed is not None and side**2 > prod(self.vit.patch_embed.grid_size):
-                warn_of_shrinking(self.model_name, side, self.vit)
+                warn_smaller_pos_embed(self.model_name, side, self.vit)
 
     def train(self, mode: bool = True) -> 'TimmViT':
-        """Switch to training, unless frozen."""
+        """Set the mode; a frozen model stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return rows and columns of the map of an image of ``height`` x ``width`` pixels."""
+        """Return rows and columns of the feature map of an image of ``height`` x ``width`` pixels."""
         sizes = [size + sum(self._padding(size)) for size in (height, width)]
         return tuple((size - self.patch_size) // self.stride + 1 for size in sizes)
 
@@ -157,7 +160,7 @@ class TimmViT(BaseModule):
         return center_padding(size, self.patch_size) if self.center_pad else (0, 0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
-        """Return the patch features of ``x``, shape (B, 3, H, W), as the class describes."""
+        """Return the patch features of images ``x`` (B, 3, H, W), see the class."""
         height, width = x.shape[-2:]
         if self.renormalizes:
             x = x * self._norm_scale + self._norm_shift
@@ -177,7 +180,7 @@ class TimmViT(BaseModule):
         return tuple(self._crop(_to_map(tokens, grid), x) for tokens in outputs)
 
     def _crop(self, features: Tensor, images: Tensor) -> Tensor:
-        """Resample a map ``[B, C, h, w]`` onto the unpadded images along the axes that were padded."""
+        """Resample a feature map ``[B, C, h, w]`` to the extent of the unpadded images, along the padded axes."""
         paddings = [self._padding(size)[0] + self._padding(size)[1] for size in images.shape[-2:]]
         if not self.crop_padding or not any(paddings):
             return features
@@ -189,7 +192,7 @@ class TimmViT(BaseModule):
         return F.grid_sample(features, points, padding_mode='border', align_corners=False)
 
     def _cell_centers(self, size: int, count: int) -> Tensor:
-        """Return where ``count`` equal cells of ``size`` pixels have their centres on the map, from -1 to 1."""
+        """Return the centres of ``count`` equal cells of an axis of ``size`` pixels, in coordinates from -1 to 1."""
         cells = torch.arange(count) + 0.5
         before, after = self._padding(size)
         if before + after:
@@ -199,5 +202,5 @@ class TimmViT(BaseModule):
 
 
 def _to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Arrange (B, h*w, C) tokens, row by row, as a (B, C, h, w) map."""
+    """Reshape tokens (B, h*w, C) to a feature map (B, C, h, w), row by row."""
     return tokens.transpose(1, 2).unflatten(2, grid)

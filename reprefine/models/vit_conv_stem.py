@@ -1,4 +1,4 @@
-"""Vision transformers for portrait images, with plain patches or behind the convolutional stem of TransReID-SSL."""
+"""Vision transformers for portrait images, with linear patch embedding or the convolutional stem of TransReID-SSL."""
 
 import math
 from collections import OrderedDict
@@ -16,12 +16,15 @@ STEM_STRIDE = 2
 
 
 def portrait_grid(patches: int) -> tuple[int, int]:
-    """Recover height and width of a patch grid that is one, two or three times as high as wide.
+    """Return height and width of a patch grid that is one, two or three times as high as wide.
 
-    No number of patches fits two of the three: 196 is 14 x 14, 128 is 16 x 8 and 192 is 24 x 8.
+    The number of patches determines the ratio: 196 is 14 x 14, 128 is 16 x 8 and 192 is 24 x 8.
+
+    Args:
+        patches: Number of patches.
 
     Raises:
-        UserError: If the number fits none of them.
+        UserError: If the number is that of no such grid.
     """
     for ratio in (1, 2, 3):
         width = math.isqrt(patches // ratio)
@@ -32,7 +35,7 @@ def portrait_grid(patches: int) -> tuple[int, int]:
 
 @MODELS.register_module()
 class PortraitViT(VisionTransformer):
-    """mmpretrain's ViT that also loads position embeddings of other portrait grids, where mmpretrain expects squares.
+    """mmpretrain's ViT that loads position embeddings of other portrait grids; mmpretrain itself assumes square ones.
 
     Args:
         *args: Arguments of mmpretrain's ``VisionTransformer``; ``img_size`` is (height, width).
@@ -53,10 +56,10 @@ class PortraitViT(VisionTransformer):
 class ConvStemViT(PortraitViT):
     """ViT whose patches are embedded by the IBN-based convolutional stem (ICS) of TransReID-SSL (arXiv 2111.12084).
 
-    Three convolutions, the first with stride 2, precede a projection of half the patch size, so that the grid of
-    patches is the plain ViT's. The form is that of VOLO's stem with other norms; it has not been compared with the
-    published weights. ``tools/model_converters/import_transreid_ssl.py`` reads the sizes off a checkpoint and refuses
-    any other form.
+    Three convolutions, the first with stride 2, precede a projection of half the patch size, so that the patch grid is
+    that of the ViT. The architecture is that of VOLO's stem with other norms; it has not been compared with the
+    published weights. ``tools/model_converters/import_transreid_ssl.py`` takes the sizes from a checkpoint and raises
+    an error for any other architecture.
 
     Args:
         *args: Arguments of mmpretrain's ``VisionTransformer``; ``img_size`` is (height, width).
@@ -67,13 +70,13 @@ class ConvStemViT(PortraitViT):
 
     def __init__(self, *args: Any, stem_channels: int = 64, stem_kernel: int = 7, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        plain = self.patch_embed.projection
-        half = [size // STEM_STRIDE for size in plain.kernel_size]
-        stride = [size // STEM_STRIDE for size in plain.stride]
+        projection = self.patch_embed.projection
+        half = [size // STEM_STRIDE for size in projection.kernel_size]
+        stride = [size // STEM_STRIDE for size in projection.stride]
         self.patch_embed.projection = nn.Sequential(
             OrderedDict(
-                conv=conv_stem(plain.in_channels, stem_channels, stem_kernel),
-                proj=nn.Conv2d(stem_channels, plain.out_channels, half, stride, bias=plain.bias is not None),
+                conv=conv_stem(projection.in_channels, stem_channels, stem_kernel),
+                proj=nn.Conv2d(stem_channels, projection.out_channels, half, stride, bias=projection.bias is not None),
             )
         )
         if self.frozen_stages > 0:

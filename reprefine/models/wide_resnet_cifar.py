@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
 
@@ -45,14 +46,14 @@ class WideResNetCIFAR(BaseModule):
     """Pre-activation wide ResNet of three stages with strides 1, 2, 2: ``depth=28, widen_factor=10`` is WRN-28-10.
 
     Args:
-        depth: Number of weighted layers, 6 n + 4 for n blocks a stage.
+        depth: Number of layers with weights, 6 n + 4 for n blocks per stage.
         widen_factor: Channels of the stages are 16, 32 and 64 times this.
         dropout: Probability to drop a channel inside a block.
-        out_indices: Stages that are returned, 0 to 2. The last one is normalised and activated.
-        init_cfg: mmengine's initialisation.
+        out_indices: Indices of the stages to return, 0 to 2. The last one is followed by norm and activation.
+        init_cfg: Initialisation config of mmengine.
 
     Raises:
-        ValueError: If no number of blocks gives ``depth``.
+        UserError: If no number of blocks gives ``depth``.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class WideResNetCIFAR(BaseModule):
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1:
-            raise ValueError(f'depth of a wide ResNet is 6 n + 4 for n blocks a stage, not {depth}')
+            raise UserError(f'depth={depth} of WideResNetCIFAR: use 6 n + 4 for n blocks per stage, such as 28')
         self.out_indices = tuple(out_indices)
         channels = [16, *(16 * widen_factor * 2**stage for stage in range(3))]
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
@@ -81,7 +82,7 @@ class WideResNetCIFAR(BaseModule):
         self.relu = nn.LeakyReLU(0.1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the chosen stages of images (N, 3, H, W): (N, C, H / s, W / s) with s = 1, 2, 4."""
+        """Return features (N, C, H / s, W / s), s = 1, 2, 4, of stages ``out_indices`` for images (N, 3, H, W)."""
         x = self.conv1(x)
         outputs = []
         for stage in range(3):

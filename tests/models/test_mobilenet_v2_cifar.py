@@ -14,7 +14,7 @@ def test_total_stride_is_eight(size):
     assert [size // output.shape[2] for output in outputs] == [1, 2, 2, 4, 4, 8, 8, 8]
 
 
-def test_parameters_are_those_of_the_host():
+def test_parameters_are_those_of_mmpretrain():
     ours, hosts = MobileNetV2CIFAR().state_dict(), MobileNetV2().state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in hosts.items()}
 

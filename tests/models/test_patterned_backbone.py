@@ -1,4 +1,4 @@
-"""The backbone whose position pattern is known."""
+"""The backbone with a known position pattern."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The machinery of methods that are the base model, by a method of ten lines that adds a loss."""
+"""The base class of methods that extend a model, by a small method that adds a loss."""
 
 import copy
 import pickle
@@ -21,19 +21,19 @@ from tests.helpers.small_models import HOSTS, refined, stock_config
 
 
 class FeaturePenalty(Refinement):
-    """Keeps the features of a part small."""
+    """Penalises the features of a submodule."""
 
     option_key = 'penalty'
 
     def refine(self, part='backbone', weight=0.5):
         self.weight = weight
-        self.get_submodule(part).register_forward_hook(self.keep)
+        self.get_submodule(part).register_forward_hook(self.record)
 
-    def keep(self, part, inputs, outputs):
-        self.kept = sum(feature.square().mean() for feature in outputs)
+    def record(self, part, inputs, outputs):
+        self.penalty = sum(feature.square().mean() for feature in outputs)
 
     def extra_losses(self):
-        return {'loss_penalty': self.weight * self.__dict__.pop('kept')}
+        return {'loss_penalty': self.weight * self.__dict__.pop('penalty')}
 
 
 class Base(BaseModel):
@@ -58,7 +58,7 @@ class OtherBase(Base):
 
 @pytest.fixture
 def registered():
-    """The method under its name in a config."""
+    """The registered name of the method."""
     MODELS.register_module(name='FeaturePenalty', module=FeaturePenalty)
     yield 'reprefine.FeaturePenalty'
     MODELS.module_dict.pop('FeaturePenalty')
@@ -74,9 +74,9 @@ def batch() -> dict:
     return dict(inputs=torch.randn(4, 3, generator=generator), targets=torch.randn(4, 1, generator=generator))
 
 
-@pytest.mark.parametrize('host', ['swin classifier', 'fcn, dilated'])
-def test_a_loss_is_added_to_those_of_any_host(host, registered):
-    library, text, _, _, make_batch, _ = HOSTS[host]
+@pytest.mark.parametrize('case', ['swin classifier', 'fcn, dilated'])
+def test_a_loss_is_added_to_those_of_any_base_model(case, registered):
+    library, text, _, _, make_batch, _ = HOSTS[case]
     stock = MODELS.build(stock_config(library, text))
     config = stock_config(library, refined(text, registered, penalty=dict(weight=2.0)))
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def test_the_model_is_the_base_model():
     assert type(network).__doc__ == Base.__doc__
 
 
-def test_arguments_of_the_base_go_to_it_and_the_options_to_the_method():
+def test_arguments_go_to_the_base_and_options_to_the_method():
     network = FeaturePenalty(5, bias=False, base_type=Base, penalty=dict(weight=3.0))
     assert (network.width, network.backbone[0].bias, network.weight) == (5, None, 3.0)
     assert FeaturePenalty(base_type=Base).weight == 0.5
@@ -162,25 +162,25 @@ def test_copies_and_pickles_are_of_the_same_type_and_compute_the_same(way):
     network, data = model(weight=2.0), batch()
     network.train_step(data, OptimWrapper(torch.optim.SGD(network.parameters(), 0.1)))
     in_flight = network(**data, mode='loss')
-    twin = way(network)
+    copied = way(network)
     sum(value for key, value in in_flight.items() if 'loss' in key).backward()
-    assert type(twin) is type(network)
-    assert twin is not network
-    assert twin.weight == 2.0
-    torch.testing.assert_close(twin(data['inputs']), network(data['inputs']), rtol=0, atol=0)
-    del network.kept
-    assert torch.equal(twin(**data, mode='loss')['loss_penalty'], in_flight['loss_penalty'])
-    assert all(p.grad is None for p in twin.parameters())
+    assert type(copied) is type(network)
+    assert copied is not network
+    assert copied.weight == 2.0
+    torch.testing.assert_close(copied(data['inputs']), network(data['inputs']), rtol=0, atol=0)
+    del network.penalty
+    assert torch.equal(copied(**data, mode='loss')['loss_penalty'], in_flight['loss_penalty'])
+    assert all(p.grad is None for p in copied.parameters())
 
 
 def test_the_hook_of_a_copy_belongs_to_the_copy():
     network = model()
-    twin = copy.deepcopy(network)
-    twin(batch()['inputs'])
-    assert 'kept' in vars(twin)
-    assert 'kept' not in vars(network)
+    copied = copy.deepcopy(network)
+    copied(batch()['inputs'])
+    assert 'penalty' in vars(copied)
+    assert 'penalty' not in vars(network)
     with torch.no_grad():
-        twin.backbone[0].weight.zero_()
+        copied.backbone[0].weight.zero_()
     assert network.backbone[0].weight.abs().max() > 0
 
 
@@ -197,13 +197,16 @@ def test_the_hook_of_a_copy_belongs_to_the_copy():
             dict(model=dict(type='reprefine.Any'), weight=2, data_preprocessor=dict(mean=1)),
             r'base_type=\{\{_base_.model.type\}\}, penalty=dict\(weight=2\)\)$',
         ),
-        (dict(base_type='reprefine.Unknown'), "base_type='reprefine.Unknown' of FeaturePenalty is no registered model"),
+        (
+            dict(base_type='reprefine.Unknown'),
+            "base_type='reprefine.Unknown' of FeaturePenalty is not a registered model",
+        ),
         (dict(base_type='reprefine.DenoiseRep'), "base_type='reprefine.DenoiseRep' of FeaturePenalty has a base_type"),
         (dict(base_type=refined_type(FeaturePenalty, Base)), 'apply one of the two methods to a part of the model'),
-        (dict(base_type=dict), 'is no model'),
+        (dict(base_type=dict), 'is not a model'),
     ],
 )
-def test_what_is_no_base_is_refused_with_the_remedy(config, message, registered):
+def test_an_invalid_base_type_is_refused_with_the_remedy(config, message, registered):
     with pytest.raises(UserError, match=message) as refused:
         MODELS.build(dict(type=registered) | config)
     assert '\n' not in str(refused.value)
@@ -221,7 +224,7 @@ def test_what_is_no_base_is_refused_with_the_remedy(config, message, registered)
         (dict(base_type='reprefine.DenoiseRep'), r'model.base_type: .* has a base_type of its own'),
     ],
 )
-def test_the_check_knows_the_arguments_of_the_base_and_the_options(model, message, registered, monkeypatch):
+def test_the_config_check_finds_wrong_arguments_of_the_base_and_the_method(model, message, registered, monkeypatch):
     pytest.importorskip('mmpretrain')
     with pytest.raises(UserError, match=message):
         check_config(Config(dict(default_scope='mmpretrain', model=dict(type=registered, **model))))

@@ -18,7 +18,7 @@ def test_levels_have_their_strides(grid):
     assert [level.shape for level in levels] == [(2, 8, *size) for size in sizes]
 
 
-def test_the_last_map_counts_and_outputs_may_be_more():
+def test_the_last_feature_map_is_used_and_there_may_be_more_levels():
     torch.manual_seed(0)
     neck = SimpleFPN(16, 8, num_outs=6)
     maps = torch.randn(2, 1, 16, 8, 8)
@@ -29,7 +29,7 @@ def test_the_last_map_counts_and_outputs_may_be_more():
     assert torch.equal(levels[5], levels[4][..., ::2, ::2])
 
 
-def test_levels_are_what_the_layers_of_vitdet_give():
+def test_levels_equal_those_of_the_layers_of_vitdet():
     torch.manual_seed(0)
     neck = SimpleFPN(16, 8).eval()
     x = torch.randn(1, 16, 6, 6)
@@ -74,7 +74,7 @@ def test_positions_equal_loops():
                 assert table[i::4, row, column].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_positions_are_added_at_the_size_of_the_map():
+def test_positions_are_resampled_and_added():
     torch.manual_seed(0)
     plain, placed = SimpleFPN(16, 8), SimpleFPN(16, 8, position_grid=5)
     assert placed.state_dict().keys() == plain.state_dict().keys()
@@ -86,7 +86,7 @@ def test_positions_are_added_at_the_size_of_the_map():
     assert all(torch.equal(a, b) for a, b in zip(placed(wide), plain(wide + resized), strict=True))
 
 
-def test_it_follows_a_vision_transformer():
+def test_it_is_a_neck_of_a_vision_transformer():
     torch.manual_seed(0)
     args = dict(depth=1, embed_dim=32, num_heads=2)
     vit = TimmViT('vit_base_patch14_dinov2.lvd142m', model_args=args)

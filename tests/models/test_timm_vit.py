@@ -26,7 +26,7 @@ TINY = dict(depth=2, embed_dim=48, num_heads=3)
 
 
 def tiny(model_name='vit_tiny_patch16_224', **kwargs):
-    """A model with two blocks whose biases and positions are no longer 0 or alike."""
+    """A model with two blocks and random biases and position embeddings."""
     torch.manual_seed(0)
     kwargs.setdefault('img_size', 56 if 'patch14' in model_name else 64)
     model = TimmViT(model_name, **{'model_args': TINY, **kwargs})
@@ -59,7 +59,7 @@ def test_features_are_those_of_timm(name):
 
 
 @pytest.mark.parametrize(('name', 'prefix'), [('vit_tiny_patch16_224', 1), (DINOV2_REG, 5), (EVA, 1)])
-def test_map_holds_the_patch_tokens_row_by_row(name, prefix):
+def test_the_feature_map_contains_the_patch_tokens_row_by_row(name, prefix):
     model = tiny(name)
     x = images(2 * model.patch_size, 3 * model.patch_size)
     (features,) = model(x)
@@ -97,8 +97,8 @@ def test_padding_adds_zeros_on_all_sides():
 
 
 @pytest.mark.parametrize('stride', [14, 7])
-def test_cropped_maps_end_where_the_image_does(stride):
-    """A map that is linear in the padded image's pixels is, cropped, the same function at the image's own cells."""
+def test_cropped_feature_maps_cover_the_unpadded_image(stride):
+    """A feature map that is linear in pixel coordinates is, cropped, the same function at the cells of the image."""
     model = TimmViT(DINOV2_REG, stride=stride, crop_padding=True, model_args=dict(depth=1))
     height, width = 112 - 6, 140  # 3 pixels above and below, none beside
     rows, columns = model.grid_size(height, width)
@@ -126,7 +126,7 @@ def test_native_statistics_are_those_of_the_training():
 
 @pytest.mark.parametrize(('stride', 'grid'), [(7, (6, 9)), (5, (8, 12)), (14, (3, 5)), (None, (3, 5))])
 def test_stride_moves_the_patches(stride, grid):
-    """With blocks that pass tokens on, the map is the normed projection of each patch."""
+    """With identity blocks, the feature map is the normalised projection of each patch."""
     model = tiny(DINOV2_REG, stride=stride, center_pad=False)
     nn.init.zeros_(model.vit.pos_embed)
     for block in model.vit.blocks:
@@ -144,15 +144,15 @@ def test_stride_moves_the_patches(stride, grid):
 
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', EVA])
-def test_stride_keeps_attention_and_positions_in_step(name):
-    """Overlapping patches laid side by side are an image that timm itself cuts into the same patches."""
+def test_stride_gives_the_same_as_timm_on_an_image_of_the_patches(name):
+    """Overlapping patches side by side form an image that timm divides into the same patches."""
     x = images(64, 48)
     apart = F.fold(F.unfold(x, 16, stride=8), (7 * 16, 5 * 16), 16, stride=16)
     overlapping, plain = tiny(name, stride=8), tiny(name)
     assert max_difference(overlapping(x)[0], plain.vit.forward_intermediates(apart, norm=True)[1][-1]) < 1e-5
 
 
-def test_frozen_model_stays_in_eval_mode_and_takes_no_gradient():
+def test_a_frozen_model_stays_in_eval_mode_and_gets_no_gradient():
     model = tiny(model_args=dict(TINY, drop_path_rate=0.5)).train()
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -169,7 +169,7 @@ def test_unfrozen_model_trains():
     assert not model.eval().vit.training
 
 
-def test_weights_come_with_init_weights(tmp_path):
+def test_init_weights_loads_the_weights(tmp_path):
     source = tiny()
     torch.save({'state_dict': source.vit.state_dict()}, tmp_path / 'vit.pth')
     host = BaseModule()
@@ -181,7 +181,7 @@ def test_weights_come_with_init_weights(tmp_path):
     assert not host.backbone.vit.pos_embed.requires_grad
 
 
-def test_a_checkpoint_of_a_pre_training_starts_it_by_init_cfg(tmp_path):
+def test_init_cfg_loads_a_checkpoint_of_a_pre_training(tmp_path):
     trained = tiny()
     state = {f'student.backbone.{key}': value for key, value in trained.state_dict().items()}
     torch.save(dict(state_dict=state), tmp_path / 'a.pth')
@@ -193,7 +193,7 @@ def test_a_checkpoint_of_a_pre_training_starts_it_by_init_cfg(tmp_path):
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def test_random_weights_survive_init_weights():
+def test_init_weights_keeps_random_weights_without_a_checkpoint():
     host = BaseModule()
     host.backbone = tiny()
     before = host.backbone(images(32, 32))[0]
@@ -202,7 +202,7 @@ def test_random_weights_survive_init_weights():
 
 
 def test_checkpoint_of_the_authors_and_of_another_grid(tmp_path):
-    """DeiT-III's own names of the layer scales, and safetensors with a position table of 4x4 instead of 2x2."""
+    """DeiT-III's names of the layer scales, and safetensors with a position embedding of 4x4 instead of 2x2."""
     from safetensors.torch import save_file
     from timm.layers import resample_abs_pos_embed
 
@@ -216,7 +216,7 @@ def test_checkpoint_of_the_authors_and_of_another_grid(tmp_path):
     assert max_difference(model.vit.pos_embed, table) < 1e-6
 
 
-def test_checkpoint_must_fill_the_model(tmp_path):
+def test_a_checkpoint_must_be_complete(tmp_path):
     state = tiny().vit.state_dict()
     del state['norm.weight']
     torch.save(state, tmp_path / 'vit.pth')
@@ -227,7 +227,7 @@ def test_checkpoint_must_fill_the_model(tmp_path):
         tiny(checkpoint=str(tmp_path / 'vit.safetensors')).init_weights()
 
 
-def test_pretrained_weights_are_fetched_on_request_only(monkeypatch):
+def test_pretrained_weights_are_downloaded_only_if_requested(monkeypatch):
     asked = []
     create = timm.create_model
 
@@ -249,7 +249,7 @@ def test_pretrained_weights_are_fetched_on_request_only(monkeypatch):
 def test_failed_download_names_the_remedy(monkeypatch):
     model = tiny(pretrained=True)
     monkeypatch.setattr(timm, 'create_model', lambda *_, **__: (_ for _ in ()).throw(OSError('no network')))
-    with pytest.raises(UserError, match='give a local file as checkpoint'):
+    with pytest.raises(UserError, match='set checkpoint to a local file'):
         model.init_weights()
 
 
@@ -261,10 +261,10 @@ def test_failed_download_names_the_remedy(monkeypatch):
         ('swin_tiny_patch4_window7_224', {}, 'is a SwinTransformer'),
         ('vit_tiny_patch16_224', dict(model_args=dict(TINY, class_token=False, global_pool='')), 'has no class token'),
         ('vit_tiny_patch16_224', dict(model_args=dict(TINY, global_pool='avg')), 'set final_norm=False'),
-        ('vit_tiny_patch16_224', dict(norm='clip'), "norm is 'imagenet' or 'native'"),
+        ('vit_tiny_patch16_224', dict(norm='clip'), "norm='clip': use 'imagenet' or 'native'"),
     ],
 )
-def test_unfit_model_is_refused(name, kwargs, message):
+def test_an_unsuitable_model_is_refused(name, kwargs, message):
     with pytest.raises(UserError, match=message):
         TimmViT(name, **{'with_cls_token': True, **kwargs})
 
@@ -317,7 +317,7 @@ def test_mmpretrain_computes_the_same():
 
 @pytest.fixture
 def records():
-    """Warnings in the run's log."""
+    """Warnings in the log."""
     lines = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: lines.append(record.getMessage())
@@ -329,11 +329,11 @@ def records():
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'deit3_base_patch16_224.fb_in1k', DINOV2_REG, EVA])
 @pytest.mark.parametrize('nest', [dict, lambda state: dict(model=state)])
-def test_a_position_table_shrinks_only_if_img_size_asks_for_it(name, nest, tmp_path, records):
+def test_a_position_embedding_becomes_smaller_only_if_img_size_is_set(name, nest, tmp_path, records):
     patch = 14 if 'patch14' in name else 16
     large = tiny(name, img_size=40 * patch)
     torch.save(nest(large.vit.state_dict()), tmp_path / 'vit.pth')
-    line = f'vit.pth has a position table of 40x40 patches, the model one of .*: set img_size={40 * patch}, '
+    line = f'vit.pth has a position embedding of 40x40 patches, the model one of .*: set img_size={40 * patch}, '
     with pytest.raises(UserError, match=line):
         tiny(name, img_size=None, checkpoint=str(tmp_path / 'vit.pth')).init_weights()
     same = tiny(name, img_size=40 * patch, checkpoint=str(tmp_path / 'vit.pth'))
@@ -343,11 +343,11 @@ def test_a_position_table_shrinks_only_if_img_size_asks_for_it(name, nest, tmp_p
     small = tiny(name, img_size=4 * patch, checkpoint=str(tmp_path / 'vit.pth'))
     small.init_weights()
     assert len(records) == 1
-    assert re.search('the position table of .*vit.pth, 40x40, is resampled to 4x4 of img_size', records[0])
+    assert re.search('the position embedding of .*vit.pth, 40x40, is resampled to 4x4 of img_size', records[0])
 
 
 @pytest.mark.parametrize('registers', [0, 4])
-def test_a_position_table_of_the_same_size_or_a_smaller_one_is_no_shrinking(registers, tmp_path, records):
+def test_a_position_embedding_of_the_same_or_a_smaller_size_gives_no_warning(registers, tmp_path, records):
     args = dict(TINY, reg_tokens=registers)  # in this family the table has entries for the registers
     for img_size in (32, 224):
         torch.save(tiny(img_size=img_size, model_args=args).vit.state_dict(), tmp_path / 'vit.pth')
@@ -355,13 +355,13 @@ def test_a_position_table_of_the_same_size_or_a_smaller_one_is_no_shrinking(regi
     assert records == []
 
 
-@pytest.mark.parametrize(('img_size', 'shrinks'), [(None, False), (224, False), (448, False), (96, True)])
-def test_downloaded_weights_warn_too(img_size, shrinks, monkeypatch, records):
+@pytest.mark.parametrize(('img_size', 'warns'), [(None, False), (224, False), (448, False), (96, True)])
+def test_downloaded_weights_warn_too(img_size, warns, monkeypatch, records):
     """The download is replaced by random weights."""
     create = timm.create_model
     monkeypatch.setattr(timm, 'create_model', lambda *args, **kwargs: create(*args, **{**kwargs, 'pretrained': False}))
     tiny(img_size=img_size, pretrained=True).init_weights()
-    assert [('vit_tiny_patch16_224, 14x14' in line) for line in records] == [True] * shrinks
+    assert [('vit_tiny_patch16_224, 14x14' in line) for line in records] == [True] * warns
 
 
 def test_entry_and_names_of_the_file_can_be_chosen(tmp_path):
@@ -378,7 +378,7 @@ def test_entry_and_names_of_the_file_can_be_chosen(tmp_path):
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'deit3_base_patch16_224.fb_in1k', EVA])
 @pytest.mark.parametrize('source', ['file', 'timm'])
-def test_weights_reach_layers_that_another_method_has_converted(name, source, tmp_path, monkeypatch):
+def test_weights_are_loaded_into_layers_that_another_method_has_converted(name, source, tmp_path, monkeypatch):
     trained = tiny(name)
     torch.save(trained.vit.state_dict(), tmp_path / 'vit.pth')
     model = tiny(name, **{'checkpoint': str(tmp_path / 'vit.pth')} if source == 'file' else {'pretrained': True})
@@ -395,15 +395,15 @@ def test_weights_reach_layers_that_another_method_has_converted(name, source, tm
     assert torch.equal(model.eval()(x)[0], trained(x)[0])
 
 
-def test_a_converted_model_must_be_filled_too_and_takes_no_file_with_predictors(tmp_path):
+def test_a_checkpoint_of_a_converted_model_must_be_complete_and_have_no_predictors(tmp_path):
     state = tiny().vit.state_dict()
     torch.save({key: value for key, value in state.items() if key != 'norm.weight'}, tmp_path / 'lacks.pth')
     refined = tiny()
     convert(refined, 'mlp')
-    torch.save(refined.vit.state_dict(), tmp_path / 'unfolded.pth')
+    torch.save(refined.vit.state_dict(), tmp_path / 'training_form.pth')
     for file, line in (
         ('lacks', r'1 missing \(norm\.weight\); at least 100%'),
-        ('unfolded', 'in a form that the model'),
+        ('training_form', 'in a form that the model'),
     ):
         model = tiny(checkpoint=str(tmp_path / f'{file}.pth'))
         if file == 'lacks':
@@ -412,6 +412,6 @@ def test_a_converted_model_must_be_filled_too_and_takes_no_file_with_predictors(
             model.init_weights()
 
 
-def test_its_patch_embedding_is_none_of_the_convolutions_that_can_be_disentangled():
+def test_its_patch_embedding_cannot_be_disentangled():
     with pytest.raises(UserError, match='no convolution can be disentangled'):
         convert_to_pd(tiny(), 'patch_embed')

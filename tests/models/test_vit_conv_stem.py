@@ -31,7 +31,7 @@ def test_grid_of_overlapping_patches_is_refused():
         portrait_grid(21 * 10)
 
 
-def test_position_embedding_of_a_lower_image_is_stretched_along_the_height():
+def test_position_embedding_of_a_lower_image_is_resized_along_the_height():
     small, large = PortraitViT(**TINY), PortraitViT(**TINY | dict(img_size=(384, 128)))
     rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(8.0), indexing='ij')
     state = small.state_dict()
@@ -55,7 +55,7 @@ def test_square_position_embedding_is_resized_as_by_mmpretrain():
     assert torch.equal(ours.pos_embed, theirs.pos_embed)
 
 
-def test_position_embedding_of_another_width_is_left_for_torch_to_refuse():
+def test_position_embedding_of_another_width_is_a_size_mismatch():
     state = PortraitViT(**TINY).state_dict() | dict(pos_embed=torch.zeros(1, 129, 4))
     with pytest.raises(RuntimeError, match='size mismatch for pos_embed'):
         PortraitViT(**TINY).load_state_dict(state)
@@ -78,7 +78,7 @@ def test_instance_batch_norm():
         assert torch.allclose(out[:, channel], expected)
 
 
-def test_stem_has_the_form_of_volo():
+def test_the_stem_has_the_architecture_of_volo():
     embed = ConvStemViT(**TINY, stem_channels=6).patch_embed
     reference = PatchEmbed(stem_conv=True, stem_stride=2, patch_size=16, hidden_dim=6, embed_dim=8)
     reference.conv[1], reference.conv[4] = IBN(6), IBN(6)
@@ -107,19 +107,19 @@ def test_base_model_has_24_by_8_positions():
     assert count(plain) == 85_054_464 + (1 + 1 + 24 * 8) * 768 + 2 * 768 + (16 * 16 * 3 + 1) * 768
 
 
-def test_freezing_reaches_the_stem():
+def test_freezing_includes_the_stem():
     model = ConvStemViT(**TINY, frozen_stages=1)
     assert not any(parameter.requires_grad for parameter in model.patch_embed.parameters())
 
 
-def test_other_image_sizes_are_taken_as_they_come():
+def test_other_image_sizes():
     model = ConvStemViT(**TINY)
     model.eval()
     (feature,) = model(torch.randn(2, 3, 384, 128))
     assert feature.shape == (2, 8)
 
 
-def test_overlapping_patches_keep_their_size_behind_the_stem():
+def test_overlapping_patches_keep_their_size_after_the_stem():
     model = ConvStemViT(**TINY, patch_cfg=dict(stride=8))
     proj = model.patch_embed.projection.proj
     assert (proj.kernel_size, proj.stride) == ((8, 8), (4, 4))

@@ -3,11 +3,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reprefine.engine.errors import UserError
 from reprefine.models.wide_resnet_cifar import WideResNetCIFAR
 
 
 def reference_parameters(depth, factor):
-    """Count by hand: convolutions, two numbers a normalised channel, a 1x1 shortcut where the width changes."""
+    """Count convolutions, two parameters per normalised channel, and 1x1 shortcuts where the width changes."""
     blocks = (depth - 4) // 6
     count, width = 3 * 16 * 9, 16
     for stage in range(3):
@@ -63,6 +64,6 @@ def test_the_last_stage_is_normalised_and_activated():
     torch.testing.assert_close(output, F.leaky_relu(model.bn1(seen[0]), 0.1))
 
 
-def test_impossible_depth():
-    with pytest.raises(ValueError, match='6 n'):
+def test_an_invalid_depth_is_refused():
+    with pytest.raises(UserError, match='6 n'):
         WideResNetCIFAR(depth=20)

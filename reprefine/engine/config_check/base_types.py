@@ -34,9 +34,11 @@ def get_base_type(target: Callable, node: Mapping, path: str) -> Any:
             raise UserError(f'{path}.{key}: must be a dict, not {node[key]!r}')
     base = node.get('base_type')
     if base is None:
-        from reprefine.models.refinement import flat_form
+        from reprefine.models.refinement import missing_base_type_message
 
-        raise UserError(f'{path}: {flat_form(type_name(node), next(iter(method_options(target))), node, path)}')
+        raise UserError(
+            f'{path}: {missing_base_type_message(type_name(node), next(iter(method_options(target))), node, path)}'
+        )
     if not isinstance(base, str) and not callable(base):
         raise UserError(f'{path}.base_type: must be the name of a type, not {base!r}')
     return base
@@ -66,9 +68,9 @@ def refuse_nested_method(node: Mapping, base: Callable, path: str) -> None:
         UserError: If it needs one.
     """
     if method_options(base):
-        from reprefine.models.refinement import two_methods
+        from reprefine.models.refinement import refined_base_type_message
 
-        raise UserError(f'{path}.base_type: {two_methods(type_name(node), node["base_type"])}')
+        raise UserError(f'{path}.base_type: {refined_base_type_message(type_name(node), node["base_type"])}')
 
 
 def option_schema(schema: NodeSchema, key: str, target: Callable | None) -> NodeSchema:

@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
-from reprefine.models.precision import KeepsPrecision
+from reprefine.models.precision import FullPrecisionBuffers
 from reprefine.registry import MODELS
 
 from ..functional import add_noise, to_unit_range
@@ -25,7 +25,7 @@ NORMS = ('range', 'student')
 
 
 @MODELS.register_module()
-class DiffusionTeacher(KeepsPrecision, SharedInCopies):
+class DiffusionTeacher(FullPrecisionBuffers, SharedInCopies):
     """A trained UNet of diffusers that is read at some of its layers and never changes.
 
     It stays in evaluation mode, and :class:`HoldsTeacher` keeps it out of the state dict, the optimiser and

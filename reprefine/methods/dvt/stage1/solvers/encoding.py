@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
-from reprefine.models.precision import KeepsPrecision
+from reprefine.models.precision import FullPrecisionBuffers
 
 PRIME = 2654435761
 UINT32 = 0xFFFFFFFF
@@ -27,7 +27,7 @@ def per_level_scale(n_levels: int, base_resolution: int, max_resolution: int) ->
     return np.float32(np.exp((np.log(max_resolution) - np.log(base_resolution)) / max(n_levels - 1, 1)))
 
 
-class HashGrid(KeepsPrecision):
+class HashGrid(FullPrecisionBuffers):
     """Learnable feature grids from coarse to fine with bilinear interpolation, stacked over several images.
 
     Levels with more nodes than ``2^log2_hashmap_size`` share their entries by a hash. The parameters of an image are
