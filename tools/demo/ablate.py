@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
 
 def table(out: Path, dataset: str, seeds: int) -> str:
     """Return the table of all rows, from the results below ``out``."""
-    fixed = [(name, '-', v) for name, v in (('baseline', BASELINE), ('control, no denoiser', CONTROL))]
+    fixed = [(name, '-', v) for name, v in (('baseline', BASELINE), ('control, no noise predictor', CONTROL))]
     cells = []
     control = [test_loss(CONTROL.tested_checkpoint(out, seed), dataset) for seed in range(seeds)]
     for layers, timesteps, variant in (*fixed, *ROWS):

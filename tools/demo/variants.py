@@ -51,21 +51,21 @@ class Variant:
 BASELINE = Variant('baseline', 'baseline', 'baselines/classification/vit-tiny_{}', 30, is_folded=False)
 CONTROL = Variant(
     'control',
-    'control (20 more epochs, no denoiser)',
+    'control (20 more epochs, no noise predictor)',
     'baselines/classification/vit-tiny_finetune-20e_{}',
     is_folded=False,
 )
 DENOISEREP = Variant(
-    'denoiserep', 'DenoiseRep (20 more epochs), folded', 'denoiserep/classification/vit-tiny_denoiserep_{}'
+    'denoiserep', 'DenoiseRep (20 more epochs), deployed', 'denoiserep/classification/vit-tiny_denoiserep_{}'
 )
 LABELFREE = Variant(
     'labelfree',
-    'DenoiseRep label-free (20 more epochs), folded',
+    'DenoiseRep label-free (20 more epochs), deployed',
     'denoiserep/classification/vit-tiny_denoiserep-labelfree_{}',
 )
 CLOSEDFORM = Variant(
     'closedform',
-    'DenoiseRep closed form (one pass), folded',
+    'DenoiseRep closed form (one pass), deployed',
     'denoiserep/classification/vit-tiny_denoiserep-closedform_{}',
     epochs=1,
 )

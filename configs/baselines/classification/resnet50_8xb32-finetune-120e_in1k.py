@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 120 more epochs from the official checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 120 more epochs from the official checkpoint, no noise predictor.
 _base_ = './resnet50_8xb32_in1k.py'
 
 # Top-1 accuracy 76.55.

@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 120 more epochs from the official checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 120 more epochs from the official checkpoint, no noise predictor.
 # 2 GPUs x 128 images.
 _base_ = './swinv2-tiny-w8_16xb64_in1k-256px.py'
 

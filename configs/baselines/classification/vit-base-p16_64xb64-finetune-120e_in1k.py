@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 120 more epochs from the baseline's checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 120 more epochs from the baseline's checkpoint, no noise predictor.
 _base_ = './vit-base-p16_64xb64_in1k.py'
 
 load_from = 'work_dirs/baselines/classification/vit-base-p16_64xb64_in1k/epoch_300.pth'

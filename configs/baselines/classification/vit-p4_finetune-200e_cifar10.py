@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 200 more epochs from the baseline's checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 200 more epochs from the baseline's checkpoint, no noise predictor.
 _base_ = [
     '../../_base_/models/vit-p4_cifar10.py',
     '../../_base_/datasets/cifar10_randaugment.py',

@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 12 more epochs from the official checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 12 more epochs from the official checkpoint, no noise predictor.
 _base_ = './mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py'
 
 # Box AP / mask AP 46.0 / 41.6.

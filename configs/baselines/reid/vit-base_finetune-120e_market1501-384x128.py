@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 120 more epochs from the baseline's checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 120 more epochs from the baseline's checkpoint, no noise predictor.
 _base_ = [
     '../../_base_/models/reid_vit-base.py',
     '../../_base_/datasets/market1501.py',

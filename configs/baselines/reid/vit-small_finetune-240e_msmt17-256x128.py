@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 240 more epochs from the baseline's checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 240 more epochs from the baseline's checkpoint, no noise predictor.
 _base_ = [
     '../../_base_/models/reid_vit-small.py',
     '../../_base_/datasets/msmt17.py',

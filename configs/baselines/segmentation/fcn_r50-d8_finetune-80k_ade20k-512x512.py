@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no noise predictor.
 _base_ = './fcn_r50-d8_4xb4-160k_ade20k-512x512.py'
 
 # mIoU 36.10.

@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no noise predictor.
 _base_ = './segformer_mit-b1_8xb2-160k_ade20k-512x512.py'
 
 # mIoU 40.97.

@@ -1,4 +1,4 @@
-# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no denoiser.
+# Equal-budget control of DenoiseRep: 80k more iterations from the official checkpoint, no noise predictor.
 _base_ = './swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
 
 # mIoU 44.41.
