@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reprefine.set_up import set_up
-from tests.helpers import draws
-from tests.helpers.layout import leave_out_layout
+from tests.helpers import random_choices
+from tests.helpers.formatting import skip_config_formatting
 
-leave_out_layout()
+skip_config_formatting()
 set_up()  # as every tool does, so that no test depends on what another one has run
 
 
@@ -27,8 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hand the options to :mod:`tests.helpers.draws`."""
-    draws.set_options(config.getoption('draw_seed'), config.getoption('every_moment'))
+    """Hand the options to :mod:`tests.helpers.random_choices`."""
+    random_choices.set_options(config.getoption('draw_seed'), config.getoption('every_moment'))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

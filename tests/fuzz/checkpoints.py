@@ -1,4 +1,4 @@
-"""Bad checkpoints: how each is made from a sound one, and the error line it must end in; None is a right result."""
+"""Bad checkpoints: how each is made from a valid one, and the expected error line; None for a successful run."""
 
 import io
 import json
@@ -22,7 +22,7 @@ class BadFile(NamedTuple):
     Attributes:
         name: What is bad.
         ending: Pattern of the error line, or None if it can be used.
-        make: Writes it, given a sound checkpoint and the file to write.
+        make: Writes it, given a valid checkpoint and the file to write.
     """
 
     name: str
@@ -32,15 +32,15 @@ class BadFile(NamedTuple):
 
 def cut(size: Callable[[int], int]) -> Callable[[Path, Path], Any]:
     """Keep the first bytes, their number a function of the length."""
-    return lambda sound, bad: bad.write_bytes(sound.read_bytes()[: size(sound.stat().st_size)])
+    return lambda valid, bad: bad.write_bytes(valid.read_bytes()[: size(valid.stat().st_size)])
 
 
 def flip(find: Callable[[Path], int]) -> Callable[[Path, Path], Any]:
     """Flip the lowest bit of one byte, whose position depends on the file."""
 
-    def make(sound: Path, bad: Path) -> None:
-        content = bytearray(sound.read_bytes())
-        content[find(sound)] ^= 1
+    def make(valid: Path, bad: Path) -> None:
+        content = bytearray(valid.read_bytes())
+        content[find(valid)] ^= 1
         bad.write_bytes(content)
 
     return make
@@ -63,8 +63,8 @@ def inside(member: str, part: float) -> Callable[[Path], int]:
 def edit(change: Callable[[dict], Any]) -> Callable[[Path, Path], Any]:
     """Change the content and save it as torch does."""
 
-    def make(sound: Path, bad: Path) -> None:
-        content = torch.load(sound, weights_only=True)
+    def make(valid: Path, bad: Path) -> None:
+        content = torch.load(valid, weights_only=True)
         torch.save(content if (new := change(content)) is None else new, bad)
 
     return make
@@ -75,9 +75,9 @@ def weights(change: Callable[[str, torch.Tensor], Any]) -> Callable[[Path, Path]
     return edit(lambda c: c.update(state_dict={k: change(k, v) for k, v in c['state_dict'].items()}))
 
 
-def whole(content: bytes) -> Callable[[Path, Path], Any]:
+def replaced_by(content: bytes) -> Callable[[Path, Path], Any]:
     """Write something else."""
-    return lambda sound, bad: bad.write_bytes(content)
+    return lambda valid, bad: bad.write_bytes(content)
 
 
 class _Runs:
@@ -87,8 +87,8 @@ class _Runs:
         return os.system, ('true',)
 
 
-def _legacy(sound: Path, bad: Path) -> None:
-    torch.save(torch.load(sound, weights_only=True), bad, _use_new_zipfile_serialization=False)
+def _legacy(valid: Path, bad: Path) -> None:
+    torch.save(torch.load(valid, weights_only=True), bad, _use_new_zipfile_serialization=False)
 
 
 def _png() -> bytes:
@@ -164,17 +164,17 @@ FLIPS = [
     ),
 ]
 OTHERS = [
-    BadFile('text', UNREADABLE, whole(b'weights\n')),
-    BadFile('json', UNREADABLE, whole(json.dumps(dict(state_dict={})).encode())),
-    BadFile('an image', UNREADABLE, whole(_png())),
-    BadFile('another archive', UNREADABLE, whole(_zip())),
-    BadFile('zeros', UNREADABLE, whole(bytes(5000))),
-    BadFile('a plain pickle', UNREADABLE, whole(pickle.dumps(dict(state_dict={})))),
-    BadFile('a pickle that runs code', 'may run code|cannot be read', whole(pickle.dumps(_Runs()))),
+    BadFile('text', UNREADABLE, replaced_by(b'weights\n')),
+    BadFile('json', UNREADABLE, replaced_by(json.dumps(dict(state_dict={})).encode())),
+    BadFile('an image', UNREADABLE, replaced_by(_png())),
+    BadFile('another archive', UNREADABLE, replaced_by(_zip())),
+    BadFile('zeros', UNREADABLE, replaced_by(bytes(5000))),
+    BadFile('a plain pickle', UNREADABLE, replaced_by(pickle.dumps(dict(state_dict={})))),
+    BadFile('a pickle that runs code', 'may run code|cannot be read', replaced_by(pickle.dumps(_Runs()))),
     BadFile('an object that runs code', 'whose loading may run code', edit(lambda c: c.update(a=_Runs()))),
-    BadFile('a folder', 'does not exist', lambda sound, bad: bad.mkdir()),
-    BadFile('a link that leads nowhere', 'does not exist', lambda sound, bad: bad.symlink_to('gone')),
-    BadFile('missing', 'does not exist', lambda sound, bad: None),
+    BadFile('a folder', 'does not exist', lambda valid, bad: bad.mkdir()),
+    BadFile('a link that leads nowhere', 'does not exist', lambda valid, bad: bad.symlink_to('gone')),
+    BadFile('missing', 'does not exist', lambda valid, bad: None),
     BadFile('a tensor', 'holds a Tensor instead', edit(lambda c: torch.zeros(3))),
     BadFile('a list', 'holds a list instead', edit(lambda c: [1, 2])),
     BadFile('a number', 'holds a int instead', edit(lambda c: 3)),

@@ -1,4 +1,4 @@
-"""Bad command lines of tools/train.py and tools/test.py, and the error line they end in; None is a right result."""
+"""Bad command lines of tools/train.py and tools/test.py, and the expected error line; None for a successful run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +96,7 @@ TRAINING = [
     Line('a batch size to scale from is missing', None, ('--auto-scale-lr',)),
     Line('no validation', None, ('--no-validate',)),
 ]
-# These follow the digits config and a sound checkpoint.
+# These follow the digits config and a valid checkpoint.
 TESTING = [
     Line('metrics into text', 'metrics go into a .json or .pkl file', ('--out', '{folder}/a.txt')),
     Line('an item without a file', 'give --out FILE', ('--out-item', 'pred')),

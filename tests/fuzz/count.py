@@ -1,4 +1,4 @@
-"""Counts the bad inputs of the table by kind and by ending: ``python -m tests.fuzz.count``."""
+"""Counts the bad inputs by kind and by expected result: ``python -m tests.fuzz.count``."""
 
 from collections import Counter
 

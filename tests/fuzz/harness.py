@@ -1,4 +1,4 @@
-"""Runs one bad input through a tool and judges how it ends."""
+"""Runs a tool with one bad input and checks its exit code and error line."""
 
 import hashlib
 import logging
@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.run import DIGITS, run_test, run_train
 
-SECONDS = 120  # a case that takes longer hangs
+SECONDS = 120  # limit for a case
 
 
 class Case(NamedTuple):
@@ -21,9 +21,9 @@ class Case(NamedTuple):
 
     Attributes:
         name: What is bad.
-        ending: Pattern of the error line, or None if the run must end well.
+        ending: Pattern of the error line, or None if the run must succeed.
         options: Values for ``--cfg-options``.
-        make: Makes the bad file in the folder of the case.
+        make: Writes the bad file into the folder of the case.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 def parametrize(cases: list[Case]) -> Callable:
-    """Make a test of each case, with a limit of time."""
+    """Parametrize a test by cases, with a time limit."""
 
     def decorate(test: Callable) -> Callable:
         return pytest.mark.timeout(SECONDS)(pytest.mark.parametrize('case', cases, ids=lambda case: case.name)(test))
@@ -46,13 +46,13 @@ def digests(folder: Path) -> dict[Path, str]:
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob('*.pth') if path.is_file()}
 
 
-def judge(case: Case, run: Callable[[], int], folder: Path, capsys: pytest.CaptureFixture) -> None:
-    """Run and check that the case ends as its table says, and that no checkpoint is lost.
+def check(case: Case, run: Callable[[], int], folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """Run and check the expected result of the case, and that no checkpoint is lost.
 
     Args:
         case: The case.
         run: Runs the tool; returns its exit code.
-        folder: Where all its files are.
+        folder: Folder of all its files.
         capsys: pytest's fixture.
     """
     before = digests(folder)
@@ -69,7 +69,7 @@ def judge(case: Case, run: Callable[[], int], folder: Path, capsys: pytest.Captu
         assert code == 0, lines
         assert errors == []
     else:
-        assert code in (1, 2), 'the bad input was taken'
+        assert code in (1, 2), 'the bad input was accepted'
         assert len(errors) == 1, lines
         assert errors[0] == lines[-1]
         assert re.search(case.ending, errors[0]), errors[0]
@@ -83,17 +83,17 @@ def _code(run: Callable[[], int]) -> int | str | None:
         return stop.code
 
 
-def judge_training(case: Case, folder: Path, capsys: pytest.CaptureFixture, *argv: str, config: str = DIGITS) -> None:
-    """Train beside a former run's checkpoint; a run that ends well leaves a checkpoint of finite weights."""
+def check_training(case: Case, folder: Path, capsys: pytest.CaptureFixture, *argv: str, config: str = DIGITS) -> None:
+    """Train beside the checkpoint of a former run; a run that succeeds writes checkpoints with finite weights."""
     work_dir = folder / 'run'
     former = work_dir / 'former' / 'epoch_1.pth'
     former.parent.mkdir(parents=True)
-    former.write_bytes(b'of another day')
+    former.write_bytes(b'of a former run')
     if case.make:
         case.make(folder)
     options = [option.replace('{folder}', str(folder)) for option in case.options]
     argv = (config, '--work-dir', str(work_dir), *argv)
-    judge(case, lambda: run_train(*argv, *(('--cfg-options', *options) if options else ())), folder, capsys)
+    check(case, lambda: run_train(*argv, *(('--cfg-options', *options) if options else ())), folder, capsys)
     if case.ending is None:
         written = [path for path in work_dir.rglob('*.pth') if path != former]
         for path in written:
@@ -102,12 +102,12 @@ def judge_training(case: Case, folder: Path, capsys: pytest.CaptureFixture, *arg
         assert written
 
 
-def judge_testing(
+def check_testing(
     case: Case, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture, *argv: str, config: str = DIGITS
 ) -> None:
-    """Test a checkpoint; the metrics of a run that ends well are written."""
+    """Test a checkpoint; a run that succeeds writes its metrics."""
     metrics = folder / 'metrics.json'
     argv = (config, str(checkpoint), '--work-dir', str(folder / 'run'), '--out', str(metrics), *argv)
     options = ('--cfg-options', *case.options) if case.options else ()
-    judge(case, lambda: run_test(*argv, *options), folder, capsys)
+    check(case, lambda: run_test(*argv, *options), folder, capsys)
     assert metrics.exists() == (case.ending is None)

@@ -1,4 +1,4 @@
-"""The smallest config of each host library over the scenes of tests/helpers/tiny_hosts.py."""
+"""The smallest config of each OpenMMLab library over the scenes of tests/helpers/tiny_hosts.py."""
 
 COMMON = """
 custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)

@@ -22,13 +22,13 @@ ANNOTATIONS = {'mmdet': 'coco.json', 'mmpose': 'pose.json'}
 
 
 class BadData(NamedTuple):
-    """A data set with something bad in it.
+    """A dataset with something bad in it.
 
     Attributes:
         name: What is bad.
         library: The host library that reads it.
         ending: Pattern of the error line, or None if training must end well.
-        make: Spoils the data set in a folder.
+        make: Spoils the dataset in a folder.
         options: Values for ``--cfg-options``.
     """
 
@@ -115,7 +115,7 @@ def _of(library: str, name: str) -> BadData:
     if library == 'mmseg' and name == 'one pixel':
         ending = 'Error'  # image and mask differ in size
     if library in LISTING and name in ('missing', 'a folder', 'a link that leads nowhere'):
-        ending = None  # what is not in the folder is not in the data set
+        ending = None  # what is not in the folder is not in the dataset
     return BadData(f'{library}: {name}', library, ending, lambda folder: make(folder / IMAGES[library]))
 
 

@@ -4,31 +4,31 @@ import subprocess
 import sys
 
 from tests.fuzz.command_line import CONFIGS, TESTING, TRAINING
-from tests.fuzz.harness import SECONDS, Case, judge, parametrize
+from tests.fuzz.harness import SECONDS, Case, check, parametrize
 from tests.helpers.run import DIGITS, ROOT, SMALL, run_test, run_train
 
 ONE = (*SMALL, 'train_cfg.max_epochs=1')
 
 
-def judged(case, run, first, folder, capsys):
+def check_line(case, run, first, folder, capsys):
     case.make(folder)
     words = [word.replace('{folder}', str(folder)) for word in case.words]
-    judge(Case(case.name, case.ending), lambda: run(*first, *words), folder, capsys)
+    check(Case(case.name, case.ending), lambda: run(*first, *words), folder, capsys)
 
 
 @parametrize(CONFIGS)
 def test_config(case, tmp_path, capsys):
-    judged(case, run_train, (), tmp_path, capsys)
+    check_line(case, run_train, (), tmp_path, capsys)
 
 
 @parametrize(TRAINING)
 def test_training(case, tmp_path, capsys):
-    judged(case, run_train, (DIGITS, *ONE, '--work-dir', str(tmp_path / 'run')), tmp_path, capsys)
+    check_line(case, run_train, (DIGITS, *ONE, '--work-dir', str(tmp_path / 'run')), tmp_path, capsys)
 
 
 @parametrize(TESTING)
-def test_testing(case, sound, tmp_path, capsys):
-    judged(case, run_test, (DIGITS, str(sound), '--work-dir', str(tmp_path), *SMALL), tmp_path, capsys)
+def test_testing(case, valid, tmp_path, capsys):
+    check_line(case, run_test, (DIGITS, str(valid), '--work-dir', str(tmp_path), *SMALL), tmp_path, capsys)
 
 
 def test_as_a_process(tmp_path):

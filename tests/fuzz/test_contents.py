@@ -1,8 +1,8 @@
-"""Bad boxes, masks and classes, and odd amounts of data, read by the data sets of each host library."""
+"""Bad boxes, masks and classes, and odd amounts of data, read by the datasets of each OpenMMLab library."""
 
 import pytest
 
-from tests.fuzz.harness import Case, judge_training, parametrize
+from tests.fuzz.harness import Case, check_training, parametrize
 from tests.fuzz.hosts import CONFIGS
 from tests.fuzz.images import CONTENT_CASES
 from tests.helpers.tiny_hosts import write_config, write_images
@@ -13,4 +13,4 @@ def test_ends_as_the_table_says(case, tmp_path, capsys):
     pytest.importorskip(case.library)
     write_images(tmp_path)
     config = write_config(tmp_path, CONFIGS[case.library])
-    judge_training(Case(case.name, case.ending, case.options, case.make), tmp_path, capsys, config=config)
+    check_training(Case(case.name, case.ending, case.options, case.make), tmp_path, capsys, config=config)

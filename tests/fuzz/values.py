@@ -1,10 +1,10 @@
-"""Bad values in a config: what is given, and the error line it must end in; None stands for a right result."""
+"""Bad values in a config, and the expected error line; None for a successful run."""
 
 from tests.fuzz.harness import Case
 
 
 def _cases(table: dict[str, dict[str, str | None]]) -> list[Case]:
-    """Make a case of each key and value; a key stands for itself in the pattern ``@``."""
+    """Return a case for each key and value; ``@`` in a pattern is replaced by the key."""
     return [
         Case(f'{key}={value}', ending and ending.replace('@', key.replace('.', r'\.')), (f'{key}={value}',))
         for key, values in table.items()

@@ -7,14 +7,14 @@ import pytest
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.finite_check.replay import read_replay
 from reprefine.engine.finite_check.rerun import rerun
-from tests.helpers.poison import poisoned, written
+from tests.helpers.nonfinite import nonfinite_hook, replay_arguments
 from tests.helpers.run import run_train
 from tests.helpers.subjects import SUBJECTS, write_subject
 
 
 @pytest.mark.parametrize('name', SUBJECTS)
 def test_training_stops_before_the_update_and_the_replay_has_equal_losses(name, tmp_path, capsys):
-    subject = write_subject(name, tmp_path, poisoned('custom_hooks', iteration=3, gradient=True))
+    subject = write_subject(name, tmp_path, nonfinite_hook('custom_hooks', iteration=3, gradient=True))
     options = ('--cfg-options', 'finite_check.replay=True')
     assert run_train(subject.config, '--work-dir', str(tmp_path / 'run'), *subject.argv, *options) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -24,7 +24,7 @@ def test_training_stops_before_the_update_and_the_replay_has_equal_losses(name, 
     assert any(sample in error for sample in named), error
     assert {path.name for path in (tmp_path / 'run').glob('*.pth')} == {'iter_2.pth', 'nonfinite_iter_3.pth'}
 
-    config, file = written(tmp_path / 'run')
+    config, file = replay_arguments(tmp_path / 'run')
     assert error.endswith(f'replay_step.py {config} {file}')
     content = read_replay(file)
     found = rerun(load_config(config), content)

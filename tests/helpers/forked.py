@@ -1,4 +1,4 @@
-"""Processes forked from one that has imported all: they start in a tenth of a second, with nothing run before."""
+"""Processes forked from one that has imported everything, which start in a tenth of a second."""
 
 import multiprocessing
 import os
@@ -22,15 +22,15 @@ def start(function: Callable[..., Any], *arguments: Any) -> multiprocessing.Proc
 
 
 def exit_code(function: Callable[..., Any], *arguments: Any) -> int:
-    """Run ``function(*arguments)`` of a module in a process of its own, and return how it ended."""
+    """Run ``function(*arguments)`` of a module in a process of its own, and return its exit code."""
     process = start(function, *arguments)
     process.join()
     return process.exitcode
 
 
-def run_ranks(work: Callable[..., Any], *arguments: Any, count: int = 2) -> None:
-    """Run ``work(rank, *arguments)`` of a module in a process for each rank; an error of one is raised here."""
-    torch.multiprocessing.start_processes(work, arguments, nprocs=count, start_method='forkserver')
+def run_ranks(function: Callable[..., Any], *arguments: Any, count: int = 2) -> None:
+    """Run ``function(rank, *arguments)`` of a module in a process for each rank; an error of one is raised here."""
+    torch.multiprocessing.start_processes(function, arguments, nprocs=count, start_method='forkserver')
 
 
 def write_output_to(file: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes that know nothing of what this one has set up."""
+"""Processes without the environment variables of the set-up."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from reprefine.set_up import MARK
 
-SWITCHES = ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+TORCH_VARIABLES = ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
 
 
 def fresh_environment(**additions: str) -> dict[str, str]:
-    """Return the environment without what :func:`reprefine.set_up.set_up` puts there."""
-    return {key: value for key, value in os.environ.items() if key not in (MARK, *SWITCHES)} | additions
+    """Return the environment without the variables that :func:`reprefine.set_up.set_up` sets."""
+    return {key: value for key, value in os.environ.items() if key not in (MARK, *TORCH_VARIABLES)} | additions
 
 
 def run_fresh(code: str, folder: Path | None = None, **additions: str) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from reprefine.engine.resuming.interrupt import SIGNALS
 from reprefine.engine.runner import Runner
-from tests.helpers import draws, forked
+from tests.helpers import forked, random_choices
 from tests.helpers.run import assert_equal, run_train
 
 # Runtime info that is compared elsewhere or may differ.
@@ -117,22 +117,23 @@ def kill_and_resume(
     Yields:
         Work directories of the uninterrupted and the resumed run, and the moments, for messages.
     """
-    if draws.every_moment() and not stops:
+    if random_choices.every_moment() and not stops:
         from tests.helpers.every_moment import explore  # which imports this module
 
-        yield from explore(job, *arguments, folder=folder, again=draws.every_moment() == 'again')
+        yield from explore(job, *arguments, folder=folder, again=random_choices.every_moment() == 'again')
         return
     uninterrupted, resumed = folder / 'uninterrupted', folder / 'resumed'
     moments = run(job, *arguments, work_dir=uninterrupted)
     by = f'stopped by {list(stops)}'
     if not stops:
-        pick = draws.draws()
+        pick = random_choices.rng()
         numbers = numbers or pick.sample([signal.SIGKILL, pick.choice(SIGNALS)], 2)
         spots = sorted(pick.sample(range(1, moments), len(numbers)))
         # A resumed run makes fewer calls than an uninterrupted one: count from the former stop.
         distances = [max(spot - former, 1) for former, spot in zip([0, *spots], spots, strict=False)]
         stops = list(zip(numbers, distances, strict=True))
-        by = f'stopped by {[int(number) for number in numbers]} at {spots} of {moments}, {draws.drawn_by()}'
+        signals = [int(number) for number in numbers]
+        by = f'stopped by {signals} at {spots} of {moments}, {random_choices.how_to_repeat()}'
     for number, moment in stops:
         run(job, *arguments, work_dir=resumed, moment=moment, number=number)
     run(job, *arguments, work_dir=resumed)

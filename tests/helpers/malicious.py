@@ -75,10 +75,10 @@ def write_malicious(file: Path, content: dict, form: str = 'zip') -> str:
 
 
 def _replace_pickle(file: Path, code: bytes) -> None:
-    """Write a checkpoint of torch whose own pickle is exchanged."""
-    whole = io.BytesIO()
-    torch.save({'w': torch.ones(2)}, whole)
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(file, 'w') as target:
+    """Write a checkpoint of torch in which the pickle is replaced."""
+    buffer = io.BytesIO()
+    torch.save({'w': torch.ones(2)}, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(file, 'w') as target:
         for name in source.namelist():
             target.writestr(name, code if name.endswith('data.pkl') else source.read(name))
 

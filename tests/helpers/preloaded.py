@@ -1,4 +1,4 @@
-"""What runs import late, imported and frozen once in the process that they are forked from."""
+"""Imports all modules that runs need in the process from which they are forked."""
 
 import contextlib
 import gc
@@ -8,7 +8,7 @@ import pkgutil
 from mmengine.utils.dl_utils import collect_env
 
 from reprefine.registry import DATASETS
-from tests.helpers.layout import leave_out_layout
+from tests.helpers.formatting import skip_config_formatting
 
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 PARTS = ('engine', 'methods', 'models', 'tasks', 'visualization')
@@ -21,9 +21,9 @@ OTHERS = (
 
 
 def preload() -> None:
-    """Import all parts of the package and of its host libraries, and read the digits, which are kept.
+    """Import the package and the OpenMMLab libraries, and cache the digits.
 
-    mmengine's datasets then collect garbage among nothing of it, and forked processes copy less of it.
+    The garbage collector then ignores all of it (``gc.freeze``), and forked processes copy less memory.
     """
     for host in HOSTS:
         with contextlib.suppress(ModuleNotFoundError):
@@ -31,7 +31,7 @@ def preload() -> None:
     for part in PARTS:
         package = importlib.import_module(f'reprefine.{part}')
         for module in pkgutil.walk_packages(package.__path__, f'{package.__name__}.'):
-            with contextlib.suppress(ModuleNotFoundError):  # needs a host library that is not installed
+            with contextlib.suppress(ModuleNotFoundError):  # needs a library that is not installed
                 importlib.import_module(module.name)
     for name in OTHERS:
         importlib.import_module(name)
@@ -41,5 +41,5 @@ def preload() -> None:
     gc.freeze()
 
 
-leave_out_layout()
+skip_config_formatting()
 preload()

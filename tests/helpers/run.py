@@ -1,4 +1,4 @@
-"""Runs the tools inside the test process, where start-up costs nothing, or as processes of their own."""
+"""Runs the tools inside the test process, without start-up time, or as processes of their own."""
 
 import argparse
 import itertools
@@ -17,7 +17,7 @@ from reprefine.engine.errors import run_cli
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / 'configs/baselines/classification/vit-tiny_digits.py')
 DENOISED = str(ROOT / 'configs/denoiserep/classification/vit-tiny_denoiserep_digits.py')
-# Makes the digits run one of a second.
+# Options with which the digits config trains in a second.
 SMALL = (
     '--cfg-options',
     'train_dataloader.dataset.indices=64',
@@ -66,7 +66,7 @@ def read_until(process: subprocess.Popen, text: str) -> None:
 
 
 def assert_equal(a: Any, b: Any, place: str = '') -> None:
-    """Compare nested containers of tensors bit by bit; ``place`` is told when they differ."""
+    """Compare nested containers of tensors bit by bit; ``place`` is for the message."""
     assert type(a) is type(b), place
     if isinstance(a, dict):
         assert a.keys() == b.keys(), place

@@ -1,4 +1,4 @@
-"""Small models of the host libraries, each over an inherited official config, with a batch and its predictions."""
+"""Small models of the OpenMMLab libraries, each of an inherited official config, with a batch and its predictions."""
 
 import copy
 import math

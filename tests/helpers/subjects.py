@@ -1,4 +1,4 @@
-"""One training of six iterations for each method and each host library, on files written where a test wants them."""
+"""A training of six iterations for each method and each OpenMMLab library, on files in a given folder."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,7 @@ train_cfg = dict(max_epochs=3)
 """
 ONE_VIEW = f'random = [{FLIP}]'
 TWO_VIEWS = f"random = [dict(type='MultiView', num_views=2, transforms=[[{FLIP}]])]"
-# Of what the method has beside the model, nothing is left out but validation.
+# With everything that the method has beside the model, except validation.
 METHODS = {
     'denoiserep': (
         'denoiserep/classification/vit-tiny_denoiserep_digits',
@@ -64,7 +64,7 @@ dataset = dict(data_root='{root}/features')
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset)
 train_cfg = dict(max_iters=6)
 """
-# What is different from the hosts' own small configs: flips are drawn.
+# Changes of the small configs: random flips, no workers.
 IN_PROCESS = {
     "init_cfg=dict(type='Pretrained', checkpoint='absent.pth')": 'init_cfg=None',
     'prob=1.0': 'prob=0.5',
@@ -80,11 +80,11 @@ SUBJECTS = (*METHODS, 'dvt', 'mmpretrain', *PACKING)
 
 
 class Subject(NamedTuple):
-    """What to run, and what it reads.
+    """A training and its files.
 
     Attributes:
         config: Path of the config.
-        argv: Arguments of ``tools/train.py`` behind it.
+        argv: Further arguments of ``tools/train.py``.
         files: The files of its training data.
     """
 

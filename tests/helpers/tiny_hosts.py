@@ -1,4 +1,4 @@
-"""Tiny data sets and configs of the four host libraries, written where a test wants them."""
+"""Tiny datasets and configs of the four OpenMMLab libraries, written into a given folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training with two gloo processes that are forked, by torchrun's agent or bare, where all is imported already."""
+"""Training with two forked gloo processes, with or without torchrun's agent."""
 
 import multiprocessing
 import os
@@ -16,15 +16,15 @@ from tests.helpers.killed import SignalAt, in_process
 from tests.helpers.run import run_train
 
 NEVER = SignalAt(0, 0)
-SECONDS = 200  # a process that trains longer waits for the other in vain
+SECONDS = 200  # a process that trains longer waits for another that has ended
 
 
 class SignalOn(SignalAt):
-    """Sends one of the processes a signal.
+    """Sends a signal to one of the processes.
 
     Args:
         rank: The process.
-        name: The hooks after whose call the signal comes.
+        name: The hook method after whose call the signal is sent.
         count: Which of these calls.
         number: The signal.
     """
@@ -64,11 +64,11 @@ def torchrun(work_dir: str, *argv: str) -> int:
     return 0
 
 
-def unwatched(work_dir: str, *argv: str) -> int:
-    """Train with two processes that nothing watches over, whose errors come to lie in ``<work_dir>.<rank>.log``.
+def without_agent(work_dir: str, *argv: str) -> int:
+    """Train with two processes without torchrun's agent, whose errors are written to ``<work_dir>.<rank>.log``.
 
-    torchrun ends the other process as soon as one fails, so that what the other says would depend on the moment. The
-    exit code is 0 unless both fail.
+    torchrun terminates the other process as soon as one fails, so that the output of the other would vary. The exit
+    code is 0 unless both fail.
     """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -96,11 +96,11 @@ def train(
     Args:
         work_dir: The work directory.
         argv: Further arguments of ``tools/train.py``.
-        job: :func:`torchrun`, :func:`unwatched`, or a function of a module that calls one of them.
+        job: :func:`torchrun`, :func:`without_agent`, or a function of a module that calls one of them.
         after: Called in either process after every call of hooks, with their name.
 
     Returns:
-        The exit code, and all that was said.
+        The exit code and the output.
     """
     log = Path(f'{work_dir}.log')
     log.unlink(missing_ok=True)

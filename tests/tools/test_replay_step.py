@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import two_processes
-from tests.helpers.poison import derived, written
+from tests.helpers.nonfinite import config_with_nonfinite_hook, replay_arguments
 from tests.helpers.run import DIGITS, SMALL, run_train
 from tests.helpers.run_tool import run_tool
 
@@ -19,7 +19,7 @@ def terms_of(output):
 
 
 def test_digits_stop_and_the_next_run_goes_on_from_the_last_checkpoint(tmp_path, capsys):
-    config, run = derived(tmp_path, DIGITS, iteration=3, value='float("inf")'), tmp_path / 'run'
+    config, run = config_with_nonfinite_hook(tmp_path, DIGITS, iteration=3, value='float("inf")'), tmp_path / 'run'
     assert run_train(config, '--work-dir', str(run), *SMALL) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(
@@ -33,9 +33,9 @@ def test_digits_stop_and_the_next_run_goes_on_from_the_last_checkpoint(tmp_path,
 
 def test_a_finite_step_is_not_reproduced_and_its_values_are_the_recorded_ones(tmp_path, capsys):
     options = ('finite_check.replay=True', 'model.backbone.drop_rate=0.2')
-    config, run = derived(tmp_path, DIGITS), tmp_path / 'run'
+    config, run = config_with_nonfinite_hook(tmp_path, DIGITS), tmp_path / 'run'
     assert run_train(config, '--work-dir', str(run), *SMALL, *options) == 1
-    config, file = written(run)
+    config, file = replay_arguments(run)
     content = torch.load(file, weights_only=True)
     content['batch']['inputs'].nan_to_num_(0.0)
     torch.save(content, file)
@@ -64,14 +64,14 @@ def test_another_file_is_refused(tmp_path, capsys, content):
 
 def test_both_processes_stop_when_one_has_a_loss_that_is_not_finite(tmp_path):
     # The gradient stays finite, so that the other process cannot know by itself.
-    config, run = derived(tmp_path, DIGITS, iteration=2, rank=1, loss=True), tmp_path / 'run'
+    config, run = config_with_nonfinite_hook(tmp_path, DIGITS, iteration=2, rank=1, loss=True), tmp_path / 'run'
     options = ('train_dataloader.dataset.indices=128', 'finite_check.replay=True')
-    code, said = two_processes.train(run, config, *SMALL, *options, job=two_processes.unwatched)
+    code, said = two_processes.train(run, config, *SMALL, *options, job=two_processes.without_agent)
     assert code == 1, said
     lines = [Path(f'{run}.{rank}.log').read_text().strip().splitlines()[-1] for rank in '01']
     assert lines[0] == lines[1]
     assert 'loss is not finite at iteration 2 (epoch 1): rank 1: loss = nan; samples: sample_idx ' in lines[0]
     assert 'rank 0' not in lines[0]
     assert [path.name for path in run.glob('*.pth')] == ['nonfinite_iter_2_rank1.pth']
-    config, file = written(run)
+    config, file = replay_arguments(run)
     assert run_tool('misc/replay_step.py', config, file) == 1  # what made it NaN does so on rank 1 alone

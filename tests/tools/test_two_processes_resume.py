@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reprefine.engine.checkpoints import integrity
-from tests.helpers import draws, two_processes
+from tests.helpers import random_choices, two_processes
 from tests.helpers.killed import assert_equal_runs
 from tests.helpers.run import ROOT, read_until
 from tests.helpers.two_processes import SignalOn
@@ -40,12 +40,12 @@ def whole(tmp_path_factory):
 
 
 def test_a_killed_process_takes_the_run_down_and_it_goes_on(whole, tmp_path):
-    pick = draws.draws()
+    pick = random_choices.rng()
     moment = (pick.randrange(2), pick.choice(['before_train_iter', 'after_train_iter']), pick.randint(4, 14))
     assert train(tmp_path / 'run', SignalOn(*moment, signal.SIGKILL))[0] != 0
     code, said = train(tmp_path / 'run')
     assert code == 0, said
-    assert_equal_runs(whole, tmp_path / 'run', f'rank, hook and iteration {moment}, {draws.drawn_by()}')
+    assert_equal_runs(whole, tmp_path / 'run', f'rank, hook and iteration {moment}, {random_choices.how_to_repeat()}')
 
 
 def test_a_signal_to_one_process_stops_both_at_the_same_iteration(whole, tmp_path):

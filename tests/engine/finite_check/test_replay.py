@@ -7,7 +7,7 @@ from torch import nn
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.finite_check.replay import get_attributes, read_replay, set_attributes, take_snapshot
 from reprefine.engine.finite_check.rerun import record_nonfinite_modules, rerun
-from tests.helpers.poison import derived, written
+from tests.helpers.nonfinite import config_with_nonfinite_hook, replay_arguments
 from tests.helpers.run import DENOISED, DIGITS, SMALL, assert_equal, run_train
 from tests.methods.repfusion.run import distiller
 
@@ -24,25 +24,25 @@ def test_denoiserep_runs_again_in_its_phase_with_its_noise(tmp_path):
     options = (*SMALL[1:], 'load_from=None', 'custom_hooks.1.phase_length=1', 'model.backbone.drop_rate=0.2')
     for iteration in (1, 3):  # one in each phase
         run = tmp_path / str(iteration)
-        config = derived(tmp_path, DENOISED, iteration=iteration, gradient=True)
+        config = config_with_nonfinite_hook(tmp_path, DENOISED, iteration=iteration, gradient=True)
         assert run_train(config, '--work-dir', str(run), *KEPT, *options) == 1
-        terms, found = rerun_of(*written(run))
+        terms, found = rerun_of(*replay_arguments(run))
         assert found.terms == terms
         assert ('loss_denoise' in terms) == (iteration == 1)
         assert all(('.denoiser.' in name) == (iteration == 1) for name in found.gradients)
 
 
 def test_mixed_precision_and_dropout_run_again(tmp_path):
-    config = derived(tmp_path, DIGITS, gradient=True)
+    config = config_with_nonfinite_hook(tmp_path, DIGITS, gradient=True)
     options = (*SMALL[1:], 'model.backbone.drop_rate=0.2')
     assert run_train(config, '--work-dir', str(tmp_path / 'run'), '--amp', *KEPT, *options) == 1
-    _, file = written(tmp_path / 'run')
+    _, file = replay_arguments(tmp_path / 'run')
     assert read_replay(file)['autocast'] == 'bfloat16'
-    terms, found = rerun_of(*written(tmp_path / 'run'))
+    terms, found = rerun_of(*replay_arguments(tmp_path / 'run'))
     assert found.terms == terms
     content = read_replay(file)
     content['autocast'] = None
-    assert rerun(load_config(written(tmp_path / 'run')[0]), content).terms != terms
+    assert rerun(load_config(replay_arguments(tmp_path / 'run')[0]), content).terms != terms
 
 
 class Counting(BaseModel):

@@ -1,4 +1,4 @@
-"""Bad checkpoints made from the sound one of conftest.py."""
+"""Bad checkpoints, made from the valid one of conftest.py."""
 
 import shutil
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from tests.fuzz.harness import SECONDS
 
 
 def parametrize(cases: list[BadFile]) -> Callable:
-    """Make a test of each bad checkpoint, with a limit of time."""
+    """Parametrize a test by bad checkpoints, with a time limit."""
     mark = pytest.mark.parametrize('bad', [pytest.param(case, id=case.name) for case in cases])
     return lambda test: pytest.mark.timeout(SECONDS)(mark(test))
 
 
-def made(bad: BadFile, sound: Path, tmp_path: Path) -> Path:
-    """Make a bad checkpoint in the folder of a test."""
+def write_corrupted(bad: BadFile, valid: Path, tmp_path: Path) -> Path:
+    """Write a bad checkpoint into the folder of a test."""
     path = tmp_path / 'bad.pth'
-    bad.make(sound, path)
-    if 'bit flipped' in bad.name:  # the checksum of the sound file is what tells them apart
-        shutil.copy(f'{sound}.sha256', f'{path}.sha256')
+    bad.make(valid, path)
+    if 'bit flipped' in bad.name:  # only the checksum of the valid file detects it
+        shutil.copy(f'{valid}.sha256', f'{path}.sha256')
     return path

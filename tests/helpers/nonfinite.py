@@ -1,4 +1,4 @@
-"""Breaks one sample, the gradient or the loss of one training step."""
+"""A hook that makes an input, the gradient or the loss of a training step NaN or infinite."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from reprefine.registry import HOOKS
 
 
 @HOOKS.register_module(force=True)
-class PoisonHook(Hook):
-    """Gives the first sample of a step an input that is not finite, or the step a gradient or a loss that is not.
+class NonFiniteHook(Hook):
+    """Multiplies the first input of an iteration, or the gradient, by a value, or adds it to the losses.
 
     Args:
-        iteration: The step, from 1.
-        value: What the input becomes, or what the gradient is multiplied with.
-        rank: The process whose sample it is.
-        gradient: Whether the gradient of the first trainable parameter is broken instead.
-        loss: Whether the value is added to the losses of a classifier instead, which leaves the gradient as it is.
+        iteration: The iteration, from 1.
+        value: The value.
+        rank: The rank whose batch is changed.
+        gradient: Whether to multiply the gradient of the first trainable parameter instead.
+        loss: Whether to add to the losses of a classifier instead, which does not change the gradient.
     """
 
     def __init__(self, iteration=2, value=float('nan'), rank=0, gradient=False, loss=False):
@@ -42,24 +42,24 @@ class PoisonHook(Hook):
             data_batch['inputs'][0] *= self.value
 
 
-def poisoned(base='()', **options):
-    """Return the lines that add the hook to a config whose custom hooks are ``base``."""
-    words = ''.join(f', {key}={value}' for key, value in options.items())
+def nonfinite_hook(base='()', **options):
+    """Return the lines of a config that add the hook to the custom hooks ``base``."""
+    arguments = ''.join(f', {key}={value}' for key, value in options.items())
     return f"""
-custom_imports = dict(imports=['reprefine', 'tests.helpers.poison'])
-custom_hooks = [*{base}, dict(type='reprefine.PoisonHook'{words})]
+custom_imports = dict(imports=['reprefine', 'tests.helpers.nonfinite'])
+custom_hooks = [*{base}, dict(type='reprefine.NonFiniteHook'{arguments})]
 """
 
 
-def derived(folder: Path, config: str, **options) -> str:
-    """Write a config that adds the hook to another; return its path."""
-    path = folder / 'poisoned.py'
-    path.write_text(f'_base_ = {config!r}' + poisoned('_base_.custom_hooks', **options))
+def config_with_nonfinite_hook(folder: Path, config: str, **options) -> str:
+    """Write a config that adds the hook to another, and return its path."""
+    path = folder / 'nonfinite.py'
+    path.write_text(f'_base_ = {config!r}' + nonfinite_hook('_base_.custom_hooks', **options))
     return str(path)
 
 
-def written(work_dir: Path) -> list[str]:
-    """Return the config in the folder of a run, and the one replay file beside it."""
+def replay_arguments(work_dir: Path) -> list[str]:
+    """Return the config in a work dir and the replay file beside it, the arguments of ``replay_step.py``."""
     (file,) = work_dir.glob('nonfinite_iter_*.pth')
     (config,) = work_dir.glob('*.py')
     return [str(config), str(file)]
