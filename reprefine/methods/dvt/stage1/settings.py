@@ -72,6 +72,7 @@ class Stage1Config:
             resize_interpolation=INTERPOLATIONS,
             feature_dtype=('float32', 'float16', 'bfloat16'),
             feature_device=('same', 'cpu'),
+            storage_dtype=('float32', 'float16'),
         )
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -79,6 +80,11 @@ class Stage1Config:
         for name in ('num_views', 'batch_size', 'images_at_once'):
             if getattr(self, name) < 1:
                 raise UserError(f'stage1.{name}={getattr(self, name)}: must be at least 1')
+        if not isinstance(self.size, int) and len(self.size) != 2:
+            raise UserError(f'native.size={self.size}: give the side, or height and width')
+        for name in ('mean', 'std'):
+            if len(getattr(self, name)) != 3:
+                raise UserError(f'native.{name}={getattr(self, name)}: give one number for each of red, green and blue')
         self.fit_config, self.closed_form_config  # noqa: B018  raises for unknown settings
 
     @property

@@ -52,8 +52,8 @@ def fit_pca(features: np.ndarray, mask: np.ndarray | None = None) -> PcaBasis:
     tokens = features.reshape(-1, features.shape[-1]).astype(np.float64)
     if mask is not None and mask.sum() > 3:
         tokens = tokens[mask.ravel()]
-    centred = tokens - tokens.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, : -min(3, tokens.shape[1]) - 1 : -1]
+    centered = tokens - tokens.mean(0)
+    axes = np.linalg.eigh(centered.T @ centered)[1][:, : -min(3, tokens.shape[1]) - 1 : -1]
     axes = np.pad(axes, ((0, 0), (0, 3 - axes.shape[1])))
     axes *= np.where(axes[np.abs(axes).argmax(0), range(3)] < 0, -1, 1)
     values = tokens @ axes

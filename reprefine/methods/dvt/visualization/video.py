@@ -137,13 +137,13 @@ class FramePlotter:
             bases = [basis for basis in (self.first_basis, self.basis) if basis is not None]
             self.foregrounds = [(basis, fit_pca(features, foreground_score(features, basis) > 0)) for basis in bases]
         colors = self.first_basis.colors(features)
-        grey = [self._tile(colors[..., index], 'gray') for index in range(3)]
+        gray = [self._tile(colors[..., index], 'gray') for index in range(3)]
         foregrounds = [self._foreground_tile(features, *bases) for bases in self.foregrounds]
         tiles = [
             enlarge(frame, self.size, smooth=True),
             pca_tile(features, self.size, self.first_basis),
             self._tile(self.clusters(features), 'rainbow'),
-            *grey,
+            *gray,
             foregrounds[0],
             self._tile(softmax_norms(features), 'inferno'),
         ]

@@ -76,7 +76,7 @@ def test_settings_are_those_of_the_views_and_features():
 
 
 def test_the_seed_of_the_run_is_that_of_the_closed_form():
-    settings = Stage1Config({}, 32, [0], [1], seed=3)
+    settings = Stage1Config({}, 32, [0] * 3, [1] * 3, seed=3)
     assert settings.closed_form_config.seed == 3
     assert replace(settings, closed_form=dict(seed=5)).closed_form_config.seed == 5
 

@@ -53,6 +53,11 @@ class ClosedFormConfig:
     def __post_init__(self) -> None:
         if self.solver not in ('factor', 'cg'):
             raise UserError(f"stage1.closed_form.solver={self.solver!r}: use 'factor' or 'cg'")
+        for name, minimum in (('reweight', 0), ('probes', 1)):
+            if getattr(self, name) < minimum:
+                raise UserError(f'stage1.closed_form.{name}={getattr(self, name)}: must be at least {minimum}')
+        if self.nodes is not None and (len(self.nodes) != 2 or min(self.nodes) < 3):
+            raise UserError(f'stage1.closed_form.nodes={self.nodes}: give rows and columns, at least 3 each')
 
 
 def token_weights(errors: np.ndarray) -> np.ndarray:

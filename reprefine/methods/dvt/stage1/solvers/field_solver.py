@@ -44,6 +44,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise UserError(f'stage1.field.schedule={self.schedule!r}: use {", ".join(SCHEDULES)}')
+        for name in ('iterations', 'batch_tokens'):
+            if getattr(self, name) < 1:
+                raise UserError(f'stage1.field.{name}={getattr(self, name)}: must be at least 1')
 
 
 # The first release, the newer code, its sample scripts, and a small one for the CPU.
