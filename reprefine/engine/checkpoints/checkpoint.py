@@ -33,12 +33,9 @@ def raise_on_all_ranks() -> Iterator[None]:
         yield
     except UserError as caught:
         error = caught
-    messages = all_gather_object(str(error) if error else None)
-    if error is not None:
-        raise error
-    for message in messages:
-        if message is not None:
-            raise UserError(message)
+    first = next(filter(None, all_gather_object(str(error) if error else None)), None)
+    if first is not None:
+        raise error or UserError(first)
 
 
 def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False) -> dict[str, Any]:
@@ -71,7 +68,8 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu', mmap: bool = False
         if refused := re.search(r'GLOBAL (\S+)|unrecognized function (\S+)', str(error)):
             name = refused[1] or refused[2]
             raise UserError(
-                f'checkpoint {filename} refused: it holds objects whose loading may run code ({name})'
+                f'checkpoint {filename} refused: it holds objects whose loading may run code ({name}); save it with '
+                'tensors and plain data only'
             ) from error
         kind = type(error).__name__
         raise UserError(f'checkpoint {filename} cannot be read, it is truncated or no checkpoint ({kind})') from error

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ class KeyMatch(NamedTuple):
     @property
     def shrunk(self) -> dict[str, Shapes]:
         """Tensors that resampling has made smaller, so that detail is lost."""
-        return {name: shapes for name, shapes in self.resized.items() if _count(shapes[0]) > _count(shapes[1])}
+        return {name: shapes for name, shapes in self.resized.items() if prod(shapes[0]) > prod(shapes[1])}
 
     @property
     def exact(self) -> bool:
@@ -58,27 +59,15 @@ class KeyMatch(NamedTuple):
             [f'{name} is {given} instead of {own}' for name, (given, own) in shapes.items()]
             for shapes in (self.mismatched, self.resized)
         )
-        kinds = {
-            'missing': self.missing,
-            'size mismatch': mismatched,
-            'unexpected': self.unexpected,
-            'resized': resized,
-        }
-        rest = ''.join(f', {len(names)} {kind} ({_first(names)})' for kind, names in kinds.items() if names)
-        return f'{percentage(self.ratio)} of the model loaded: {self.matched} keys matched{rest}'
-
-
-def percentage(ratio: float) -> str:
-    """Return a ratio as a percentage with one decimal, 100.0% only for 1."""
-    return f'{min(ratio, 0.999) if ratio < 1 else ratio:.1%}'
+        kinds = ('missing', 'size mismatch', 'unexpected', 'resized')
+        lists = zip(kinds, (self.missing, mismatched, self.unexpected, resized), strict=True)
+        rest = ''.join(f', {len(names)} {kind} ({_first(names)})' for kind, names in lists if names)
+        ratio = 1 if self.ratio == 1 else min(self.ratio, 0.999)  # 100.0% only for all
+        return f'{ratio:.1%} of the model loaded: {self.matched} keys matched{rest}'
 
 
 def _first(names: list[str], count: int = 5) -> str:
     return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')
-
-
-def _count(shape: Sequence[int]) -> int:
-    return torch.Size(shape).numel()
 
 
 def load_weights(

@@ -69,7 +69,7 @@ def test_a_constructor_that_downloads_weights_is_known_by_the_config(cfg, warns,
 @pytest.mark.parametrize('norm_eval', [True, False])
 def test_fixed_statistics_of_a_pd_resnet_require_pretrained_weights(norm_eval, records):
     warn_random_init(PDResNet(18, pd_cfg=dict(mode='A'), norm_eval=norm_eval), set())
-    assert [('norm_eval keeps the statistics' in line) for line in records] == [True] * norm_eval
+    assert [('norm_eval keeps the running statistics' in line) for line in records] == [True] * norm_eval
 
 
 @pytest.mark.parametrize(('frozen', 'starts', 'warns'), [(True, False, 1), (True, True, 0), (False, False, 0)])

@@ -1,4 +1,4 @@
-"""A run under our Runner ends as under mmengine's, bit for bit, and reads nothing from the device between two logs."""
+"""A run with our Runner equals one with mmengine's bit for bit, and reads nothing from the device between two logs."""
 
 import sys
 from collections import Counter
@@ -34,7 +34,7 @@ def config(folder, name, hooks=EMA, **options):
 
 @pytest.fixture(scope='module')
 def checkpoints(tmp_path_factory):
-    """The last checkpoint of the run under either runner."""
+    """The last checkpoints of a run with each Runner."""
     folder, loaded = tmp_path_factory.mktemp('runs'), []
     for name, build in (('stock', build_stock), ('ours', build_runner)):
         build(config(folder / name, name)).train()
@@ -76,7 +76,7 @@ READS = ('item', '__float__', '__int__', '__bool__', '__index__', 'tolist', 'cpu
 
 
 class Reads:
-    """Counts the values that are read from tensors, by iteration; those of torch's optimisers lie on the CPU anyway."""
+    """Counts reads of tensor values by iteration, except in torch itself, whose optimisers read values on the CPU."""
 
     def __init__(self, monkeypatch, runner):
         self.runner, self.counts = runner, Counter()
@@ -98,7 +98,7 @@ def test_nothing_is_read_between_logs(tmp_path, monkeypatch, ours):
     no_val = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
     options = {'optim_wrapper.accumulative_counts': 1, 'train_cfg.max_epochs': 1}
     cfg = config(tmp_path / name, name, EMA[1:], **options)
-    # The check that values are finite reads a flag that lies on the CPU, and on a GPU waits there a step for it.
+    # The check of finite values reads a flag on the CPU; on a GPU it is copied and read one step later.
     cfg.merge_from_dict({**no_val, 'finite_check': False})
     runner = (build_runner if ours else build_stock)(cfg)
     reads = Reads(monkeypatch, runner)
