@@ -47,7 +47,7 @@ install-forks: $(FORKS_STAMP)
 	@echo '$(FORKS) is ready'
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
-	@PYTHONWARNINGS='ignore:Fail to import' $(PY) tools/demo/run.py # of compiled ops, which it does without
+	@PYTHONWARNINGS='ignore:Fail to import' $(PY) tools/experiments/denoiserep.py # of compiled ops, which it does without
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile

@@ -21,7 +21,7 @@ BESIDE = {
     'reprefine.ScoreStatsHook': 'score_stats',
 }
 # What a tool adds to the folder of a run.
-CONVERTED = {'work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/vit.pth': 'tools/dvt_demo/to_timm.py'}
+CONVERTED = {'work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/vit.pth': 'tools/model_converters/mae_to_timm.py'}
 TOOLS = [path for suffix in ('py', 'sh') for path in (ROOT / 'tools').rglob(f'*.{suffix}')]
 TEXTS = [
     *ROOT.glob('*.md'),
@@ -30,7 +30,7 @@ TEXTS = [
     *(ROOT / 'configs').rglob('*.md'),
 ]
 PATH = re.compile(r"work_dirs/(?:\{[^}\s]*\}|[^\s`'\",(){}])+")
-OUTPUT = re.compile(r"(?:--out |--work-dir |RUNS=|ROOT / '|Path\(')(work_dirs/[^\s';]+)")
+OUTPUT = re.compile(r"(?:--out |--work-dir |RUNS=|ROOT / '|Path\('|_arguments\(parser, ')(work_dirs/[^\s';]+)")
 
 # Number of GPUs of the published recipe where, as in the names of the host library, the name leaves it out; else one.
 GPUS = {

@@ -1,4 +1,4 @@
-# A small ViT on scenes of 64x64 pixels: 256 patches of 4x4, six blocks of width 96. tools/dvt_demo/to_timm.py writes its
+# A small ViT on scenes of 64x64 pixels: 256 patches of 4x4, six blocks of width 96. tools/model_converters/mae_to_timm.py writes its
 # checkpoint from that of the pre-training.
 backbone = dict(
     type='reprefine.TimmViT',

@@ -1,6 +1,5 @@
 """Running dependent scripts in parallel processes, with a progress bar."""
 
-import argparse
 import multiprocessing
 import os
 import runpy
@@ -33,19 +32,6 @@ class Job:
     log: Path
     after: tuple[str, ...] = ()
     product: Path | None = None
-
-
-def add_jobs_arguments(parser: argparse.ArgumentParser, out: Path, repeated: str = '') -> None:
-    """Add ``--seeds``, ``--jobs`` and ``--out`` of a script that runs jobs.
-
-    Args:
-        parser: Parser of the script.
-        out: Default output folder.
-        repeated: What a seed repeats, if not everything.
-    """
-    parser.add_argument('--seeds', type=int, default=5, help=f'number of repetitions{repeated}')
-    parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    parser.add_argument('--out', type=Path, default=out, help='output folder; existing results are kept')
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, preload: Sequence[str] = ()) -> None:

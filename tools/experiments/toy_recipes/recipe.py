@@ -1,9 +1,9 @@
-"""What a run on toy data is, and the options that many of them share."""
+"""The class of a recipe on toy data, and options that several recipes share."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from runner import config_file
 
 
 @dataclass(frozen=True)
@@ -12,17 +12,17 @@ class Recipe:
 
     Attributes:
         toy_set: Name of the toy data.
-        data_root: Their folder below the folder of all toy data.
+        data_root: Its folder below the folder of all toy data.
         config: Path below ``configs/baselines``, without suffix.
-        checkpoint: File that the run leaves last.
-        metric: Key of the metric in the test's result, or ``loss`` for the last training loss.
+        checkpoint: File name of the last checkpoint.
+        metric: Key of the metric in the output of the test, or ``loss`` for the last training loss.
         measure: Name of the metric in the table.
-        chance: Function of ``chance.py`` that says what an ignorant predictor reaches.
-        train: Options of training only.
-        both: Options of training and test.
+        chance: Name of the function of ``chance.py`` that returns the chance level.
+        train: ``--cfg-options`` of training only.
+        both: ``--cfg-options`` of training and test.
         lower_is_better: Whether a small value of the metric is good.
-        factor: What the metric is multiplied by, 100 to make a share a percentage.
-        preparation: Converter below ``tools`` and its arguments after the data root.
+        factor: Factor of the metric, 100 to convert a fraction to percent.
+        preparation: Converter below ``tools``, and its arguments after the data root.
     """
 
     toy_set: str
@@ -40,28 +40,28 @@ class Recipe:
 
     @property
     def config_file(self) -> Path:
-        """The config's path."""
-        return ROOT / 'configs/baselines' / f'{self.config}.py'
+        """The config file."""
+        return config_file(f'baselines/{self.config}')
 
 
 def loaders(*extra: str) -> tuple[str, ...]:
-    """Return options that read the data in the training process, and ``extra``."""
+    """Return options that load the data in the training process, and ``extra``."""
     names = ('train_dataloader', 'val_dataloader')
     return (*(f'{name}.num_workers=0' for name in names), *extra)
 
 
 def persistent_loaders(*extra: str) -> tuple[str, ...]:
-    """Return those of :func:`loaders` for configs that keep their worker processes."""
+    """Return the options of :func:`loaders` for configs with persistent workers."""
     names = ('train_dataloader', 'val_dataloader')
     return loaders(*(f'{name}.persistent_workers=False' for name in names), *extra)
 
 
 def epochs(number: int, *extra: str) -> tuple[str, ...]:
-    """Return options for so many epochs, with one validation at their end."""
+    """Return options for ``number`` epochs with one validation after the last."""
     return (f'train_cfg.max_epochs={number}', f'train_cfg.val_interval={number}', *extra)
 
 
 def iterations(number: int, *extra: str) -> tuple[str, ...]:
-    """Return options for so many iterations, with one validation and one checkpoint at their end."""
+    """Return options for ``number`` iterations with one validation and one checkpoint after the last."""
     options = (f'train_cfg.max_iters={number}', f'train_cfg.val_interval={number}')
     return (*options, f'default_hooks.checkpoint.interval={number}', *extra)

@@ -1,4 +1,4 @@
-"""Take the encoder out of a checkpoint of mmpretrain's MAE and write it in timm's names."""
+"""Convert the encoder of an MAE checkpoint of mmpretrain to the keys of timm."""
 
 import argparse
 from pathlib import Path
@@ -10,10 +10,10 @@ from reprefine.engine.checkpoints.rename_keys import rename_key
 from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
-from reprefine.registry import MODELS  # noqa: F401  lets what checkpoints of mmengine hold be read
+from reprefine.registry import MODELS  # noqa: F401  registers the types that checkpoints of mmengine contain
 
 EXAMPLE = """example:
-  python tools/dvt_demo/to_timm.py work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/iter_4000.pth \\
+  python tools/model_converters/mae_to_timm.py work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/iter_4000.pth \\
       work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/vit.pth
 """
 PREFIX = 'backbone.'
@@ -34,15 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Convert.
+    """Rename the keys and write.
 
     Raises:
-        UserError: If the checkpoint holds no such encoder.
+        UserError: If the checkpoint has no backbone.
     """
     state = read_checkpoint(args.checkpoint).get('state_dict', {})
     encoder = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     if not encoder:
-        raise UserError(f'{args.checkpoint} holds no {PREFIX}*: give a checkpoint of the pre-training')
+        raise UserError(f'{args.checkpoint} has no keys {PREFIX}*: give a checkpoint of the pre-training')
     with atomic_write(args.out) as partial:
         torch.save({rename_key(name, RENAMES): value for name, value in encoder.items()}, partial)
     print(f'{args.out}: {len(encoder)} tensors')

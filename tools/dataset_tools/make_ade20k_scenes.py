@@ -1,4 +1,4 @@
-"""Draw scenes of stuff and digits in the layout of ADE20K, many more than the toy dataset has."""
+"""Write synthetic scenes in the layout of ADE20K, with any number of images."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from reprefine.engine.errors import UserError
 from reprefine.toy_data.ade20k import SPLITS, write
 
 EXAMPLE = """example:
-  python tools/dvt_demo/scenes.py --train 2000 --val 200 --out work_dirs/dvt_demo/scenes
+  python tools/dataset_tools/make_ade20k_scenes.py --train 2000 --val 200 --out work_dirs/dvt_demo/scenes
 """
 
 
@@ -26,12 +26,12 @@ def main(args: argparse.Namespace) -> None:
     """Write the scenes.
 
     Raises:
-        UserError: If the folder holds something, or a number is below one.
+        UserError: If the folder is not empty, or a number is below one.
     """
     if args.out.is_dir() and any(args.out.iterdir()):
         raise UserError(f'{args.out} is not empty: give a new folder')
     if min(args.train, args.val) < 1:
-        raise UserError('--train and --val: at least one scene each')
+        raise UserError(f'--train {args.train} --val {args.val}: give 1 or more')
     write(args.out, np.random.default_rng(args.seed), dict(training=args.train, validation=args.val))
 
 

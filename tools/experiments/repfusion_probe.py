@@ -1,6 +1,6 @@
-"""Probe a teacher's features on MNIST-5k: at every 50th timestep a linear classifier, judged on the validation images.
+"""Evaluate the features of a diffusion model on MNIST-5k by a linear probe at every 50th timestep.
 
-It is fitted to the training images; the test images take no part.
+The classifier is fitted to the training images and evaluated on the validation images.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
-  python tools/repfusion_demo/probe.py work_dirs/repfusion_demo/teacher/teacher probe.json
+  python tools/experiments/repfusion_probe.py work_dirs/repfusion_demo/teacher/teacher probe.json
 """
 
 
@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('teacher', help='folder of the diffusion model')
     parser.add_argument('out', help='JSON file to write: accuracy in percent of each timestep, and the best one')
-    parser.add_argument('--interval', type=int, default=50, help='timesteps between two probes')
+    parser.add_argument('--interval', type=int, default=50, help='difference of consecutive timesteps')
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run the probes."""
+    """Run the linear probes and write the accuracies."""
     import torch
     from tqdm import tqdm
 
@@ -40,15 +40,15 @@ def main(args: argparse.Namespace) -> None:
         pixels = torch.stack([torch.from_numpy(sample['img']).permute(2, 0, 1) for sample in samples])
         return teacher.prepare(pixels, mean, std), [sample['gt_label'] for sample in samples]
 
-    sets = {split: images(split) for split in ('train', 'val')}
+    splits = {split: images(split) for split in ('train', 'val')}
 
     def features(split: str, t: int) -> torch.Tensor:
-        parts = sets[split][0].split(250)
-        return torch.cat([teacher(part, torch.full((len(part),), t))[0].mean((2, 3)) for part in parts])
+        batches = splits[split][0].split(250)
+        return torch.cat([teacher(batch, torch.full((len(batch),), t))[0].mean((2, 3)) for batch in batches])
 
     accuracy = {}
     for t in tqdm(range(0, teacher.num_timesteps, args.interval)):
-        accuracy[t] = fitted_accuracy(features('train', t), sets['train'][1], features('val', t), sets['val'][1])
+        accuracy[t] = fitted_accuracy(features('train', t), splits['train'][1], features('val', t), splits['val'][1])
     with atomic_write(args.out) as path:
         Path(path).write_text(json.dumps(dict(best=max(accuracy, key=accuracy.get), accuracy=accuracy), indent=1))
     print(f'best timestep: {max(accuracy, key=accuracy.get)}')

@@ -1,11 +1,11 @@
-"""The report of the demo: a table, curves, and the noise loss of every layer."""
+"""Report of the DenoiseRep experiment: a table, curves, and the noise loss of every layer."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from variants import BASELINE, CLOSEDFORM, CONTROL, DATASETS, DENOISEREP, Variant
+from denoiserep_variants import BASELINE, CLOSEDFORM, CONTROL, DATASETS, DENOISEREP, Variant
 
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
@@ -35,14 +35,14 @@ HEADER = (
 
 def write_report(out: Path, dataset: str, variants: list[Variant], seeds: list[int]) -> str:
     """Write ``report.md`` and its plots into ``out`` and return the text."""
-    accuracy = {variant: [_accuracy(variant.folder(out, seed)) for seed in seeds] for variant in variants}
+    accuracy = {variant: [_accuracy(variant.work_dir(out, seed)) for seed in seeds] for variant in variants}
     plot_curves(_panels(out, variants, seeds), 'epoch', out / 'curves.png')
     plot_bars(*_noise_losses(out, dataset, seeds), 'expected L2 noise loss', 'noise loss per layer', out / 'noise.png')
-    text = f"""# DenoiseRep beside its baseline and an equal-budget control
+    text = f"""# DenoiseRep, its baseline and a control of equal budget
 
 {DATASETS[dataset]}. A ViT of width 64 and depth 3, seeds {', '.join(map(str, seeds))}, mean ± standard deviation. Test
-accuracy of the last epoch; nothing was selected on the test images. Latency: median over the rounds, the folded network
-and the baseline in turns. These numbers say nothing about the paper's benchmarks.
+accuracy of the last epoch; nothing was selected on the test images. Latency: median over rounds in which the
+deployed network and the baseline alternate. These are not results on the paper's benchmarks.
 
 {_table(out, accuracy, seeds)}
 
@@ -50,8 +50,8 @@ and the baseline in turns. These numbers say nothing about the paper's benchmark
 
 ![validation accuracy and training loss](curves.png)
 
-Noise loss on the test images: predictors untrained, trained with DenoiseRep, and solved in closed form from one pass
-over the training images (mean of the seeds; always predicting zero gives 1).
+Noise loss on the test images: noise predictors untrained, trained with DenoiseRep, and fitted in closed form from one
+pass over the training images (mean over the seeds; predicting zero gives 1).
 
 ![noise loss of every layer](noise.png)
 """
@@ -60,17 +60,17 @@ over the training images (mean of the seeds; always predicting zero gives 1).
 
 
 def verdict(accuracy: list[float], control: list[float]) -> str:
-    """Say plainly whether the method beat its control, judged by the spread of the paired differences."""
+    """Return whether the method is better than its control, given the spread of the paired differences."""
     differences = np.subtract(accuracy, control)
     mean = differences.mean()
     if len(differences) < 2:
-        return f'DenoiseRep is {mean:+.2f} points from the control. **One seed says little**: nothing tells the spread.'
+        return f'DenoiseRep is {mean:+.2f} points from the control. **One seed** gives no spread.'
     if mean <= 0:
-        return f'DenoiseRep did **not** beat the control ({mean:+.2f} points).'
+        return f'DenoiseRep is **not better** than the control ({mean:+.2f} points).'
     spread = differences.std(ddof=1)
     if mean <= spread:
         return f'DenoiseRep is {mean:+.2f} points from the control, **within the spread** of the seeds ({spread:.2f}).'
-    return f'DenoiseRep beat the control by {mean:.2f} points, the spread of the seeds being {spread:.2f}.'
+    return f'DenoiseRep is better than the control by {mean:.2f} points; the spread of the seeds is {spread:.2f}.'
 
 
 def _accuracy(folder: Path) -> float:
@@ -85,7 +85,7 @@ def _table(out: Path, accuracy: dict[Variant, list[float]], seeds: list[int]) ->
             mean_std(values),
             '-' if variant is CONTROL else paired_difference(values, accuracy[CONTROL]),
             f'{_parameters(variant.tested_checkpoint(out, seeds[0])):,}',
-            latency if variant.is_folded else '1 (same network)',
+            latency if variant.is_reparameterized else '1 (same network)',
             '-' if variant is BASELINE else _extra_time(out, variant, seeds),
         )
         for variant, values in accuracy.items()
@@ -94,25 +94,25 @@ def _table(out: Path, accuracy: dict[Variant, list[float]], seeds: list[int]) ->
 
 
 def _parameters(checkpoint: Path) -> int:
-    """Count the elements in the checkpoint that was tested."""
+    """Return the number of elements in the tested checkpoint."""
     return sum(t.numel() for t in torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict'].values())
 
 
 def _latency(cost: dict) -> str:
-    """Return median and interquartile range of the ratio; all folded rows share one network."""
+    """Return median and interquartile range of the ratio; all deployed variants have the same network."""
     ratio = next(f['ratio'] for f in cost['figures'] if f['name'].startswith('inference latency'))
     return f'{ratio["median"]:.2f} (IQR {ratio["iqr"]:.2f})'
 
 
 def _extra_time(out: Path, variant: Variant, seeds: list[int]) -> str:
     def seconds(of: Variant, seed: int) -> float:
-        return seconds_of_training(read_scalars(of.folder(out, seed)))
+        return seconds_of_training(read_scalars(of.work_dir(out, seed)))
 
     return mean_std([seconds(variant, seed) / seconds(BASELINE, seed) for seed in seeds])
 
 
 def _panels(out: Path, variants: list[Variant], seeds: list[int]) -> list[tuple[str, str, dict]]:
-    """Return the validation accuracy of the whole run and of the refinement alone, and the loss of the task."""
+    """Return panels of the validation accuracy of all runs and of the refinement, and of the training loss."""
     refined = [variant for variant in variants if variant not in (BASELINE, CLOSEDFORM)]
     accuracy, loss = ('top-1 accuracy (%)', 'accuracy/top1'), ('cross entropy', 'loss')
     panels = (
@@ -128,14 +128,14 @@ def _panels(out: Path, variants: list[Variant], seeds: list[int]) -> list[tuple[
 
 def _runs(out: Path, variant: Variant, seeds: list[int], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Return epochs of shape (N,), counted from the start of the baseline, and values of shape (runs, N)."""
-    series = [epoch_series(read_scalars(variant.folder(out, seed)), key) for seed in seeds]
+    series = [epoch_series(read_scalars(variant.work_dir(out, seed)), key) for seed in seeds]
     start = 0 if variant is BASELINE else BASELINE.epochs
     return series[0][0] + start, np.array([values for _, values in series])
 
 
 def _noise_losses(out: Path, dataset: str, seeds: list[int]) -> tuple[list[str], dict[str, list[float]]]:
-    """Return the layers' names and, by state of the predictors, their mean noise loss over the seeds."""
-    runs = [_noise_losses_of(DENOISEREP.checkpoint(out, seed), dataset) for seed in seeds]
+    """Return the layers' names, and their mean noise loss over the seeds for each state of the predictors."""
+    runs = [_measure_noise_losses(DENOISEREP.checkpoint(out, seed), dataset) for seed in seeds]
     layers = list(runs[0]['untrained'])
     names = [layer.removeprefix('backbone.layers.') for layer in layers]
     return names, {
@@ -143,9 +143,9 @@ def _noise_losses(out: Path, dataset: str, seeds: list[int]) -> tuple[list[str],
     }
 
 
-def _noise_losses_of(checkpoint: Path, dataset: str) -> dict[str, dict[str, float]]:
+def _measure_noise_losses(checkpoint: Path, dataset: str) -> dict[str, dict[str, float]]:
     cfg = load_config(str(DENOISEREP.config_file(dataset)))
-    torch.manual_seed(0)  # of the untrained predictors
+    torch.manual_seed(0)  # weights of the untrained predictors
     with quiet_log():
         untrained, model = build_model(cfg).eval(), build_model(cfg).eval()
     model.load_state_dict(torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict'])

@@ -1,6 +1,6 @@
-"""Compare which layers DenoiseRep denoises, and at which timesteps, on real images beside an equal-budget control.
+"""Ablation of the layers and timesteps of DenoiseRep, with a control of equal budget.
 
-Each row changes one setting of the demo's DenoiseRep run. The runs of the same seed share their baseline.
+Each row changes one setting of the run of denoiserep.py. The runs of the same seed share their baseline.
 """
 
 import argparse
@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from run import jobs_of, prepare, run_all
-from variants import BASELINE, CONTROL, DATASETS, DENOISEREP, ROOT, Variant
+from denoiserep import make_jobs
+from denoiserep_variants import BASELINE, CONTROL, DATASETS, DENOISEREP, Variant
+from runner import add_run_arguments, prepare_folder, run, save_report
 
 from reprefine.engine.build import load_trained
 from reprefine.engine.cli.launch import load_config
@@ -20,7 +21,7 @@ from reprefine.engine.runner import Runner
 from reprefine.visualization.results import markdown_table, mean_std, paired_difference
 
 EXAMPLE = """example:
-  python tools/demo/ablate.py --dataset mnist5k --seeds 3
+  python tools/experiments/denoiserep_ablation.py --dataset mnist5k --seeds 3
 """
 HEADER = ('layers', 'timesteps', 'test accuracy (%)', 'test cross entropy', 'minus control')
 
@@ -47,38 +48,31 @@ ROWS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
     parser.add_argument('--dataset', choices=DATASETS, default='digits')
-    parser.add_argument('--seeds', type=int, default=3, help='number of repetitions')
-    parser.add_argument('--jobs', type=int, default=2, help='processes at a time')
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/ablation', help='output folder')
-    parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
+    add_run_arguments(parser, 'work_dirs/ablation', seeds=3)
+    parser.add_argument('--resume', action='store_true', help='continue an interrupted experiment')
 
 
 def main(args: argparse.Namespace) -> None:
     """Run all jobs and write the table.
 
     Raises:
-        UserError: If the output folder is somebody else's, or a step fails.
+        UserError: If the output folder has other content, or a job fails.
     """
-    prepare(args.out, args.resume)
+    prepare_folder(args.out, args.resume)
     seeds = range(args.seeds)
     variants = [BASELINE, CONTROL, *(variant for _, _, variant in ROWS)]
-    run_all(
-        [job for v in variants for seed in seeds for job in jobs_of(v, seed, args.out, args.dataset)],
-        args.jobs,
-        args.out,
-    )
-    text = table(args.out, args.dataset, args.seeds)
-    (args.out / 'ablation.md').write_text(f'{text}\n')
-    print(text)
+    jobs = [job for v in variants for seed in seeds for job in make_jobs(v, seed, args.out, args.dataset)]
+    run(jobs, args, resume=('--resume',))
+    save_report(make_table(args.out, args.dataset, args.seeds), args.out / 'ablation.md')
 
 
-def table(out: Path, dataset: str, seeds: int) -> str:
-    """Return the table of all rows, from the results below ``out``."""
+def make_table(out: Path, dataset: str, seeds: int) -> str:
+    """Return the Markdown table of all rows from the results in ``out``."""
     fixed = [(name, '-', v) for name, v in (('baseline', BASELINE), ('control, no noise predictor', CONTROL))]
     cells = []
     control = [test_loss(CONTROL.tested_checkpoint(out, seed), dataset) for seed in range(seeds)]
     for layers, timesteps, variant in (*fixed, *ROWS):
-        files = (variant.folder(out, seed) / 'test.json' for seed in range(seeds))
+        files = (variant.work_dir(out, seed) / 'test.json' for seed in range(seeds))
         accuracy = [json.loads(file.read_text())['accuracy/top1'] for file in files]
         losses = [test_loss(variant.tested_checkpoint(out, seed), dataset) for seed in range(seeds)]
         difference = '-' if variant is CONTROL else paired_difference(losses, control, digits=4)
@@ -88,7 +82,7 @@ def table(out: Path, dataset: str, seeds: int) -> str:
 
 @torch.no_grad()
 def test_loss(checkpoint: Path, dataset: str) -> float:
-    """Return the mean cross entropy of a checkpoint of the baseline's network over the test images."""
+    """Return the mean cross entropy of a checkpoint over the test images, with the network of the baseline."""
     cfg = load_config(str(BASELINE.config_file(dataset)))
     with quiet_log():
         model = load_trained(cfg, str(checkpoint))

@@ -1,6 +1,6 @@
-"""Judge the students of the demo without training them on: a linear classifier on their frozen features.
+"""Evaluate the students of repfusion.py without fine-tuning, by a linear probe of their frozen features.
 
-It is fitted to all training images and judged on the test images, beside a network with random weights.
+The classifier is fitted to all training images and evaluated on the test images, also for random weights.
 """
 
 import argparse
@@ -9,20 +9,20 @@ from pathlib import Path
 from reprefine.engine.cli.tool import run_as_tool
 
 EXAMPLE = """example:
-  python tools/repfusion_demo/frozen.py work_dirs/repfusion_demo --seeds 5
+  python tools/experiments/repfusion_frozen.py work_dirs/repfusion_demo --seeds 5
 """
 CONFIG = 'configs/repfusion/distill/resnet14-narrow_repfusion-{}-hint_6e_mnist5k-32px.py'
-ARMS = ('random weights', 'rl', 'uniform', 'zero', 'best')
+NETWORKS = ('random weights', 'rl', 'uniform', 'zero', 'best')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tool."""
-    parser.add_argument('folder', type=Path, help='output folder of tools/repfusion_demo/run.py')
+    parser.add_argument('folder', type=Path, help='output folder of tools/experiments/repfusion.py')
     parser.add_argument('--seeds', type=int, default=5, help='number of repetitions')
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print mean and standard deviation of the accuracies of every arm as a Markdown table."""
+    """Print mean and standard deviation of the accuracy of every network as a Markdown table."""
     import numpy as np
     import torch
     from tqdm import tqdm
@@ -35,33 +35,34 @@ def main(args: argparse.Namespace) -> None:
 
     cfg = load_config(str(Path(__file__).parents[2] / CONFIG.format('uniform')))
     cfg.model.teacher.source = f'{args.folder}/teacher/teacher'
-    sets = {split: load_split(split) for split in ('train', 'test')}
+    splits = {split: load_split(split) for split in ('train', 'test')}
 
     @torch.no_grad()
-    def accuracy(arm: str, seed: int) -> float:
+    def accuracy(network: str, seed: int) -> float:
         torch.manual_seed(seed)
         model = build_model(cfg)
-        if arm == ARMS[0]:
+        if network == NETWORKS[0]:
             model.init_weights()
         else:
-            file = f'{args.folder}/{arm}_seed{seed}/epoch_6.pth'
+            file = f'{args.folder}/{network}_seed{seed}/epoch_6.pth'
             check_match(load_weights(model, read_checkpoint(file)), file, 1.0)
         model.eval()
-        feats = {}
-        for split, (pixels, _) in sets.items():
+        features = {}
+        for split, (pixels, _) in splits.items():
             inputs = model.data_preprocessor(dict(inputs=pixels))['inputs']
-            maps = [model.extract_feat(part)[-1].mean(dim=(2, 3)) for part in inputs.split(500)]
-            feats[split] = torch.cat(maps).double().numpy()
-        return fitted_accuracy(feats['train'], sets['train'][1], feats['test'], sets['test'][1])
+            pooled = [model.extract_feat(batch)[-1].mean(dim=(2, 3)) for batch in inputs.split(500)]
+            features[split] = torch.cat(pooled).double().numpy()
+        return fitted_accuracy(features['train'], splits['train'][1], features['test'], splits['test'][1])
 
     print('| students | frozen features, linear |\n| --- | ---: |')
-    for arm in ARMS:
-        values = [accuracy(arm, seed) for seed in tqdm(range(args.seeds), desc=arm, leave=False, disable=None)]
-        print(f'| {arm} | {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |')
+    for network in NETWORKS:
+        seeds = tqdm(range(args.seeds), desc=network, leave=False, disable=None)
+        values = [accuracy(network, seed) for seed in seeds]
+        print(f'| {network} | {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |')
 
 
 def load_split(split: str) -> tuple:
-    """Return the images ``[N, 3, 32, 32]`` of a split of MNIST-5k as the students see them, and their classes."""
+    """Return the images ``[N, 3, 32, 32]`` of a split of MNIST-5k in the students' input size, and their labels."""
     import numpy as np
     import torch
     from mmengine.dataset import pseudo_collate

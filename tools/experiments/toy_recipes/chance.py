@@ -1,4 +1,4 @@
-"""What a predictor that has learned nothing from the images reaches on a benchmark's test set."""
+"""Chance level of each benchmark: the metric of a predictor that does not use the images."""
 
 from collections.abc import Callable
 
@@ -10,29 +10,29 @@ from mmengine.registry import DATASETS, METRICS
 from reprefine.tasks.depth.functional import depth_metrics
 from reprefine.tasks.landmarks.functional import normalized_errors
 
-DRAWS = 20
+RANKINGS = 20
 EYE_CORNERS = (60, 72)
-# The part of a 480x640 image of NYU that depth is evaluated on.
+# The crop of a 480x640 image of NYU on which depth is evaluated.
 EIGEN_CROP = (slice(45, 471), slice(41, 601))
 
 
 def frequent_class(cfg: Config) -> float:
-    """Accuracy in percent when the most frequent class is always the answer."""
+    """Return the accuracy in percent if the most frequent class is always predicted."""
     labels = _build(cfg, 'test').get_gt_labels()
     return 100 * np.bincount(labels).max() / len(labels)
 
 
 def queue_size(cfg: Config) -> float:
-    """Contrastive loss when the positive key looks like any other: ln (K + 1)."""
+    """Return the contrastive loss if all keys have the same similarity: ln (K + 1)."""
     return float(np.log(cfg.model.queue_len + 1))
 
 
 def random_ranking(cfg: Config) -> float:
-    """Mean average precision in percent of a random ranking of the gallery, mean of 20 draws."""
+    """Return the mean average precision in percent of a random ranking of the gallery, averaged over 20 rankings."""
     dataset, rng = _build(cfg, 'test'), np.random.default_rng(0)
     samples = [dataset.get_data_info(index) for index in range(len(dataset))]
     values = []
-    for _ in range(DRAWS):
+    for _ in range(RANKINGS):
         metric = METRICS.build(cfg.test_evaluator)
         features = torch.from_numpy(rng.standard_normal((len(samples), 64)).astype(np.float32))
         metric.process(None, [{**sample, 'feature': row} for sample, row in zip(samples, features, strict=True)])
@@ -41,12 +41,12 @@ def random_ranking(cfg: Config) -> float:
 
 
 def no_detection(cfg: Config) -> float:
-    """Average precision of boxes that match no object."""
+    """Return the average precision of boxes that match no object."""
     return 0.0
 
 
 def frequent_pixel(cfg: Config) -> float:
-    """Mean IoU in percent, over the classes that occur, when the most frequent class is predicted everywhere."""
+    """Return the mean IoU in percent, over classes that occur, if the most frequent class is predicted everywhere."""
     dataset = _build(cfg, 'test')
     ignored = dataset.ignore_index
     counts = np.zeros(256, dtype=np.int64)
@@ -57,7 +57,7 @@ def frequent_pixel(cfg: Config) -> float:
 
 
 def mean_depth(cfg: Config) -> float:
-    """Percentage of depths within a factor of 1.25 of the mean depth of the training pixels."""
+    """Return the percentage of depths within a factor of 1.25 of the mean depth of the training pixels."""
     mean = torch.cat([_valid(sample) for sample in _build(cfg, 'train')]).mean()
     tests = [_valid(sample, EIGEN_CROP) for sample in _build(cfg, 'test')]
     return 100 * float(np.mean([depth_metrics(mean.expand_as(depth), depth)['d1'] for depth in tests]))
@@ -69,7 +69,7 @@ def _valid(sample: dict, crop: tuple[slice, slice] = (slice(None), slice(None)))
 
 
 def mean_shape(cfg: Config) -> float:
-    """Normalised mean error in percent when the mean face of the training boxes is predicted in every box."""
+    """Return the normalised mean error in percent if the mean landmarks of the training boxes are predicted."""
     train, test = (_faces(_build(cfg, name)) for name in ('train', 'test'))
     shape = np.mean([(points - centre) / scale for points, centre, scale in train], axis=0)
     errors = [

@@ -1,4 +1,4 @@
-"""Tables and pictures of the demonstration."""
+"""Report of the DVT experiment: tables, and images of the denoisers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,34 +17,35 @@ from reprefine.visualization.images import write_png
 
 LABELS = {
     'raw': 'raw features',
-    'dvt': 'denoiser, targets by least squares',
-    'identity': 'same network, trained to give raw features',
-    'few-closed-form': 'denoiser, 12 images by least squares',
-    'few-field': 'denoiser, 12 images by the field',
-    'patterned-raw': 'known pattern, raw features',
-    'patterned-dvt': 'known pattern, denoiser',
+    'dvt': 'denoiser, closed-form targets',
+    'identity': 'control, trained on raw features',
+    'few-closed-form': 'denoiser, 12 images, closed form',
+    'few-field': 'denoiser, 12 images, neural field',
+    'patterned-raw': 'known artifact, raw features',
+    'patterned-dvt': 'known artifact, denoiser',
 }
 
 
 def write_report(out: Path, folders: Mapping[str, Path], probes: Sequence[str], seeds: int) -> str:
-    """Write ``report.md`` and the pictures of the denoiser; return the text.
+    """Write ``report.md`` and images of the denoisers; return the text.
 
     Args:
-        out: Folder of the demonstration.
+        out: Output folder of the experiment.
         folders: Folders of the stored features.
         probes: Names of the probes.
         seeds: Number of repetitions.
     """
-    pairs = {name: FeaturePairs(folder, next(_models(folder))) for name, folder in folders.items()}
+    pairs = {name: FeaturePairs(folder, _model_id(folder)) for name, folder in folders.items()}
     text = f'{_probe_table(out, probes, seeds)}\n\n{_position_table(out, pairs)}\n\n{_pattern_lines(pairs)}\n'
     (out / 'report.md').write_text(text)
     for name, denoiser in (('closed-form', 'dvt'), ('patterned', 'patterned-dvt')):
-        write_png(_picture(out, pairs[name], denoiser), out / f'denoiser_{name}.png')
+        write_png(_draw_denoiser(out, pairs[name], denoiser), out / f'denoiser_{name}.png')
     return text
 
 
-def _models(folder: Path):
-    return (path.stem for path in sorted(folder.glob('*.json')))
+def _model_id(folder: Path) -> str:
+    """Return the name of the first model whose features are in a folder."""
+    return min(folder.glob('*.json')).stem
 
 
 def _probe_table(out: Path, probes: Sequence[str], seeds: int) -> str:
@@ -53,7 +54,7 @@ def _probe_table(out: Path, probes: Sequence[str], seeds: int) -> str:
     for name in probes:
         base = values['patterned-raw' if name.startswith('patterned') else 'raw']
         gains = [a['mIoU'] - b['mIoU'] for a, b in zip(values[name], base, strict=True)]
-        cells = [_mean_std([one[key] for one in values[name]]) for key in ('mIoU', 'aAcc')]
+        cells = [_mean_std([metrics[key] for metrics in values[name]]) for key in ('mIoU', 'aAcc')]
         lines.append(f'| {LABELS[name]} | {" | ".join(cells)} | {"" if name.endswith("raw") else _mean_std(gains)} |')
     return '\n'.join(lines)
 
@@ -69,11 +70,11 @@ def _mean_std(values: Sequence[float]) -> str:
 def stored(pairs: FeaturePairs, count: int | None = None) -> dict[str, Tensor]:
     """Return raw and denoised features and the artifact of the first images, each (N, h, w, C)."""
     names = pairs.names[:count]
-    parts = [np.load(pairs.root / 'components' / pairs.model_id / f'{name}.npz')['G'] for name in names]
+    artifacts = [np.load(pairs.root / 'components' / pairs.model_id / f'{name}.npz')['G'] for name in names]
     return dict(
         raw=torch.from_numpy(np.stack([pairs.raw(name) for name in names])),
         F=torch.from_numpy(np.stack([pairs.denoised(name) for name in names])),
-        G=torch.from_numpy(np.stack(parts).astype(np.float32)),
+        G=torch.from_numpy(np.stack(artifacts).astype(np.float32)),
     )
 
 
@@ -87,7 +88,7 @@ def denoised(out: Path, name: str, raw: Tensor) -> Tensor:
 
 def _position_table(out: Path, pairs: Mapping[str, FeaturePairs]) -> str:
     lines = [
-        '| features | correlation with x and y, best channel | mean over channels | share fixed over images |',
+        '| features | correlation with x and y, best channel | mean over channels | variance fixed over images |',
         '|---|---:|---:|---:|',
     ]
     for name, denoiser in (('closed-form', 'dvt'), ('field', 'few-field'), ('patterned', 'patterned-dvt')):
@@ -101,38 +102,38 @@ def _position_table(out: Path, pairs: Mapping[str, FeaturePairs]) -> str:
 
 def _pattern_lines(pairs: Mapping[str, FeaturePairs]) -> str:
     lines = []
-    for name, one in pairs.items():
-        maps = stored(one)
+    for name, features in pairs.items():
+        maps = stored(features)
         lines.append(f'{name}: variance of G over that of raw features {variance_ratio(maps["G"], maps["raw"]):.4f}')
     few = len(pairs['field'].names)
-    by = [stored(pairs[name], few)['F'] for name in ('closed-form', 'field')]
-    lines.append(f'correlation of F by least squares and by the field, {few} images: {_correlation(*by):.4f}')
+    denoised_features = [stored(pairs[name], few)['F'] for name in ('closed-form', 'field')]
+    correlation = _correlation(*denoised_features)
+    lines.append(f'correlation of F in closed form and of the field, {few} images: {correlation:.4f}')
     clean = stored(pairs['closed-form'])
     patterned = stored(pairs['patterned'])
     pattern = (patterned['raw'] - clean['raw']).mean(0, keepdim=True)
     found = patterned['G'] - clean['G']
-    lines.append(f'correlation of the known pattern and the G it adds: {_correlation(found, pattern):.4f}')
+    lines.append(f'correlation of the known artifact and the change of G: {_correlation(found, pattern):.4f}')
     for part in ('raw', 'F'):
         lines.append(
-            f'correlation of {part} with the pattern and {"raw" if part == "raw" else "F"} without: '
-            f'{_correlation(patterned[part], clean[part]):.4f}'
+            f'correlation of {part} with and without the artifact: {_correlation(patterned[part], clean[part]):.4f}'
         )
     return '\n'.join(lines)
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
-    """Return the correlation over all entries, after removing each channel's mean over the grid."""
+    """Return the correlation over all elements, with the mean of each channel over the grid subtracted."""
     a, b = (x.double() - x.double().mean((1, 2), keepdim=True) for x in torch.broadcast_tensors(a, b))
     return ((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()).item()
 
 
-def _picture(out: Path, pairs: FeaturePairs, denoiser: str) -> np.ndarray:
+def _draw_denoiser(out: Path, pairs: FeaturePairs, denoiser: str) -> np.ndarray:
     maps = stored(pairs, 3)
     predicted = denoised(out, denoiser, maps['raw'])
     images = [read_image(out / 'scenes/images/training' / name) for name in pairs.names[:3]]
     return denoiser_strip(
         [
-            Prediction(image, *(maps_.numpy() for maps_ in features))
+            Prediction(image, *(feature.numpy() for feature in features))
             for image, *features in zip(images, maps['raw'], maps['F'], predicted, strict=True)
         ]
     )

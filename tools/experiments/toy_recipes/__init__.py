@@ -1,0 +1,1 @@
+"""Recipes of the baselines on toy data, and the chance level of each benchmark."""
