@@ -71,7 +71,7 @@ def test_student_layer_and_its_width(path):
 
     student = Student(cfg.model.student.backbone, cfg.model.student.neck, [layer])
     (expected,) = [width for key, width in widths.items() if key in layer]
-    assert student.widths() == [expected]
+    assert student.channels() == [expected]
 
 
 def test_noise_is_off_and_images_are_brought_to_the_teachers_range():

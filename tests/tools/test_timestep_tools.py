@@ -9,9 +9,9 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from PIL import Image
 
 from reprefine.methods.repfusion import plot
-from reprefine.methods.repfusion.plot import binned_share, plot_timesteps
-from reprefine.methods.repfusion.policy.histogram import FILE, STATS, TimestepHistogram, read_histogram
-from reprefine.methods.repfusion.teacher.linear_probe import linear_accuracy
+from reprefine.methods.repfusion.plot import binned_fractions, plot_timesteps
+from reprefine.methods.repfusion.policy.histogram import HISTOGRAM_FILE, STATS, TimestepHistogram, read_histogram
+from reprefine.methods.repfusion.teacher.linear_probe import linear_probe_accuracy
 from reprefine.visualization import figures as figure_files
 from tests.helpers.run import ROOT
 from tests.helpers.run_tool import run_tool
@@ -28,9 +28,9 @@ def write_run(folder, epochs, best, classes=2):
         t = (best + torch.randn(200, generator=generator) * 30 / epoch).long().clamp(0, 99)
         labels = torch.arange(200) % classes if classes else None
         histogram.add(t, labels, torch.arange(len(STATS)) + 1.0 / epoch)
-        histogram.close(epoch)
+        histogram.end_epoch(epoch)
     folder.mkdir()
-    histogram.save(folder / FILE)
+    histogram.save(folder / HISTOGRAM_FILE)
     return folder
 
 
@@ -63,22 +63,22 @@ def test_runs_are_saved_figures_and_written_as_they_are(tmp_path, saved_figures,
 
 def test_heat_map_shows_the_shares(tmp_path):
     run = read_histogram(write_run(tmp_path / 'a', 3, 50))
-    share, edges = binned_share(run.counts, 7)
+    share, edges = binned_fractions(run.counts, 7)
     np.testing.assert_allclose(share.sum(axis=1), 1)
     for index in range(7):
         np.testing.assert_allclose(share[:, index], run.counts[:, edges[index] : edges[index + 1]].sum(axis=1) / 200)
     mesh = plot_timesteps([run], bins=7).axes[0].collections[0]
     np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(7, 3), share.T)
-    np.testing.assert_array_equal(binned_share(run.counts, 500)[0], run.counts / 200)
+    np.testing.assert_array_equal(binned_fractions(run.counts, 500)[0], run.counts / 200)
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
     run = write_run(tmp_path / 'a', 2, 20, classes=0)
-    (tmp_path / 'damaged').mkdir()
-    (tmp_path / 'damaged' / FILE).write_bytes((run / FILE).read_bytes()[:200])
+    (tmp_path / 'corrupted').mkdir()
+    (tmp_path / 'corrupted' / HISTOGRAM_FILE).write_bytes((run / HISTOGRAM_FILE).read_bytes()[:200])
     for argv, message in (
-        ((tmp_path,), 'holds no timestep_hist.npz: train with reprefine.RLTimestepSelectorHook'),
-        ((tmp_path / 'damaged',), 'is damaged'),
+        ((tmp_path,), 'has no timestep_hist.npz: train with reprefine.RLTimestepSelectorHook'),
+        ((tmp_path / 'corrupted',), 'is corrupted'),
         ((run, '--names', 'a', 'b'), '--names gives 2 names for 1 runs'),
         ((run, '--stats', 'luck'), 'unknown statistic luck'),
         ((run, '--classes'), 'no run has a mean timestep by class'),
@@ -95,8 +95,8 @@ def test_linear_probe_separates_classes_but_not_noise():
     generator = np.random.default_rng(0)
     labels = np.arange(300) % 3
     clear = np.eye(3)[labels] + 0.05 * generator.normal(size=(300, 3))
-    assert linear_accuracy(clear, labels) == 100
-    assert linear_accuracy(generator.normal(size=(300, 3)), labels) < 50
+    assert linear_probe_accuracy(clear, labels) == 100
+    assert linear_probe_accuracy(generator.normal(size=(300, 3)), labels) < 50
 
 
 def test_teacher_is_probed_with_the_images_of_a_config(tmp_path, capsys):

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.methods.repfusion.functional import check_timesteps
     from reprefine.methods.repfusion.plot import plot_probe
     from reprefine.methods.repfusion.policy.histogram import read_histogram
-    from reprefine.methods.repfusion.teacher import linear_probe as probing
+    from reprefine.methods.repfusion.teacher.linear_probe import load_images, probe_timesteps
     from reprefine.visualization.figures import save_figure
 
     cfg = load_config(args.config, args.cfg_options, args.data_root)
@@ -64,9 +64,9 @@ def main(args: argparse.Namespace) -> None:
     grid = args.timesteps or np.linspace(0, teacher.num_timesteps - 1, max(args.steps, 1)).round().astype(int).tolist()
     check_timesteps(grid, teacher.num_timesteps, '--timesteps')
     loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}, args.seed)
-    images, labels = probing.take_images(model, loader, args.images)
-    results = probing.probe(teacher, images, labels, grid, args.seed, args.whole_maps)
-    print(f'{len(images)} images, layer {teacher.tap.paths[-1]}, noise_mode {teacher.noise_mode}')
+    images, labels = load_images(model, loader, args.images)
+    results = probe_timesteps(teacher, images, labels, grid, args.seed, args.whole_maps)
+    print(f'{len(images)} images, layer {teacher.recorder.paths[-1]}, noise_mode {teacher.noise_mode}')
     print(f'{"t":>5} {"probe (%)":>10} {"rank":>8} of {results[0].width}')
     for row in results:
         print(f'{row.timestep:5d} {row.accuracy:10.2f} {row.rank:8.1f}')

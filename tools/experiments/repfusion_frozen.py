@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     from reprefine.engine.checkpoints.checkpoint import read_checkpoint
     from reprefine.engine.checkpoints.weights import check_match, load_weights
     from reprefine.engine.cli.launch import load_config
-    from reprefine.methods.repfusion.teacher.linear_probe import fitted_accuracy
+    from reprefine.methods.repfusion.teacher.linear_probe import logistic_regression_accuracy
 
     cfg = load_config(str(Path(__file__).parents[2] / CONFIG.format('uniform')))
     cfg.model.teacher.source = f'{args.folder}/teacher/teacher'
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
             inputs = model.data_preprocessor(dict(inputs=pixels))['inputs']
             pooled = [model.extract_feat(batch)[-1].mean(dim=(2, 3)) for batch in inputs.split(500)]
             features[split] = torch.cat(pooled).double().numpy()
-        return fitted_accuracy(features['train'], splits['train'][1], features['test'], splits['test'][1])
+        return logistic_regression_accuracy(features['train'], splits['train'][1], features['test'], splits['test'][1])
 
     print('| students | frozen features, linear |\n| --- | ---: |')
     for network in NETWORKS:

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
 
     from reprefine.engine.files import atomic_write
     from reprefine.methods.repfusion import DiffusionTeacher
-    from reprefine.methods.repfusion.teacher.linear_probe import fitted_accuracy
+    from reprefine.methods.repfusion.teacher.linear_probe import logistic_regression_accuracy
     from reprefine.tasks.classification.datasets.digits import SmallDigits
 
     teacher = DiffusionTeacher(args.teacher, [['mid_block.resnets.1.conv2', None]])
@@ -48,7 +48,9 @@ def main(args: argparse.Namespace) -> None:
 
     accuracy = {}
     for t in tqdm(range(0, teacher.num_timesteps, args.interval)):
-        accuracy[t] = fitted_accuracy(features('train', t), splits['train'][1], features('val', t), splits['val'][1])
+        accuracy[t] = logistic_regression_accuracy(
+            features('train', t), splits['train'][1], features('val', t), splits['val'][1]
+        )
     with atomic_write(args.out) as path:
         Path(path).write_text(json.dumps(dict(best=max(accuracy, key=accuracy.get), accuracy=accuracy), indent=1))
     print(f'best timestep: {max(accuracy, key=accuracy.get)}')

@@ -4,5 +4,5 @@ _base_ = [
 ]
 
 model = dict(
-    type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.AttentionKD', weight=10.0)
+    type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.AttentionKD', loss_weight=10.0)
 )

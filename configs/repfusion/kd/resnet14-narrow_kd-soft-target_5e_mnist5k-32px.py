@@ -10,5 +10,5 @@ model = dict(
         ),
         pretrained='work_dirs/baselines/classification/resnet14-w32_5e_mnist5k-32px/epoch_5.pth',
     ),
-    kd=dict(type='reprefine.SoftTargetKD', weight=1.0, temperature=4.0),
+    kd=dict(type='reprefine.SoftTargetKD', loss_weight=1.0, temperature=4.0),
 )

@@ -3,4 +3,6 @@ _base_ = [
     '../_base_/kd_tiny-imagenet.py',
 ]
 
-model = dict(type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.AttentionKD', weight=10.0))
+model = dict(
+    type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.AttentionKD', loss_weight=10.0)
+)

@@ -1,3 +1,5 @@
 _base_ = ['../../baselines/classification/wrn-28-2-cifar_200e_cifar10.py', '../_base_/kd_cifar10.py']
 
-model = dict(type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.RelationalKD', weight=1.0))
+model = dict(
+    type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.RelationalKD', loss_weight=1.0)
+)

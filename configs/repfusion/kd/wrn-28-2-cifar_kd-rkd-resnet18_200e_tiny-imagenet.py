@@ -3,4 +3,6 @@ _base_ = [
     '../_base_/kd_tiny-imagenet.py',
 ]
 
-model = dict(type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.RelationalKD', weight=1.0))
+model = dict(
+    type='reprefine.KDClassifier', teacher=_base_.resnet18, kd=dict(type='reprefine.RelationalKD', loss_weight=1.0)
+)

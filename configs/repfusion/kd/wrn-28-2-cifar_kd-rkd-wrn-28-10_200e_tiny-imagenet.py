@@ -4,5 +4,5 @@ _base_ = [
 ]
 
 model = dict(
-    type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.RelationalKD', weight=1.0)
+    type='reprefine.KDClassifier', teacher=_base_.wrn_28_10, kd=dict(type='reprefine.RelationalKD', loss_weight=1.0)
 )

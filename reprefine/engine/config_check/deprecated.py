@@ -17,7 +17,9 @@ SCOPE = 'reprefine.'
 # Dotted path of a setting in a config, without lists -> the new name of its last part.
 SETTINGS = {'load_floor': 'min_load_ratio', 'max_corrupt': 'max_corrupt_samples'}
 # Registered type -> deprecated argument -> new argument.
-ARGUMENTS: dict[str, dict[str, str]] = {}
+ARGUMENTS: dict[str, dict[str, str]] = {
+    name: {'weight': 'loss_weight'} for name in ('AttentionKD', 'HintKD', 'LogitsKD', 'RelationalKD', 'SoftTargetKD')
+}
 # Deprecated name of a registered type -> new name, both without the scope.
 TYPES: dict[str, str] = {'DenoiserPictureHook': 'DenoiserVisualizationHook'}
 

@@ -1,7 +1,8 @@
-"""RepFusion: features of a diffusion model, at timesteps that a policy learns, teach a student (ICCV 2023)."""
+"""RepFusion: distillation of a diffusion model's features at timesteps selected by a policy (ICCV 2023)."""
 
 from .distillation.distiller import RepFusionDistiller
-from .distillation.kd import AttentionKD, HintKD, KDClassifier, LogitsKD, RelationalKD, SoftTargetKD
+from .distillation.kd_classifier import KDClassifier
+from .distillation.kd_losses import AttentionKD, HintKD, LogitsKD, RelationalKD, SoftTargetKD
 from .distillation.losses import AttentionTransferLoss, ContrastiveFeatureLoss, DenseLoss, HintLoss, RelationalLoss
 from .policy.histogram import read_histogram
 from .policy.policy_networks import AlexNetPolicy, LeNetPolicy, MLPPolicy
@@ -15,7 +16,6 @@ from .teacher.export import SaveTeacherHook, save_teacher
 from .teacher.feature_cache import CachedDiffusionTeacher
 from .teacher.latent_teacher import LatentDiffusionTeacher
 from .teacher.sampling import DenoisingError, SampleGridHook, ddim_samples
-from .teacher.shared_teacher import HoldsTeacher
 
 __all__ = [
     'AlexNetPolicy',
@@ -31,7 +31,6 @@ __all__ = [
     'FixedTimesteps',
     'HintKD',
     'HintLoss',
-    'HoldsTeacher',
     'IntervalTimesteps',
     'KDClassifier',
     'LatentDiffusionTeacher',

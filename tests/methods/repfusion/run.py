@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from reprefine.engine.runner import Runner
-from reprefine.methods.repfusion.random_draws import Draws
+from reprefine.methods.repfusion.counter_rng import CounterRNG
 
 from .tiny import TEACHER
 
@@ -97,11 +97,11 @@ def trained(folder: Path, hook: dict | None = None, **options: Any) -> Runner:
 
 
 def uniform_batches(probability: float, count: int) -> list[bool]:
-    """Return which of the first batches of a run draw uniform timesteps, for seed 0 and one draw a batch."""
-    draws, drawn = Draws(), []
-    for draws.count in range(count):
-        drawn.append(draws.bernoulli(probability))
-    return drawn
+    """Return which of the first batches of a run have uniform timesteps, for seed 0 and one draw a batch."""
+    rng, is_uniform = CounterRNG(), []
+    for rng.count in range(count):
+        is_uniform.append(rng.bernoulli(probability))
+    return is_uniform
 
 
 def selector_hook(runner: Runner) -> Any:

@@ -10,7 +10,6 @@ from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import functional as f
-from reprefine.methods.repfusion.random_draws import Draws, mix_seeds
 
 ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 
@@ -45,7 +44,7 @@ def test_noise_keeps_nearly_all_of_the_image_at_zero_and_its_variance_always():
 def test_every_normalisation_comes_back_to_the_range_of_diffusion_models(mean, std):
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
     pixels = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    x = f.to_unit_range((pixels - mean) / std, mean, std)
+    x = f.to_symmetric_range((pixels - mean) / std, mean, std)
     assert_close(x, pixels / 127.5 - 1, rtol=0, atol=1e-6)
     assert x.abs().max() <= 1 + 1e-6
 
@@ -99,11 +98,11 @@ def test_rewards():
     assert_close(f.neg_info_nce(None, same, None), torch.full((4,), -math.log(4)))
     student = feats + torch.tensor([[1.0], [2.0], [0.0]]) * torch.tensor([1.0, -1.0, 2.0, 0.0, 0.0, 0.0])
     assert_close(f.neg_feature_mse(None, feats, None, student), -0.1 * torch.tensor([1.0, 4.0, 0.0]))
-    with pytest.raises(UserError, match="the student's has 4 channels and the teacher's 6: use a loss that projects"):
+    with pytest.raises(UserError, match="feature has 4 channels, but the teacher's 6: use a loss that projects"):
         f.neg_feature_mse(None, feats, None, student[:, :4])
-    assert [f.reads_student(reward) for reward in (f.neg_ce, f.neg_feature_mse)] == [False, True]
-    assert f.find_reward('accuracy') is f.accuracy
-    assert f.find_reward(f.neg_ce) is f.neg_ce
+    assert [f.uses_student(reward) for reward in (f.neg_ce, f.neg_feature_mse)] == [False, True]
+    assert f.get_reward('accuracy') is f.accuracy
+    assert f.get_reward(f.neg_ce) is f.neg_ce
 
 
 def test_effective_rank_counts_equal_directions_and_ignores_scale():
@@ -121,23 +120,6 @@ def test_labels_are_matched_by_name_in_sorted_order():
     assert f.map_labels(['n3', 'n1'], ['n4', 'n3', 'n2', 'n1']) == [0, 2]
     with pytest.raises(UserError, match='no class n9'):
         f.map_labels(['n1', 'n9'], ['n1'])
-
-
-def test_draws_depend_on_seed_and_number_alone():
-    first, second = Draws(3), Draws(3)
-    a = [torch.rand(4, generator=first.next()) for _ in range(5)]
-    second.count = 3
-    assert torch.equal(torch.rand(4, generator=second.next()), a[3])
-    assert len({tuple(x.tolist()) for x in a}) == 5
-    assert not torch.equal(torch.rand(4, generator=Draws(4).next()), a[0])
-    values = {mix_seeds(seed, count) for seed in range(60) for count in range(60)}
-    assert len(values) == 3600
-    assert all(0 <= value < 2**63 for value in values)
-    # The first number of each draw is uniform, although each draw has a seed of its own.
-    draws = Draws(0)
-    firsts = torch.stack([torch.rand((), generator=draws.next()) for _ in range(4000)])
-    assert firsts.mean().item() == pytest.approx(0.5, abs=0.02)
-    assert firsts.histc(10, 0, 1).sub(400).abs().max() < 90
 
 
 def test_noise_of_the_first_step_survives_half_precision():

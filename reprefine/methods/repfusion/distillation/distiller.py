@@ -1,4 +1,4 @@
-"""Distillation of a diffusion model: the student regresses the teacher's features at chosen timesteps."""
+"""Distillation from a diffusion model: a student regresses the teacher's features at selected timesteps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,36 +10,37 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.losses import rename_task_loss
 from reprefine.registry import MODELS
 
-from ..labels import labels_of
+from ..labels import get_labels
 from ..teacher.diffusion_teacher import DiffusionTeacher
-from ..teacher.shared_teacher import HoldsTeacher
+from ..teacher.shared_teacher import TeacherMixin
 from .student import Student
 
 
 @MODELS.register_module()
-class RepFusionDistiller(HoldsTeacher, BaseModel):
-    """Student, projectors and loss; the teacher stays outside, and how timesteps are chosen is not known here.
+class RepFusionDistiller(TeacherMixin, BaseModel):
+    """Student, projectors and loss, with the teacher outside the module tree.
 
-    Checkpoints hold ``student.backbone.*``, from which a downstream model starts, ``student.neck.*``,
-    ``projectors.*`` and, if there is one, ``head.*``.
+    Timesteps come from :attr:`timestep_source`; the distiller does not depend on how they are selected. Checkpoints
+    hold ``student.backbone.*``, from which a downstream model is initialised, ``student.neck.*``, ``projectors.*`` and,
+    if there is a head, ``head.*``.
 
     Args:
-        student: Dict of configs ``backbone`` and, optionally, ``neck``.
-        student_layers: Layers of the student that learn, one for each layer of the teacher.
+        student: Dict of the config ``backbone`` and, optionally, of the config ``neck``.
+        student_layers: Dotted paths of the student layers to train, one for each layer of the teacher.
         teacher: Config of a :class:`DiffusionTeacher`.
-        loss: Config of a :class:`FeatureLoss`.
-        timestep_source: Config of a :class:`TimestepSource`; None if a hook brings it.
-        data_preprocessor: Config, by default of mmpretrain's for classification. Its ``mean`` and ``std`` tell how to
-            get back to the pixels that the teacher sees.
-        head: Config of a head of mmpretrain on the student's neck, whose loss on the labels is added; None: the student
-            learns from the teacher alone.
-        init_cfg: mmengine's initialisation.
+        loss: Config of a :class:`DistillationLoss`.
+        timestep_source: Config of a :class:`TimestepSource`; None if a hook sets it.
+        data_preprocessor: Config, by default of mmpretrain's ``ClsDataPreprocessor``. Its ``mean`` and ``std`` are used
+            to denormalise the images for the teacher.
+        head: Config of an mmpretrain head on the student's neck, whose loss on the labels is added; None: the student
+            learns from the teacher only.
+        init_cfg: Initialisation config of mmengine.
 
     Attributes:
-        timestep_source: What chooses timesteps.
+        timestep_source: Selects the timestep of each image.
 
     Raises:
-        UserError: If student and teacher have different numbers of layers.
+        UserError: If the backbone is missing, or student and teacher have different numbers of layers.
     """
 
     def __init__(
@@ -56,30 +57,35 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **data_preprocessor}
         super().__init__(data_preprocessor, init_cfg)
-        held: DiffusionTeacher = MODELS.build(teacher)
-        if len(student_layers) != len(held.channels):
-            raise UserError(f'{len(student_layers)} student_layers for {len(held.channels)} layers of the teacher')
-        self.hold(held)
+        diffusion_teacher: DiffusionTeacher = MODELS.build(teacher)
+        teacher_channels = diffusion_teacher.channels
+        if len(student_layers) != len(teacher_channels):
+            raise UserError(
+                f'{len(student_layers)} student_layers for {len(teacher_channels)} layers of the teacher: give one each'
+            )
+        if 'backbone' not in student:
+            raise UserError('RepFusionDistiller: student has no backbone: give student=dict(backbone=dict(type=...))')
+        self.set_teacher(diffusion_teacher)
         self.student = Student(student['backbone'], student.get('neck'), student_layers)
         self.loss_function = MODELS.build(loss)
-        pairs = zip(self.student.widths(), held.channels, strict=True) if self.loss_function.projects else ()
-        self.projectors = nn.ModuleList(nn.Conv2d(ours, theirs, kernel_size=1) for ours, theirs in pairs)
+        pairs = zip(self.student.channels(), teacher_channels, strict=True) if self.loss_function.projects else ()
+        self.projectors = nn.ModuleList(nn.Conv2d(c_s, c_t, kernel_size=1) for c_s, c_t in pairs)
         self.head = None if head is None else MODELS.build(head)
         self.timestep_source = None
         if timestep_source is not None:
             self.timestep_source = MODELS.build(timestep_source)
-            self.timestep_source.bind(held.num_timesteps, len(held.channels))
+            self.timestep_source.bind(diffusion_teacher.num_timesteps, len(teacher_channels))
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Any:
         """Return the student's recorded maps, or the losses.
 
         Args:
             inputs: Images ``[N, 3, H, W]`` from the preprocessor.
-            data_samples: One a sample, with labels if the choice of timesteps or the teacher needs them.
+            data_samples: One a sample, with labels if the timestep source or the teacher needs them.
             mode: ``'tensor'`` or ``'loss'``.
 
         Raises:
-            UserError: If predictions are asked for.
+            UserError: If ``mode`` is ``'predict'``.
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
@@ -88,21 +94,21 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         raise UserError('a distiller predicts nothing: train without validation, or add KNNMonitorHook')
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """Return ``loss_feat``, with a head its loss, ``loss_task``, and the timesteps ``[N]`` for the log.
+        """Return ``loss_feat``, with a head ``loss_task``, and the timesteps ``[N]``, which are logged.
 
         Args:
             inputs: Images ``[N, 3, H, W]``.
             data_samples: One a sample.
 
         Raises:
-            UserError: If nothing chooses timesteps.
+            UserError: If there is no timestep source.
         """
         source = self.timestep_source
         if source is None:
             raise UserError('the distiller has no timestep_source: configure one, or add RLTimestepSelectorHook')
-        images = self.teacher.prepare(inputs, *self._normalisation())
+        images = self.teacher.prepare(inputs, *self._mean_and_std())
         timesteps = source.select(images, data_samples)
-        targets = self.teacher(images, timesteps, labels_of(data_samples, inputs.device))
+        targets = self.teacher(images, timesteps, get_labels(data_samples, inputs.device))
         source.observe(timesteps, targets, data_samples)
         features, maps = self.student.features_and_maps(inputs)
         if self.loss_function.projects:
@@ -116,31 +122,34 @@ class RepFusionDistiller(HoldsTeacher, BaseModel):
         return losses
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the backbone's maps of images ``[N, 3, H, W]``, as monitors of nearest neighbours ask for them."""
+        """Return the backbone's maps of images ``[N, 3, H, W]``, for ``KNNMonitorHook``."""
         return self.student['backbone'](inputs)
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for mmpretrain's layer-wise learning-rate decay.
 
-        Those of the student's backbone are what they are without a distiller; all others, such as projectors, learn at
-        the base rate.
+        Parameters of the backbone have the depths that they have without a distiller; all others, such as those of
+        projectors, have the base learning rate.
 
         Args:
             param_name: Name of the parameter.
 
         Raises:
-            UserError: If the backbone has no depths.
+            UserError: If the backbone has no ``get_layer_depth``.
         """
         backbone = self.student['backbone']
         if not hasattr(backbone, 'get_layer_depth'):
             raise UserError(
                 f'student.backbone is a {type(backbone).__name__}, which has no get_layer_depth, but layer-wise '
-                'learning-rate decay needs one: drop optim_wrapper.constructor, or take another backbone'
+                'learning-rate decay needs one: remove optim_wrapper.constructor, or use another backbone'
             )
         return backbone.get_layer_depth(param_name.removeprefix('student.'), 'backbone.')
 
-    def _normalisation(self) -> tuple[Tensor, Tensor]:
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
         mean, std = (getattr(self.data_preprocessor, name, None) for name in ('mean', 'std'))
         if mean is None:
-            raise UserError('the teacher needs to know the pixels: give data_preprocessor a mean and a std')
+            raise UserError(
+                'the data_preprocessor has no mean and std, by which the images are denormalised for the teacher: set '
+                'both'
+            )
         return mean, std

@@ -1,4 +1,4 @@
-"""Losses of distillation for configs: each compares the features of one or more pairs of layers."""
+"""Distillation losses for configs, on pairs of a student layer and a teacher layer."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,32 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from ..functional import info_nce
-from .distances import BASE_DISTANCES, attention_transfer, dense, hint, pool, relational
+from .loss_functions import (
+    BASE_LOSSES,
+    attention_transfer_loss,
+    contrastive_loss,
+    dense_loss,
+    hint_loss,
+    relational_loss,
+)
 
 
-class FeatureLoss(nn.Module):
-    """Mean of a distance over the pairs of layers, times a weight, in float32.
+class DistillationLoss(nn.Module):
+    """Base class: mean loss over the pairs of layers, times a weight, in float32.
 
     Args:
-        loss_weight: Factor of the result.
+        loss_weight: Weight of the loss.
     """
 
-    # Whether the student's features are first projected to the width of the teacher's.
+    # Whether the student's features are first projected to the number of channels of the teacher's.
     projects = False
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
+    def unweighted_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of one pair of maps ``[N, C, H, W]`` as a scalar."""
         raise NotImplementedError
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
@@ -38,48 +44,48 @@ class FeatureLoss(nn.Module):
             teacher: As many maps of the same samples.
         """
         with torch.autocast(student[0].device.type, enabled=False):
-            terms = [self.distance(s.float(), t.float()) for s, t in zip(student, teacher, strict=True)]
+            terms = [self.unweighted_loss(s.float(), t.float()) for s, t in zip(student, teacher, strict=True)]
         return self.loss_weight * sum(terms) / len(terms)
 
 
 @MODELS.register_module()
-class HintLoss(FeatureLoss):
-    """Squared difference of pooled features, see :func:`hint`."""
+class HintLoss(DistillationLoss):
+    """Mean squared error of pooled features, see :func:`hint_loss`."""
 
     projects = True
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return hint(student, teacher)
+    def unweighted_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of one pair of maps ``[N, C, H, W]`` as a scalar."""
+        return hint_loss(student, teacher)
 
 
 @MODELS.register_module()
-class AttentionTransferLoss(FeatureLoss):
-    """Squared difference of attention maps, see :func:`attention_transfer`.
+class AttentionTransferLoss(DistillationLoss):
+    """Mean squared error of attention maps (AT), see :func:`attention_transfer_loss`.
 
     Args:
-        loss_weight: Factor of the result; the maps are small numbers.
-        power: Power of the features in the maps, ``p``.
+        loss_weight: Weight of the loss; large, because the maps are normalised.
+        power: Exponent ``p`` of the attention.
     """
 
     def __init__(self, loss_weight: float = 1000.0, power: float = 2.0) -> None:
         super().__init__(loss_weight)
         self.power = power
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return attention_transfer(student, teacher, self.power)
+    def unweighted_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of one pair of maps ``[N, C, H, W]`` as a scalar."""
+        return attention_transfer_loss(student, teacher, self.power)
 
 
 @MODELS.register_module()
-class RelationalLoss(FeatureLoss):
-    """Distances and angles within the batch (RKD), see :func:`relational`.
+class RelationalLoss(DistillationLoss):
+    """Distances and angles within the batch (RKD), see :func:`relational_loss`.
 
     Args:
-        loss_weight: Factor of the result.
-        distance_weight: Weight of the distances.
-        angle_weight: Weight of the angles.
-        chunk: Batches up to this size are compared at once, larger ones in parts.
+        loss_weight: Weight of the loss.
+        distance_weight: Weight of the distance-wise loss.
+        angle_weight: Weight of the angle-wise loss.
+        chunk: Batches larger than this are processed in chunks.
         squared: Compare squared distances.
     """
 
@@ -95,21 +101,21 @@ class RelationalLoss(FeatureLoss):
         self.distance_weight, self.angle_weight, self.chunk = distance_weight, angle_weight, chunk
         self.squared = squared
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return relational(student, teacher, self.distance_weight, self.angle_weight, self.chunk, self.squared)
+    def unweighted_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of one pair of maps ``[N, C, H, W]`` as a scalar."""
+        return relational_loss(student, teacher, self.distance_weight, self.angle_weight, self.chunk, self.squared)
 
 
 @MODELS.register_module()
-class DenseLoss(FeatureLoss):
-    """Weighted sum of distances between whole maps, see :func:`dense`.
+class DenseLoss(DistillationLoss):
+    """Weighted sum of losses over all positions, see :func:`dense_loss`.
 
     Args:
-        terms: Pairs of the name of a distance (``l1``, ``l2``, ``l2_norm`` or ``cosine``) and its weight.
-        loss_weight: Factor of the sum.
+        terms: Pairs of the name of a base loss (``l1``, ``l2``, ``l2_norm`` or ``cosine``) and its weight.
+        loss_weight: Weight of the sum.
 
     Raises:
-        UserError: If a name is unknown, or there is no term.
+        UserError: If a name is unknown, or ``terms`` is empty.
     """
 
     projects = True
@@ -117,23 +123,23 @@ class DenseLoss(FeatureLoss):
     def __init__(self, terms: Sequence[tuple[str, float]] = (('l2', 1.0),), loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
         self.terms = [(str(name), float(weight)) for name, weight in terms]
-        unknown = [name for name, _ in self.terms if name not in BASE_DISTANCES]
+        unknown = [name for name, _ in self.terms if name not in BASE_LOSSES]
         if unknown or not self.terms:
-            given = f'unknown distance {unknown[0]!r}' if unknown else 'no term'
-            raise UserError(f'DenseLoss: {given}; choose from {", ".join(BASE_DISTANCES)}')
+            problem = f'unknown loss {unknown[0]!r} in terms' if unknown else 'terms is empty'
+            raise UserError(f'DenseLoss: {problem}; choose from {", ".join(BASE_LOSSES)}')
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return sum(weight * dense(student, teacher, BASE_DISTANCES[name]) for name, weight in self.terms)
+    def unweighted_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of one pair of maps ``[N, C, H, W]`` as a scalar."""
+        return sum(weight * dense_loss(student, teacher, BASE_LOSSES[name]) for name, weight in self.terms)
 
 
 @MODELS.register_module()
-class ContrastiveFeatureLoss(FeatureLoss):
-    """Contrast of each sample's pooled features with the teacher's of the batch, see :func:`info_nce`.
+class ContrastiveFeatureLoss(DistillationLoss):
+    """InfoNCE of pooled features, see :func:`contrastive_loss`.
 
     Args:
-        loss_weight: Factor of the result.
-        temperature: Divides the cosines.
+        loss_weight: Weight of the loss.
+        temperature: Divides the cosine similarities.
     """
 
     projects = True
@@ -142,6 +148,6 @@ class ContrastiveFeatureLoss(FeatureLoss):
         super().__init__(loss_weight)
         self.temperature = temperature
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the distance of one pair of maps ``[N, C, H, W]`` as a scalar."""
-        return info_nce(pool(student), pool(teacher), self.temperature).mean()
+    def unweighted_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of one pair of maps ``[N, C, H, W]`` as a scalar."""
+        return contrastive_loss(student, teacher, self.temperature)

@@ -1,4 +1,4 @@
-"""The networks that a timestep selector trains beside the student, and their optimiser."""
+"""Construction of the networks of the RL timestep selector, and of their optimiser."""
 
 from typing import Any
 
@@ -21,34 +21,34 @@ def build_nets(
     has_value: bool,
     seed: int,
 ) -> nn.ModuleDict:
-    """Return ``policy``, and where wanted ``head`` and ``value``; torch's own random state is left as it was.
+    """Return the networks ``policy``, and optionally ``head`` and ``value``; the global RNG state does not change.
 
     Args:
-        teacher: What the policy's images are made for, and what the head reads.
-        actions: Number of timesteps to choose among.
+        teacher: Determines the size of the policy's images and the channels of the head.
+        actions: Number of actions.
         policy: Config of the policy.
-        head: Arguments of :class:`TaskHead` but for the width; None: no head.
-        has_value: Whether there is a network that predicts the reward, built as the policy with one output.
-        seed: Seed of the weights.
+        head: Arguments of :class:`TaskHead`, without ``in_channels``; None: no head.
+        has_value: Whether to add a value network, built as the policy with one output.
+        seed: Seed of the initialisation.
     """
-    given = dict(size=teacher.size[0], in_channels=teacher.in_channels)
-    with torch.random.fork_rng():  # the student starts as it would without a policy
+    image_shape = dict(size=teacher.size[0], in_channels=teacher.in_channels)
+    with torch.random.fork_rng():  # the initialisation of the student is that without a policy
         torch.manual_seed(seed)
-        nets = nn.ModuleDict(dict(policy=MODELS.build({**given, **policy, 'num_actions': actions})))
+        nets = nn.ModuleDict(dict(policy=MODELS.build({**image_shape, **policy, 'num_actions': actions})))
         if head is not None:
             nets['head'] = TaskHead(teacher.channels[-1], **head)
         if has_value:
-            nets['value'] = MODELS.build({**given, **policy, 'num_actions': 1})
+            nets['value'] = MODELS.build({**image_shape, **policy, 'num_actions': 1})
     return nets
 
 
 def build_optimizer(nets: nn.ModuleDict, config: dict[str, Any], head_lr: float | None = None) -> Optimizer:
-    """Return the optimiser of all networks; every group keeps its rate as ``base_lr``.
+    """Return the optimiser of all networks; each parameter group stores its learning rate as ``base_lr``.
 
     Args:
         nets: See :func:`build_nets`.
         config: Config of the optimiser.
-        head_lr: Learning rate of the head; None: that of the others.
+        head_lr: Learning rate of the head; None: that of the config.
     """
     groups = [dict(params=[p for name, net in nets.items() if name != 'head' for p in net.parameters()])]
     if 'head' in nets:

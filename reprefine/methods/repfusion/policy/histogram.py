@@ -1,4 +1,4 @@
-"""How often each timestep was chosen, epoch by epoch, and the statistics beside it."""
+"""Histogram of the selected timesteps of each epoch, with statistics of the policy."""
 
 import zipfile
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 
-FILE = 'timestep_hist.npz'
+HISTOGRAM_FILE = 'timestep_hist.npz'
 STATS = (
     'timestep_mean',
     'timestep_std',
@@ -25,48 +25,48 @@ STATS = (
 
 
 class TimestepHistogram:
-    """Counts of the running epoch, over all ranks, and a row for each finished one.
+    """Counts of the running epoch, summed over all ranks, and a row for each finished epoch.
 
     Args:
         num_timesteps: ``T``.
-        num_classes: Number of classes whose mean timestep is kept; 0: none.
-        device: Where to count.
+        num_classes: Number of classes whose mean timestep is recorded; 0: none.
+        device: Device of the counts.
     """
 
     def __init__(self, num_timesteps: int, num_classes: int = 0, device: torch.device | str = 'cpu') -> None:
-        # Per timestep its count; per class its sum of timesteps and its count; per statistic its sum and count.
+        # Count of each timestep; sum of timesteps and count of each class; sum and count of each statistic.
         sizes = dict(counts=(num_timesteps,), classes=(2, num_classes), stats=(2, len(STATS)))
         self.running = {key: torch.zeros(size, dtype=torch.float64, device=device) for key, size in sizes.items()}
         self.rows = {'epochs': torch.zeros(0), **{key: torch.zeros(0, *size) for key, size in sizes.items()}}
         self.rows = {key: value.double() for key, value in self.rows.items()}
 
     def add(self, t: Tensor, labels: Tensor | None, stats: Tensor) -> None:
-        """Count a batch; the counts are summed over ranks.
+        """Add a batch; the counts are summed over ranks.
 
         Args:
             t: Timesteps ``[N]``.
-            labels: Classes ``[N]``, -1 for an image without one.
-            stats: Values of :data:`STATS`, means over ranks; NaN where there is none.
+            labels: Labels ``[N]``, -1 for an unlabelled image.
+            stats: Values of :data:`STATS`, means over ranks; NaN for a missing one.
         """
         batch = {key: torch.zeros_like(value) for key, value in self.running.items() if key != 'stats'}
         ones = torch.ones_like(t, dtype=torch.float64)
         batch['counts'].index_add_(0, t, ones)
         if labels is not None and batch['classes'].numel():
-            known = (labels >= 0) * ones
-            batch['classes'].index_add_(1, labels.clamp(min=0), torch.stack([known * t, known]))
+            is_labelled = (labels >= 0) * ones
+            batch['classes'].index_add_(1, labels.clamp(min=0), torch.stack([is_labelled * t, is_labelled]))
         flat = torch.cat([value.flatten() for value in batch.values()])
         all_reduce(flat, 'sum')
-        for key, part in zip(batch, flat.split([value.numel() for value in batch.values()]), strict=True):
-            self.running[key] += part.view_as(self.running[key])
+        for key, counts in zip(batch, flat.split([value.numel() for value in batch.values()]), strict=True):
+            self.running[key] += counts.view_as(self.running[key])
         self.running['stats'] += torch.stack([stats.nan_to_num(0.0), (~stats.isnan()).to(stats)]).double()
 
     def mean(self, stat: str) -> float:
-        """Return the mean of a statistic over the running epoch; NaN if it has no value."""
+        """Return the mean of a statistic over the running epoch; NaN if it has no values."""
         total, count = self.running['stats'][:, STATS.index(stat)].tolist()
         return total / count if count else float('nan')
 
-    def close(self, epoch: int) -> None:
-        """Turn the running counts into the row of ``epoch`` (counted from 1) and start anew."""
+    def end_epoch(self, epoch: int) -> None:
+        """Append the running counts as the row of ``epoch`` (counted from 1), and reset them."""
         new = {'epochs': torch.tensor(float(epoch)), **self.running}
         self.rows = {key: torch.cat([rows, new[key].cpu().double()[None]]) for key, rows in self.rows.items()}
         for value in self.running.values():
@@ -77,7 +77,7 @@ class TimestepHistogram:
         return self.rows['counts'].sum(dim=0) + self.running['counts'].cpu()
 
     def save(self, path: Path) -> None:
-        """Write the rows; the file appears whole or not at all."""
+        """Write the rows to a file, atomically."""
         sums, counts = self.rows['stats'].numpy().transpose(1, 0, 2)
         columns = {
             name: np.where(n > 0, s / np.maximum(n, 1), np.nan)
@@ -94,25 +94,25 @@ class TimestepHistogram:
             )
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Return running counts and rows."""
+        """Return the running counts and the rows."""
         return dict(running={key: value.cpu().clone() for key, value in self.running.items()}, rows=dict(self.rows))
 
     def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Go on where :meth:`state_dict` left off."""
+        """Load the counts and rows of :meth:`state_dict`."""
         for key, value in self.running.items():
             value.copy_(state['running'][key])
         self.rows = {key: value.cpu() for key, value in state['rows'].items()}
 
 
-class HistogramRun(NamedTuple):
-    """The histogram of one run.
+class RunHistogram(NamedTuple):
+    """Histogram of a run, as read from its file.
 
     Attributes:
-        name: Name of its folder.
+        name: Name of the work directory.
         epochs: ``[E]``, counted from 1.
-        counts: ``[E, T]``.
-        class_means: Mean timestep of each class ``[E, K]``; NaN where it had none.
-        stats: For each of :data:`STATS` its means ``[E]``; NaN where it had none.
+        counts: Counts of each timestep ``[E, T]``.
+        class_means: Mean timestep of each class ``[E, K]``; NaN for a class without images.
+        stats: Means ``[E]`` of each of :data:`STATS`; NaN without values.
     """
 
     name: str
@@ -122,25 +122,28 @@ class HistogramRun(NamedTuple):
     stats: dict[str, np.ndarray]
 
 
-def read_histogram(place: str | Path) -> HistogramRun:
+def read_histogram(source: str | Path) -> RunHistogram:
     """Read the histogram of a run.
 
     Args:
-        place: Work directory or file.
+        source: Work directory, or the file.
 
     Raises:
-        UserError: If there is none, or it is damaged.
+        UserError: If there is no histogram, or the file is corrupted.
     """
-    path = Path(place)
-    path = path / FILE if path.is_dir() else path
+    path = Path(source)
+    path = path / HISTOGRAM_FILE if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f'{place} holds no {FILE}: train with reprefine.RLTimestepSelectorHook')
+        raise UserError(f'{source} has no {HISTOGRAM_FILE}: train with reprefine.RLTimestepSelectorHook')
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = {key: file[key] for key in file.files}
         sums, counts = columns['class_sums'], columns['class_counts']
         means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
         stats = {key: columns[key] for key in STATS}
-        return HistogramRun(path.resolve().parent.name, columns['epochs'], columns['counts'], means, stats)
+        return RunHistogram(path.resolve().parent.name, columns['epochs'], columns['counts'], means, stats)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path} is damaged or no histogram of timesteps ({type(error).__name__})') from error
+        raise UserError(
+            f'{path} is corrupted or no histogram of timesteps ({type(error).__name__}): resume the run to write it '
+            'again'
+        ) from error

@@ -1,4 +1,4 @@
-"""Policies over timesteps, and the head that judges a feature; small networks that training throws away."""
+"""Policy networks over timesteps, and the task head of the reward; both are discarded after the distillation."""
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from reprefine.registry import MODELS
 
 @MODELS.register_module()
 class LeNetPolicy(nn.Sequential):
-    """LeNet-5 like policy: two unpadded 5x5 convolutions, three from 64 pixels on, and three linear layers.
+    """LeNet-5-like policy: two unpadded 5x5 convolutions, three from 64 pixels on, and three linear layers.
 
     Args:
         num_actions: Number of logits.
         size: Height and width of the images, at least 16.
-        in_channels: Channels of the images.
+        in_channels: Number of channels of the images.
 
     Raises:
         UserError: If the images are too small.
@@ -22,7 +22,7 @@ class LeNetPolicy(nn.Sequential):
 
     def __init__(self, num_actions: int = 1000, size: int = 32, in_channels: int = 3) -> None:
         if size < 16:
-            raise UserError(f'LeNetPolicy needs images of 16 pixels or more, not {size}: use MLPPolicy')
+            raise UserError(f'LeNetPolicy: images of {size} pixels, but it needs at least 16: use MLPPolicy')
         layers: list[nn.Module] = []
         widths = [in_channels, 6, 16] + [16] * (size >= 64)
         for width, out in zip(widths, widths[1:], strict=False):
@@ -37,13 +37,16 @@ class AlexNetPolicy(nn.Sequential):
 
     Args:
         num_actions: Number of logits.
-        size: Height and width of the images, any from 24 on.
-        in_channels: Channels of the images.
+        size: Height and width of the images, at least 24.
+        in_channels: Number of channels of the images.
+
+    Raises:
+        UserError: If the images are too small.
     """
 
     def __init__(self, num_actions: int = 1000, size: int = 256, in_channels: int = 3) -> None:
         if size < 24:
-            raise UserError(f'AlexNetPolicy needs images of 24 pixels or more, not {size}: use LeNetPolicy')
+            raise UserError(f'AlexNetPolicy: images of {size} pixels, but it needs at least 24: use LeNetPolicy')
         super().__init__(
             *_conv(in_channels, 64, 3),
             nn.MaxPool2d(3, 2),
@@ -61,13 +64,13 @@ class AlexNetPolicy(nn.Sequential):
 
 @MODELS.register_module()
 class MLPPolicy(nn.Sequential):
-    """Policy of three linear layers on the pixels.
+    """MLP policy of three linear layers on the pixels.
 
     Args:
         num_actions: Number of logits.
         size: Height and width of the images.
-        in_channels: Channels of the images.
-        hidden: Width of the two hidden layers.
+        in_channels: Number of channels of the images.
+        hidden: Dimension of the two hidden layers.
     """
 
     def __init__(self, num_actions: int = 1000, size: int = 32, in_channels: int = 3, hidden: int = 128) -> None:
@@ -75,12 +78,12 @@ class MLPPolicy(nn.Sequential):
 
 
 class TaskHead(nn.Sequential):
-    """Classifier on the pooled feature of the teacher: three linear layers.
+    """Classifier of three linear layers on the pooled feature of the teacher.
 
     Args:
-        in_channels: Width of the feature.
+        in_channels: Dimension of the feature.
         num_classes: Number of classes.
-        hidden: Width of the two hidden layers; None: that of the feature.
+        hidden: Dimension of the two hidden layers; None: that of the feature.
     """
 
     def __init__(self, in_channels: int, num_classes: int, hidden: int | None = None) -> None:
@@ -89,9 +92,9 @@ class TaskHead(nn.Sequential):
         self.num_classes = num_classes
 
 
-def log_policy(logits: Tensor, count: int) -> Tensor:
-    """Return log-probabilities ``[N, count]`` in float32 over the first ``count`` of logits ``[N, A]``."""
-    return torch.log_softmax(logits[:, :count].float(), dim=1)
+def action_log_probs(logits: Tensor, num_allowed: int) -> Tensor:
+    """Return the log-probabilities ``[N, num_allowed]`` in float32 of the first actions of logits ``[N, A]``."""
+    return torch.log_softmax(logits[:, :num_allowed].float(), dim=1)
 
 
 def _conv(width: int, out: int, kernel: int) -> tuple[nn.Module, nn.Module]:

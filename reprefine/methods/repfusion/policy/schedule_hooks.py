@@ -1,4 +1,4 @@
-"""Schedules of a distillation, and its random numbers in the checkpoint."""
+"""Hooks of a distillation: the decay of the maximum timestep, and the checkpointing of random number counters."""
 
 from typing import Any
 
@@ -11,73 +11,86 @@ from reprefine.registry import HOOKS
 
 from ..functional import max_timestep_at
 
-DRAWS = 'repfusion_draws'
+# Entry of the checkpoint.
+DRAW_COUNTS = 'repfusion_draws'
 
 
 @HOOKS.register_module()
 class MaxTimestepDecayHook(Hook):
-    """Lowers the limit of the timesteps epoch by epoch. It follows from the epoch, so resuming needs no state.
+    """Decays the upper limit of the timesteps linearly, as a function of the epoch, so that resuming needs no state.
 
     Args:
         start: Exclusive upper limit in the first epoch.
-        end: Limit from epoch ``epochs`` on.
-        epochs: Length of the linear decay, rounded down in every epoch.
+        end: Exclusive upper limit from epoch ``epochs`` on.
+        epochs: Length of the decay; the limit of each epoch is rounded down.
+
+    Raises:
+        UserError: If the limits do not decay.
     """
 
     priority = 'NORMAL'  # after RLTimestepSelectorHook, whose policy it may limit
 
     def __init__(self, start: int = 1000, end: int = 50, epochs: int = 100) -> None:
         if not 1 <= end <= start or epochs < 1:
-            raise UserError(f'MaxTimestepDecayHook: start={start}, end={end}, epochs={epochs} is no decay')
+            raise UserError(
+                f'MaxTimestepDecayHook: start={start}, end={end}, epochs={epochs} is no decay: give 1 <= end <= start '
+                'and epochs >= 1'
+            )
         self.start, self.end, self.epochs = start, end, epochs
 
     def before_train(self, runner: Runner) -> None:
-        """Check that there is a limit to lower.
+        """Check that the timestep source has an upper limit.
 
         Raises:
-            UserError: If not, or if training does not go by epochs.
+            UserError: If it has none or a lower one than ``start``, or the training loop does not count epochs.
         """
-        source = _source(runner)
+        source = _timestep_source(runner)
         if not hasattr(source, 'max_timestep'):
             raise UserError(
-                f'MaxTimestepDecayHook: {type(source).__name__} has no limit to lower; use reprefine.UniformTimesteps '
-                'or RLTimestepSelectorHook'
+                f'MaxTimestepDecayHook: {type(source).__name__} has no max_timestep; use reprefine.UniformTimesteps or '
+                'RLTimestepSelectorHook'
             )
         if self.start > source.num_timesteps:
-            raise UserError(f'MaxTimestepDecayHook: start={self.start} exceeds the {source.num_timesteps} steps')
+            raise UserError(
+                f'MaxTimestepDecayHook: start={self.start} exceeds the {source.num_timesteps} timesteps of the '
+                'teacher: lower it'
+            )
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise UserError('MaxTimestepDecayHook counts epochs: set train_cfg.by_epoch=True, or leave the hook out')
+            raise UserError(
+                f'MaxTimestepDecayHook counts epochs, but the loop is {type(runner.train_loop).__name__}: set '
+                'train_cfg.by_epoch=True, or remove the hook'
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the limit of the epoch."""
-        _source(runner).max_timestep = max_timestep_at(runner.epoch, self.start, self.end, self.epochs)
+        _timestep_source(runner).max_timestep = max_timestep_at(runner.epoch, self.start, self.end, self.epochs)
 
 
 @HOOKS.register_module()
 class DrawCountHook(Hook):
-    """Keeps the number of draws of noise and timesteps in the checkpoint, so that resuming draws what comes next.
+    """Saves the counters of the random numbers of noise and timesteps in the checkpoint, for exact resuming.
 
-    Beside it stands the teacher's fingerprint, which tells later what the student learned from.
+    The entry ``repfusion_draws`` also contains the teacher's fingerprint, which :func:`export_backbone` records.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Take the fingerprint, once."""
+        """Compute the fingerprint, once."""
         self._fingerprint = unwrap(runner.model).teacher.fingerprint()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Store the numbers, which are those of every rank."""
+        """Save the counters, which are equal on all ranks."""
         model = unwrap(runner.model)
-        counts = dict(teacher=model.teacher.draws.count, timesteps=model.timestep_source.draws.count)
-        checkpoint[DRAWS] = dict(counts, fingerprint=self._fingerprint)
+        counts = dict(teacher=model.teacher.rng.count, timesteps=model.timestep_source.rng.count)
+        checkpoint[DRAW_COUNTS] = dict(counts, fingerprint=self._fingerprint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Take them over when resuming."""
-        if runner._resume and DRAWS in checkpoint:
+        """Restore the counters when resuming."""
+        if runner._resume and DRAW_COUNTS in checkpoint:
             model = unwrap(runner.model)
-            model.teacher.draws.count = checkpoint[DRAWS]['teacher']
-            if model.timestep_source is not None:  # a policy, which comes when training begins, keeps its own number
-                model.timestep_source.draws.count = checkpoint[DRAWS]['timesteps']
+            model.teacher.rng.count = checkpoint[DRAW_COUNTS]['teacher']
+            if model.timestep_source is not None:  # RLTimestepSelectorHook sets its own later, and saves its counter
+                model.timestep_source.rng.count = checkpoint[DRAW_COUNTS]['timesteps']
 
 
-def _source(runner: Runner) -> Any:
+def _timestep_source(runner: Runner) -> Any:
     return unwrap(runner.model).timestep_source

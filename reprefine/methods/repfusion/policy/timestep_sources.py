@@ -1,4 +1,4 @@
-"""Rules that choose a timestep for every image of a batch; the distiller never knows which one is at work."""
+"""Timestep sources: fixed and random rules that select the timestep of each image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,36 +9,36 @@ from torch import Tensor
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
+from ..counter_rng import CounterRNG
 from ..functional import check_timesteps
-from ..random_draws import Draws
 
 
 class TimestepSource:
-    """What chooses timesteps. It is no module: nothing of it reaches the distiller's state dict.
+    """Base class of what selects timesteps. It is no module, so that the distiller's state dict does not contain it.
 
     Args:
-        seed: Seed of the draws.
+        seed: Seed of the random timesteps.
 
     Attributes:
-        num_timesteps: Number of steps of the teacher; None before :meth:`bind`.
-        draws: The random numbers; their count is all that resuming needs.
-        pair: Index of the only pair of layers to distil in this batch; None: all of them.
+        num_timesteps: Number of timesteps of the teacher; None before :meth:`bind`.
+        rng: Random numbers of the timesteps.
+        pair: Index of the only pair of layers to distil in this batch; None: all pairs.
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.draws = Draws(seed)
+        self.rng = CounterRNG(seed)
         self.num_timesteps: int | None = None
         self.pair: int | None = None
 
     def bind(self, num_timesteps: int, num_layers: int = 1) -> None:
-        """Check the rule against the teacher.
+        """Set the teacher's number of timesteps, and check the settings against it.
 
         Args:
-            num_timesteps: Number of steps of the teacher.
-            num_layers: Number of its hooked layers.
+            num_timesteps: Number of timesteps of the teacher.
+            num_layers: Number of its recorded layers.
 
         Raises:
-            UserError: If the rule names a timestep that the teacher lacks.
+            UserError: If a setting does not fit the teacher.
         """
         self.num_timesteps = num_timesteps
 
@@ -47,28 +47,34 @@ class TimestepSource:
         raise NotImplementedError
 
     def observe(self, t: Tensor, teacher_feats: Sequence[Tensor], data_samples: list[Any] | None) -> None:
-        """Take note of the teacher's features at the chosen timesteps; only rules that learn do."""
-
-    def observe_student(self, student_maps: Sequence[Tensor]) -> None:
-        """Take note of what the student made of the images of the last :meth:`select`; only some rewards do.
+        """Receive the teacher's features at the selected timesteps, for a policy.
 
         Args:
-            student_maps: One map ``[N, C, H, W]`` a pair of layers, projected to the width of the teacher's if the loss
-                projects; with their graph.
+            t: Timesteps ``[N]``.
+            teacher_feats: One map ``[N, C, H, W]`` for each recorded layer.
+            data_samples: One a sample.
+        """
+
+    def observe_student(self, student_maps: Sequence[Tensor]) -> None:
+        """Receive the student's features for the images of the last :meth:`select`, for a policy.
+
+        Args:
+            student_maps: One map ``[N, C, H, W]`` for each pair of layers, with its graph; projected if the loss
+                projects.
         """
 
     def _uniform(self, x: Tensor, low: int, high: int) -> Tensor:
-        # Drawn on the CPU, so that every device sees the same timesteps.
-        return torch.randint(low, high, (len(x),), generator=self.draws.next()).to(x.device, non_blocking=True)
+        # Sampled on the CPU, so that the timesteps do not depend on the device.
+        return torch.randint(low, high, (len(x),), generator=self.rng.next_generator()).to(x.device, non_blocking=True)
 
 
 @MODELS.register_module()
 class UniformTimesteps(TimestepSource):
-    """``t ~ U{0 .. max_timestep - 1}`` for each image. :class:`MaxTimestepDecayHook` lowers the limit.
+    """``t ~ U{0 .. max_timestep - 1}`` for each image; :class:`MaxTimestepDecayHook` may decay the limit.
 
     Args:
         max_timestep: Exclusive upper limit; None: all timesteps of the teacher.
-        seed: Seed of the draws.
+        seed: Seed of the random timesteps.
     """
 
     def __init__(self, max_timestep: int | None = None, seed: int = 0) -> None:
@@ -76,14 +82,17 @@ class UniformTimesteps(TimestepSource):
         self.max_timestep = max_timestep
 
     def bind(self, num_timesteps: int, num_layers: int = 1) -> None:
-        """Check the limit."""
+        """Set the default limit, and check it."""
         super().bind(num_timesteps, num_layers)
         self.max_timestep = num_timesteps if self.max_timestep is None else self.max_timestep
         if not 1 <= self.max_timestep <= num_timesteps:
-            raise UserError(f'max_timestep={self.max_timestep} is outside 1..{num_timesteps}, the steps of the teacher')
+            raise UserError(
+                f'max_timestep={self.max_timestep} is outside 1..{num_timesteps}, the number of timesteps of the '
+                'teacher'
+            )
 
     def select(self, x_teacher: Tensor, data_samples: list[Any] | None) -> Tensor:
-        """Draw."""
+        """Sample the timesteps."""
         return self._uniform(x_teacher, 0, self.max_timestep)
 
 
@@ -105,7 +114,7 @@ class FixedTimesteps(TimestepSource):
         check_timesteps([self.timestep], num_timesteps, type(self).__name__)
 
     def select(self, x_teacher: Tensor, data_samples: list[Any] | None) -> Tensor:
-        """Return the timestep."""
+        """Return the timestep of all images."""
         return torch.full((len(x_teacher),), self.timestep, device=x_teacher.device)
 
 
@@ -119,33 +128,35 @@ class ZeroTimesteps(FixedTimesteps):
 
 @MODELS.register_module()
 class IntervalTimesteps(TimestepSource):
-    """One interval of timesteps for each pair of layers; every batch distils one pair, at timesteps of its interval.
+    """One interval of timesteps for each pair of layers; each batch distils one random pair.
 
-    Pair ``k`` owns ``[bounds[k+1], bounds[k])``, the last one ``[0, bounds[-1])``.
+    The interval of pair ``k`` is ``[bounds[k+1], bounds[k])``, that of the last pair ``[0, bounds[-1])``.
 
     Args:
-        bounds: Descending upper limits, one a pair.
-        seed: Seed of the draws.
+        bounds: Decreasing exclusive upper limits, one for each pair.
+        seed: Seed of the random pairs and timesteps.
 
     Raises:
-        UserError: If they do not descend.
+        UserError: If the limits do not decrease.
     """
 
     def __init__(self, bounds: Sequence[int], seed: int = 0) -> None:
         super().__init__(seed)
         self.bounds = list(bounds)
         if not self.bounds or any(a <= b for a, b in zip(self.bounds, [*self.bounds[1:], 0], strict=True)):
-            raise UserError(f'IntervalTimesteps: bounds {self.bounds} must descend to a value above 0')
+            raise UserError(f'IntervalTimesteps: bounds {self.bounds} must decrease and be above 0')
 
     def bind(self, num_timesteps: int, num_layers: int = 1) -> None:
-        """Check the limits."""
+        """Check the limits and their number."""
         super().bind(num_timesteps, num_layers)
         check_timesteps([bound - 1 for bound in self.bounds], num_timesteps, 'IntervalTimesteps')
         if len(self.bounds) != num_layers:
-            raise UserError(f'IntervalTimesteps has {len(self.bounds)} bounds for {num_layers} layers of the teacher')
+            raise UserError(
+                f'IntervalTimesteps has {len(self.bounds)} bounds for {num_layers} layers of the teacher: give one each'
+            )
 
     def select(self, x_teacher: Tensor, data_samples: list[Any] | None) -> Tensor:
-        """Draw the pair, then its timesteps."""
-        self.pair = int(torch.randint(len(self.bounds), (), generator=self.draws.next()))
+        """Sample the pair, then its timesteps."""
+        self.pair = int(torch.randint(len(self.bounds), (), generator=self.rng.next_generator()))
         low = [*self.bounds[1:], 0][self.pair]
         return self._uniform(x_teacher, low, self.bounds[self.pair])

@@ -1,4 +1,4 @@
-"""How the modules of guided-diffusion (ADM, arXiv 2105.05233) are called in diffusers."""
+"""Conversion of state dicts of guided-diffusion (ADM, arXiv 2105.05233) to those of diffusers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -7,25 +7,31 @@ from torch import Tensor
 
 from reprefine.engine.errors import UserError
 
-_RES = {'in_layers.0': 'norm1', 'in_layers.2': 'conv1', 'emb_layers.1': 'time_emb_proj', 'out_layers.0': 'norm2'} | {
+# Layers of a residual block in guided-diffusion -> in diffusers.
+_RES_LAYERS = {
+    'in_layers.0': 'norm1',
+    'in_layers.2': 'conv1',
+    'emb_layers.1': 'time_emb_proj',
+    'out_layers.0': 'norm2',
     'out_layers.3': 'conv2',
     'skip_connection': 'conv_shortcut',
 }
 
 
-class Recipe(NamedTuple):
-    """Shape of an ADM.
+class ADMConfig(NamedTuple):
+    """Architecture and noise schedule of an ADM.
 
     Attributes:
         image_size: Height and width of the images.
-        channels: Base width.
-        channel_mult: Factor of the width at each level.
-        num_res_blocks: Residual blocks a level.
-        attention_at: Resolutions in pixels that have attention.
-        head_channels: Width of an attention head.
-        num_classes: Number of classes it is told; None: none.
+        channels: Base number of channels.
+        channel_mult: Multiplier of the channels at each level.
+        num_res_blocks: Number of residual blocks at each level.
+        attention_at: Resolutions in pixels with attention.
+        head_channels: Channels of an attention head.
+        num_classes: Number of classes that it is conditioned on; None: unconditional.
         schedule: ``'linear'`` or ``'cosine'``.
-        attention_order: ``'legacy'``: q, k and v head by head; ``'new'``: all q, all k, all v.
+        attention_order: Order of the channels of qkv. ``'legacy'``: q, k and v of the first head, then of the next;
+            ``'new'``: q of all heads, then k, then v.
     """
 
     image_size: int
@@ -40,11 +46,11 @@ class Recipe(NamedTuple):
 
 
 def split_qkv(qkv: Tensor, head_channels: int, order: str) -> tuple[Tensor, ...]:
-    """Split joint projections ``[3C, ...]`` into those of q, k and v, ``[C, ...]`` each.
+    """Split a qkv projection ``[3C, ...]`` into those of q, k and v, ``[C, ...]`` each.
 
     Args:
         qkv: Weight or bias.
-        head_channels: Width of an attention head.
+        head_channels: Channels of an attention head.
         order: ``'legacy'`` or ``'new'``.
     """
     if order == 'new':
@@ -53,83 +59,89 @@ def split_qkv(qkv: Tensor, head_channels: int, order: str) -> tuple[Tensor, ...]
     return tuple(by_head[:, i].flatten(0, 1) for i in range(3))
 
 
-def _modules(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
-    """Yield kind (``plain``, ``res`` or ``attn``), name in guided-diffusion and name in diffusers of every module."""
-    yield from (('plain', f'time_embed.{2 * i}', f'time_embedding.linear_{i + 1}') for i in range(2))
-    if recipe.num_classes is not None:
-        yield 'plain', 'label_emb', 'class_embedding'
-    yield 'plain', 'input_blocks.0.0', 'conv_in'
-    last, blocks = len(recipe.channel_mult) - 1, recipe.num_res_blocks
-    yield from _levels('input_blocks', 1, 'down_blocks', 'downsamplers', range(last + 1), blocks, recipe)
+def _iter_modules(config: ADMConfig) -> Iterator[tuple[str, str, str]]:
+    """Yield kind (``layer``, ``res`` or ``attn``), ADM name and diffusers name of every module."""
+    yield from (('layer', f'time_embed.{2 * i}', f'time_embedding.linear_{i + 1}') for i in range(2))
+    if config.num_classes is not None:
+        yield 'layer', 'label_emb', 'class_embedding'
+    yield 'layer', 'input_blocks.0.0', 'conv_in'
+    last, blocks = len(config.channel_mult) - 1, config.num_res_blocks
+    yield from _iter_levels('input_blocks', 1, 'down_blocks', 'downsamplers', range(last + 1), blocks, config)
     yield 'res', 'middle_block.0', 'mid_block.resnets.0'
     yield 'attn', 'middle_block.1', 'mid_block.attentions.0'
     yield 'res', 'middle_block.2', 'mid_block.resnets.1'
-    yield from _levels('output_blocks', 0, 'up_blocks', 'upsamplers', range(last, -1, -1), blocks + 1, recipe)
-    yield from (('plain', 'out.0', 'conv_norm_out'), ('plain', 'out.2', 'conv_out'))
+    yield from _iter_levels('output_blocks', 0, 'up_blocks', 'upsamplers', range(last, -1, -1), blocks + 1, config)
+    yield from (('layer', 'out.0', 'conv_norm_out'), ('layer', 'out.2', 'conv_out'))
 
 
-def _levels(
-    theirs: str, first: int, ours: str, samplers: str, levels: Sequence[int], blocks: int, recipe: Recipe
+def _iter_levels(
+    adm: str, first: int, diffusers: str, samplers: str, levels: Sequence[int], blocks: int, config: ADMConfig
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the modules of one half; a downsampler is an entry of its own, an upsampler part of the last one."""
+    """Yield the modules of the encoder or decoder.
+
+    In ADM a downsampler is a block of its own, and an upsampler is part of the last block of a level.
+    """
     number = first
     for index, level in enumerate(levels):
-        has_attention = (recipe.image_size >> level) in recipe.attention_at
+        has_attention = (config.image_size >> level) in config.attention_at
         for block in range(blocks):
-            yield 'res', f'{theirs}.{number}.0', f'{ours}.{index}.resnets.{block}'
+            yield 'res', f'{adm}.{number}.0', f'{diffusers}.{index}.resnets.{block}'
             if has_attention:
-                yield 'attn', f'{theirs}.{number}.1', f'{ours}.{index}.attentions.{block}'
+                yield 'attn', f'{adm}.{number}.1', f'{diffusers}.{index}.attentions.{block}'
             number += 1
         if index < len(levels) - 1:
             if samplers == 'downsamplers':
-                yield 'res', f'{theirs}.{number}.0', f'{ours}.{index}.{samplers}.0'
+                yield 'res', f'{adm}.{number}.0', f'{diffusers}.{index}.{samplers}.0'
                 number += 1
             else:
-                yield 'res', f'{theirs}.{number - 1}.{1 + has_attention}', f'{ours}.{index}.{samplers}.0'
+                yield 'res', f'{adm}.{number - 1}.{1 + has_attention}', f'{diffusers}.{index}.{samplers}.0'
 
 
-def convert(
-    state: dict[str, Tensor], recipe: Recipe, order: str, expected: Mapping[str, Tensor], filename: str
+def convert_state_dict(
+    state: dict[str, Tensor], config: ADMConfig, order: str, expected: Mapping[str, Tensor], filename: str
 ) -> dict[str, Tensor]:
-    """Rename a state dict of guided-diffusion; every tensor must be used.
+    """Return the state dict of the UNet of diffusers, with every tensor of that of guided-diffusion.
 
     Args:
-        state: The weights; they are left as they are.
-        recipe: Shape of the model.
-        order: Order of the attention's projections, ``'legacy'`` or ``'new'``.
-        expected: State dict of diffusers' UNet of that shape, whose names and shapes must be met.
+        state: State dict of guided-diffusion; it is not changed.
+        config: Config of the model.
+        order: Order of the channels of qkv, ``'legacy'`` or ``'new'``.
+        expected: State dict of the UNet of diffusers, for names and shapes.
         filename: For messages.
 
     Raises:
-        UserError: If they are not.
+        UserError: If names or shapes do not match.
     """
-    rest, result = dict(state), {}
+    unused, result = dict(state), {}
     try:
-        for kind, theirs, ours in _modules(recipe):
+        for kind, adm, diffusers in _iter_modules(config):
             if kind == 'attn':
-                result |= _attention(rest, theirs, ours, recipe.head_channels, order)
+                result |= _convert_attention(unused, adm, diffusers, config.head_channels, order)
                 continue
-            for name, new in (_RES if kind == 'res' else {'': ''}).items():
-                source, target = f'{theirs}.{name}'.rstrip('.'), f'{ours}.{new}'.rstrip('.')
-                for part in ('weight', 'bias'):
-                    if f'{source}.{part}' in rest:
-                        result[f'{target}.{part}'] = rest.pop(f'{source}.{part}')
-        wrong = [key for key in expected if key not in result or result[key].shape != expected[key].shape]
+            for source, target in (_RES_LAYERS if kind == 'res' else {'': ''}).items():
+                source, target = f'{adm}.{source}'.rstrip('.'), f'{diffusers}.{target}'.rstrip('.')
+                for name in ('weight', 'bias'):
+                    if f'{source}.{name}' in unused:
+                        result[f'{target}.{name}'] = unused.pop(f'{source}.{name}')
+        mismatched = [key for key in expected if key not in result or result[key].shape != expected[key].shape]
     except (KeyError, RuntimeError) as error:
         raise UserError(f'ADM: {filename} does not have the given shape: {error}') from error
-    if wrong or rest:
+    if mismatched or unused:
         raise UserError(
-            f'ADM: {filename} does not have the given shape: {len(wrong)} tensors do not fit, {len(rest)} are left over'
+            f'ADM: {filename} does not have the given shape: {len(mismatched)} tensors are missing or have another '
+            f'size, {len(unused)} are unused'
         )
     return result
 
 
-def _attention(rest: dict[str, Tensor], theirs: str, ours: str, head_channels: int, order: str) -> dict[str, Tensor]:
+def _convert_attention(
+    unused: dict[str, Tensor], adm: str, diffusers: str, head_channels: int, order: str
+) -> dict[str, Tensor]:
     result = {}
-    for part in ('weight', 'bias'):
-        result[f'{ours}.group_norm.{part}'] = rest.pop(f'{theirs}.norm.{part}')
-        projections = split_qkv(rest.pop(f'{theirs}.qkv.{part}'), head_channels, order)
-        projections = (*projections, rest.pop(f'{theirs}.proj_out.{part}'))
-        for name, value in zip(('to_q', 'to_k', 'to_v', 'to_out.0'), projections, strict=True):
-            result[f'{ours}.{name}.{part}'] = value.squeeze(-1) if part == 'weight' else value
+    for name in ('weight', 'bias'):
+        result[f'{diffusers}.group_norm.{name}'] = unused.pop(f'{adm}.norm.{name}')
+        projections = split_qkv(unused.pop(f'{adm}.qkv.{name}'), head_channels, order)
+        projections = (*projections, unused.pop(f'{adm}.proj_out.{name}'))
+        for layer, value in zip(('to_q', 'to_k', 'to_v', 'to_out.0'), projections, strict=True):
+            result[f'{diffusers}.{layer}.{name}'] = value.squeeze(-1) if name == 'weight' else value
     return result

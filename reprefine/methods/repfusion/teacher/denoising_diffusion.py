@@ -1,4 +1,4 @@
-"""Training of a diffusion model that can later teach: a UNet of diffusers as an mmengine model."""
+"""Training of a diffusion model as a teacher: a UNet of diffusers as an mmengine model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 from reprefine.registry import MODELS
 
-from ..labels import check_labels, labels_of
+from ..labels import check_labels, get_labels
 
 LINEAR_1000 = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule='linear')
 
 
 def prediction_target(scheduler: Any, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Return what the network is to predict from a noisy image.
+    """Return the regression target of the network.
 
     Args:
         scheduler: Scheduler of diffusers; its ``prediction_type`` is ``epsilon``, ``v_prediction`` or ``sample``.
@@ -33,49 +33,49 @@ def prediction_target(scheduler: Any, images: Tensor, noise: Tensor, timesteps: 
     if kind == 'epsilon':
         return noise
     if kind == 'v_prediction':
-        return scheduler.get_velocity(_precise(images), _precise(noise), timesteps)
+        return scheduler.get_velocity(_to_float32(images), _to_float32(noise), timesteps)
     if kind == 'sample':
         return images
-    raise UserError(f'prediction_type {kind!r} of the scheduler: choose from epsilon, v_prediction, sample')
+    raise UserError(f'scheduler: unknown prediction_type {kind!r}: choose from epsilon, v_prediction, sample')
 
 
 def denoising_errors(
     unet: nn.Module, scheduler: Any, images: Tensor, timesteps: Tensor, noise: Tensor, labels: Tensor | None = None
 ) -> Tensor:
-    """Return each image's mean squared error of the prediction (Ho et al. 2020, eq. 14).
+    """Return the mean squared error of the prediction of each image (Ho et al. 2020, eq. 14).
 
     Args:
-        unet: Network called with noisy images and timesteps, whose result has ``sample``.
-        scheduler: Scheduler of diffusers that mixes image and noise.
+        unet: Network with inputs noisy images and timesteps, and an output with ``sample``.
+        scheduler: Scheduler of diffusers, which adds the noise.
         images: Clean images ``[N, C, H, W]`` in [-1, 1].
         timesteps: Integers ``[N]``.
         noise: Standard normal noise of the same shape as the images.
-        labels: Classes ``[N]`` for a class-conditional network.
+        labels: Labels ``[N]`` for a class-conditional network.
 
     Returns:
         Errors ``[N]``, float32.
     """
-    noisy = scheduler.add_noise(_precise(images), _precise(noise), timesteps).to(images.dtype)
+    noisy = scheduler.add_noise(_to_float32(images), _to_float32(noise), timesteps).to(images.dtype)
     condition = {} if labels is None else dict(class_labels=labels)
     predicted = unet(noisy, timesteps, **condition).sample
     target = prediction_target(scheduler, images, noise, timesteps)
     return F.mse_loss(predicted.float(), target.float(), reduction='none').flatten(1).mean(1)
 
 
-def _precise(tensor: Tensor) -> Tensor:
-    """Return half precision as float32: schedulers cast their table to the type of the images, and 0.9999 becomes 1."""
+def _to_float32(tensor: Tensor) -> Tensor:
+    """Return half precision as float32: schedulers cast ``alphas_cumprod`` to the images' type, where 0.9999 is 1."""
     return tensor.float() if tensor.dtype in (torch.half, torch.bfloat16) else tensor
 
 
 @MODELS.register_module()
 class DenoisingDiffusion(BaseModel):
-    """A diffusion model over images; trained by :func:`denoising_errors` at timesteps drawn evenly.
+    """An unconditional or class-conditional DDPM, trained by :func:`denoising_errors` at uniform random timesteps.
 
-    Evaluation gives the errors at some fixed timesteps, with the same noise every time.
+    Evaluation returns the errors at fixed timesteps, with the same noise in every evaluation.
 
     Args:
-        unet: Arguments of :class:`diffusers.UNet2DModel`. With ``num_class_embeds`` it learns from the labels too.
-        scheduler: Arguments of :class:`diffusers.DDPMScheduler`; default the linear schedule of 1,000 steps.
+        unet: Arguments of :class:`diffusers.UNet2DModel`. With ``num_class_embeds`` it is class-conditional.
+        scheduler: Arguments of :class:`diffusers.DDPMScheduler`; default: the linear schedule of 1000 timesteps.
         eval_timesteps: Timesteps of the evaluation.
         data_preprocessor: Must map pixels to [-1, 1]: mean and std 127.5.
 
@@ -98,7 +98,7 @@ class DenoisingDiffusion(BaseModel):
         self.num_timesteps = self.scheduler.config.num_train_timesteps
         self.eval_timesteps = tuple(eval_timesteps)
         if wrong := [t for t in self.eval_timesteps if not 0 <= t < self.num_timesteps]:
-            raise UserError(f'eval_timesteps: {wrong[0]} is not in 0..{self.num_timesteps - 1}')
+            raise UserError(f'eval_timesteps: {wrong[0]} is outside 0..{self.num_timesteps - 1}')
         _require_symmetric_range(self.data_preprocessor)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Any:
@@ -106,7 +106,7 @@ class DenoisingDiffusion(BaseModel):
 
         Args:
             inputs: Images ``[N, C, H, W]`` in [-1, 1].
-            data_samples: Labels, for a class-conditional network.
+            data_samples: Samples with labels, for a class-conditional network.
             mode: ``'tensor'``, ``'loss'`` or ``'predict'``.
         """
         labels = self._labels(data_samples)
@@ -118,13 +118,13 @@ class DenoisingDiffusion(BaseModel):
         return self.unet(inputs, zeros, class_labels=labels).sample
 
     def loss(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the mean error at one random timestep of each image."""
+        """Return the mean error of images ``[N, C, H, W]``, at a random timestep for each."""
         timesteps = torch.randint(self.num_timesteps, (len(images),), device=images.device)
         errors = denoising_errors(self.unet, self.scheduler, images, timesteps, torch.randn_like(images), labels)
         return dict(loss=errors.mean())
 
     def predict(self, images: Tensor, labels: Tensor | None = None) -> list[BaseDataElement]:
-        """Return ``errors`` ``[T]`` of each image at the evaluation timesteps, named ``timesteps``."""
+        """Return a data element for each image, with ``errors`` ``[T]`` at ``timesteps``, those of the evaluation."""
         generator = torch.Generator(images.device).manual_seed(0)
         columns = []
         for t in self.eval_timesteps:
@@ -137,7 +137,7 @@ class DenoisingDiffusion(BaseModel):
     def _labels(self, data_samples: list | None) -> Tensor | None:
         if self.unet.config.num_class_embeds is None:
             return None
-        labels = labels_of(data_samples, self.unet.device)
+        labels = get_labels(data_samples, self.unet.device)
         check_labels(labels, self.unet.config.num_class_embeds, 'num_class_embeds')
         return labels
 
@@ -145,4 +145,11 @@ class DenoisingDiffusion(BaseModel):
 def _require_symmetric_range(preprocessor: nn.Module) -> None:
     mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
     if mean is None or not all(torch.all(value == 127.5) for value in (mean, std)):
-        raise UserError('a diffusion model needs images in [-1, 1]: set data_preprocessor mean and std to 127.5')
+        raise UserError(
+            f'DenoisingDiffusion: data_preprocessor has mean {_as_list(mean)} and std {_as_list(std)}, but images must '
+            'be in [-1, 1]: set both to 127.5'
+        )
+
+
+def _as_list(value: Tensor | None) -> list | None:
+    return None if value is None else value.flatten().tolist()

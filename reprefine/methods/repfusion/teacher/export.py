@@ -15,12 +15,12 @@ from reprefine.registry import HOOKS
 
 
 def save_teacher(model: nn.Module, state_dict: Mapping[str, Tensor], folder: str | Path) -> None:
-    """Write network and scheduler as ``DDPMPipeline.save_pretrained`` does; the folder appears whole or not at all.
+    """Write UNet and scheduler as ``DDPMPipeline.save_pretrained`` does, atomically.
 
     Args:
-        model: A :class:`DenoisingDiffusion`, for its configs.
+        model: A :class:`DenoisingDiffusion`, whose configs are used.
         state_dict: Weights of that model, such as those of a checkpoint.
-        folder: Target, replaced if it exists.
+        folder: Output folder; replaced if it exists.
     """
     from diffusers import DDPMPipeline, UNet2DModel
 
@@ -28,7 +28,7 @@ def save_teacher(model: nn.Module, state_dict: Mapping[str, Tensor], folder: str
     prefix = 'unet.'
     unet.load_state_dict({key.removeprefix(prefix): v for key, v in state_dict.items() if key.startswith(prefix)})
     target = Path(folder)
-    partial, old = (target.with_name(f'.{target.name}.{os.getpid()}.{part}') for part in ('new', 'old'))
+    partial, old = (target.with_name(f'.{target.name}.{os.getpid()}.{suffix}') for suffix in ('new', 'old'))
     try:
         DDPMPipeline(unet, model.scheduler).save_pretrained(partial)
         if target.exists():
@@ -41,9 +41,9 @@ def save_teacher(model: nn.Module, state_dict: Mapping[str, Tensor], folder: str
 
 @HOOKS.register_module()
 class SaveTeacherHook(Hook):
-    """Writes ``<work_dir>/teacher`` with every checkpoint: the weights that the checkpoint holds, so EMA's if used."""
+    """Writes ``<work_dir>/teacher`` with every checkpoint, with the checkpoint's weights, which are EMA's if used."""
 
-    # Behind EMAHook, which exchanges the weights of the checkpoint at the same point.
+    # After EMAHook, which swaps the weights of the checkpoint at the same hook point.
     priority = 'VERY_LOW'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a teacher's features are worth at each timestep, measured without a student."""
+"""Evaluation of a teacher's features at each timestep, without a student: linear probe and effective rank."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from tqdm import tqdm
 from reprefine.engine.errors import UserError
 
 from ..functional import effective_rank
-from ..labels import labels_of
+from ..labels import get_labels
 
 
-class Probe(NamedTuple):
-    """Worth of the features at one timestep.
+class ProbeResult(NamedTuple):
+    """Evaluation of the features at one timestep.
 
     Attributes:
         timestep: The timestep.
-        accuracy: Per cent of held-out images that a linear classifier gets right; NaN without labels.
-        rank: Effective rank of the pooled features, or of whole maps.
-        width: Numbers that a feature of the rank has.
+        accuracy: Accuracy of a linear classifier on held-out images in per cent; NaN without labels.
+        rank: Effective rank of the pooled features, or of the maps.
+        width: Dimension of the features of the rank.
     """
 
     timestep: int
@@ -30,99 +30,120 @@ class Probe(NamedTuple):
     width: int
 
 
-def take_images(model: nn.Module, loader: Iterable[Any], count: int) -> tuple[Tensor, Tensor | None]:
-    """Return the first images as the teacher sees them, ``[N, C, H, W]``, and their classes ``[N]``.
+def load_images(model: nn.Module, loader: Iterable[Any], count: int) -> tuple[Tensor, Tensor | None]:
+    """Return the first images of a data loader as inputs of the teacher.
 
     Args:
         model: A distiller.
-        loader: Batches of its data.
-        count: Largest number of images.
+        loader: Data loader.
+        count: Maximum number of images.
 
     Returns:
-        Images and classes; None instead of the classes if an image has none.
+        Images ``[N, C, H, W]`` and labels ``[N]``; None instead of the labels if an image is unlabelled.
+
+    Raises:
+        UserError: If the loader is empty.
     """
-    images, labels, found = [], [], 0
+    images, labels, loaded = [], [], 0
     for batch in loader:
         data = model.data_preprocessor(batch, False)
         images.append(model.teacher.prepare(data['inputs'], model.data_preprocessor.mean, model.data_preprocessor.std))
-        labels.append(labels_of(data.get('data_samples'), images[-1].device))
-        found += len(images[-1])
-        if found >= count:
+        labels.append(get_labels(data.get('data_samples'), images[-1].device))
+        loaded += len(images[-1])
+        if loaded >= count:
             break
     if not images:
-        raise UserError('the data loader has no images')
-    known = None if any(label is None or (label < 0).any() for label in labels) else torch.cat(labels)[:count]
-    return torch.cat(images)[:count], known
+        raise UserError('the training data loader is empty: choose a dataset with images')
+    has_labels = all(label is not None and (label >= 0).all() for label in labels)
+    return torch.cat(images)[:count], torch.cat(labels)[:count] if has_labels else None
 
 
 @torch.no_grad()
-def last_maps(teacher: nn.Module, images: Tensor, labels: Tensor | None, t: int, batch: int = 64) -> Tensor:
-    """Return the maps ``[N, C, H, W]`` of the teacher's last layer at one timestep."""
-    results = []
+def last_layer_maps(teacher: nn.Module, images: Tensor, labels: Tensor | None, t: int, batch: int = 64) -> Tensor:
+    """Return the maps ``[N, C, H, W]`` of the teacher's last recorded layer at one timestep.
+
+    Args:
+        teacher: A :class:`DiffusionTeacher`.
+        images: From :func:`load_images`.
+        labels: Labels ``[N]`` for a class-conditional teacher, or None.
+        t: The timestep.
+        batch: Batch size.
+    """
+    maps = []
     for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        times = torch.full((len(part),), t, device=images.device)
-        results.append(teacher(part, times, None if labels is None else labels[start : start + batch])[-1])
-    return torch.cat(results)
+        inputs = images[start : start + batch]
+        timesteps = torch.full((len(inputs),), t, device=images.device)
+        maps.append(teacher(inputs, timesteps, None if labels is None else labels[start : start + batch])[-1])
+    return torch.cat(maps)
 
 
-def probe(
+def probe_timesteps(
     teacher: nn.Module,
     images: Tensor,
     labels: Tensor | None,
     timesteps: Sequence[int],
     seed: int = 0,
     whole_maps: bool = False,
-) -> list[Probe]:
-    """Measure every timestep of a grid on the same images and the same split, 70 % to fit and 30 % to judge.
+) -> list[ProbeResult]:
+    """Evaluate the features at each timestep, on the same images and the same split into 70 % and 30 %.
 
     Args:
-        teacher: The teacher.
-        images: From :func:`take_images`.
-        labels: Classes ``[N]`` or None.
-        timesteps: The grid.
+        teacher: A :class:`DiffusionTeacher`.
+        images: From :func:`load_images`.
+        labels: Labels ``[N]`` or None.
+        timesteps: The timesteps.
         seed: Seed of the split.
-        whole_maps: Whether the rank is that of maps with all their positions, as published, not of their means.
+        whole_maps: Take the rank of flattened maps, as published, instead of pooled features.
     """
     results = []
     for t in tqdm(timesteps, desc='timesteps', unit='t'):
-        maps = last_maps(teacher, images, labels, t).cpu().double()
-        feats = maps.mean(dim=(2, 3))
-        ranked = maps.flatten(1) if whole_maps else feats
-        accuracy = float('nan') if labels is None else linear_accuracy(feats.numpy(), labels.cpu().numpy(), seed)
-        results.append(Probe(t, accuracy, effective_rank(ranked), ranked.shape[1]))
+        maps = last_layer_maps(teacher, images, labels, t).cpu().double()
+        pooled = maps.mean(dim=(2, 3))
+        ranked = maps.flatten(1) if whole_maps else pooled
+        accuracy = float('nan') if labels is None else linear_probe_accuracy(pooled.numpy(), labels.cpu().numpy(), seed)
+        results.append(ProbeResult(t, accuracy, effective_rank(ranked), ranked.shape[1]))
     return results
 
 
-def linear_accuracy(feats: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """Return :func:`fitted_accuracy` on 70 % of features ``[N, C]``, judged on the others.
+def linear_probe_accuracy(feats: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
+    """Return the accuracy of a linear classifier that is fitted on 70 % of the features and evaluated on the others.
+
+    Args:
+        feats: Features ``[N, C]``.
+        labels: Labels ``[N]``.
+        seed: Seed of the split.
+
+    Returns:
+        Per cent.
 
     Raises:
-        UserError: If the classes are too small to be split.
+        UserError: If a class is too small for the split.
     """
     from sklearn.model_selection import train_test_split
 
     try:
-        fit_x, test_x, fit_y, test_y = train_test_split(
+        train_x, test_x, train_y, test_y = train_test_split(
             feats, labels, test_size=0.3, random_state=seed, stratify=labels
         )
     except ValueError as error:
-        raise UserError(f'too few images for a probe: {error}; take more with --images') from error
-    return fitted_accuracy(fit_x, fit_y, test_x, test_y)
+        raise UserError(f'too few images for a probe: {error}; increase --images') from error
+    return logistic_regression_accuracy(train_x, train_y, test_x, test_y)
 
 
-def fitted_accuracy(fit_x: np.ndarray, fit_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
+def logistic_regression_accuracy(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
+) -> float:
     """Return the accuracy in per cent of logistic regression on standardised features.
 
     Args:
-        fit_x: Features to fit to, ``[N, C]``.
-        fit_y: Their classes ``[N]``.
-        test_x: Features to judge on, ``[M, C]``.
-        test_y: Their classes ``[M]``.
+        train_x: Training features ``[N, C]``.
+        train_y: Training labels ``[N]``.
+        test_x: Test features ``[M, C]``.
+        test_y: Test labels ``[M]``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return 100 * model.fit(fit_x, fit_y).score(test_x, test_y)
+    return 100 * model.fit(train_x, train_y).score(test_x, test_y)

@@ -1,4 +1,4 @@
-"""What a diffusion model in training has learned: errors at fixed timesteps, and a grid of samples."""
+"""Evaluation of a diffusion model during its training: denoising errors at fixed timesteps, and a grid of samples."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,14 @@ from reprefine.registry import HOOKS, METRICS
 
 @torch.no_grad()
 def ddim_samples(unet: nn.Module, scheduler: Any, noise: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
-    """Return images made from noise by the deterministic sampler of Song et al. 2021 (DDIM, eta = 0).
+    """Return images sampled by DDIM with eta = 0 (Song et al. 2021).
 
     Args:
-        unet: Network of diffusers.
-        scheduler: The scheduler it was trained with.
+        unet: UNet of diffusers.
+        scheduler: Scheduler that it was trained with.
         noise: Standard normal noise ``[N, C, H, W]``.
-        steps: Number of network passes, at most the number of timesteps.
-        labels: Classes ``[N]`` for a class-conditional network.
+        steps: Number of sampling steps, at most the number of timesteps.
+        labels: Labels ``[N]`` for a class-conditional network.
 
     Returns:
         Images of the same shape in [-1, 1].
@@ -41,36 +41,36 @@ def ddim_samples(unet: nn.Module, scheduler: Any, noise: Tensor, steps: int, lab
 
 @METRICS.register_module()
 class DenoisingError(BaseMetric):
-    """Mean squared error of the noise prediction at each evaluation timestep, and over all of them."""
+    """Mean squared error of the noise prediction at each evaluation timestep, and its mean over them."""
 
     default_prefix = 'mse'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Note the errors of a batch."""
+        """Store the errors of a batch."""
         self.timesteps = data_samples[0]['timesteps']
         self.results.extend(sample['errors'].cpu() for sample in data_samples)
 
     def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
-        """Return ``t<timestep>`` of each, and ``mean``."""
+        """Return the error ``t<timestep>`` at each timestep, and ``mean``."""
         means = torch.stack(results).mean(0)
-        each = {f't{t:04d}': mean.item() for t, mean in zip(self.timesteps, means, strict=True)}
-        return each | {'mean': means.mean().item()}
+        errors = {f't{t:04d}': mean.item() for t, mean in zip(self.timesteps, means, strict=True)}
+        return errors | {'mean': means.mean().item()}
 
 
 @HOOKS.register_module()
 class SampleGridHook(Hook):
-    """Draws samples after an evaluation, and logs mean and deviation of their pixels beside those of the data.
+    """Generates samples after an evaluation, and logs mean and standard deviation of their pixels and of the data's.
 
-    The noise is the same every time. With an EMAHook the samples are those of the averaged weights.
+    The noise is the same in every evaluation. With an EMAHook the samples are those of the averaged weights.
 
     Args:
         num: Number of samples.
-        steps: Steps of the sampler.
+        steps: Number of sampling steps.
         seed: Seed of the noise.
-        interval: Evaluations between two grids.
+        interval: Number of evaluations between two grids.
     """
 
-    # Ahead of EMAHook, which puts the weights in training back at the same point.
+    # Before EMAHook, which restores the trained weights at the same hook point.
     priority = 'HIGH'
 
     def __init__(self, num: int = 64, steps: int = 50, seed: int = 0, interval: int = 1) -> None:
@@ -79,22 +79,22 @@ class SampleGridHook(Hook):
         self._pixels: list[Tensor] = []
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Note moments of the evaluated images."""
+        """Store the moments of the evaluated images."""
         images = unwrap(runner.model).data_preprocessor(data_batch, False)['inputs']
         self._shape = images.shape[1:]
         self._pixels.append(torch.stack([images.mean(), images.square().mean()]).cpu())
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Draw the grid and log the moments."""
-        self._draw(runner, 'val')
+        """Generate the samples, log their moments and save the grid."""
+        self._log_samples(runner, 'val')
 
     after_test_iter = after_val_iter
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Draw the grid and log the moments."""
-        self._draw(runner, 'test')
+        """Generate the samples, log their moments and save the grid."""
+        self._log_samples(runner, 'test')
 
-    def _draw(self, runner: Runner, mode: str) -> None:
+    def _log_samples(self, runner: Runner, mode: str) -> None:
         pixels, self._pixels = self._pixels, []
         self._evaluations += 1
         if (self._evaluations - 1) % self.interval or not pixels or not is_main_process():
@@ -112,10 +112,10 @@ class SampleGridHook(Hook):
         runner.logger.info('Samples: ' + ', '.join(f'{name} {value:.3f}' for name, value in moments.items()))
         for name, value in moments.items():
             runner.message_hub.update_scalar(f'{mode}/{name}', value)
-        runner.visualizer.add_image('samples', grid(samples), step=runner.iter)
+        runner.visualizer.add_image('samples', make_image_grid(samples), step=runner.iter)
 
     def sample(self, model: nn.Module) -> Tensor:
-        """Return samples ``[num, C, H, W]`` in [-1, 1]; a class-conditional model gets the classes in turn."""
+        """Return samples ``[num, C, H, W]`` in [-1, 1]; for a class-conditional model of all classes, cyclically."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.num, *self._shape, generator=generator).to(model.unet.device)
         classes = model.unet.config.num_class_embeds
@@ -123,8 +123,8 @@ class SampleGridHook(Hook):
         return ddim_samples(model.unet, model.scheduler, noise, self.steps, labels)
 
 
-def grid(images: Tensor) -> Any:
-    """Return images ``[N, C, H, W]`` in [-1, 1] side by side, as uint8 pixels ``(H', W', 3)``."""
+def make_image_grid(images: Tensor) -> Any:
+    """Return a grid of images ``[N, C, H, W]`` in [-1, 1] as uint8 pixels ``(H', W', 3)``."""
     from torchvision.utils import make_grid
 
     rows = make_grid(images.cpu(), nrow=max(1, round(len(images) ** 0.5)), normalize=True, value_range=(-1, 1))

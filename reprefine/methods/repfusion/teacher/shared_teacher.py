@@ -1,4 +1,4 @@
-"""A frozen teacher that a model uses without owning it, and that copies of the model share."""
+"""A frozen teacher outside the module tree of the model that uses it, shared by deep copies of the model."""
 
 import copy
 from collections.abc import Callable
@@ -8,44 +8,47 @@ import torch
 from torch import Tensor, nn
 
 
-class SharedInCopies(nn.Module):
-    """A frozen network that the deep copies of a model share, until one of the models is moved or cast."""
+class SharedTeacher(nn.Module):
+    """Base class of a frozen network that ``copy.deepcopy`` of a model does not copy, as in EMA.
+
+    Attributes:
+        is_shared: Whether a model with this teacher has been deep-copied.
+    """
 
     is_shared = False
 
-    def __deepcopy__(self, memo: dict) -> 'SharedInCopies':
+    def __deepcopy__(self, memo: dict) -> 'SharedTeacher':
         """Return the network itself, which training does not change."""
         self.is_shared = True
         return self
 
-    def own_copy(self) -> 'SharedInCopies':
-        """Return a copy that nothing shares."""
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(copy.deepcopy(self.__dict__, {id(self): twin}), is_shared=False)
-        return twin
+    def clone(self) -> 'SharedTeacher':
+        """Return a deep copy that no other model shares."""
+        clone = type(self).__new__(type(self))
+        clone.__dict__.update(copy.deepcopy(self.__dict__, {id(self): clone}), is_shared=False)
+        return clone
 
 
-class HoldsTeacher(nn.Module):
-    """Mixin of a model that uses a teacher without owning it.
+class TeacherMixin(nn.Module):
+    """Mixin of a model with a teacher that is neither a submodule nor in the state dict.
 
-    The teacher follows the model to its device and data type, and is found neither among its modules nor in its state
-    dict. Deep copies of the model share it; one that is moved or cast gets a teacher of its own first.
+    The teacher follows the model to its device and data type. Deep copies of the model share it; one that is moved or
+    cast clones it first.
     """
 
-    def hold(self, teacher: SharedInCopies) -> None:
-        """Keep the teacher as ``self.teacher``."""
+    def set_teacher(self, teacher: SharedTeacher) -> None:
+        """Set ``self.teacher`` without registering it as a submodule."""
         object.__setattr__(self, 'teacher', teacher)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
         super()._apply(fn, *args, **kwargs)
-        if self.teacher.is_shared and _changes(fn, next(self.teacher.parameters())):
-            self.hold(self.teacher.own_copy())
+        if self.teacher.is_shared and _changes_device_or_dtype(fn, next(self.teacher.parameters())):
+            self.set_teacher(self.teacher.clone())
         self.teacher._apply(fn, *args, **kwargs)
         return self
 
 
-def _changes(fn: Callable[[Tensor], Tensor], tensor: Tensor) -> bool:
-    """Whether a function that moves or casts changes the device or data type of a tensor."""
-    probe = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    result = fn(probe)
-    return (result.dtype, result.device) != (probe.dtype, probe.device)
+def _changes_device_or_dtype(fn: Callable[[Tensor], Tensor], tensor: Tensor) -> bool:
+    empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    result = fn(empty)
+    return (result.dtype, result.device) != (empty.dtype, empty.device)

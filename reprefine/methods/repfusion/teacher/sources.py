@@ -1,4 +1,4 @@
-"""Where a teacher's UNet and noise schedule come from: a folder, the Hugging Face hub, or a config."""
+"""Loading of a teacher's UNet and noise scheduler from a folder, the Hugging Face Hub, or a config."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 from reprefine.engine.errors import UserError
 
-LOCAL = Path('data/teachers')
+LOCAL_TEACHERS = Path('data/teachers')
 _FILES = ['*config.json', 'model_index.json', '*diffusion_pytorch_model.safetensors', '*diffusion_pytorch_model.bin']
 
 
@@ -16,32 +16,35 @@ def load_unet(source: str | dict[str, Any], scheduler: dict[str, Any] | None = N
     """Return a UNet of diffusers and its noise scheduler.
 
     Args:
-        source: Folder written by ``save_pretrained`` (of a pipeline, or of the UNet alone); id on the Hugging Face hub,
-            looked up in ``data/teachers/<id>`` first; or a config, ``dict(kind='UNet2DModel', sample_size=32, ...)``,
-            which builds the UNet with random weights; or ``dict(kind='ADM', ...)``, the arguments of
+        source: One of the following. A folder written by ``save_pretrained`` of a pipeline or of the UNet. An id on the
+            Hugging Face Hub; ``data/teachers/<id>`` takes precedence. A config, ``dict(kind='UNet2DModel',
+            sample_size=32, ...)``, of a UNet with random weights. ``dict(kind='ADM', ...)``, with the arguments of
             :func:`load_adm`.
-        scheduler: Config of a scheduler, ``dict(kind='DDPMScheduler', ...)``; default the one beside the UNet, or
-            DDPM's linear schedule of 1000 steps where there is none.
+        scheduler: Config of a scheduler, ``dict(kind='DDPMScheduler', ...)``; default: that of the pipeline, or else
+            DDPM's linear schedule of 1000 timesteps.
 
     Raises:
-        UserError: If the source is no such thing, or is out of reach.
+        UserError: If the source is none of these, or cannot be loaded.
     """
     if isinstance(source, str):
-        unet, found = _from_folder(find_folder(source))
+        unet, noise_scheduler = _from_folder(find_folder(source))
     else:
-        unet, found = _from_config(dict(source))
-    if scheduler is not None or found is None:
-        found = _build(dict(scheduler or {}), 'DDPMScheduler')
-    return unet, found
+        unet, noise_scheduler = _from_config(dict(source))
+    if scheduler is not None or noise_scheduler is None:
+        noise_scheduler = _build_scheduler(dict(scheduler or {}))
+    return unet, noise_scheduler
 
 
 def find_folder(source: str) -> Path:
-    """Return the folder that holds the files of ``source``, which is downloaded if it is an id on the hub.
+    """Return the local folder of a teacher; one on the Hugging Face Hub is downloaded.
+
+    Args:
+        source: Folder, or id on the Hub.
 
     Raises:
-        UserError: If there is none, with the place to put the files.
+        UserError: If there is no such folder, or the download fails.
     """
-    for folder in (Path(source).expanduser(), LOCAL / source):
+    for folder in (Path(source).expanduser(), LOCAL_TEACHERS / source):
         if folder.is_dir():
             return folder
     if source.count('/') != 1 or source.startswith(('.', '/', '~')):
@@ -50,33 +53,33 @@ def find_folder(source: str) -> Path:
 
     try:
         return Path(snapshot_download(source, allow_patterns=_FILES))
-    except Exception as error:  # the hub, its cache and the network each raise their own
+    except Exception as error:  # the Hub, its cache and the network each raise their own
         raise UserError(
-            f'teacher {source} is out of reach ({type(error).__name__}): fetch its files where there is a network, '
-            f'hf download {source}, and put them into {LOCAL / source}'
+            f'teacher {source} cannot be downloaded ({type(error).__name__}): run hf download {source} on a machine '
+            f'with network access, and put the files into {LOCAL_TEACHERS / source}'
         ) from error
 
 
 def _from_folder(folder: Path) -> tuple[nn.Module, Any]:
     import diffusers
 
-    place = folder / 'unet' if (folder / 'unet').is_dir() else folder
-    if not (place / 'config.json').is_file():
-        raise UserError(f'{folder} holds no UNet (config.json or unet/config.json): use the folder of save_pretrained')
-    name = diffusers.UNet2DModel.load_config(place).get('_class_name', 'UNet2DModel')
+    unet_folder = folder / 'unet' if (folder / 'unet').is_dir() else folder
+    if not (unet_folder / 'config.json').is_file():
+        raise UserError(f'{folder} has no config.json or unet/config.json: give a folder written by save_pretrained')
+    name = diffusers.UNet2DModel.load_config(unet_folder).get('_class_name', 'UNet2DModel')
     try:
-        unet = _unet_class(name).from_pretrained(place, low_cpu_mem_usage=False, local_files_only=True)
+        unet = _unet_class(name).from_pretrained(unet_folder, low_cpu_mem_usage=False, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f'the UNet in {place} cannot be read: {error}') from error
+        raise UserError(f'the UNet in {unet_folder} cannot be read: {error}') from error
     for schedule in (folder / 'scheduler', folder):
         if (schedule / 'scheduler_config.json').is_file():
             config = diffusers.DDPMScheduler.load_config(schedule)
-            return unet, diffusers.DDPMScheduler.from_config(config)  # only its table of noise is used
+            return unet, diffusers.DDPMScheduler.from_config(config)  # only its noise schedule is used
     return unet, None
 
 
 def _from_config(source: dict[str, Any]) -> tuple[nn.Module, Any]:
-    # In a config file the key is `kind`: what stands under `type` there must be registered.
+    # The key is `kind`, because a `type` in a config must be registered.
     name = source.pop('kind', 'UNet2DModel')
     if name == 'ADM':
         from .adm import load_adm
@@ -93,12 +96,12 @@ def _unet_class(name: str) -> type[nn.Module]:
     return getattr(diffusers, name)
 
 
-def _build(config: dict[str, Any], default: str) -> Any:
+def _build_scheduler(config: dict[str, Any]) -> Any:
     import diffusers
 
-    name = config.pop('kind', default)
+    name = config.pop('kind', 'DDPMScheduler')
     if not hasattr(diffusers, name):
-        raise UserError(f'teacher: diffusers has no scheduler {name}')
+        raise UserError(f"teacher: diffusers has no scheduler '{name}': use one of its classes, such as DDPMScheduler")
     return _construct(getattr(diffusers, name), config)
 
 
@@ -109,6 +112,6 @@ def _construct(cls: type, config: dict[str, Any]) -> Any:
         raise UserError(f'teacher: {cls.__name__} cannot be built: {error}') from error
 
 
-def noise_table(scheduler: Any) -> torch.Tensor:
-    """Return the cumulative product of ``1 - beta``, ``[T]`` in float32."""
+def get_alphas_cumprod(scheduler: Any) -> torch.Tensor:
+    """Return ``alphas_cumprod`` of a scheduler, the cumulative product of ``1 - beta``, ``[T]`` in float32."""
     return scheduler.alphas_cumprod.float().clone()

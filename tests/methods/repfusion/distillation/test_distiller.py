@@ -168,7 +168,7 @@ def test_a_copy_keeps_working_hooks_of_its_own():
     twin.student['backbone'].bn1.weight.data.zero_()
     x = images()
     assert not torch.equal(twin.student(x)[0], model.student(x)[0])
-    assert all(recorder.output is None for m in (model, twin) for recorder in m.student.recorders)
+    assert all(m.student.recorder._outputs == [None] for m in (model, twin))
 
 
 def test_hooked_maps_are_those_of_the_block_and_are_let_go():
@@ -177,7 +177,7 @@ def test_hooked_maps_are_those_of_the_block_and_are_let_go():
     assert_close(model.student(x)[0], model.student['backbone'](x)[0])
     model(x, samples(), mode='loss')
     model.extract_feat(x)
-    assert all(recorder.output is None for recorder in model.student.recorders)
+    assert model.student.recorder._outputs == [None]
 
 
 def test_what_is_overwritten_in_place_was_copied_before():
@@ -190,13 +190,13 @@ def test_what_is_overwritten_in_place_was_copied_before():
 
 def test_neck_output_can_be_learned():
     neck = dict(type='mmpretrain.GlobalAveragePooling')
-    with pytest.raises(UserError, match='student layer neck yields no map'):
+    with pytest.raises(UserError, match='student layer neck has an output of shape .*, no feature map'):
         distiller(layers=['neck'], neck=neck)
     widths = tuple(18 * 2**stage for stage in range(4))
     student = Student(
         dict(type='mmpretrain.HRNet', arch='w18'), dict(type='mmpretrain.HRFuseScales', in_channels=widths), ['neck']
     )
-    assert student.widths() == [2048]
+    assert student.channels() == [2048]
     assert student.eval()(images(1, 64))[0].shape == (1, 2048, 2, 2)
 
 
@@ -267,7 +267,7 @@ def test_nothing_but_the_loss_asks_for_timesteps():
     [
         (dict(layers=['backbone.layer9.1.relu']), "no layer 'backbone.layer9.1.relu'; similar ones: backbone.layer"),
         (dict(layers=['backbone.layer3', 'backbone.layer4']), '2 student_layers for 1 layers of the teacher'),
-        (dict(layers=['backbone.unused'], backbone=dict(type='reprefine.InPlaceNet')), 'unused yields no map'),
+        (dict(layers=['backbone.unused'], backbone=dict(type='reprefine.InPlaceNet')), 'unused does not run'),
         (dict(timestep_source=dict(type='reprefine.FixedTimesteps', timestep=1000)), 'outside 0..999'),
     ],
 )
@@ -287,7 +287,7 @@ def test_without_a_source_or_with_predictions_asked_for_the_remedy_is_named():
 
 def test_pixels_must_be_known():
     model = distiller(data_preprocessor=dict(type='BaseDataPreprocessor'))
-    with pytest.raises(UserError, match='mean and a std'):
+    with pytest.raises(UserError, match='no mean and std'):
         model(images(), samples(), mode='loss')
 
 

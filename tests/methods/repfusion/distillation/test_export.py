@@ -9,7 +9,7 @@ from reprefine.methods.repfusion.policy.histogram import STATS, TimestepHistogra
 def test_timesteps_of_an_epoch_that_has_not_ended_count(tmp_path):
     histogram, stats = TimestepHistogram(5), torch.zeros(len(STATS))
     histogram.add(torch.tensor([1, 1, 4]), None, stats)
-    histogram.close(1)
+    histogram.end_epoch(1)
     histogram.add(torch.tensor([0, 4]), None, stats)
     checkpoint = dict(
         state_dict={'student.backbone.conv1.weight': torch.ones(1)},

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from reprefine.methods.repfusion.functional import Reward, linear_decay
 from reprefine.methods.repfusion.policy.policy_networks import LeNetPolicy
 from reprefine.methods.repfusion.policy.policy_timesteps import PolicyTimesteps
-from reprefine.methods.repfusion.policy.reward_baseline import Baseline
+from reprefine.methods.repfusion.policy.reward_baseline import RewardBaseline
 
 
 def make_learner(reward: Reward, actions: int, baseline: str, seed: int, momentum: float = 0.9) -> PolicyTimesteps:
@@ -18,7 +18,7 @@ def make_learner(reward: Reward, actions: int, baseline: str, seed: int, momentu
     if baseline == 'value':
         nets['value'] = LeNetPolicy(1)
     optimizer = torch.optim.SGD(nets.parameters(), lr=0.1, momentum=momentum, weight_decay=1e-4)
-    learner = PolicyTimesteps(nets, optimizer, reward, Baseline(baseline), range(actions), seed)
+    learner = PolicyTimesteps(nets, optimizer, reward, RewardBaseline(baseline), range(actions), seed)
     learner.bind(actions)
     return learner
 

@@ -14,7 +14,7 @@ from reprefine.methods.repfusion.functional import entropy, neg_ce, neg_info_nce
 from reprefine.methods.repfusion.policy.histogram import STATS, TimestepHistogram
 from reprefine.methods.repfusion.policy.policy_networks import MLPPolicy, TaskHead
 from reprefine.methods.repfusion.policy.policy_timesteps import PolicyTimesteps
-from reprefine.methods.repfusion.policy.reward_baseline import Baseline
+from reprefine.methods.repfusion.policy.reward_baseline import RewardBaseline
 
 X = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 FEATS = torch.randn(8, 6, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -28,15 +28,15 @@ def learner(baseline='none', actions=5, reward=neg_ce, lr=0.1, **options):
     if baseline == 'value':
         nets['value'] = MLPPolicy(1, 4, hidden=16)
     optimizer = torch.optim.SGD(nets.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    made = PolicyTimesteps(nets, optimizer, reward, Baseline(baseline), range(actions), **options)
+    made = PolicyTimesteps(nets, optimizer, reward, RewardBaseline(baseline), range(actions), **options)
     made.bind(actions)
     return made
 
 
-def once(made, step=True, samples=SAMPLES):
+def once(made, update=True, samples=SAMPLES):
     t = made.select(X, samples)
     made.observe(t, [FEATS], samples)
-    return dict(zip(STATS, made.learn(step).tolist(), strict=True))
+    return dict(zip(STATS, made.learn(update).tolist(), strict=True))
 
 
 def gradient(baseline, shift, batches=1):
@@ -44,8 +44,8 @@ def gradient(baseline, shift, batches=1):
     made = learner(baseline, reward=lambda logits, feats, labels: neg_ce(logits, feats, labels) + shift, lr=0.0)
     for _ in range(batches):
         once(made)
-    made.draws.count = 0
-    once(made, step=False)
+    made.rng.count = 0
+    once(made, update=False)
     return torch.cat([p.grad.flatten() for p in made.nets['policy'].parameters()])
 
 
@@ -85,10 +85,10 @@ def test_constant_reward_moves_the_policy_only_without_a_baseline():
 
 
 def test_moving_average_begins_with_the_first_mean_and_is_used_before_it_moves():
-    baseline, means = Baseline('ema'), [-2.0, -1.0, 0.0]
+    baseline, means = RewardBaseline('ema'), [-2.0, -1.0, 0.0]
     assert [baseline(torch.tensor(mean)).item() for mean in means] == pytest.approx([-2.0, -2.0, -1.9])
     assert baseline.average.item() == pytest.approx(0.9 * -1.9)
-    other = Baseline('ema')
+    other = RewardBaseline('ema')
     other.load_state_dict(baseline.state_dict())
     assert other(torch.tensor(7.0)).item() == pytest.approx(-1.71)
 
@@ -120,7 +120,7 @@ def gradients(net):
 def test_head_learns_from_its_labels_alone(baseline):
     """Whatever the reward is compared with, its gradient stops before the head."""
     made = learner(baseline, lr=0.0)
-    once(made, step=False)
+    once(made, update=False)
     head = made.nets['head']
     expected = torch.autograd.grad(F.cross_entropy(head(FEATS.mean(dim=(2, 3))), LABELS), list(head.parameters()))
     for ours, theirs in zip(gradients(head), expected, strict=True):
@@ -135,7 +135,7 @@ def test_labels_of_every_batch_are_checked():
     made = learner()
     for _ in range(2):
         once(made)
-    with pytest.raises(UserError, match="'neg_ce' needs labels, and images .* have none: use reward='neg_info_nce'"):
+    with pytest.raises(UserError, match="'neg_ce' needs labels, but images .* have none .*: use reward='neg_info_nce'"):
         once(made, samples=with_labels(0, 1, 2, 0, 1, 2, 0, -1))
     with pytest.raises(UserError, match=r'label 3 .* the 3 classes of the head: set head=dict\(num_classes=4\)'):
         once(made, samples=with_labels(0, 1, 2, 0, 1, 2, 0, 3))
@@ -147,7 +147,7 @@ def test_head_learns_from_the_images_with_a_label_and_the_policy_from_all(unknow
     made = learner(reward=neg_info_nce, lr=0.0)
     histogram = TimestepHistogram(5, num_classes=3)
     for labels in ([0, 1, unknown, unknown, 2, 1, 0, unknown], LABELS.tolist(), [unknown] * 8):
-        row = once(made, step=False, samples=with_labels(*labels))
+        row = once(made, update=False, samples=with_labels(*labels))
         histogram.add(made.rollout.timesteps, made.rollout.labels, torch.tensor(list(row.values())))
         known = [i for i, label in enumerate(labels) if label not in (-1, None)]
         assert (row['head_accuracy'] == row['head_accuracy']) is bool(known)
@@ -161,17 +161,17 @@ def test_head_learns_from_the_images_with_a_label_and_the_policy_from_all(unknow
             expected = [torch.zeros_like(p) for p in made.nets['head'].parameters()]
         for ours, theirs in zip(gradients(made.nets['head']), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
-        made.step()
+        made.update()
     assert histogram.running['classes'][1].tolist() == [5, 5, 3]
     assert histogram.running['counts'].sum() == 24
 
 
 def test_waiting_gradients_are_averaged():
     both, single = learner(lr=0.1), learner(lr=0.1)
-    single.draws.count = both.draws.count = 4
+    single.rng.count = both.rng.count = 4
     once(single)
-    once(both, step=False)
-    both.draws.count = 4
+    once(both, update=False)
+    both.rng.count = 4
     once(both)  # the same batch twice: the mean is the batch
     for p, q in zip(both.nets.parameters(), single.nets.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
@@ -217,7 +217,7 @@ def test_choices_follow_the_probabilities_and_a_frozen_policy_takes_the_largest(
 def test_candidates_are_what_actions_stand_for():
     torch.manual_seed(0)
     nets = nn.ModuleDict(dict(policy=MLPPolicy(2, 4)))
-    made = PolicyTimesteps(nets, torch.optim.SGD(nets.parameters(), 0.1), neg_ce, Baseline(), [50, 700])
+    made = PolicyTimesteps(nets, torch.optim.SGD(nets.parameters(), 0.1), neg_ce, RewardBaseline(), [50, 700])
     assert set(made.select(X.repeat(8, 1, 1, 1), None).tolist()) == {50, 700}
 
 
@@ -236,13 +236,13 @@ def test_probabilities_that_underflow_half_precision_stay_finite_under_autocast(
 @pytest.mark.parametrize('baseline', ['batch_mean', 'value'])
 @pytest.mark.parametrize('phase', ['warmup', 'learn', 'frozen'])
 def test_autocast_changes_nothing(baseline, phase):
-    """Draws, statistics and gradients of all networks are those in float32."""
+    """Samples, statistics and gradients of all networks are those in float32."""
     results = []
     for enabled in (False, True):
         made = learner(baseline)
         made.phase, made.entropy_weight = phase, 0.1
         with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
-            row = once(made, step=False)
+            row = once(made, update=False)
         grads = [p.grad for p in made.nets.parameters() if p.grad is not None]
         results.append((made.rollout.timesteps, list(row.values()), grads))
     assert torch.equal(results[0][0], results[1][0])
@@ -253,7 +253,7 @@ def test_state_goes_on_exactly():
     first, second = learner('ema'), learner('ema')
     for _ in range(3):
         once(first)
-    once(first, step=False)
+    once(first, update=False)
     state = copy.deepcopy(first.state_dict())
     second.load_state_dict(state)
     for made in (first, second):
@@ -271,11 +271,11 @@ def test_histogram_counts_rows_and_classes(tmp_path):
     histogram.add(torch.tensor([2]), torch.tensor([0]), row)
     assert histogram.mean('reward') == -1.5
     assert histogram.mean('policy_entropy') != histogram.mean('policy_entropy')
-    histogram.close(1)
+    histogram.end_epoch(1)
     assert histogram.total().tolist() == [0, 2, 1, 0, 0, 0, 0, 0, 0, 1]
     histogram.add(torch.tensor([4]), torch.tensor([0]), row)
     other = TimestepHistogram(10, num_classes=2)
     other.load_state_dict(histogram.state_dict())
     assert other.total().tolist() == histogram.total().tolist()
-    other.close(2)
+    other.end_epoch(2)
     assert other.rows['classes'].tolist() == [[[3, 10], [2, 2]], [[4, 0], [1, 0]]]

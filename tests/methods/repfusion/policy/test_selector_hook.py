@@ -137,7 +137,7 @@ def test_load_from_ignores_the_selector_and_resuming_without_one_warns(plain, tm
     assert_equal(other.t[0], watch.t[0])  # a new policy
     trained(tmp_path / 'b', train_cfg=dict(by_epoch=True, max_epochs=1))
     trained(tmp_path / 'b', {}, resume=True, train_cfg=dict(by_epoch=True, max_epochs=2))
-    assert 'policy starts afresh' in capsys.readouterr().out
+    assert 'policy starts from its initialisation' in capsys.readouterr().out
 
 
 def test_student_starts_as_without_a_policy_and_sees_nothing_of_it(tmp_path):
@@ -271,7 +271,7 @@ def test_average_of_the_model_holds_no_second_teacher(tmp_path):
 def test_wrong_settings_are_named(tmp_path):
     for options, message in (
         (dict(reward='best'), "unknown reward 'best': use neg_ce, neg_info_nce, accuracy, neg_feature_mse"),
-        (dict(reward='neg_info_nce', uniform_prob=1.0), r'uniform_prob=1.0: give 0 or more, and less than 1'),
+        (dict(reward='neg_info_nce', uniform_prob=1.0), r'uniform_prob=1.0: give at least 0 and less than 1'),
         (dict(reward='neg_info_nce', uniform_prob=-0.1), r'uniform_prob=-0.1'),
         (dict(reward='neg_ce'), 'needs a head'),
         (dict(reward='neg_info_nce', baseline='median'), "unknown baseline 'median'"),
@@ -283,7 +283,7 @@ def test_wrong_settings_are_named(tmp_path):
         trained(tmp_path, dict(candidates=[0, 1000]))
     with pytest.raises(UserError, match='counts epochs'):
         trained(tmp_path, {}, train_cfg=dict(by_epoch=False, max_iters=2))
-    with pytest.raises(UserError, match='FixedTimesteps has no limit to lower'):
+    with pytest.raises(UserError, match='FixedTimesteps has no max_timestep'):
         source = dict(type='reprefine.FixedTimesteps', timestep=3)
         decay = dict(type='reprefine.MaxTimestepDecayHook')
         trained(tmp_path, model=distiller(timestep_source=source), hooks=[decay])

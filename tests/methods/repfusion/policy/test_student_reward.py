@@ -25,7 +25,7 @@ def rewarded(reward, student=STUDENT):
     t = made.select(X, None)
     made.observe(t, [torch.zeros_like(FEATS), FEATS], None)
     made.observe_student([torch.zeros_like(student), student])
-    return made, made.learn(step=False)[2].item()
+    return made, made.learn(update=False)[2].item()
 
 
 def test_policy_is_rewarded_for_each_image_by_the_error_of_the_last_pair():
@@ -60,7 +60,7 @@ def test_a_run_rewards_the_loss_of_its_student_without_labels_or_head(tmp_path):
 
 def test_a_loss_that_does_not_project_is_refused(tmp_path):
     model = small_distiller(loss=dict(type='reprefine.AttentionTransferLoss'))
-    with pytest.raises(UserError, match="channels and the teacher's 16: use a loss that projects"):
+    with pytest.raises(UserError, match="channels, but the teacher's 16: use a loss that projects"):
         trained(tmp_path, dict(reward='neg_feature_mse', head=None), model=model)
 
 

@@ -35,7 +35,7 @@ def test_uniform_timesteps_are_uniform_below_their_limit():
 def test_uniform_timesteps_go_on_where_the_count_says():
     first, second = bound(UniformTimesteps(seed=2)), bound(UniformTimesteps(seed=2))
     series = [first.select(IMAGES, None) for _ in range(4)]
-    second.draws.count = 2
+    second.rng.count = 2
     assert torch.equal(second.select(IMAGES, None), series[2])
     assert not torch.equal(series[0], series[1])
 
@@ -63,7 +63,7 @@ def test_interval_timesteps_belong_to_their_pair():
         (lambda: FixedTimesteps(-1), 1, r'timestep -1 is outside'),
         (lambda: UniformTimesteps(1001), 1, r'max_timestep=1001 is outside 1..1000'),
         (lambda: UniformTimesteps(0), 1, r'max_timestep=0 is outside'),
-        (lambda: IntervalTimesteps([100, 400]), 2, 'must descend'),
+        (lambda: IntervalTimesteps([100, 400]), 2, 'must decrease'),
         (lambda: IntervalTimesteps([1001, 400]), 2, 'timestep 1000 is outside'),
         (lambda: IntervalTimesteps([400, 100]), 1, '2 bounds for 1 layers'),
     ],
@@ -91,7 +91,7 @@ def test_policies_of_small_and_grey_images():
     assert LeNetPolicy(5, 16, 1)(torch.zeros(2, 1, 16, 16)).shape == (2, 5)
     assert AlexNetPolicy(5, 24)(torch.zeros(2, 3, 24, 24)).shape == (2, 5)
     for small in (lambda: LeNetPolicy(5, 8), lambda: AlexNetPolicy(5, 16)):
-        with pytest.raises(UserError, match='pixels or more'):
+        with pytest.raises(UserError, match='at least'):
             small()
 
 

@@ -1,4 +1,4 @@
-"""Batches whose timesteps are uniform as a whole, among those of a learning policy."""
+"""Batches of uniform timesteps between those of a policy that is being trained."""
 
 import copy
 
@@ -7,7 +7,6 @@ import torch
 from scipy import stats
 
 from reprefine.methods.repfusion.functional import neg_ce, neg_info_nce
-from reprefine.methods.repfusion.random_draws import Draws
 from tests.helpers.run import assert_equal
 
 from ..run import uniform_batches
@@ -17,41 +16,12 @@ from .test_selector_hook import watched
 
 def kinds(made, count=40):
     """Counts whose batch is uniform, and those whose batch is not."""
-    drawn = uniform_batches(made.uniform_prob, count)
-    return [i for i in range(count) if drawn[i]], [i for i in range(count) if not drawn[i]]
+    is_uniform = uniform_batches(made.uniform_prob, count)
+    return [i for i in range(count) if is_uniform[i]], [i for i in range(count) if not is_uniform[i]]
 
 
 def parameters(made, name):
     return [p.detach().clone() for p in made.nets[name].parameters()]
-
-
-@pytest.mark.parametrize('probability', [0.1, 0.5])
-@pytest.mark.parametrize('seed', [0, 7])
-def test_frequency_is_the_probability_and_draws_are_independent(probability, seed):
-    draws, drawn = Draws(seed), []
-    for draws.count in range(20000):
-        drawn.append(draws.bernoulli(probability))
-    assert stats.binomtest(sum(drawn), len(drawn), probability).pvalue > 0.001
-    pairs = sum(a and b for a, b in zip(drawn[::2], drawn[1::2], strict=True))
-    assert stats.binomtest(pairs, len(drawn) // 2, probability**2).pvalue > 0.001
-
-
-def test_draw_is_that_of_the_count_on_every_rank_and_moves_nothing(monkeypatch):
-    results = []
-    for rank in range(3):
-        monkeypatch.setattr('mmengine.dist.get_rank', lambda rank=rank: rank)
-        draws = Draws(3)
-        shared, own = [], []
-        for _ in range(50):
-            shared.append(draws.bernoulli(0.5))
-            assert draws.bernoulli(0.5) == shared[-1]
-            own.append(torch.rand((), generator=draws.next()).item())
-        assert draws.count == 50
-        results.append((shared, own))
-    assert results[0][0] == results[1][0] == results[2][0]
-    assert set(results[0][0]) == {True, False}
-    assert results[0][1] != results[1][1]
-    assert not any(Draws().bernoulli(0.0) for _ in range(100))
 
 
 def test_whole_batches_are_uniform_over_the_candidates_allowed_with_their_probability():
@@ -103,10 +73,10 @@ def test_accumulated_ones_count_as_zero_in_the_mean_gradient_of_the_policy(has_h
     for order in ((uniform[0], others[0]), (others[1], uniform[1])):
         policy = made.nets['policy']
         made.optimizer.state.clear()  # no momentum
-        for made.draws.count in order:
-            once(made, step=False)
+        for made.rng.count in order:
+            once(made, update=False)
         single, start = [grad.clone() for grad in gradients(policy)], parameters(made, 'policy')
-        made.step()
+        made.update()
         for p, q, grad in zip(policy.parameters(), start, single, strict=True):
             torch.testing.assert_close(p, q - 0.1 * (grad / 2 + 1e-4 * q))
 
@@ -117,14 +87,14 @@ def test_state_goes_on_exactly_through_both_kinds():
     assert set(drawn[:12]) == set(drawn[12:]) == {True, False}
     chosen = []
     for i in range(24):
-        once(whole, step=i % 2 == 1)  # the state is taken between two batches of one step
+        once(whole, update=i % 2 == 1)  # the state is taken between two batches of one step
         chosen.append(whole.rollout.timesteps)
     for i in range(13):
-        once(first, step=i % 2 == 1)
+        once(first, update=i % 2 == 1)
     second = learner('ema', uniform_prob=0.4)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for i in range(13, 24):
-        once(second, step=i % 2 == 1)
+        once(second, update=i % 2 == 1)
         assert_equal(second.rollout.timesteps, chosen[i])
     assert_equal(second.state_dict(), whole.state_dict())
 

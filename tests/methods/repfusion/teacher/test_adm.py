@@ -9,8 +9,8 @@ from mmengine.logging import MMLogger
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import DiffusionTeacher
 from reprefine.methods.repfusion.teacher import adm
-from reprefine.methods.repfusion.teacher.adm import RECIPES, build_scheduler, build_unet, load_adm
-from reprefine.methods.repfusion.teacher.adm_state_dict import convert, split_qkv
+from reprefine.methods.repfusion.teacher.adm import PUBLISHED_CONFIGS, build_scheduler, build_unet, load_adm
+from reprefine.methods.repfusion.teacher.adm_state_dict import convert_state_dict, split_qkv
 
 from .adm_reference import ADM, train
 
@@ -31,10 +31,10 @@ def test_imported_unet_computes_what_the_reference_computes(order, classes):
     model = reference(order, classes)
     x, t = torch.randn(3, 3, 16, 16), torch.tensor([0, 7, 999])
     labels = torch.tensor([0, 4, 2]) if classes else None
-    recipe = adm._recipe(None, order, {**SHAPE, 'num_classes': classes})
-    for other in adm.ORDERS:
+    recipe = adm._get_config(None, order, {**SHAPE, 'num_classes': classes})
+    for other in adm.ATTENTION_ORDERS:
         unet = adm.build_unet(recipe).eval()
-        unet.load_state_dict(convert(model.state_dict(), recipe, other, unet.state_dict(), 'adm.pt'))
+        unet.load_state_dict(convert_state_dict(model.state_dict(), recipe, other, unet.state_dict(), 'adm.pt'))
         with torch.no_grad():
             ours, expected = unet(x, t, labels, return_dict=False)[0], model(x, t, labels)
         difference = ((ours - expected).norm() / expected.norm()).item()
@@ -53,8 +53,8 @@ def test_bottleneck_feature_is_that_of_the_hooked_convolution():
 
 def _teacher_of(model, order):
     teacher = DiffusionTeacher(dict(kind='ADM', attention_order=order, **SHAPE), [['mid_block.resnets.1.conv2', 64]])
-    recipe = adm._recipe(None, order, SHAPE)
-    teacher.unet.load_state_dict(convert(model.state_dict(), recipe, order, teacher.unet.state_dict(), ''))
+    recipe = adm._get_config(None, order, SHAPE)
+    teacher.unet.load_state_dict(convert_state_dict(model.state_dict(), recipe, order, teacher.unet.state_dict(), ''))
     return teacher
 
 
@@ -81,7 +81,9 @@ def test_wrong_order_of_a_trained_model_is_detected(tmp_path, trained_state, ord
     torch.save(to_legacy(trained_state) if order == 'legacy' else trained_state, path)
     load_adm(path, attention_order=order, **SHAPE)
     wrong = dict(legacy='new', new='legacy')[order]
-    with pytest.raises(UserError, match=f"stands in the order '{order}', not '{wrong}'"):
+    with pytest.raises(
+        UserError, match=f"attention_order is '{wrong}', but the attention of .* has the order '{order}'"
+    ):
         load_adm(path, attention_order=wrong, **SHAPE)
 
 
@@ -107,14 +109,14 @@ def test_one_network_is_built_and_only_an_unknown_order_is_tried_out(
     monkeypatch.setattr(adm, 'build_unet', build)
     monkeypatch.setattr(adm, 'denoising_error', error)
     monkeypatch.setattr(adm, 'is_main_process', lambda: main)
-    recipe = adm._recipe(None, 'new', SHAPE)
+    recipe = adm._get_config(None, 'new', SHAPE)
     if published:
-        monkeypatch.setitem(adm.RECIPES, 'tiny', recipe)
+        monkeypatch.setitem(adm.PUBLISHED_CONFIGS, 'tiny', recipe)
     given = dict(recipe='tiny') if published else dict(attention_order='new', **SHAPE)
     unet, _ = load_adm(str(tmp_path / 'adm.pt'), **given)
     assert (build.calls, build.on_meta, error.calls) == (1, 1, tries)
     expected = build_unet(recipe)
-    expected.load_state_dict(convert(trained_state, recipe, 'new', expected.state_dict(), ''))
+    expected.load_state_dict(convert_state_dict(trained_state, recipe, 'new', expected.state_dict(), ''))
     for name, value in expected.state_dict().items():
         assert value.dtype == unet.state_dict()[name].dtype == torch.float32
         assert torch.equal(value, unet.state_dict()[name]), name
@@ -128,7 +130,7 @@ def test_untrained_model_leaves_the_order_open(tmp_path, monkeypatch):
     torch.save(ADM(16, 32, (1, 2), 1, (8,), 16, None, 'new').state_dict(), tmp_path / 'adm.pt')
     load_adm(str(tmp_path / 'adm.pt'), attention_order='new', **SHAPE)
     assert len(told) == 1
-    assert 'cannot be told' in told[0]
+    assert 'cannot be verified' in told[0]
 
 
 def test_orders_split_the_projections_differently():
@@ -138,18 +140,18 @@ def test_orders_split_the_projections_differently():
 
 
 def test_published_models_have_their_order_and_another_is_refused():
-    with pytest.raises(UserError, match="trained with attention_order='new', not 'legacy'"):
+    with pytest.raises(UserError, match="attention_order is 'legacy', but this model was trained with 'new'"):
         load_adm(recipe='imagenet64', attention_order='legacy')
-    whole = RECIPES['imagenet64']._replace(attention_order=None)._asdict()
-    with pytest.raises(UserError, match="trained with attention_order='new', not 'legacy'"):
+    whole = PUBLISHED_CONFIGS['imagenet64']._replace(attention_order=None)._asdict()
+    with pytest.raises(UserError, match="attention_order is 'legacy', but this model was trained with 'new'"):
         load_adm(attention_order='legacy', **{k: v for k, v in whole.items() if k != 'attention_order'})
-    with pytest.raises(UserError, match="trained with attention_order='legacy', not 'new'"):
+    with pytest.raises(UserError, match="attention_order is 'new', but this model was trained with 'legacy'"):
         load_adm(recipe='imagenet256_uncond', attention_order='new')
-    with pytest.raises(UserError, match='say legacy or new'):
+    with pytest.raises(UserError, match="attention_order is None: use 'new' if"):
         load_adm(**SHAPE)
     for name, width in (('imagenet64', 768), ('imagenet256_uncond', 1024)):
         with torch.device('meta'):
-            weights = build_unet(RECIPES[name]).state_dict()
+            weights = build_unet(PUBLISHED_CONFIGS[name]).state_dict()
         assert weights['mid_block.resnets.1.conv2.weight'].shape == (width, width, 3, 3)
 
 
@@ -168,5 +170,5 @@ def test_file_of_another_shape_is_refused(tmp_path):
     with pytest.raises(UserError, match='does not have the given shape'):
         load_adm(path, attention_order='new', **{**SHAPE, 'channel_mult': (1, 2, 2)})
     torch.save({**copy.deepcopy(model.state_dict()), 'extra': torch.zeros(1)}, path)
-    with pytest.raises(UserError, match='1 are left over'):
+    with pytest.raises(UserError, match='1 are unused'):
         load_adm(path, attention_order='new', **SHAPE)

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import DenoisingDiffusion, DiffusionTeacher, denoising_errors, save_teacher
 from reprefine.methods.repfusion.teacher.denoising_diffusion import prediction_target
-from reprefine.methods.repfusion.teacher.sampling import DenoisingError, SampleGridHook, ddim_samples, grid
+from reprefine.methods.repfusion.teacher.sampling import DenoisingError, SampleGridHook, ddim_samples, make_image_grid
 
 from ..tiny import LAYER, UNET
 
@@ -138,7 +138,7 @@ def test_perfect_network_samples_the_image_it_knows():
 
 def test_grid_has_every_sample_in_its_place():
     tiles = torch.stack([torch.full((3, 4, 4), value) for value in (-1.0, 0.0, 1.0, 1.0)])
-    pixels = grid(tiles)
+    pixels = make_image_grid(tiles)
     assert pixels.dtype.name == 'uint8'
     assert [int(pixels[3 + 6 * row, 3 + 6 * column, 0]) for row in (0, 1) for column in (0, 1)] == [0, 128, 255, 255]
 
@@ -185,14 +185,14 @@ def test_saved_model_is_read_back_by_the_teacher(tmp_path):
     teacher = DiffusionTeacher(str(tmp_path / 'teacher'), [LAYER])
     for name, value in teacher.unet.state_dict().items():
         assert torch.equal(value, m.unet.state_dict()[name]), name
-    assert_close(teacher.abar, m.scheduler.alphas_cumprod)
+    assert_close(teacher.alphas_cumprod, m.scheduler.alphas_cumprod)
 
 
 def test_wrong_settings_are_named():
-    with pytest.raises(UserError, match='1000 is not in 0..999'):
+    with pytest.raises(UserError, match='1000 is outside 0..999'):
         model(eval_timesteps=(0, 1000))
     for pixels in (None, dict(PIXELS, std=[128.0] * 3)):
-        with pytest.raises(UserError, match='mean and std to 127.5'):
+        with pytest.raises(UserError, match='set both to 127.5'):
             model(data_preprocessor=pixels)
     with pytest.raises(UserError, match='choose from epsilon'):
         prediction_target(type('S', (), dict(config=type('C', (), dict(prediction_type='x')))), None, None, None)

@@ -1,4 +1,4 @@
-"""The frozen teacher: features, input, sources, and that nothing changes or copies it."""
+"""The frozen teacher: features, input, sources, errors, and that nothing changes or copies it."""
 
 import copy
 
@@ -15,7 +15,7 @@ from reprefine.methods.repfusion import DiffusionTeacher
 from reprefine.methods.repfusion.functional import add_noise
 from reprefine.methods.repfusion.labels import imagenet_indices
 from reprefine.methods.repfusion.teacher import sources
-from reprefine.methods.repfusion.teacher.layer_recorder import FeatureTap
+from reprefine.methods.repfusion.teacher.layer_recorder import LayerRecorder
 
 from ..run import distiller
 from ..tiny import LAYER, UNET, tiny_teacher
@@ -27,13 +27,13 @@ SEVERAL = [['mid_block', 16], ['down_blocks.0.resnets.0.conv1', 8], ['mid_block.
 
 
 @pytest.mark.parametrize('layers', [[LAYER], SEVERAL, [['up_blocks.0', None], LAYER]])
-def test_early_exit_reads_what_the_full_pass_reads(layers):
+def test_early_exit_gives_the_features_of_the_full_pass(layers):
     short, full = tiny_teacher(layers=layers), tiny_teacher(layers=layers, early_exit=False)
     for a, b in zip(short(X, T), full(X, T), strict=True):
         assert torch.equal(a, b)
 
 
-def test_early_exit_runs_nothing_behind_the_last_layer():
+def test_early_exit_runs_nothing_after_the_last_layer():
     for early_exit, expected in ((True, 0), (False, 1)):
         teacher, calls = tiny_teacher(early_exit=early_exit), []
         teacher.unet.conv_out.register_forward_hook(lambda *_, calls=calls: calls.append(1))
@@ -62,15 +62,15 @@ def test_features_depend_on_image_and_timestep_and_repeat():
     assert not first.requires_grad
 
 
-def test_what_a_later_layer_overwrites_is_copied():
+def test_an_output_that_a_later_layer_overwrites_is_cloned():
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, 1, 1))
-    tap = FeatureTap(net, [['0', 2], ['2', 1]], early_exit=True)
+    recorder = LayerRecorder(net, ['0', '2'], early_exit=True)
     x = torch.randn(3, 1, 2, 2)
     with torch.no_grad():
-        tap.probe(lambda: net(x))
-        feats = tap.read(lambda: net(x))
-        assert tap._feats == [None, None]  # nothing is kept
-        assert torch.equal(feats[0], net[0](x))
+        assert recorder.dry_run(net, lambda: net(x), [2, None]) == [2, 1]
+        outputs = recorder.record(net, lambda: net(x))
+        assert recorder._outputs == [None, None]  # released
+        assert torch.equal(outputs[0], net[0](x))
 
 
 def test_nothing_changes_the_teacher_and_a_copy_is_itself():
@@ -93,68 +93,68 @@ def test_teacher_follows_its_model():
     model = distiller()
     model.double()
     assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
-    assert model.teacher.abar.dtype == torch.float32
+    assert model.teacher.alphas_cumprod.dtype == torch.float32
     model.to('meta')
     assert {p.device.type for p in model.teacher.parameters()} == {'meta'}
-    assert model.teacher.abar.device.type == 'meta'
+    assert model.teacher.alphas_cumprod.device.type == 'meta'
 
 
 @pytest.mark.parametrize('cast', [nn.Module.half, nn.Module.bfloat16, lambda model: model.to(torch.bfloat16)])
-def test_a_cast_leaves_the_schedule_its_precision(cast):
+def test_a_cast_does_not_change_the_noise_schedule(cast):
     """The first entry, 0.9999, is 1 in half precision, so that its noise would vanish."""
-    model, seen = distiller(), []
+    model, noisy = distiller(), []
     model.teacher.noise_mode = 'forward'
-    model.teacher._run = lambda images, *_: seen.append(images)
-    model.teacher.tap.read = lambda run: [run()][1:]
+    model.teacher._run = lambda images, *_: noisy.append(images)
+    model.teacher.recorder.record = lambda network, run: [run()][1:]
     cast(model)
-    assert torch.equal(model.teacher.abar, DDPMScheduler().alphas_cumprod)
+    assert torch.equal(model.teacher.alphas_cumprod, DDPMScheduler().alphas_cumprod)
     model.teacher(torch.zeros(4, 3, 16, 16, dtype=torch.bfloat16), torch.zeros_like(T))
-    assert 0.008 < seen[0].float().std() < 0.012
+    assert 0.008 < noisy[0].float().std() < 0.012
 
 
 @pytest.mark.parametrize('change', [nn.Module.double, lambda model: model.to('meta')], ids=['cast', 'moved'])
 @pytest.mark.parametrize('changed', ['copy', 'original'])
-def test_a_model_that_is_cast_or_moved_leaves_the_teacher_of_the_others_alone(change, changed):
+def test_casting_or_moving_a_model_does_not_change_the_teacher_of_its_copy(change, changed):
     original = distiller()
-    other = copy.deepcopy(original)
-    first, second = (original, other) if changed == 'original' else (other, original)
+    twin = copy.deepcopy(original)
+    first, second = (original, twin) if changed == 'original' else (twin, original)
     expected = second.teacher(X, T)
     change(first)
     assert first.teacher is not second.teacher
     assert {(p.dtype, p.device.type) for p in second.teacher.parameters()} == {(torch.float32, 'cpu')}
     assert {(p.dtype, p.device.type) for p in first.teacher.parameters()} != {(torch.float32, 'cpu')}
     assert torch.equal(second.teacher(X, T)[0], expected[0])
-    if not first.teacher.abar.is_meta:
+    if not first.teacher.alphas_cumprod.is_meta:
         assert_close(first.teacher(X, T)[0].float(), expected[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_copy_of_the_teacher_reads_its_own_layers():
+def test_a_clone_of_the_teacher_records_its_own_layers():
     teacher = tiny_teacher(layers=SEVERAL)
-    twin = copy.deepcopy(teacher).own_copy()
-    assert twin is not teacher
-    assert not {id(p) for p in teacher.parameters()} & {id(p) for p in twin.parameters()}
+    clone = copy.deepcopy(teacher).clone()
+    assert clone is not teacher
+    assert not {id(p) for p in teacher.parameters()} & {id(p) for p in clone.parameters()}
     for parameter in teacher.parameters():
         parameter.zero_()
-    assert any(feats.abs().max() > 0 for feats in twin(X, T))
-    assert all(feats is None for feats in teacher.tap._feats)
+    assert any(feats.abs().max() > 0 for feats in clone(X, T))
+    assert all(feats is None for feats in teacher.recorder._outputs)
 
 
-def test_noise_is_forward_diffusion_by_the_own_schedule_and_none_leaves_the_image():
+def test_noise_is_that_of_the_teachers_own_schedule_and_mode_none_adds_none():
     teacher, clean = tiny_teacher(noise_mode='forward', seed=5), tiny_teacher()
-    seen = []
-    teacher.unet.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
-    clean.unet.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    inputs = []
+    teacher.unet.register_forward_pre_hook(lambda m, args: inputs.append(args[0]))
+    clean.unet.register_forward_pre_hook(lambda m, args: inputs.append(args[0]))
     clean(X, T)
-    assert torch.equal(seen[0], X)
+    assert torch.equal(inputs[0], X)
     teacher(X, T)
-    teacher.draws.count = 0
-    noise = torch.randn(X.shape, generator=teacher.draws.next())
-    assert_close(seen[1], add_noise(X, T, DDPMScheduler().alphas_cumprod, noise))
+    teacher.rng.count = 0
+    noise = torch.randn(X.shape, generator=teacher.rng.next_generator())
+    assert_close(inputs[1], add_noise(X, T, DDPMScheduler().alphas_cumprod, noise))
     teacher(X, T)
-    assert not torch.equal(seen[1], seen[2])
+    assert not torch.equal(inputs[1], inputs[2])
 
 
-def test_input_of_any_normalisation_size_and_colour_fits():
+def test_input_of_any_normalisation_size_and_number_of_channels_is_converted():
     pixels = torch.randint(0, 256, (2, 3, 16, 16)).float()
     teacher = tiny_teacher()
     assert_close(teacher.prepare((pixels - MEAN) / STD, MEAN, STD), pixels / 127.5 - 1, rtol=0, atol=1e-6)
@@ -168,13 +168,13 @@ def test_input_of_any_normalisation_size_and_colour_fits():
     assert_close(grey.prepare(X, 127.5 * one, 127.5 * one), X.mean(dim=1, keepdim=True), rtol=1e-5, atol=1e-5)
 
 
-def test_another_size_is_told_once(monkeypatch):
-    told = []
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', told.append)
+def test_resizing_is_warned_of_once(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', warnings.append)
     teacher = tiny_teacher()
     for _ in range(3):
         teacher.prepare(torch.zeros(1, 3, 20, 24), MEAN, STD)
-    assert told == ['The teacher sees images of 20x24 resized to its 16x16']
+    assert warnings == ['Images of 20x24 are resized to 16x16 for the teacher']
 
 
 def test_saved_pipeline_and_bare_unet_give_the_same_features(tmp_path):
@@ -183,31 +183,31 @@ def test_saved_pipeline_and_bare_unet_give_the_same_features(tmp_path):
     DDPMPipeline(teacher.unet, scheduler).save_pretrained(tmp_path / 'pipeline')
     teacher.unet.save_pretrained(tmp_path / 'bare')
     t = torch.tensor([0, 5, 100, 199])
-    whole, bare = (DiffusionTeacher(str(tmp_path / name), [LAYER]) for name in ('pipeline', 'bare'))
+    pipeline, bare = (DiffusionTeacher(str(tmp_path / name), [LAYER]) for name in ('pipeline', 'bare'))
     expected = teacher(X, t)[0]
-    assert torch.equal(whole(X, t)[0], expected)
+    assert torch.equal(pipeline(X, t)[0], expected)
     assert torch.equal(bare(X, t)[0], expected)
-    assert (whole.num_timesteps, bare.num_timesteps) == (200, 1000)
-    assert_close(whole.abar, scheduler.alphas_cumprod)
-    assert whole.fingerprint() == bare.fingerprint() == teacher.fingerprint()
+    assert (pipeline.num_timesteps, bare.num_timesteps) == (200, 1000)
+    assert_close(pipeline.alphas_cumprod, scheduler.alphas_cumprod)
+    assert pipeline.fingerprint() == bare.fingerprint() == teacher.fingerprint()
 
 
-def test_fingerprint_tells_weights_and_layers_apart():
+def test_fingerprint_depends_on_weights_layers_and_noise():
     teacher = tiny_teacher()
-    prints = {teacher.fingerprint(), tiny_teacher(layers=[['mid_block', 16]]).fingerprint()}
-    prints.add(tiny_teacher(noise_mode='forward').fingerprint())
+    fingerprints = {teacher.fingerprint(), tiny_teacher(layers=[['mid_block', 16]]).fingerprint()}
+    fingerprints.add(tiny_teacher(noise_mode='forward').fingerprint())
     teacher.unet.conv_in.bias.data[0] += 1e-3
-    assert len(prints | {teacher.fingerprint()}) == 4
+    assert len(fingerprints | {teacher.fingerprint()}) == 4
 
 
-def test_fingerprint_tells_noise_schedules_apart_where_they_matter():
+def test_fingerprint_depends_on_the_noise_schedule_only_with_noise():
     other = dict(kind='DDPMScheduler', beta_end=0.01)
     for mode, same in (('none', True), ('forward', False)):
-        prints = {tiny_teacher(noise_mode=mode, scheduler=scheduler).fingerprint() for scheduler in (None, other)}
-        assert (len(prints) == 1) is same
+        fingerprints = {tiny_teacher(noise_mode=mode, scheduler=config).fingerprint() for config in (None, other)}
+        assert (len(fingerprints) == 1) is same
 
 
-def test_hub_id_is_looked_up_locally_and_out_of_reach_says_where_to_put_the_files(tmp_path, monkeypatch):
+def test_hub_id_is_looked_up_locally_and_a_failed_download_names_the_folder_for_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path / 'cache'))
 
@@ -215,19 +215,19 @@ def test_hub_id_is_looked_up_locally_and_out_of_reach_says_where_to_put_the_file
         raise ConnectionError('no network')
 
     monkeypatch.setattr('huggingface_hub.snapshot_download', offline)
-    with pytest.raises(UserError, match=r'put them into data/teachers/someone/ddpm') as caught:
+    with pytest.raises(UserError, match=r'put the files into data/teachers/someone/ddpm') as caught:
         tiny_teacher(source='someone/ddpm')
     assert '\n' not in str(caught.value)
-    tiny_teacher().unet.save_pretrained(sources.LOCAL / 'someone/ddpm')
+    tiny_teacher().unet.save_pretrained(sources.LOCAL_TEACHERS / 'someone/ddpm')
     assert torch.equal(tiny_teacher(source='someone/ddpm')(X, T)[0], tiny_teacher()(X, T)[0])
 
 
-def test_class_of_the_image_reaches_a_conditional_teacher():
+def test_class_conditional_teacher_gets_the_mapped_class():
     source = {**UNET, 'num_class_embeds': 6}
-    mapped, plain = tiny_teacher(source=source, label_map=[4, 2]), tiny_teacher(source=source, label_map='identity')
+    mapped, identity = tiny_teacher(source=source, label_map=[4, 2]), tiny_teacher(source=source, label_map='identity')
     ones, twos = torch.ones(4, dtype=torch.long), torch.full((4,), 2)
-    assert torch.equal(mapped(X, T, ones)[0], plain(X, T, twos)[0])
-    assert not torch.equal(plain(X, T, ones)[0], plain(X, T, twos)[0])
+    assert torch.equal(mapped(X, T, ones)[0], identity(X, T, twos)[0])
+    assert not torch.equal(identity(X, T, ones)[0], identity(X, T, twos)[0])
     with pytest.raises(UserError, match='the data have no labels'):
         mapped(X, T)
     with pytest.raises(UserError, match='conditioned on 6 classes: give label_map'):
@@ -239,7 +239,7 @@ def test_class_of_the_image_reaches_a_conditional_teacher():
 def test_wordnet_ids_become_classes_of_imagenet(tmp_path):
     (tmp_path / 'wnids.txt').write_text('n02124075\nn01443537\n')  # in the order of the file, not sorted
     assert imagenet_indices(tmp_path / 'wnids.txt') == [1, 285]  # goldfish, Egyptian cat
-    with pytest.raises(UserError, match='is no file of WordNet ids'):
+    with pytest.raises(UserError, match='no file absent.txt: give a file of WordNet ids'):
         imagenet_indices('absent.txt')
 
 
@@ -251,14 +251,16 @@ def test_wordnet_ids_become_classes_of_imagenet(tmp_path):
             r"no layer 'mid_block.resnet.1.conv2'; similar ones: mid_block",
         ),
         (dict(layers=[['mid_block', 32]]), 'mid_block has 16 channels, not 32'),
-        (dict(layers=[['time_embedding', None]]), 'yields no map'),
+        (dict(layers=[['time_embedding', None]]), 'time_embedding has an output of shape .*, no feature map'),
         (dict(layers=[]), 'layers is empty'),
         (dict(noise_mode='backward'), "noise_mode='backward': use none or forward"),
         (dict(teacher_norm='imagenet'), "teacher_norm='imagenet': use range or student"),
         (dict(source='./absent'), 'is no folder'),
         (dict(source=dict(kind='UNet3D')), "unknown UNet 'UNet3D'"),
         (dict(source={**UNET, 'widths': 3}), 'UNet2DModel cannot be built'),
-        (dict(scheduler=dict(kind='NoSuch')), 'no scheduler NoSuch'),
+        (dict(scheduler=dict(kind='NoSuch')), "no scheduler 'NoSuch'"),
+        (dict(dtype='bf16'), "dtype='bf16' is no data type of torch"),
+        (dict(layers=[['mid_block', 16], ['conv_norm_out', 3]]), 'conv_norm_out has 8 channels, not 3 as layers says'),
     ],
 )
 def test_wrong_settings_are_named(options, message):
@@ -267,10 +269,10 @@ def test_wrong_settings_are_named(options, message):
 
 
 @pytest.mark.parametrize(('options', 'tolerance'), [(dict(channels_last=True), 1e-5), (dict(dtype='bfloat16'), 0.05)])
-def test_faster_forms_agree(options, tolerance):
-    fast, plain = tiny_teacher(**options)(X, T)[0], tiny_teacher()(X, T)[0]
+def test_faster_options_give_the_same_features(options, tolerance):
+    fast, expected = tiny_teacher(**options)(X, T)[0], tiny_teacher()(X, T)[0]
     assert fast.dtype == torch.float32
-    assert ((fast - plain).norm() / plain.norm()).item() < tolerance
+    assert ((fast - expected).norm() / expected.norm()).item() < tolerance
 
 
 def test_features_under_autocast_are_float32_and_near():

@@ -99,7 +99,7 @@ def test_cached_features_of_class_0_are_not_those_of_an_image_without_a_label(tm
 def test_new_images_in_a_full_store_are_an_error(tmp_path):
     teacher = cached(tmp_path)
     teacher(X, T)
-    with pytest.raises(UserError, match=r'full \(6 entries\) and still meets new images.*random augmentation'):
+    with pytest.raises(UserError, match=r'full \(6 entries\), but there are new images.*random augmentation'):
         teacher(X + 1, T)
     with pytest.raises(UserError, match='fix the timestep'):
         teacher(X, T + 1)
@@ -109,10 +109,10 @@ def test_new_images_in_a_full_store_are_an_error(tmp_path):
 
 def test_store_of_another_capacity_or_damaged_is_an_error(tmp_path):
     FeatureStore(tmp_path, [(2, 1, 1)], 4)
-    with pytest.raises(UserError, match='give the former capacity'):
+    with pytest.raises(UserError, match='restore the capacity'):
         FeatureStore(tmp_path, [(2, 1, 1)], 5)
     (tmp_path / 'layer0.npy').write_bytes(b'nothing')
-    with pytest.raises(UserError, match='is damaged'):
+    with pytest.raises(UserError, match='is corrupted'):
         FeatureStore(tmp_path, [(2, 1, 1)], 4)
 
 

@@ -52,13 +52,13 @@ def prompt(tmp_path):
 def test_features_are_those_of_the_parts(prompt, noise_mode):
     made, kept = teacher(prompt, noise_mode=noise_mode), {}
     feats = made(X, T)[0]
-    made.tap.early_exit = False
+    made.recorder.early_exit = False
     made.unet.mid_block.resnets[1].conv2.register_forward_hook(lambda m, i, o: kept.update(feat=o))
     with torch.no_grad():
         z = made.vae.encode(X).latent_dist.mean * 0.3
         if noise_mode == 'forward':
-            made.draws.count = 0
-            noise = torch.randn(z.shape, generator=made.draws.next())
+            made.rng.count = 0
+            noise = torch.randn(z.shape, generator=made.rng.next_generator())
             z = add_noise(z, T, DDPMScheduler().alphas_cumprod, noise)
         text = torch.from_numpy(np.load(prompt)).expand(2, -1, -1)
         made.unet(z, T, encoder_hidden_states=text)
@@ -98,10 +98,10 @@ def test_wrong_settings_are_named(tmp_path, prompt):
     for make, message in (
         (lambda: tiny_teacher(source=COND), 'works on latents: use reprefine.LatentDiffusionTeacher'),
         (lambda: teacher(unet=UNET), 'needs a UNet2DConditionModel'),
-        (lambda: teacher(tmp_path / 'absent.npy'), 'is no file'),
+        (lambda: teacher(tmp_path / 'absent.npy'), 'does not exist'),
         (lambda: teacher(tmp_path / 'wide.npy'), r'has the shape \[5, 7\], not \[L, 6\]'),
-        (lambda: LatentDiffusionTeacher(COND, LAYERS), 'source is a dict of unet, prompt'),
-        (lambda: LatentDiffusionTeacher(dict(unet=COND, prompt='zeros'), LAYERS), 'config of its vae'),
+        (lambda: LatentDiffusionTeacher(COND, LAYERS), 'give a dict of unet, prompt'),
+        (lambda: LatentDiffusionTeacher(dict(unet=COND, prompt='zeros'), LAYERS), 'source has no vae'),
     ):
         with pytest.raises(UserError, match=message):
             make()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from reprefine.methods.repfusion.teacher.linear_probe import take_images
+from reprefine.methods.repfusion.teacher.linear_probe import load_images
 
 from ..run import distiller
 
@@ -18,7 +18,7 @@ def test_images_without_a_class_have_no_class_of_their_own(last, known):
         dict(inputs=torch.zeros(3, 3, 16, 16, dtype=torch.uint8), data_samples=given)
         for given in ([DataSample().set_gt_label(0) for _ in range(3)], samples)
     ]
-    images, labels = take_images(distiller(), batches, 6)
+    images, labels = load_images(distiller(), batches, 6)
     assert images.shape == (6, 3, 16, 16)
     assert (labels is not None) is known
     if known:

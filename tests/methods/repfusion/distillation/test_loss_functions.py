@@ -1,4 +1,4 @@
-"""The distances of distillation against closed forms, loops in float64 and other libraries."""
+"""The loss functions against closed forms, loops in float64 and other libraries."""
 
 import math
 
@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 from torch.testing import assert_close
 
-from reprefine.methods.repfusion.distillation import distances as d
-from reprefine.methods.repfusion.functional import info_nce, unit
+from reprefine.methods.repfusion.distillation import loss_functions as f
+from reprefine.methods.repfusion.functional import l2_normalize
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -27,45 +27,50 @@ P = draw(5, 4, 3, 3, seed=2)
 
 def test_hint_is_the_mean_over_samples_and_channels_of_pooled_differences():
     expected = np.mean((P.numpy().mean((2, 3)) - T.numpy().mean((2, 3))) ** 2)
-    assert_close(d.hint(P, T).item(), expected, rtol=1e-12, atol=0)
+    assert_close(f.hint_loss(P, T).item(), expected, rtol=1e-12, atol=0)
 
 
 def test_projecting_before_pooling_equals_projecting_after():
     conv = torch.nn.Conv2d(6, 4, 1).double()
-    assert_close(d.pool(conv(S)), conv(d.pool(S)[..., None, None]).flatten(1), rtol=1e-12, atol=1e-12)
+    assert_close(
+        f.global_average_pool(conv(S)),
+        conv(f.global_average_pool(S)[..., None, None]).flatten(1),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize('power', [1.0, 2.0, 3.0])
 def test_attention_map_by_a_loop(power):
-    got = d.attention_map(S, power=power).numpy()
-    for sample, expected_of in zip(got, S.numpy(), strict=True):
-        energy = (np.abs(expected_of) ** power).sum(0)
-        np.testing.assert_allclose(sample[0], energy / (np.sqrt((energy**2).sum()) + 1e-6), rtol=1e-12)
+    maps = f.attention_map(S, power=power).numpy()
+    for attention, features in zip(maps, S.numpy(), strict=True):
+        expected = (np.abs(features) ** power).sum(0)
+        np.testing.assert_allclose(attention[0], expected / (np.sqrt((expected**2).sum()) + 1e-6), rtol=1e-12)
 
 
 def test_attention_transfer_counts_positions_once_and_resizes_the_student():
     assert_close(
-        d.attention_transfer(S, T), (d.attention_map(S) - d.attention_map(T)).square().mean(), rtol=1e-12, atol=0
+        f.attention_transfer_loss(S, T), (f.attention_map(S) - f.attention_map(T)).square().mean(), rtol=1e-12, atol=0
     )
     large = draw(5, 6, 6, 6, seed=4)
     small = F.interpolate(large, (3, 3), mode='bilinear', align_corners=False)
-    assert_close(d.attention_transfer(large, T), d.attention_transfer(small, T), rtol=1e-12, atol=0)
+    assert_close(f.attention_transfer_loss(large, T), f.attention_transfer_loss(small, T), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize('scale', [0.5, 7.0])
-def test_attention_does_not_see_the_scale_of_the_student(scale):
-    assert_close(d.attention_transfer(scale * S, T), d.attention_transfer(S, T), rtol=1e-4, atol=1e-8)
+def test_attention_does_not_depend_on_the_scale_of_the_student(scale):
+    assert_close(f.attention_transfer_loss(scale * S, T), f.attention_transfer_loss(S, T), rtol=1e-4, atol=1e-8)
 
 
-def test_everything_vanishes_for_equal_features():
-    for distance in (d.hint, d.attention_transfer, d.dense, d.relational, d.normalized_l2, d.cosine_distance):
-        assert abs(distance(T, T.clone()).item()) < 1e-10, distance
+def test_losses_are_zero_for_equal_features():
+    for name in ('hint', 'attention_transfer', 'dense', 'relational', 'normalized_l2', 'cosine'):
+        assert abs(getattr(f, f'{name}_loss')(T, T.clone()).item()) < 1e-10, name
 
 
 def test_pairwise_distances_are_scipys():
     x = draw(7, 5)
-    np.testing.assert_allclose(d.pairwise_distances(x).numpy(), cdist(x, x), atol=1e-6)
-    assert (d.pairwise_distances(x).diagonal() == 0).all()
+    np.testing.assert_allclose(f.pairwise_distances(x).numpy(), cdist(x, x), atol=1e-6)
+    assert (f.pairwise_distances(x).diagonal() == 0).all()
 
 
 @pytest.mark.parametrize('metric', ['euclidean', 'sqeuclidean'])
@@ -77,7 +82,7 @@ def test_relational_distance_by_loops(metric):
         units.append(distances / distances[~np.eye(6, dtype=bool)].mean())
     expected = huber(units[0] - units[1]).mean()
     squared = metric == 'sqeuclidean'
-    assert_close(d.relational_distance(a, b, squared).item(), expected, rtol=1e-9, atol=0)
+    assert_close(f.relational_distance_loss(a, b, squared).item(), expected, rtol=1e-9, atol=0)
 
 
 def test_relational_angle_by_loops():
@@ -89,52 +94,52 @@ def test_relational_angle_by_loops():
 
     triples = [(i, j, k) for i in range(5) for j in range(5) for k in range(5)]
     expected = np.mean([huber(cosine(a, *t) - cosine(b, *t)) for t in triples])
-    assert_close(d.relational_angle(a, b).item(), expected, rtol=1e-9, atol=0)
+    assert_close(f.relational_angle_loss(a, b).item(), expected, rtol=1e-9, atol=0)
 
 
 def test_relational_weights():
     a, b = draw(6, 5), draw(6, 3, seed=1)
-    expected = 25 * d.relational_distance(a, b) + 50 * d.relational_angle(a, b)
-    assert_close(d.relational(a, b), expected, rtol=1e-12, atol=0)
+    expected = 25 * f.relational_distance_loss(a, b) + 50 * f.relational_angle_loss(a, b)
+    assert_close(f.relational_loss(a, b), expected, rtol=1e-12, atol=0)
 
 
-def test_relations_do_not_see_scale_and_rotation():
+def test_relational_loss_does_not_depend_on_scale_and_rotation():
     x = draw(8, 6)
     rotation = torch.linalg.qr(draw(6, 6, seed=3)).Q
-    assert d.relational(3.0 * x, x).item() < 1e-10
-    assert d.relational(x @ rotation, x).item() < 1e-10
-    assert d.relational(x @ draw(6, 6, seed=3), x).item() > 0.1
+    assert f.relational_loss(3.0 * x, x).item() < 1e-10
+    assert f.relational_loss(x @ rotation, x).item() < 1e-10
+    assert f.relational_loss(x @ draw(6, 6, seed=3), x).item() > 0.1
 
 
 @pytest.mark.parametrize('number', [9, 20])
-def test_angles_in_parts_give_the_same_value_and_gradient(number):
+def test_angles_in_chunks_give_the_same_value_and_gradient(number):
     results = []
     for chunk in (64, 6):
         x = draw(number, 5).requires_grad_()
-        value = d.relational_angle(x, draw(number, 3, seed=1), chunk)
+        value = f.relational_angle_loss(x, draw(number, 3, seed=1), chunk)
         value.backward()
         results.append((value.detach(), x.grad))
     assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
 
 
-def test_angles_in_parts_never_hold_more_than_a_part(monkeypatch):
+def test_angles_in_chunks_bound_the_memory(monkeypatch):
     sizes = []
-    original = d.angles
-    monkeypatch.setattr(d, 'angles', lambda x, anchors: sizes.append(len(anchors)) or original(x, anchors))
-    d.relational_angle(draw(20, 5), draw(20, 3), chunk=10)
+    original = f.angle_cosines
+    monkeypatch.setattr(f, 'angle_cosines', lambda x, anchors: sizes.append(len(anchors)) or original(x, anchors))
+    f.relational_angle_loss(draw(20, 5), draw(20, 3), chunk=10)
     assert max(sizes) * 20 * 20 <= 10**3
 
 
-def test_gradient_of_relations_is_the_numerical_one():
+def test_gradient_of_the_relational_loss_is_the_numerical_one():
     teacher = draw(5, 3, seed=1)
     x = draw(5, 4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: d.relational(s, teacher), (x,))
+    assert torch.autograd.gradcheck(lambda s: f.relational_loss(s, teacher), (x,))
 
 
 @pytest.mark.parametrize('number', [1, 4])
 def test_equal_rows_and_single_samples_give_finite_gradients(number):
     x = torch.ones(number, 4, requires_grad=True)
-    value = d.relational(x, draw(number, 3, dtype=torch.float32))
+    value = f.relational_loss(x, draw(number, 3, dtype=torch.float32))
     value.backward()
     assert value.isfinite()
     assert (x.grad == 0).all()
@@ -142,41 +147,41 @@ def test_equal_rows_and_single_samples_give_finite_gradients(number):
 
 @pytest.mark.parametrize('apart', [0.0, 1e-7, 1e-4])
 def test_two_equal_rows_among_others_have_a_moderate_gradient(apart):
-    """Or two that differ by rounding; what is farther apart has the gradient of the exact formula."""
+    """Or two that differ by rounding errors; more distant ones have the gradient of the exact formula."""
     x = draw(8, 16, dtype=torch.float32) + 3
     x[3] = x[1] * (1 + apart * draw(16, seed=5, dtype=torch.float32))
     teacher = draw(8, 4, seed=1, dtype=torch.float32)
     single, double = x.clone().requires_grad_(), x.double().requires_grad_()
-    for given in (single, double):
-        d.relational(given, teacher.to(given)).backward()
+    for student in (single, double):
+        f.relational_loss(student, teacher.to(student)).backward()
     assert single.grad.abs().max() < (1 if apart < 1e-6 else 1e4)
     if apart > 1e-6:
         assert_close(single.grad.double(), double.grad, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize('distance', [d.normalized_l2, d.cosine_distance, lambda s, t: info_nce(s, t).mean()])
-def test_a_vector_of_length_zero_has_no_direction_and_no_gradient(distance):
+@pytest.mark.parametrize('loss', [f.normalized_l2_loss, f.cosine_loss, f.contrastive_loss])
+def test_a_vector_of_length_zero_has_no_direction_and_no_gradient(loss):
     x = draw(6, 5, dtype=torch.float32)
     x[2] = 0
     x.requires_grad_()
-    distance(x, draw(6, 5, seed=1, dtype=torch.float32)).backward()
+    loss(x, draw(6, 5, seed=1, dtype=torch.float32)).backward()
     assert (x.grad[2] == 0).all()
     assert 0 < x.grad.abs().max() < 10
 
 
-def test_what_is_not_finite_stays_visible():
+def test_normalisation_propagates_values_that_are_not_finite():
     x = draw(3, 4)
     x[1, 2] = math.nan
-    assert unit(x)[1].isnan().any()
-    assert unit(torch.tensor([[math.inf, 1.0]])).isnan().any()
+    assert l2_normalize(x)[1].isnan().any()
+    assert l2_normalize(torch.tensor([[math.inf, 1.0]])).isnan().any()
 
 
-def test_relations_of_features_with_a_common_mean_keep_their_digits():
+def test_relational_loss_of_features_with_a_common_mean_is_precise():
     """Mean 5 and deviation 0.01: in squares, 2 to 6 percent of a distance were rounding errors."""
     x, teacher = 5 + 0.01 * draw(80, 512, dtype=torch.float32), draw(80, 16, seed=1, dtype=torch.float32)
     single, double = x.clone().requires_grad_(), x.double().requires_grad_()
-    assert_close(d.pairwise_distances(x).double(), d.pairwise_distances(x.double()), rtol=1e-5, atol=0)
-    values = [d.relational(given, teacher.to(given)) for given in (single, double)]
+    assert_close(f.pairwise_distances(x).double(), f.pairwise_distances(x.double()), rtol=1e-5, atol=0)
+    values = [f.relational_loss(student, teacher.to(student)) for student in (single, double)]
     assert_close(values[0].double(), values[1], rtol=1e-5, atol=0)
     for value in values:
         value.backward()
@@ -185,22 +190,22 @@ def test_relations_of_features_with_a_common_mean_keep_their_digits():
 
 def test_normalized_l2_follows_from_the_cosine():
     # |u - v|^2 = 2 - 2 cos for unit vectors, spread over the channels.
-    assert_close(d.normalized_l2(P, T), 2 * d.cosine_distance(P, T) / 4, rtol=1e-12, atol=0)
+    assert_close(f.normalized_l2_loss(P, T), 2 * f.cosine_loss(P, T) / 4, rtol=1e-12, atol=0)
 
 
-def test_cosine_distance_falls_when_features_get_closer():
-    assert d.cosine_distance(T + 0.1 * P, T) < d.cosine_distance(T + P, T) < d.cosine_distance(-T, T)
-    assert_close(d.cosine_distance(-T, T).item(), 2.0)
+def test_cosine_loss_falls_when_features_get_closer():
+    assert f.cosine_loss(T + 0.1 * P, T) < f.cosine_loss(T + P, T) < f.cosine_loss(-T, T)
+    assert_close(f.cosine_loss(-T, T).item(), 2.0)
 
 
 @pytest.mark.parametrize(('name', 'expected'), [('l2', 4.0), ('l1', 2.0)])
 def test_dense_compares_all_positions(name, expected):
-    assert_close(d.dense(T + 2, T, d.BASE_DISTANCES[name]).item(), expected)
+    assert_close(f.dense_loss(T + 2, T, f.BASE_LOSSES[name]).item(), expected)
 
 
 def test_dense_resizes_the_student():
     constant = torch.full((2, 3, 8, 8), 1.5)
-    assert_close(d.dense(constant, torch.full((2, 3, 4, 4), 1.0)).item(), 0.25)
+    assert_close(f.dense_loss(constant, torch.full((2, 3, 4, 4), 1.0)).item(), 0.25)
 
 
 @pytest.mark.parametrize('temperature', [1.0, 4.0])
@@ -208,7 +213,7 @@ def test_soft_target_in_closed_form(temperature):
     a, b = draw(6, 10), draw(6, 10, seed=1)
     p, q = ((x / temperature).softmax(1).numpy() for x in (b, a))
     expected = temperature**2 * (p * np.log(p / q)).sum(1).mean()
-    assert_close(d.soft_target(a, b, temperature).item(), expected, rtol=1e-10, atol=0)
+    assert_close(f.soft_target_loss(a, b, temperature).item(), expected, rtol=1e-10, atol=0)
 
 
 def test_soft_target_of_a_certain_teacher_is_cross_entropy():
@@ -216,4 +221,4 @@ def test_soft_target_of_a_certain_teacher_is_cross_entropy():
     teacher[0, 2] = 1e3
     student = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64)
     expected = math.log(1 + math.e + math.e**2) - 2
-    assert_close(d.soft_target(student, teacher, 1.0).item(), expected, rtol=1e-10, atol=0)
+    assert_close(f.soft_target_loss(student, teacher, 1.0).item(), expected, rtol=1e-10, atol=0)
