@@ -14,8 +14,9 @@ FORK_TESTS := tests/configs/forks.py tests/engine tests/methods tests/deploy tes
 	tests/tools/test_reparameterize_model.py
 FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/policy/test_bandit.py \
 	repfusion/policy/test_bandit_small.py dvt/stage1/test_recovery.py)
+FORK_TESTS += --ignore-glob='tests/methods/*/configs/*'
 
-.PHONY: help demo test test-forks install install-forks lint clean
+.PHONY: help demo test test-forks install install-forks lint pages clean
 
 help:
 	@echo 'make demo           set up what the demo needs, run the main job on real images and show the result'
@@ -24,6 +25,7 @@ help:
 	@echo 'make install        set everything up in $(VENV) (make -B install repeats it)'
 	@echo 'make install-forks  the same with the forks, in $(FORKS)'
 	@echo 'make lint           check code style'
+	@echo 'make pages          write what is generated: model-index.yml, tables of docs/ and reprefine/methods/README.md'
 	@echo 'make clean          remove build products, caches and what the demo wrote; $(VENV) and $(FORKS) stay'
 
 # Set up again only when what is to be installed has changed.
@@ -60,6 +62,11 @@ test-forks: $(FORKS_STAMP)
 lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+
+PAGES := tests.configs.model_index tests.configs.published tests.combinations.matrix_page tests.helpers.methods_page
+
+pages: $(STAMP)
+	@for page in $(PAGES); do $(PY) -m $$page --write; done
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache work_dirs/demo

@@ -1,11 +1,12 @@
-"""Classes and functions that a package registers, read from its source without importing it."""
+"""What the modules of a package register and declare, read from their source without importing them."""
 
+import ast
 import os
 import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # The decorator, with or without a literal name, directly above the class or function.
 DECORATED = re.compile(
@@ -43,6 +44,25 @@ def registered(package: str) -> dict[tuple[str, str], Source]:
         for registry, name, defined in DECORATED.findall(file.read_text(encoding='utf-8')):
             found.setdefault((registry, name or defined), set()).add(Source(file, module, defined))
     return {key: sources.pop() for key, sources in found.items() if len(sources) == 1}
+
+
+@cache
+def declared(package: str, name: str) -> list[Any]:
+    """Return the literals that modules of a package assign to ``name`` at their top level.
+
+    Args:
+        package: Name of a package; one that is not installed declares nothing.
+        name: Name of the constant, such as ``CONFIG_SCHEMA``.
+    """
+    sources = [file.read_text(encoding='utf-8') for file, _ in _modules(package)]
+    assigned = [
+        node
+        for source in sources
+        if f'\n{name} = ' in source
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+    ]
+    return [ast.literal_eval(node.value) for node in assigned]
 
 
 def _modules(package: str) -> list[tuple[Path, str]]:

@@ -10,7 +10,10 @@ import torch
 from reprefine.set_up import set_up
 from tests.helpers import random_choices
 from tests.helpers.formatting import skip_config_formatting
+from tests.helpers.toy_folder import toy_folder
 
+__all__ = ['toy_folder']  # a fixture
+pytest.register_assert_rewrite('tests.combinations.checks')
 skip_config_formatting()
 set_up()  # as every tool does, so that no test depends on what another one has run
 

@@ -97,7 +97,7 @@ def test_relative_links_resolve():
 
 def test_tables_of_measurements_name_the_commit_that_they_are_of():
     pages = [page for page in files('*.md') if '### Measured here' in page.read_text()]
-    assert len(pages) == 5
+    assert len(pages) >= 5
     for page in pages:
         section = page.read_text().split('### Measured here')[1].split('\n### ')[0]
         assert re.search(r'commit\s+`[0-9a-f]{7}`', section), page

@@ -155,6 +155,9 @@ def find_neighbours(model: nn.Module, loader: DataLoader, query: Tensor, k: int)
     return Neighbours(*(torch.cat(column) for column in zip(*merged, strict=True)))
 
 
+CONFIG_SCHEMA = {'KNNMonitorHook.bank': 'dataloader', 'KNNMonitorHook.query': 'dataloader'}
+
+
 @HOOKS.register_module()
 class KNNMonitorHook(Hook):
     """Classifies held-out images by the nearest neighbours of their features, and logs ``knn_top1`` in percent.

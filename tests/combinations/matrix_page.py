@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from tests.configs.brief import ROOT
 
-from .matrix import METHODS, TASKS, Cell, Method
+from .matrix import TASKS, Cell, Method, methods
 from .matrix_cell import placeholders_of
 
 PAGE = ROOT / 'docs/methods_and_tasks.md'
 NAMES = dict(reid='re-identification', face_parsing='face parsing')
 REPARAMETERIZE = 'python tools/model_converters/reparameterize_model.py'
 HEAD = """\
-<!-- Written by `python -m tests.combinations.matrix_page --write`; its content is tests/combinations/matrix.py. -->
+<!-- Written by `python -m tests.combinations.matrix_page --write`; its content is tests/methods/*/on_tasks.py. -->
 
 # Any method on any task
 
@@ -45,7 +45,7 @@ methods at once, reparameterises them and runs the result in onnxruntime.
 
 def page() -> str:
     """Return the text of the page."""
-    return HEAD + '\n'.join([_overview(), *map(_section, METHODS), TAIL])
+    return HEAD + '\n'.join([_overview(), *map(_section, methods()), TAIL])
 
 
 def _name(task: str) -> str:
@@ -63,7 +63,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _overview() -> str:
     rows = []
-    for method in METHODS:
+    for method in methods():
         marks = ['–' if method.cells[task].reason else _link(method.cells[task], '✓') for task in TASKS]
         rows.append([f'[{method.title}](#{method.title.lower().replace(" ", "-")})', *marks])
     return _table(['', *map(_name, TASKS)], rows)

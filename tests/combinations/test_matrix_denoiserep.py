@@ -7,9 +7,10 @@ from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import default_work_dir
 from reprefine.methods.denoiserep import denoise_layers
 from tests.configs.deployed import randomised
-from tests.configs.walk import phases_of
+from tests.methods.denoiserep.on_tasks import METHOD
+from tests.methods.denoiserep.walk import phases_of
 
-from .matrix import DENOISEREP, TASKS
+from .matrix import TASKS
 from .matrix_cell import Stages, assert_deploys, stages
 
 
@@ -23,7 +24,7 @@ def write_baseline(run: Stages) -> None:
 
 @pytest.mark.parametrize('task', TASKS)
 def test_refines_a_baseline_and_is_deployed(task, tmp_path, toy_folder):
-    with stages(DENOISEREP, task, tmp_path, toy_folder) as run:
+    with stages(METHOD, task, tmp_path, toy_folder) as run:
         write_baseline(run)
         config = run.write('refine.py')
         assert run.train(config, is_first=False) == 0

@@ -1,4 +1,4 @@
-"""DVT on every task: a trained denoiser between backbone and head, if there are patch features."""
+"""METHOD on every task: a trained denoiser between backbone and head, if there are patch features."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,14 @@ from reprefine.engine.cli.launch import default_work_dir
 from tests.configs.brief import ROOT
 from tests.configs.walk import brief_arguments
 from tests.helpers.run import run_train
+from tests.methods.dvt.on_tasks import METHOD
 from tests.methods.dvt.pair_files import write_pairs
 
-from .matrix import DVT, TASKS
+from .matrix import TASKS
 from .matrix_cell import assert_refused, stages
 
 DENOISER = ROOT / 'configs/dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k.py'
-RUNS = [task for task in TASKS if not DVT.cells[task].reason]
+RUNS = [task for task in TASKS if not METHOD.cells[task].reason]
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +41,7 @@ def linked(denoiser, tmp_path) -> None:
 
 @pytest.mark.parametrize('task', RUNS)
 def test_is_trained_with_the_denoiser_as_neck(task, tmp_path, toy_folder, denoiser, linked):
-    with stages(DVT, task, tmp_path, toy_folder) as run:
+    with stages(METHOD, task, tmp_path, toy_folder) as run:
         config = run.write('train.py', denoiser='iter_2.pth')
         assert run.train(config, is_first=False) == 0
         run.test(config)
@@ -54,5 +55,5 @@ def test_is_trained_with_the_denoiser_as_neck(task, tmp_path, toy_folder, denois
 
 @pytest.mark.parametrize('task', [task for task in TASKS if task not in RUNS])
 def test_is_refused(task, tmp_path, toy_folder, linked, capsys):
-    with stages(DVT, task, tmp_path, toy_folder) as run:
+    with stages(METHOD, task, tmp_path, toy_folder) as run:
         assert_refused(run, run.write('train.py', denoiser='iter_2.pth'), capsys)

@@ -2,13 +2,15 @@
 
 import pytest
 
-from .matrix import FEATURE_TRANSFORM, TASKS
+from tests.methods.feature_transform.on_tasks import METHOD
+
+from .matrix import TASKS
 from .matrix_cell import assert_starts_from, stages
 
 
 @pytest.mark.parametrize('task', TASKS)
 def test_pretrains_the_backbone_and_starts_from_it(task, tmp_path, toy_folder):
-    with stages(FEATURE_TRANSFORM, task, tmp_path, toy_folder) as run:
+    with stages(METHOD, task, tmp_path, toy_folder) as run:
         pretrain = run.write('pretrain.py')
         assert run.train(pretrain) == 0
         task_config = run.write('finetune.py')

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from .matrix import MAX_LINES, METHODS, TASKS
+from .matrix import MAX_LINES, TASKS, methods
 from .matrix_cell import baseline_of, placeholders_of
 from .matrix_page import PAGE, page
 
@@ -21,9 +21,9 @@ def test_links_of_the_page_exist():
         assert (PAGE.parent / link).exists(), link
 
 
-def test_there_are_five_methods_and_seven_tasks():
-    assert len(METHODS) == 5
-    for method in METHODS:
+def test_every_method_has_a_cell_for_each_task():
+    assert len(methods()) >= 5
+    for method in methods():
         assert set(method.cells) == set(TASKS)
         for task, cell in method.cells.items():
             assert baseline_of(cell).is_file()
@@ -31,7 +31,7 @@ def test_there_are_five_methods_and_seven_tasks():
             assert bool(cell.reason) == bool(cell.refusal)
 
 
-@pytest.mark.parametrize('method', METHODS, ids=lambda method: method.title)
+@pytest.mark.parametrize('method', methods(), ids=lambda method: method.title)
 def test_snippets_are_short(method):
     task = next(task for task in TASKS if not method.cells[task].reason)
     configs = method.configs(task, **placeholders_of(method.cells[task]))

@@ -2,13 +2,15 @@
 
 import pytest
 
-from .matrix import REPFUSION, TASKS
+from tests.methods.repfusion.on_tasks import METHOD
+
+from .matrix import TASKS
 from .matrix_cell import assert_starts_from, stages
 
 
 @pytest.mark.parametrize('task', TASKS)
 def test_distils_the_backbone_and_starts_from_it(task, tmp_path, toy_folder):
-    with stages(REPFUSION, task, tmp_path, toy_folder) as run:
+    with stages(METHOD, task, tmp_path, toy_folder) as run:
         distil = run.write('distill.py')
         assert run.train(distil) == 0
         task_config = run.write('finetune.py')

@@ -1,16 +1,19 @@
-"""Options that make any config of the tree a run of two iterations, with small images and nothing downloaded."""
+"""Options that make any config of the tree a run of two iterations, with small images and nothing downloaded.
 
-import atexit
-import shutil
-import tempfile
+What only a method needs is declared in ``tests/methods/<method>/brief.py``, all of it optional: ``options(path, node)``
+returns options for the dict ``node`` at ``path`` of a config, ``ONE_EPOCH_LOOPS`` are types of training loops that are
+one epoch as they are, ``CONVOLUTIONAL`` types of backbones that take images of any size, and ``clear_caches()`` forgets
+classes made from networks of the host libraries, whose depth the walk changes.
+"""
+
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from tests.configs.small_networks import few
+from tests.helpers.methods import declared
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Sizes of images and crops; those above LARGE are divided by SHRINK.
@@ -19,11 +22,11 @@ LARGE, SHRINK = 320, 8
 # Networks without embeddings of positions see images that are smaller still.
 LARGE_FOR_CONVS, SHRINK_FOR_CONVS = 128, 4
 POSE_SIZES, POSE_SHRINK = ('input_size', 'heatmap_size'), 4
-CONVOLUTIONAL = ('ResNet', 'ResNetV1c', 'reprefine.PDResNet')
+CONVOLUTIONAL = ('ResNet', 'ResNetV1c')
 # Batches of identities stay as they are: that many are what the data must have. Their images are a quarter as large.
 REID_SIZES, REID_SHRINK = ('scale', 'crop_size', 'img_size'), 4
-# Loops that are one epoch as they stand.
-ONE_EPOCH = ('reprefine.DenoiseFitLoop', 'reprefine.MemoryBankLoop')
+# Training loops that are one epoch as they are.
+ONE_EPOCH_LOOPS = ('reprefine.MemoryBankLoop',)
 # An untrained detector finds nothing above a threshold, and hundreds of thousands of boxes below it.
 DETECTOR = dict(score_thr=0.0, max_per_img=6, nms_pre=50)
 ROOT = Path(__file__).parents[2]
@@ -38,7 +41,7 @@ def brief_options(cfg: Config) -> list[str]:
     evaluator = cfg.get('test_evaluator')
     reid = isinstance(evaluator, Mapping) and evaluator.get('type') == 'reprefine.ReIDMetric'
     whole = cfg.model.get('test_cfg', {}).get('mode') == 'slide_flip'
-    convolutional = _backbone(cfg).get('type') in CONVOLUTIONAL
+    convolutional = _backbone(cfg).get('type') in (*CONVOLUTIONAL, *_of_methods('CONVOLUTIONAL'))
     for name in LOADERS:
         if cfg.get(name):
             options |= _without_workers(name, cfg[name])
@@ -48,7 +51,7 @@ def brief_options(cfg: Config) -> list[str]:
         options |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
     elif train_cfg:
         options['default_hooks.checkpoint.interval'] = 1
-        if train_cfg.get('type') not in ONE_EPOCH:
+        if train_cfg.get('type') not in (*ONE_EPOCH_LOOPS, *_of_methods('ONE_EPOCH_LOOPS')):
             options['train_cfg.max_epochs'] = 1
     options['default_hooks.checkpoint.save_optimizer'] = False
     for path, node in nodes(cfg.get('param_scheduler'), 'param_scheduler'):
@@ -63,28 +66,17 @@ def brief_options(cfg: Config) -> list[str]:
             options |= _without_download(path, node)
             if node.get('type') == 'reprefine.TimmViT':
                 options[f'{path}.model_args.depth'] = 1
-            if node.get('type') in ('reprefine.DVTDenoiser', 'reprefine.TimmViT') and node.get('checkpoint'):
+            if node.get('type') == 'reprefine.TimmViT' and node.get('checkpoint'):
                 options[f'{path}.checkpoint'] = None
-            if node.get('type') == 'reprefine.PDResNet':
-                # With fixed statistics and no pretrained weights the sums of its branches would grow without bound.
-                options[f'{path}.zero_init_residual'] = True
             if node.get('type') == 'reprefine.SplitBN':
                 options[f'{path}.num_splits'] = 2
-            if node.get('type') == 'reprefine.DiffusionTeacher':
-                options |= _tiny_teacher(path, node)
-            if 'block_out_channels' in node:
-                options |= _tiny_unet(path, node)
             options |= _few_layers(path, node)
         if path.startswith(('model.train_cfg', 'model.test_cfg')):
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
                 options[f'{path}.num'] = 6
-        if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.DenoisePhaseHook':
-            options |= {f'{path}.by': 'iter', f'{path}.phase_length': 1}  # one iteration of each phase
-        if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.RLTimestepSelectorHook':
-            options |= {f'{path}.warmup_epochs': 0, f'{path}.warmup_iters': 1}
-        if path.startswith('custom_hooks.') and node.get('type') == 'reprefine.SampleGridHook':
-            options |= {f'{path}.num': 2, f'{path}.steps': 2}
+        for rules in declared('brief').values():
+            options |= rules.options(path, node) if hasattr(rules, 'options') else {}
         if reid and path.startswith((*LOADERS, 'model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
@@ -95,6 +87,10 @@ def brief_options(cfg: Config) -> list[str]:
             factors = {key: _shrink_of(node[key], convolutional) for key in SIZES if key in node}
             options |= {f'{path}.{key}': _small(node[key], factor) for key, factor in factors.items() if factor > 1}
     return [f'{key}={value}' for key, value in options.items()]
+
+
+def _of_methods(name: str) -> list[str]:
+    return [item for rules in declared('brief').values() for item in getattr(rules, name, ())]
 
 
 def _backbone(cfg: Config) -> Mapping:
@@ -153,28 +149,6 @@ def _small_contrast(cfg: Config) -> dict[str, Any]:
         options |= {f'model.backbone.{part}_channels': 16 for part in ('stem', 'base')}
         options |= {'model.neck.in_channels': 512, 'train_dataloader.dataset.pipeline.1.transforms.0.0.scale': 64}
     return options
-
-
-def _tiny_unet(path: str, node: Mapping) -> dict[str, Any]:
-    narrow = dict(block_out_channels=[8] * len(node['block_out_channels']), norm_num_groups=4, layers_per_block=1)
-    return {f'{path}.{key}': value for key, value in narrow.items()}
-
-
-def _tiny_teacher(path: str, node: Mapping) -> dict[str, Any]:
-    # Not conditioned on classes, whatever the teacher of the config is.
-    layers = [['mid_block.resnets.1.conv2', 16] for _ in node['layers']]
-    return {f'{path}.source': tiny_teacher_folder(), f'{path}.layers': layers, f'{path}.label_map': None}
-
-
-@cache
-def tiny_teacher_folder() -> str:
-    """Write a diffusion model with random weights as diffusers does, and return its folder."""
-    from tests.methods.repfusion.tiny import tiny_teacher
-
-    folder = tempfile.mkdtemp(prefix='tiny_teacher_')
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    tiny_teacher().unet.save_pretrained(folder)
-    return folder
 
 
 def _without_download(path: str, node: Mapping) -> dict[str, Any]:

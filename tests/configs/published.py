@@ -1,10 +1,11 @@
-"""Writes ``docs/published_rows.md`` from ``recipes/*.yml``: ``python -m tests.configs.published --write``."""
+"""Writes ``docs/published_rows.md`` from the recipes of the methods: ``python -m tests.configs.published --write``."""
 
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mmengine.config import Config
 
 from reprefine.engine.cli.launch import default_work_dir
@@ -12,15 +13,8 @@ from tests.configs.brief import ROOT
 from tests.configs.published_recipes import RECIPES, config_of, rows
 
 PAGE = ROOT / 'docs/published_rows.md'
-TITLES = dict(
-    denoiserep='DenoiseRep',
-    dvt='DVT',
-    feature_transform='Feature transformation',
-    pddr='PDDR',
-    repfusion='RepFusion',
-)
 HEAD = """\
-<!-- Written by `python -m tests.configs.published --write`; what it says stands in tests/configs/recipes. -->
+<!-- Written by `python -m tests.configs.published --write`; its content is tests/methods/*/configs/recipes.yml. -->
 
 # The published rows
 
@@ -34,7 +28,12 @@ starts from is trained by the config of that path below `configs/`, imported as 
 
 def page() -> str:
     """Return the text of the page."""
-    return HEAD + '\n'.join(f'## {TITLES[method]}\n\n{_table(method)}' for method in sorted(RECIPES))
+    return HEAD + '\n'.join(f'## {_title(method)}\n\n{_table(method)}' for method in sorted(RECIPES))
+
+
+def _title(method: str) -> str:
+    metafile = yaml.safe_load((ROOT / f'configs/{method}/metafile.yml').read_text())
+    return metafile['Collections'][0]['Name']
 
 
 def _table(method: str) -> str:

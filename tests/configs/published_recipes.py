@@ -1,4 +1,4 @@
-"""The published recipes as data, ``recipes/<method>.yml``, and the configs of their rows."""
+"""The published recipes as data, ``tests/methods/<method>/configs/recipes.yml``, and the configs of their rows."""
 
 import functools
 from collections.abc import Iterator
@@ -10,8 +10,12 @@ from mmengine.config import Config
 
 from reprefine.engine.cli.launch import load_config
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
-RECIPES = {path.stem: yaml.safe_load(path.read_text()) for path in Path(__file__).parent.glob('recipes/*.yml')}
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
+RECIPES = {
+    path.parts[-3]: yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / 'tests/methods').glob('*/configs/recipes.yml'))
+}
 
 
 @functools.cache

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.methods import declared
+
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 
 
@@ -24,8 +26,6 @@ def small_networks() -> Iterator[None]:
     """Give every ResNet few blocks, and networks that mmpretrain knows by a name few layers."""
     from mmpretrain.models.backbones import SwinTransformerV2, VisionTransformer
 
-    from reprefine.methods.pddr import backbone
-
     with pytest.MonkeyPatch.context() as patch:
         for host in filter(find_spec, HOSTS):
             resnet = importlib.import_module(f'{host}.models.backbones.resnet').ResNet
@@ -34,12 +34,17 @@ def small_networks() -> Iterator[None]:
             )
         for network in (VisionTransformer, SwinTransformerV2):
             patch.setattr(network, 'arch_zoo', {name: _shallow(arch) for name, arch in network.arch_zoo.items()})
-        # They are made from the host's once.
-        backbone._refined.cache_clear()
+        _clear_caches()
         try:
             yield
         finally:
-            backbone._refined.cache_clear()
+            _clear_caches()
+
+
+def _clear_caches() -> None:
+    for rules in declared('brief').values():
+        if hasattr(rules, 'clear_caches'):
+            rules.clear_caches()
 
 
 def _shallow(arch: dict[str, Any]) -> dict[str, Any]:

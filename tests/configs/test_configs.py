@@ -7,28 +7,46 @@ import pytest
 import yaml
 
 from tests.configs.brief import ROOT
+from tests.configs.model_index import INDEX, METAFILES, model_index
 from tests.configs.published_recipes import RECIPES
 from tests.configs.published_recipes import rows as recipe_rows
-from tests.configs.walk import CONFIGS, configs_below, twin_of
+from tests.configs.walk import CONFIGS, configs_below
+from tests.helpers.methods import METHODS
 
-METAFILES = sorted((ROOT / 'configs').rglob('metafile.yml'))
+HEADINGS = ('## Results', '## Cost', '## Implementation details', '## Citation')
 
 
 def test_every_config_is_trained_and_tested_by_one_of_these_files():
-    files = [file for file in Path(__file__).parent.glob('test_*.py') if file.name != Path(__file__).name]
+    """Each file names folders below ``configs/`` as ``configs_below('<folder>')``."""
+    files = [*(ROOT / 'tests/configs').glob('test_*.py'), *(ROOT / 'tests/methods').glob('*/configs/test_*.py')]
+    files.remove(Path(__file__))
     calls = ' '.join(call for file in files for call in re.findall(r'configs_below\((.*?)\)', file.read_text(), re.S))
     assert len(CONFIGS) > 80
-    assert sorted(configs_below(*set(re.findall(r"'([\w/]+)'", calls)))) == sorted(CONFIGS)
+    tried = configs_below(*set(re.findall(r"'([\w/]+)'", calls)))
+    missing = sorted(str(path.relative_to(ROOT)) for path in set(CONFIGS) - set(tried))
+    assert not missing, f'train and test these in a test file of tests/methods/<method>/configs: {missing}'
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_has_what_users_and_tests_look_for(method):
+    missing = [
+        f'write {name.format(method)}{why}'
+        for name, why in {
+            'configs/{}/README.md': ' with the sections of the other methods',
+            'configs/{}/metafile.yml': ' with its collection and models',
+            'tests/methods/{}/subject.py': ' as tests/helpers/subjects.py says',
+            'tests/methods/{}/**/test_resume.py': ': killed and resumed equals uninterrupted (tests/helpers/killed.py)',
+        }.items()
+        if not list(ROOT.glob(name.format(method)))
+    ]
+    assert not missing, '\n'.join(missing)
+    text = (ROOT / f'configs/{method}/README.md').read_text()
+    assert [heading for heading in HEADINGS if f'\n{heading}\n' not in text] == []
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_leaf_configs_are_short(path):
     assert len(path.read_text().splitlines()) <= 25
-
-
-@pytest.mark.parametrize('path', configs_below('denoiserep'), ids=lambda path: path.stem)
-def test_every_denoiserep_config_has_its_unrefined_twin(path):
-    assert twin_of(path).is_file()
 
 
 @pytest.mark.parametrize('file', METAFILES, ids=lambda file: file.parent.name)
@@ -52,8 +70,7 @@ def test_results_are_measured_here_and_published_numbers_stand_apart(file):
 
 
 def test_the_model_index_imports_every_metafile():
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    assert index == {'Import': [file.relative_to(ROOT).as_posix() for file in METAFILES]}
+    assert INDEX.read_text() == model_index(), 'run make pages'
 
 
 def test_every_published_number_of_a_metafile_is_that_of_a_recipe():

@@ -6,9 +6,9 @@ import torch
 
 from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT, nodes
-from tests.configs.dvt_variables import without_variables
 from tests.configs.walk import brief_arguments, configs_below
 from tests.helpers.run import run_test, run_train
+from tests.methods.dvt.configs.variables import without_variables
 
 BASELINES = [path for path in configs_below('baselines/segmentation') if '_knn' in path.stem]
 NECKS = [path for path in configs_below('dvt/segmentation') if '_knn' in path.stem]

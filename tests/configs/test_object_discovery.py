@@ -4,8 +4,8 @@ import pytest
 
 from reprefine.engine.cli.launch import load_config
 from tests.configs.brief import ROOT
-from tests.configs.dvt_variables import without_variables
 from tests.configs.walk import configs_below, train_and_test
+from tests.methods.dvt.configs.variables import without_variables
 
 NECKS = configs_below('dvt/object_discovery')
 BASELINES = configs_below('baselines/object_discovery')

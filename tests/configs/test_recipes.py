@@ -1,8 +1,8 @@
 """Every published row is a config that follows the published recipe.
 
-``recipes/<method>.yml`` states the recipes, from the papers and the released codes; a row names its config and what it
-must say. A path leads through dicts by key and through lists by index, or by the ``type`` of the item in brackets:
-``train_dataloader.dataset.pipeline[RandomCrop].crop_size``. ``batch`` is that of all GPUs together.
+``tests/methods/<method>/configs/recipes.yml`` states the recipes, from the papers and the released codes; a row names
+its config and what it must say. A path leads through dicts by key and through lists by index, or by the ``type`` of the
+item in brackets: ``train_dataloader.dataset.pipeline[RandomCrop].crop_size``. ``batch`` is that of all GPUs together.
 """
 
 import re

@@ -1,11 +1,18 @@
-"""A training of six iterations for each method and each OpenMMLab library, on files in a given folder."""
+"""A training of six iterations for each method and each OpenMMLab library, on files in a given folder.
+
+That of a method is declared in ``tests/methods/<method>/subject.py``: ``CONFIG``, its path below ``configs/`` without
+suffix, and ``CHANGES``, text of a config that makes six iterations of it cheap and drops only its validation;
+``custom_hooks`` is a list that it may change. Optional are ``NUM_VIEWS`` of each image (default 1), ``values()`` for
+names in braces in the text, and ``write_data(folder)``, which writes other training data than the default images and
+returns its files.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.configs.brief import ROOT, tiny_teacher_folder
+from tests.configs.brief import ROOT
+from tests.helpers.methods import METHODS, declared
 from tests.helpers.tiny_hosts import CLASSIFIER, write_config, write_images
-from tests.methods.dvt.pair_files import write_pairs
 from tests.tools.test_hosts import CASES
 
 SAVE = """
@@ -23,47 +30,7 @@ dataset = dict(
 train_dataloader = dict(batch_size=2, dataset=dataset)
 train_cfg = dict(max_epochs=3)
 """
-ONE_VIEW = f'random = [{FLIP}]'
-TWO_VIEWS = f"random = [dict(type='MultiView', num_views=2, transforms=[[{FLIP}]])]"
-# With everything that the method has beside the model, except validation.
-METHODS = {
-    'denoiserep': (
-        'denoiserep/classification/vit-tiny_denoiserep_digits',
-        """
-load_from = None
-model = dict(backbone=dict(img_size=32, patch_size=16, arch=dict(num_layers=1)))
-custom_hooks = [*_base_.custom_hooks]
-custom_hooks[1].update(phase_length=2, by='iter')
-""",
-        ONE_VIEW,
-    ),
-    'pddr': ('pddr/classification/resnet18-w32-pda_10e_mnist5k', 'custom_hooks = [*_base_.custom_hooks]\n', ONE_VIEW),
-    'feature_transform': (
-        'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k',
-        """
-model = dict(queue_len=8, backbone=dict(norm_cfg=dict(num_splits=1)))
-custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'reprefine.KNNMonitorHook']
-""",
-        TWO_VIEWS,
-    ),
-    'repfusion': (
-        'repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px',
-        """
-model = dict(teacher=dict(source='{teacher}', layers=[['mid_block.resnets.1.conv2', 16]]))
-custom_hooks = [*_base_.custom_hooks]
-custom_hooks[-1].update(warmup_epochs=1)
-""",
-        ONE_VIEW,
-    ),
-}
-DENOISER = """
-custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'reprefine.DenoiserVisualizationHook']
-model = dict(neck=dict(in_channels=64, grid=4))
-param_scheduler = [dict(type='reprefine.DenoiserLR', total=20)]
-dataset = dict(data_root='{root}/features')
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset)
-train_cfg = dict(max_iters=6)
-"""
+VIEWS = f"random = [dict(type='MultiView', num_views={{views}}, transforms=[[{FLIP}]])]"
 # Changes of the small configs: random flips, no workers.
 IN_PROCESS = {
     "init_cfg=dict(type='Pretrained', checkpoint='absent.pth')": 'init_cfg=None',
@@ -76,7 +43,7 @@ PACKING = {
     'mmseg': "dict(type='PackSegInputs'",
     'mmpose': "dict(type='TopdownAffine'",
 }
-SUBJECTS = (*METHODS, 'dvt', 'mmpretrain', *PACKING)
+SUBJECTS = (*METHODS, 'mmpretrain', *PACKING)
 
 
 class Subject(NamedTuple):
@@ -97,18 +64,26 @@ def write_subject(name: str, folder: Path, more: str = '') -> Subject:
     """Write data and config of a training; the config ends with the lines ``more``."""
     write_images(folder)
     files = sorted((folder / ('images' if name in PACKING else 'train')).rglob('*.png'))
-    if name == 'dvt':
-        write_pairs(folder / 'features', count=4)
-        files = sorted((folder / 'features').rglob('*.npy'))
-        text = _derived('dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k', DENOISER)
-    elif name in METHODS:
-        config, text, random = METHODS[name]
-        if '{teacher}' in text:
-            text = text.replace('{teacher}', tiny_teacher_folder())
-        text = _derived(config, text + random + IMAGES)
+    if name in METHODS:
+        text, files = _of_method(name, folder, files)
     else:
         text = _host_text(name) + 'custom_hooks = []\n'
     return Subject(write_config(folder, text + SAVE + more), ('--no-validate',), files)
+
+
+def _of_method(name: str, folder: Path, images: list[Path]) -> tuple[str, list[Path]]:
+    """Return the config of a method's training, and the files that it reads."""
+    assert name in declared('subject'), f'write tests/methods/{name}/subject.py as tests/helpers/subjects.py says'
+    subject = declared('subject')[name]
+    hooks = "custom_hooks = [*_base_.get('custom_hooks', [])]"
+    text = f"_base_ = '{ROOT}/configs/{subject.CONFIG}.py'\n{hooks}\n{subject.CHANGES}\n"
+    for key, value in (subject.values() if hasattr(subject, 'values') else {}).items():
+        text = text.replace(f'{{{key}}}', value)
+    if hasattr(subject, 'write_data'):
+        return text, subject.write_data(folder)
+    views = getattr(subject, 'NUM_VIEWS', 1)
+    random = f'random = [{FLIP}]' if views == 1 else VIEWS.format(views=views)
+    return text + random + IMAGES, images
 
 
 def _host_text(name: str) -> str:
@@ -117,10 +92,6 @@ def _host_text(name: str) -> str:
     packing = PACKING[name]
     text = _changed(CASES[name][0], {packing: f'{FLIP}, {packing}'})
     return text + ('train_cfg = dict(max_iters=6)\n' if name == 'mmseg' else 'train_cfg = dict(max_epochs=3)\n')
-
-
-def _derived(config: str, text: str) -> str:
-    return f"_base_ = '{ROOT}/configs/{config}.py'\n{text}"
 
 
 def _changed(text: str, changes: dict[str, str]) -> str:

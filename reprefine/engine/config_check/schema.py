@@ -1,10 +1,15 @@
 """The schema of a config: the registries that build each dict, and the keys that the builder itself takes.
 
-Classes that are built by default are named, not imported.
+Classes that are built by default are named, not imported. A module whose registered class or function takes a
+dataloader, dataset, pipeline or another of :data:`KINDS` declares so at its top level, for instance
+``CONFIG_SCHEMA = {'KNNMonitorHook.bank': 'dataloader'}``.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+
+from reprefine.registered import declared
 
 from .keys import TOP_LEVEL_KEYS
 from .rules import type_name
@@ -34,10 +39,13 @@ class NodeSchema:
 
     def child(self, key: str, node: Mapping) -> 'NodeSchema':
         """Return the schema of the entry ``key`` of ``node``; by default the same registries build it."""
-        owners = (type_name(node), type_name(node, 'base_type'))
-        for name in (*(f'{owner}.{key}' for owner in owners), key):
+        arguments = [f'{owner}.{key}' for owner in (type_name(node), type_name(node, 'base_type'))]
+        for name in (*arguments, key):
             if name in self.children:
                 return self.children[name]
+        for name in arguments:
+            if name in declared_kinds():
+                return KINDS[declared_kinds()[name]]
         if not self.registries:
             return PLAIN
         container = node.get('type') is None and self.default(node) is None
@@ -122,8 +130,6 @@ HOOK = NodeSchema(
         'switch_pipeline': TRANSFORM,
         'new_train_pipeline': TRANSFORM,
         'new_train_dataset': DATASET,
-        'KNNMonitorHook.bank': DATALOADER,
-        'KNNMonitorHook.query': DATALOADER,
         'SwitchRecipeHook.schedule': NodeSchema(
             MODEL_REGISTRIES, children={'pipeline': TRANSFORM, 'train_augments': MODEL, 'loss': MODEL}
         ),
@@ -182,5 +188,32 @@ RUNNER_SCHEMAS = {
     'tta_model': MODEL,
     'tta_pipeline': TRANSFORM,
 }
+
+# By the names that declarations use.
+KINDS = dict(
+    dataloader=DATALOADER,
+    dataset=DATASET,
+    pipeline=TRANSFORM,
+    model=MODEL,
+    metric=METRIC,
+    hook=HOOK,
+    optimizer=NodeSchema(('OPTIMIZERS',)),
+    plain=PLAIN,
+)
+
+
+@cache
+def declared_kinds() -> dict[str, str]:
+    """Return the kinds of arguments that modules of the package declare, ``Type.argument`` by key of :data:`KINDS`.
+
+    Raises:
+        ValueError: If a declaration names a kind that does not exist.
+    """
+    kinds = {name: kind for declaration in declared('reprefine', 'CONFIG_SCHEMA') for name, kind in declaration.items()}
+    for name, kind in kinds.items():
+        if kind not in KINDS:
+            raise ValueError(f"CONFIG_SCHEMA: '{name}' is of the unknown kind '{kind}': use {', '.join(KINDS)}")
+    return kinds
+
 
 ROOT = NodeSchema(extra=TOP_LEVEL_KEYS, children=RUNNER_SCHEMAS)

@@ -1,5 +1,9 @@
 """A diffusion teacher of a few channels, for tests."""
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,3 +31,12 @@ def tiny_teacher(**options: Any) -> DiffusionTeacher:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return DiffusionTeacher(**config)
+
+
+@cache
+def tiny_teacher_folder() -> str:
+    """Write the teacher as diffusers does, and return its folder."""
+    folder = tempfile.mkdtemp(prefix='tiny_teacher_')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny_teacher().unet.save_pretrained(folder)
+    return folder

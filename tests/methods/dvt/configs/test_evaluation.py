@@ -1,4 +1,4 @@
-"""Configs of linear evaluation with the denoiser: each adds a neck to its twin, and nothing else."""
+"""Configs of linear evaluation with the denoiser: each adds a neck to its baseline, and nothing else."""
 
 import re
 from pathlib import Path
@@ -7,26 +7,26 @@ import pytest
 
 from reprefine.engine.cli.launch import default_work_dir, load_config
 from tests.configs.brief import ROOT
-from tests.configs.dvt_variables import without_variables
 from tests.configs.walk import configs_below
+from tests.methods.dvt.configs.variables import without_variables
 
 SEGMENTATION = [path for path in configs_below('dvt/segmentation') if '_linear' in path.stem]
 NECKS = [*SEGMENTATION, *(path for path in configs_below('dvt/depth') if 'gradloss' not in path.stem)]
 
 
-def twin_of(path: Path) -> Path:
+def baseline_of(path: Path) -> Path:
     return ROOT / 'configs/baselines' / path.parent.name / path.name.replace('-dvt', '', 1).replace('-50k_', '_', 1)
 
 
 @pytest.mark.parametrize('path', NECKS, ids=lambda path: path.stem)
 def test_differs_from_its_twin_by_the_neck_alone(path):
-    ours, twin = (load_config(str(p)) for p in (path, twin_of(path)))
+    ours, baseline = (load_config(str(p)) for p in (path, baseline_of(path)))
     neck = ours.model.pop('neck')
     assert neck.type == 'reprefine.DVTDenoiser'
     assert neck.get('frozen', True)
     if ours.model.backbone.get('norm') == 'native':
         assert (neck.features.mean, neck.features.std) == (ours.native.mean, ours.native.std)
-    assert without_variables(ours) == without_variables(twin)
+    assert without_variables(ours) == without_variables(baseline)
 
 
 def test_every_backbone_meets_every_benchmark():

@@ -1,3 +1,5 @@
+"""The fixture that makes toy data."""
+
 from collections.abc import Callable
 from pathlib import Path
 

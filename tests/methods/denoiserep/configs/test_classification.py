@@ -1,6 +1,7 @@
 import pytest
 
-from tests.configs.walk import configs_below, denoised_layers, train_and_test
+from tests.configs.walk import configs_below, train_and_test
+from tests.methods.denoiserep.walk import denoised_layers
 
 
 @pytest.mark.parametrize('path', configs_below('denoiserep/classification'), ids=lambda path: path.stem)

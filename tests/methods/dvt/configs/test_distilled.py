@@ -7,13 +7,13 @@ from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import default_work_dir, load_config
 from reprefine.registry import MODELS
 from tests.configs.brief import ROOT
-from tests.configs.dvt_variables import without_variables
 from tests.configs.walk import configs_below, train_and_test
+from tests.methods.dvt.configs.variables import without_variables
 
 CONFIGS = configs_below('dvt/distilled')
 
 
-def twin_of(path):
+def baseline_of(path):
     return ROOT / 'configs/baselines' / path.parent.name / path.name.replace('-dvt-distilled', '')
 
 
@@ -33,14 +33,14 @@ def test_every_backbone_meets_every_benchmark():
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_differs_from_its_twin_by_the_weights_and_their_size(path):
-    ours, twin = (load_config(str(p)) for p in (path, twin_of(path)))
+    ours, baseline = (load_config(str(p)) for p in (path, baseline_of(path)))
     distillation = load_config(str(distillation_of(path)))
     backbone = ours.model.backbone
     trained = f'{default_work_dir(str(distillation_of(path)))}/epoch_{distillation.train_cfg.max_epochs}.pth'
     assert backbone.pop('checkpoint') == trained
     assert backbone.pop('img_size') == distillation.model.backbone.img_size
     assert backbone.pop('revise_keys')
-    assert without_variables(ours) == without_variables(twin)
+    assert without_variables(ours) == without_variables(baseline)
 
 
 def brief(path):

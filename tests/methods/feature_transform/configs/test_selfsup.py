@@ -37,16 +37,16 @@ def test_the_transform_is_the_published_one():
 
 @pytest.mark.parametrize('path', configs_below('feature_transform/selfsup'), ids=lambda path: path.stem)
 def test_differs_from_its_twin_by_the_transform_alone(path):
-    ours, twin = (load_config(str(p)) for p in (path, twin_of(path)))
+    ours, baseline = (load_config(str(p)) for p in (path, baseline_of(path)))
     assert ours.model.pop('feature_transform')
     assert ours.model.pop('type') == 'reprefine.MoCoFT'
-    twin.model.pop('type')
-    assert ours.model == twin.model
+    baseline.model.pop('type')
+    assert ours.model == baseline.model
     for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'data_preprocessor'):
-        assert ours[key] == twin[key]
+        assert ours[key] == baseline[key]
 
 
-def twin_of(path: Path) -> Path:
+def baseline_of(path: Path) -> Path:
     return ROOT / 'configs/baselines/selfsup' / path.name.replace('-ft', '', 1)
 
 
