@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f'{args.config} has no out_dir; give the folder of the features with --out')
     listed = list_images(args.data_root, args.list)[: args.num]
     names = shard(listed, *parse_shard(args.shard))
-    device = args.device or (f'cuda:{os.environ.get("LOCAL_RANK", 0)}' if torch.cuda.is_available() else 'cpu')
+    device = args.device or (f'cuda:{os.environ.get("LOCAL_RANK", "0")}' if torch.cuda.is_available() else 'cpu')
     stage1 = Stage1(settings, device)
     if not any(settings.backbone.get(key) for key in ('pretrained', 'checkpoint', 'init_cfg')):
         print('note: the config has no pre-trained weights of the backbone; its weights are random')

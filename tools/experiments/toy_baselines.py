@@ -9,6 +9,7 @@ import argparse
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 from runner import ROOT, run, save_report, test_job, tool_job, train_job
 from toy_recipes import classification, dense
@@ -114,7 +115,7 @@ def _row(recipe: Recipe, data: Path, work_dir: Path) -> tuple[str, ...]:
     )
 
 
-def _load_test_config(recipe: Recipe, data: Path):
+def _load_test_config(recipe: Recipe, data: Path) -> Any:
     from reprefine.engine.cli.launch import add_config_arguments, load_config
 
     parser = argparse.ArgumentParser()

@@ -1,7 +1,11 @@
 """Plot the raw or denoised features of the frames of a video, with the same colours in all frames."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from reprefine.engine.cli.launch import OptionsAction, load_config
 from reprefine.engine.cli.tool import run_as_tool
@@ -53,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     print(args.out)
 
 
-def make_plotter(args: argparse.Namespace):
+def make_plotter(args: argparse.Namespace) -> Any:
     """Return the plotter of the frames."""
     import torch
 
@@ -76,7 +80,7 @@ def make_plotter(args: argparse.Namespace):
     )
 
 
-def make_writer(args: argparse.Namespace):
+def make_writer(args: argparse.Namespace) -> tuple[Callable[[np.ndarray], None], Callable[[], None]]:
     """Return a function that writes a frame, and one that closes the video."""
     import cv2
 
@@ -85,7 +89,7 @@ def make_writer(args: argparse.Namespace):
     count = 0
     video = None
 
-    def write(frame) -> None:
+    def write(frame: np.ndarray) -> None:
         nonlocal count, video
         count += 1
         if not args.out.suffix:

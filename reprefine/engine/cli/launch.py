@@ -7,7 +7,7 @@ import argparse
 import ast
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,13 @@ class OptionsAction(DictAction):
             return DictAction._parse_int_float_bool(val.strip('\'"'))
         return DictAction._parse_iterable(val)
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
         """Parse the pairs into a dict."""
         for pair in values:
             if '=' not in pair:

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,7 +37,9 @@ class LiveMemory(TorchDispatchMode):
         for tensor in tensors:
             self._add(tensor.untyped_storage())
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: D102
+    def __torch_dispatch__(  # noqa: D102
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         given = _storage_ids((args, kwargs))
         result = func(*args, **kwargs)

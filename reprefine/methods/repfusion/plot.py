@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from reprefine.engine.errors import UserError
@@ -82,7 +83,7 @@ def plot_timesteps(
     return figure
 
 
-def _heat_map(axes: Axes, run: RunHistogram, bins: int):
+def _heat_map(axes: Axes, run: RunHistogram, bins: int) -> QuadMesh:
     fractions, edges = binned_fractions(run.counts, bins)
     epoch_edges = np.append(run.epochs - 0.5, run.epochs[-1] + 0.5)
     image = axes.pcolormesh(epoch_edges, edges, fractions.T, cmap='viridis', vmin=0)

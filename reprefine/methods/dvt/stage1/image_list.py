@@ -62,5 +62,5 @@ def shard(names: Sequence[str], index: int, count: int) -> list[str]:
     """
     if not 1 <= index <= count:
         raise UserError(f'--shard {index}/{count} is out of range; use 1/{count} to {count}/{count}')
-    rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+    rank, world_size = int(os.environ.get('RANK', '0')), int(os.environ.get('WORLD_SIZE', '1'))
     return list(names[index - 1 :: count])[rank::world_size]

@@ -45,7 +45,7 @@ class NormTrace:
 class _ConsumerRecorder(TorchDispatchMode):
     """Records the consumers of the outputs of convolutions: leaf modules, or operations outside of leaf modules."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.running: list[nn.Module] = []
         self.outputs: dict[int, tuple[nn.Module, Tensor, set]] = {}  # by id, unique as long as the tensor is referenced

@@ -296,6 +296,6 @@ def test_swin_v2_keeps_the_layer_whose_weight_is_read():
     converted = [row.name for row in rows if not row.skipped]
     assert len(converted) == 24 + 12 + 3  # FFN, output projections, patch merging
     assert not any('cpb_mlp' in name for name in converted)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match='.'):
         named = convert(build_backbone(SWIN_V2_T), '', types=(nn.Linear,), timestep='reference')
     assert sum('cpb_mlp' in row.name for row in named) == 24
