@@ -55,7 +55,7 @@ REMEDIES = {
 
 OFFICIAL = {'mmcv', 'mmcv-lite', 'mmcv-full', 'mmengine', 'mmengine-lite', 'mmpretrain', 'mmdet', 'mmsegmentation'}
 FORKS = {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmdetection', 'onedl-mmsegmentation'}
-FORKS_LACK = "they lack mmpose, of which the official package works beside them, and mmdet's Corrupt"
+FORKS_LACK = "they lack mmpose, whose official package can be used with them, and mmdet's Corrupt"
 OFFICIAL_FIELDS = dict(
     requirements='requirements/mminstall.txt', install='make -B install', mmcv='mmcv', mmcv_version='2.1.0'
 )
@@ -173,7 +173,7 @@ def _no_ops(versions: Versions, imports: Imports) -> Iterator[Problem]:
 
 def _transformers_too_new(versions: Versions, imports: Imports) -> Iterator[Problem]:
     if _at_least(versions, 'transformers', '5') and imports.get('mmpretrain.models'):
-        problem = f'mmpretrain cannot be imported beside transformers {versions["transformers"]}'
+        problem = f'mmpretrain cannot be imported with transformers {versions["transformers"]}'
         yield Problem(('mmpretrain.models',), problem, 'pip install "transformers<5", or uninstall it')
 
 

@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Set-up and fixtures of all tests."""
 
 import gc
 import random
@@ -15,7 +15,7 @@ from tests.helpers.toy_folder import toy_folder
 __all__ = ['toy_folder']  # a fixture
 pytest.register_assert_rewrite('tests.combinations.checks')
 skip_config_formatting()
-set_up()  # as every tool does, so that no test depends on what another one has run
+set_up()  # as every tool does, so that tests are independent of each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,14 +47,14 @@ def seed_all() -> None:
 
 
 @pytest.fixture(scope='module', autouse=True)
-def what_is_imported_is_not_looked_through_again() -> None:
-    """mmengine collects garbage for every data set it builds, among all objects of the host libraries."""
+def freeze_imported_objects() -> None:
+    """Exclude imported objects from the garbage collection that mmengine runs for every dataset."""
     seed_all()  # for fixtures of the module
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def draws_are_seeded() -> None:
-    """Let no test depend on what others have drawn, nor on luck."""
+def seed_each_test() -> None:
+    """Make every test independent of the random numbers of others."""
     seed_all()

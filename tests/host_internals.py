@@ -1,15 +1,15 @@
-"""What the code reaches for inside other libraries beyond their public interface, each with the reason.
+"""Names of other libraries outside their public interface that the code uses, each with the reason.
 
-Whoever raises a version reads here what may have moved; ``test_host_internals.py`` resolves each name with the
-installed packages, and finds what is missing here.
+To be checked when a version is raised. ``test_host_internals.py`` resolves each name with the installed packages, and
+finds names that are missing here.
 """
 
 # Names that begin with an underscore: read, called or overridden.
 PRIVATE = {
     'mmdet.models.detectors.base.BaseDetector._forward': 'what a detector has to define',
-    'mmengine.config.Config._cfg_dict': 'the entries as they stand: attribute access would look keys up and copy',
+    'mmengine.config.Config._cfg_dict': 'the entries themselves: attribute access would look keys up and copy',
     'mmengine.config.Config._get_base_modules': 'wrapped, so that a new-style config may import from text configs',
-    'mmengine.config.Config._get_cfg_path': 'wrapped, so that what is inherited from us is not bound to our scope',
+    'mmengine.config.Config._get_cfg_path': 'wrapped, so that dicts inherited from us have no scope',
     'mmengine.config.DictAction._parse_int_float_bool': 'OptionsAction reads one value as the class it extends',
     'mmengine.config.DictAction._parse_iterable': 'overridden, so that --cfg-options reads dicts in lists',
     'mmengine.hooks.CheckpointHook._save_best_checkpoint': 'extended: deletes the former best after the new one',
@@ -30,7 +30,7 @@ PRIVATE = {
     'mmengine.optim.OptimWrapper._inner_count': 'whether gradients are accumulated',
     'mmengine.optim._ParamScheduler': 'base class of schedulers; mmengine exports no other',
     'mmengine.optim._ParamScheduler._get_value': 'what a scheduler has to define',
-    'mmengine.registry.Registry._locations': 'a module that was left out at import is looked through when asked for',
+    'mmengine.registry.Registry._locations': 'a module that was not imported is imported on look-up',
     'mmengine.runner.EpochBasedTrainLoop._decide_current_val_interval': 'whether a validation was due at the stop',
     'mmengine.runner.EpochBasedTrainLoop._epoch': 'set to resume a run',
     'mmengine.runner.EpochBasedTrainLoop._iter': 'set to resume a run',
@@ -96,24 +96,24 @@ PRIVATE = {
     'atexit._run_exitfuncs': 'a process of a finished group ends without the teardown that may abort it',
 }
 
-# Public functions and tables that something else is put into.
+# Public functions and tables that are replaced or extended.
 REPLACED = {
     'mmengine.config.config.FormatCode': 'the text of a config is formatted once and not for every checkpoint',
     'mmengine.config.config.is_installed': 'a package is looked for once; it reloads pkg_resources each time',
     'mmengine.config.utils.load': 'metafiles are read once',
     'mmengine.config.utils.MODULE2PACKAGE': "`reprefine::`, and `mmseg::` with the forks, in a config's _base_",
-    'mmengine.fileio.YamlHandler.load_from_fileobj': 'YAML files hold data; its own loader calls what they name',
-    'mmengine.model.BaseModel.parse_losses': 'of the model of a run: its losses are watched',
+    'mmengine.fileio.YamlHandler.load_from_fileobj': 'YAML files are loaded as data; its own loader calls functions',
+    'mmengine.model.BaseModel.parse_losses': 'of the model of a run: its losses are checked',
     'mmengine.optim.OptimWrapper.clip_func': 'of a wrapper of a run: the norm is logged without waiting for the device',
-    'mmengine.optim.OptimWrapper.step': 'of a wrapper of a run: its gradients are looked at',
-    'mmengine.runner.Runner.from_cfg': 'reprefine.everywhere lets the tools of the host libraries build our Runner',
-    'mmengine.runner.Runner.save_checkpoint': 'of a runner: what waits to be checked is checked first',
-    'mmcv.adjust_hue': 'turns the hue back under numpy 2',
-    'mmcv.image.adjust_hue': 'turns the hue back under numpy 2',
-    'mmcv.image.photometric.adjust_hue': 'turns the hue back under numpy 2',
+    'mmengine.optim.OptimWrapper.step': 'of a wrapper of a run: its gradients are checked',
+    'mmengine.runner.Runner.from_cfg': 'reprefine.everywhere makes tools of OpenMMLab build our Runner',
+    'mmengine.runner.Runner.save_checkpoint': 'of a runner: pending checks are read first',
+    'mmcv.adjust_hue': 'decreases the hue under numpy 2',
+    'mmcv.image.adjust_hue': 'decreases the hue under numpy 2',
+    'mmcv.image.photometric.adjust_hue': 'decreases the hue under numpy 2',
 }
 
-# Attributes that we put on objects of other libraries.
+# Attributes that we set on objects of other libraries.
 OURS = {
     '_denoise_state': 'the collector of noise losses is found at the model',
     '_is_sped_up': 'an optimiser wrapper is sped up once',

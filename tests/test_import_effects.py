@@ -1,4 +1,4 @@
-"""Importing the package changes nothing of what works without it."""
+"""Importing the package changes no working call of other libraries."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from tests.helpers.fresh import run_fresh
 TOOLS = Path(__file__).parents[1] / 'tools'
 WITH_FORKS = 'onedl-mmengine' in installed_versions()
 
-# What each call gives, told before and after the import.
+# Results of calls before and after the import.
 CALLS = """
 import json, logging, os, pickle, sys, mmengine, mmengine.registry, numpy, torch
 from collections import OrderedDict
@@ -71,7 +71,7 @@ for package in INHERITED:
 open('base.py', 'w').write('model = dict(a=1)')
 open('new_style.py', 'w').write('from mmengine.config import read_base\\nwith read_base():\\n    from .base import *')
 
-def told():
+def results():
     lines = [str(dict(os.environ))]
     for call in calls():
         try:
@@ -80,9 +80,9 @@ def told():
             lines.append(repr(error))
     return lines
 
-before = told()
+before = results()
 import MODULE
-after = told()
+after = results()
 for one, two in zip(before, after, strict=True):
     assert one == two, (one, two)
 print(len(before), [line.split('(')[0] for line in before if 'Error' in line])

@@ -1,4 +1,4 @@
-"""Methods and tasks know neither each other nor their siblings; what they build on knows neither of them."""
+"""Methods and tasks import neither each other nor other methods and tasks; models, deploy and engine import neither."""
 
 import ast
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def called_name(node: ast.Call) -> str:
 
 
 def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """Yield line and absolute name of everything imported, wherever in the file it stands."""
+    """Yield line and absolute name of everything imported, anywhere in the file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -1,4 +1,4 @@
-"""Importing the package costs next to nothing on top of mmengine."""
+"""Importing the package takes little more time than mmengine."""
 
 import subprocess
 import sys

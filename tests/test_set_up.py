@@ -15,17 +15,17 @@ import os, torch, mmengine
 from mmengine.runner import CheckpointLoader
 
 def read():
-    told = []
+    results = []
     for call in (
         lambda: torch.load('module.pth', weights_only=False),
         lambda: mmengine.load('call.yaml'),
         lambda: CheckpointLoader.load_checkpoint('config.pth')['meta'],
     ):
         try:
-            told.append(call())
+            results.append(call())
         except Exception as error:
-            told.append(type(error).__name__)
-    return told
+            results.append(type(error).__name__)
+    return results
 """
 UNPROTECTED = "[{'a': Linear(in_features=1, out_features=1, bias=True)}, {'a': 'called'}, {'cfg': 'x = 1'}]"
 PROTECTED = ['UnpicklingError', 'UserError', {}]

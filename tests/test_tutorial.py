@@ -1,4 +1,4 @@
-"""The commands of the tutorial run one after the other, as they stand."""
+"""The commands of the tutorial run one after the other, unchanged."""
 
 import json
 import os

@@ -102,7 +102,7 @@ TESTING = [
     Line('an item without a file', 'give --out FILE', ('--out-item', 'pred')),
     Line('an unknown item', 'invalid choice', ('--out', 'a.pkl', '--out-item', 'x')),
     Line('predictions into json', 'predictions go into a .pkl file', ('--dump', '{folder}/a.json')),
-    Line('predictions twice', 'would both hold predictions', ('--out', 'a.pkl', '--dump', 'b.pkl')),
+    Line('predictions twice', 'would both contain predictions', ('--out', 'a.pkl', '--dump', 'b.pkl')),
     Line('metrics below a file', 'directory|exists', ('--out', '{folder}/a/b.json'), _file('a')),
     Line('metrics where no file can be', 'No such file|ermission|directory', ('--out', '/proc/none/a.json')),
     Line('predictions below a file', 'directory|exists', ('--dump', '{folder}/a/b.pkl'), _file('a')),

@@ -38,7 +38,7 @@ def add_test_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file; none if the config trains nothing')
     add_key_arguments(parser)
     parser.add_argument('--out', metavar='FILE', help='write the metrics (.json, .pkl) or the predictions (.pkl)')
-    parser.add_argument('--out-item', choices=['metrics', 'pred'], help='what --out holds (default: pred in a .pkl)')
+    parser.add_argument('--out-item', choices=['metrics', 'pred'], help='content of --out (default: pred for a .pkl)')
     parser.add_argument('--dump', metavar='FILE.pkl', help='write the predictions for offline evaluation')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='write images of the predictions')
@@ -115,7 +115,7 @@ def _output_files(args: argparse.Namespace) -> tuple[str | None, str | None]:
         raise UserError(f'--out {metrics}: metrics go into a .json or .pkl file')
     predictions = args.dump or (args.out if item == 'pred' else None)
     if args.dump and args.out and item == 'pred':
-        raise UserError('--out and --dump would both hold predictions: add --out-item metrics')
+        raise UserError('--out and --dump would both contain predictions: add --out-item metrics')
     if predictions and not predictions.endswith(PICKLES):
         raise UserError(f'{predictions}: predictions go into a .pkl file')
     return predictions, metrics

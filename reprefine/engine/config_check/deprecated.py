@@ -25,7 +25,7 @@ TYPES: dict[str, str] = {'DenoiserPictureHook': 'DenoiserVisualizationHook'}
 
 
 def rename_keys(cfg: Config | MutableMapping) -> None:
-    """Replace the deprecated names in a config, in prefix.
+    """Replace the deprecated names in a config, in place.
 
     Args:
         cfg: A config, or the dict that it holds.

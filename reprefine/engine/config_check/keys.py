@@ -37,4 +37,4 @@ def check_top_level_keys(cfg: Config) -> None:
         swapped = [name for name in RUNNER_KEYS if sorted(name) == sorted(key)]
         near = swapped or difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=CUTOFF)
         if near:
-            raise UserError(f"{key}: the runner knows no such key; did you mean '{near[0]}'?")
+            raise UserError(f"{key}: is no key of the runner; did you mean '{near[0]}'?")

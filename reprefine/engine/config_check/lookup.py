@@ -52,14 +52,14 @@ def _active_registries(registries: Iterable[str]) -> Iterator[Registry]:
     current = DefaultScope.get_current_instance()
     if current and current.scope_name == 'mmpretrain':
         import_mmpretrain_without_mmdet()
-    host = importlib.import_module(f'{current.scope_name}.registry') if current else None
+    library = importlib.import_module(f'{current.scope_name}.registry') if current else None
     for name in registries:
         root = getattr(mmengine.registry, name, None)
         if root is not None:
             with root.switch_scope_and_registry(None) as registry:
                 yield registry
-        elif hasattr(host, name):
-            yield getattr(host, name)
+        elif hasattr(library, name):
+            yield getattr(library, name)
 
 
 def _get(registry: Registry, name: str) -> Callable | None:

@@ -10,11 +10,11 @@ class Rule(NamedTuple):
 
     Attributes:
         wanted: Their description, after *must be*.
-        holds: Whether a value is valid.
+        is_valid: Whether a value is valid.
     """
 
     wanted: str
-    holds: Callable[[Any], bool]
+    is_valid: Callable[[Any], bool]
 
 
 def _is_number(value: Any) -> bool:
@@ -50,17 +50,17 @@ def one_of(*strings: str) -> Rule:
     return Rule(' or '.join(map(repr, strings)), lambda value: isinstance(value, str) and value in strings)
 
 
-def list_of(wanted: str, holds: Callable[[Any], bool], least: int = 0) -> Rule:
-    """Require a list of at least ``least`` items for which ``holds`` is true."""
+def list_of(wanted: str, is_valid: Callable[[Any], bool], least: int = 0) -> Rule:
+    """Require a list of at least ``least`` items for which ``is_valid`` returns True."""
     return Rule(
         f'a list of {wanted}',
-        lambda value: isinstance(value, list | tuple) and len(value) >= least and all(map(holds, value)),
+        lambda value: isinstance(value, list | tuple) and len(value) >= least and all(map(is_valid, value)),
     )
 
 
 def either(rule: Rule, other: Rule) -> Rule:
     """Require one of two rules."""
-    return Rule(f'{rule.wanted} or {other.wanted}', lambda value: rule.holds(value) or other.holds(value))
+    return Rule(f'{rule.wanted} or {other.wanted}', lambda value: rule.is_valid(value) or other.is_valid(value))
 
 
 def _is_increasing(value: Any) -> bool:
@@ -79,12 +79,12 @@ NONE = Rule('None', lambda value: value is None)
 NON_NEGATIVE, POSITIVE = integer(0), integer(1)
 SEED = Rule('an integer from 0 to 4294967295', lambda value: _is_integer(value) and 0 <= value < 1 << 32)
 BOOL, STRING, DICT = instance('True or False', bool), instance('a string', str), instance('a dict', Mapping)
-DICTS = either(DICT, list_of('dicts', DICT.holds))
-STRINGS = either(STRING, list_of('strings', STRING.holds))
-SIZE = either(POSITIVE, list_of('integers of at least 1', POSITIVE.holds, 1))
+DICTS = either(DICT, list_of('dicts', DICT.is_valid))
+STRINGS = either(STRING, list_of('strings', STRING.is_valid))
+SIZE = either(POSITIVE, list_of('integers of at least 1', POSITIVE.is_valid, 1))
 RATIO = number(0, 1)
 ABOVE_ZERO = Rule('a number above 0', lambda value: _is_number(value) and value > 0)
-ALL_ABOVE_ZERO = list_of('numbers above 0', ABOVE_ZERO.holds, 1)
+ALL_ABOVE_ZERO = list_of('numbers above 0', ABOVE_ZERO.is_valid, 1)
 BETAS = list_of('numbers from 0 to below 1', lambda value: _is_number(value) and 0 <= value < 1, 2)
 LEVELS = ('HIGHEST', 'VERY_HIGH', 'HIGH', 'ABOVE_NORMAL', 'NORMAL', 'BELOW_NORMAL', 'LOW', 'VERY_LOW', 'LOWEST')
 PRIORITY = Rule(

@@ -106,7 +106,7 @@ def check_values(cfg: Config) -> None:
     optional = {pattern: rules.either(rule, rules.NONE) for pattern, rule in OPTIONAL.items()}
     for pattern, rule in (optional | REQUIRED).items():
         for path, value in match_paths(cfg._cfg_dict, pattern.split('.'), ''):
-            if not rule.holds(value):
+            if not rule.is_valid(value):
                 raise UserError(f'{path}: must be {rule.wanted}, not {value!r}')
     _refuse_infinite_samplers(cfg)
 

@@ -15,7 +15,7 @@ def sample_ids(batch: Any) -> list[str]:
     """Return the ids of the samples of a batch, each with the name of its key; the list is empty if there are none.
 
     Args:
-        batch: A batch of the data loader: data samples of any host library, or dicts of tensors and lists.
+        batch: A batch of the data loader: data samples of any OpenMMLab library, or dicts of tensors and lists.
     """
     return list(_ids(batch))
 
