@@ -1,7 +1,7 @@
-"""Nearest neighbours in feature space: a measure of a pre-training that needs no training of its own.
+"""Nearest-neighbour classification of features during pre-training.
 
-The labelled features, 10 GB for ImageNet and a ResNet-50, are never held: every process compares its share of them,
-block by block, with all queries, keeps the ``k`` nearest, and the processes exchange those.
+The labelled features (10 GB for ImageNet and a ResNet-50) are not stored: every process compares its share of them,
+block by block, with all queries, keeps the ``k`` nearest, and the processes gather those.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,79 +19,79 @@ from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
 from reprefine.registry import HOOKS
 
-BLOCK = 4096  # labelled vectors compared at a time
+BLOCK_SIZE = 4096  # labelled vectors in one comparison
 
 
-class Neighbours(NamedTuple):
-    """The most similar labelled vectors of each query.
+class Neighbors(NamedTuple):
+    """Nearest labelled vectors of each query.
 
     Attributes:
-        similarity: Descending, ``[Q, k]``; ``-inf`` where there are fewer.
-        labels: Their classes ``[Q, k]``.
+        similarity: Cosine similarity in descending order ``[Q, k]``; ``-inf`` if there are fewer than ``k``.
+        labels: Classes of the neighbours ``[Q, k]``.
     """
 
     similarity: Tensor
     labels: Tensor
 
 
-def nearest(query: Tensor, bank: Tensor, labels: Tensor, k: int, chunk: int = 1024) -> Neighbours:
-    """Return the ``k`` most similar vectors of each query, all of them if there are fewer.
+def nearest_neighbors(query: Tensor, bank: Tensor, labels: Tensor, k: int, chunk: int = 1024) -> Neighbors:
+    """Return the ``k`` most similar vectors of each query, or all if there are fewer.
 
     Args:
-        query: Vectors of unit length ``[Q, D]``.
-        bank: Labelled vectors of unit length ``[N, D]``.
-        labels: Their classes ``[N]``.
+        query: L2-normalised vectors ``[Q, D]``.
+        bank: L2-normalised labelled vectors ``[N, D]``.
+        labels: Classes of the bank ``[N]``.
         k: Number of neighbours.
-        chunk: Queries compared at a time, which bounds the memory to ``chunk * N``.
+        chunk: Queries in one comparison, which bounds the memory to ``chunk * N`` values.
     """
     parts = [(part @ bank.T).topk(min(k, len(bank)), dim=1) for part in query.split(chunk)]
-    similarity, places = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return Neighbours(similarity, labels[places])
+    similarity, indices = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return Neighbors(similarity, labels[indices])
 
 
-def best_of(parts: Sequence[Neighbours], k: int) -> Neighbours:
-    """Return the ``k`` nearest among the neighbours that were found in several parts of the labelled vectors."""
+def merge_neighbors(parts: Sequence[Neighbors], k: int) -> Neighbors:
+    """Return the ``k`` nearest neighbours among those found in several parts of the bank."""
     similarity, labels = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
-    similarity, places = similarity.topk(min(k, similarity.shape[1]), dim=1)
-    return Neighbours(similarity, labels.gather(1, places))
+    similarity, indices = similarity.topk(min(k, similarity.shape[1]), dim=1)
+    return Neighbors(similarity, labels.gather(1, indices))
 
 
-def knn_votes(neighbours: Neighbours, classes: int, temperature: float) -> Tensor:
-    """Return the votes ``[Q, C]`` of the neighbours, each weighing ``exp(similarity / temperature)``.
+def knn_votes(neighbors: Neighbors, classes: int, temperature: float) -> Tensor:
+    """Return the votes ``[Q, C]`` of the neighbours, with weights ``exp(similarity / temperature)``.
 
     Args:
-        neighbours: The neighbours of each query.
+        neighbors: The neighbours of each query.
         classes: Number of classes ``C``.
-        temperature: Of the weights.
+        temperature: Temperature of the weights.
     """
-    similarity, labels = neighbours
-    # Relative to the nearest neighbour: the order of the classes is the same, and nothing overflows.
+    similarity, labels = neighbors
+    # Relative to the nearest neighbour, so that exp does not overflow; the order of the classes is unchanged.
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     return similarity.new_zeros(len(similarity), classes).scatter_add_(1, labels, weights)
 
 
-def knn_top1(neighbours: Neighbours, truth: Tensor, temperature: float) -> float:
-    """Return the accuracy of a nearest-neighbour classifier in percent.
+def knn_top1(neighbors: Neighbors, truth: Tensor, temperature: float) -> float:
+    """Return the top-1 accuracy of the nearest-neighbour classifier in percent.
 
     Args:
-        neighbours: The neighbours of each query.
+        neighbors: The neighbours of each query.
         truth: Classes of the queries ``[Q]``.
-        temperature: Of the neighbours' weights.
+        temperature: Temperature of the weights.
     """
-    classes = int(max(neighbours.labels.max(), truth.max())) + 1
-    hits = knn_votes(neighbours, classes, temperature).argmax(1) == truth
+    classes = int(max(neighbors.labels.max(), truth.max())) + 1
+    hits = knn_votes(neighbors, classes, temperature).argmax(1) == truth
     return 100 * int(hits.sum()) / len(truth)
 
 
 @torch.no_grad()
-def features_of(model: nn.Module, loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pooled backbone features of unit length ``[n, D]`` in float32 and labels ``[n]``, of this process's share.
+def extract_feature_blocks(model: nn.Module, loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield blocks of pooled, L2-normalised backbone features ``[n, D]`` in float32 and labels ``[n]`` of this process.
 
-    A block holds :data:`BLOCK` of them or, where batches do not add up to it, somewhat more; the last one what is left.
+    A block consists of whole batches with at least :data:`BLOCK_SIZE` images; the last block may be smaller.
 
     Args:
         model: Model with ``data_preprocessor`` and ``extract_feat``.
-        loader: Loader of single views with labels.
+        loader: Data loader of single views with labels.
 
     Raises:
         UserError: If an image has no label.
@@ -104,7 +104,7 @@ def features_of(model: nn.Module, loader: DataLoader) -> Iterator[tuple[Tensor, 
         out = (out[-1] if isinstance(out, (tuple, list)) else out).float()
         features.append(F.normalize(out.flatten(2).mean(2) if out.dim() > 2 else out, dim=1))
         labels.append(_labels_of(data['data_samples']).to(out.device))
-        if sum(map(len, labels)) >= BLOCK or number == len(loader):
+        if sum(map(len, labels)) >= BLOCK_SIZE or number == len(loader):
             yield torch.cat(features), torch.cat(labels)
             features, labels = [], []
 
@@ -114,45 +114,49 @@ def _labels_of(data_samples: list[Any]) -> Tensor:
         labels = torch.cat([sample.gt_label for sample in data_samples])
         if labels.min() >= 0:
             return labels
-    raise UserError('KNNMonitorHook: an image of bank or query has no label, or -1: give it datasets with labels')
+    raise UserError('KNNMonitorHook: an image of bank or query has no label, or -1: use datasets with labels')
 
 
-def extract(model: nn.Module, loader: DataLoader) -> tuple[Tensor, Tensor]:
-    """Return :func:`features_of` all processes, ``[N, D]`` and ``[N]``, in the order of the dataset.
+def extract_features(model: nn.Module, loader: DataLoader) -> tuple[Tensor, Tensor]:
+    """Return features ``[N, D]`` and labels ``[N]`` of all processes, in the order of the dataset.
 
-    The loader must not shuffle. With several processes each computes its share.
+    Args:
+        model: As in :func:`extract_feature_blocks`.
+        loader: Data loader without shuffling; with several processes each loads its share.
     """
-    parts = [torch.cat(column) for column in zip(*features_of(model, loader), strict=True)]
-    # The sampler deals samples out in turn and fills up with the first ones.
+    parts = [torch.cat(column) for column in zip(*extract_feature_blocks(model, loader), strict=True)]
+    # The sampler distributes samples round-robin and pads with the first ones.
     return tuple(torch.stack(all_gather(part), dim=1).flatten(0, 1)[: len(loader.dataset)] for part in parts)
 
 
-def find_neighbours(model: nn.Module, loader: DataLoader, query: Tensor, k: int) -> Neighbours:
-    """Return the neighbours of all queries among the images of all processes, the same in each of them.
+def find_neighbors(model: nn.Module, loader: DataLoader, query: Tensor, k: int) -> Neighbors:
+    """Return the neighbours of all queries among the images of all processes; the result is equal in all processes.
 
     Args:
-        model: As in :func:`features_of`.
-        loader: Loader of the labelled images, which deals them out to the processes.
-        query: Vectors of unit length ``[Q, D]``, the same in all processes.
+        model: As in :func:`extract_feature_blocks`.
+        loader: Data loader of the labelled images, whose sampler distributes them over the processes.
+        query: L2-normalised vectors ``[Q, D]``, equal in all processes.
         k: Number of neighbours.
 
     Raises:
-        UserError: If every process would read all images, or an image has no label.
+        UserError: If every process loads all images, or an image has no label.
     """
-    left = len(range(get_rank(), len(loader.dataset), get_world_size()))  # what fills up the share comes behind it
-    if len(loader.sampler) > left + 1:
+    remaining = len(range(get_rank(), len(loader.dataset), get_world_size()))  # padding of the sampler comes after them
+    if len(loader.sampler) > remaining + 1:
         raise UserError(
-            f'KNNMonitorHook: every one of {get_world_size()} processes reads {len(loader.sampler)} of '
-            f"{len(loader.dataset)} images: give the loader sampler=dict(type='DefaultSampler', shuffle=False)"
+            f'KNNMonitorHook: each of {get_world_size()} processes loads {len(loader.sampler)} of '
+            f"{len(loader.dataset)} images: set sampler=dict(type='DefaultSampler', shuffle=False) of the data loader"
         )
-    found = Neighbours(query.new_full((len(query), k), float('-inf')), query.new_zeros((len(query), k)).long())
-    for bank, labels in features_of(model, loader):
-        found = best_of([found, nearest(query, bank[:left], labels[:left], k)], k) if left > 0 else found
-        left -= len(bank)
-    chunks = zip(*(column.split(BLOCK) for column in found), strict=True)
+    found = Neighbors(query.new_full((len(query), k), float('-inf')), query.new_zeros((len(query), k)).long())
+    for bank, labels in extract_feature_blocks(model, loader):
+        if remaining > 0:
+            block = nearest_neighbors(query, bank[:remaining], labels[:remaining], k)
+            found = merge_neighbors([found, block], k)
+        remaining -= len(bank)
+    chunks = zip(*(column.split(BLOCK_SIZE) for column in found), strict=True)
     of_ranks = (zip(*(all_gather(column.contiguous()) for column in chunk), strict=True) for chunk in chunks)
-    merged = [best_of([Neighbours(*pair) for pair in pairs], k) for pairs in of_ranks]
-    return Neighbours(*(torch.cat(column) for column in zip(*merged, strict=True)))
+    merged = [merge_neighbors([Neighbors(*pair) for pair in pairs], k) for pairs in of_ranks]
+    return Neighbors(*(torch.cat(column) for column in zip(*merged, strict=True)))
 
 
 CONFIG_SCHEMA = {'KNNMonitorHook.bank': 'dataloader', 'KNNMonitorHook.query': 'dataloader'}
@@ -160,17 +164,17 @@ CONFIG_SCHEMA = {'KNNMonitorHook.bank': 'dataloader', 'KNNMonitorHook.query': 'd
 
 @HOOKS.register_module()
 class KNNMonitorHook(Hook):
-    """Classifies held-out images by the nearest neighbours of their features, and logs ``knn_top1`` in percent.
+    """Classifies held-out images by the nearest neighbours of their features and logs ``knn_top1`` in percent.
 
-    The features are those of the backbone in evaluation mode, averaged over the image. The random state of the training
-    is left as it was. Each process needs memory for all queries and their neighbours, not for the labelled images.
+    The features are those of the backbone in evaluation mode after global average pooling. The RNG state of training is
+    restored. Each process needs memory for all queries and their neighbours, not for the labelled images.
 
     Args:
-        bank: Config of the data loader of labelled images, one view each, not shuffled.
+        bank: Config of the data loader of labelled images, one view each, without shuffling.
         query: Config of the data loader of the images to classify.
-        k: Number of neighbours; 20 suits small data sets.
-        temperature: Of the neighbours' weights.
-        interval: Epochs between two evaluations; the last epoch always has one.
+        k: Number of neighbours; 20 suits small datasets.
+        temperature: Temperature of the weights of the neighbours.
+        interval: Epochs between two evaluations; the last epoch is always evaluated.
     """
 
     priority = 'LOW'
@@ -183,7 +187,7 @@ class KNNMonitorHook(Hook):
         self._loaders: list[DataLoader] | None = None
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Evaluate and log."""
+        """Evaluate and log the accuracy."""
         if not (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             return
         with torch.random.fork_rng():
@@ -193,14 +197,14 @@ class KNNMonitorHook(Hook):
         runner.visualizer.add_scalars(dict(knn_top1=accuracy), step=runner.epoch + 1)
 
     def evaluate(self, runner: Runner) -> float:
-        """Return the accuracy in percent of the model as it is."""
+        """Return the accuracy of the current model in percent."""
         if self._loaders is None:
             self._loaders = [runner.build_dataloader(config, seed=runner.seed) for config in self.configs]
         model = unwrap(runner.model)
         modes = {name: module.training for name, module in model.named_modules()}
         model.eval()
-        query, truth = extract(model, self._loaders[1])
-        neighbours = find_neighbours(model, self._loaders[0], query, self.k)
+        query, truth = extract_features(model, self._loaders[1])
+        neighbors = find_neighbors(model, self._loaders[0], query, self.k)
         for name, module in model.named_modules():
             module.training = modes[name]
-        return knn_top1(neighbours, truth, self.temperature)
+        return knn_top1(neighbors, truth, self.temperature)

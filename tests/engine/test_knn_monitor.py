@@ -8,7 +8,15 @@ from torch.testing import assert_close
 
 from reprefine.engine import knn_monitor
 from reprefine.engine.errors import UserError
-from reprefine.engine.knn_monitor import KNNMonitorHook, best_of, extract, find_neighbours, knn_top1, knn_votes, nearest
+from reprefine.engine.knn_monitor import (
+    KNNMonitorHook,
+    extract_features,
+    find_neighbors,
+    knn_top1,
+    knn_votes,
+    merge_neighbors,
+    nearest_neighbors,
+)
 from tests.methods.feature_transform.toys import (
     loader,
     logged_losses,
@@ -28,14 +36,16 @@ def test_votes_are_the_weighted_neighbours(k):
         similarity = [(float(q @ b), int(label)) for b, label in zip(bank, labels, strict=True)]
         for s, label in sorted(similarity, reverse=True)[:k]:
             expected[row, label] += np.exp(s / 0.07)
-    neighbours = nearest(query, bank, labels, k, chunk=3)
-    votes = knn_votes(neighbours, 3, 0.07)
+    neighbors = nearest_neighbors(query, bank, labels, k, chunk=3)
+    votes = knn_votes(neighbors, 3, 0.07)
     assert_close(votes / votes.sum(1, keepdim=True), expected / expected.sum(1, keepdim=True), rtol=1e-9, atol=1e-12)
     truth = expected.argmax(1)
     truth[0] = (truth[0] + 1) % 3
-    assert knn_top1(neighbours, truth, 0.07) == 75
-    parts = [nearest(query, bank[rows], labels[rows], k) for rows in (slice(11), slice(11, 12), slice(12, 20))]
-    assert_close(tuple(best_of(parts, k)), tuple(neighbours))
+    assert knn_top1(neighbors, truth, 0.07) == 75
+    parts = [
+        nearest_neighbors(query, bank[rows], labels[rows], k) for rows in (slice(11), slice(11, 12), slice(12, 20))
+    ]
+    assert_close(tuple(merge_neighbors(parts, k)), tuple(neighbors))
 
 
 def test_neighbour_votes_agree_with_scikit_learn():
@@ -45,12 +55,12 @@ def test_neighbour_votes_agree_with_scikit_learn():
     labels = torch.arange(200) % 4
     classifier = KNeighborsClassifier(20, metric='cosine', weights=lambda d: np.exp((1 - d) / 0.07))
     expected = classifier.fit(bank.numpy(), labels.numpy()).predict(query.numpy())
-    assert knn_votes(nearest(query, bank, labels, 20), 4, 0.07).argmax(1).tolist() == expected.tolist()
+    assert knn_votes(nearest_neighbors(query, bank, labels, 20), 4, 0.07).argmax(1).tolist() == expected.tolist()
 
 
 def test_features_are_pooled_unit_vectors_in_order():
     model = moco_ft().eval()
-    features, labels = extract(model, loader(10, two_views=False))
+    features, labels = extract_features(model, loader(10, two_views=False))
     assert labels.tolist() == [i % 3 for i in range(10)]
     image = loader(10, two_views=False).dataset[7]['inputs'][None]
     expected = model.backbone(image)[-1].mean(dim=(2, 3))[0]
@@ -61,17 +71,17 @@ def test_features_are_pooled_unit_vectors_in_order():
 def test_labelled_images_are_compared_block_by_block(k, monkeypatch):
     """Never all of them at once, with the neighbours that a comparison with all of them gives."""
     model, sizes = moco_ft().eval(), []
-    query, _ = extract(model, loader(7, two_views=False))
-    bank, labels = extract(model, loader(30, two_views=False))
-    expected = nearest(query, bank, labels, k)
+    query, _ = extract_features(model, loader(7, two_views=False))
+    bank, labels = extract_features(model, loader(30, two_views=False))
+    expected = nearest_neighbors(query, bank, labels, k)
 
     def counted(query, bank, *args):
         sizes.append(len(bank))
-        return nearest(query, bank, *args)
+        return nearest_neighbors(query, bank, *args)
 
-    monkeypatch.setattr(knn_monitor, 'nearest', counted)
-    monkeypatch.setattr(knn_monitor, 'BLOCK', 8)
-    found = find_neighbours(model, loader(30, two_views=False), query, k)
+    monkeypatch.setattr(knn_monitor, 'nearest_neighbors', counted)
+    monkeypatch.setattr(knn_monitor, 'BLOCK_SIZE', 8)
+    found = find_neighbors(model, loader(30, two_views=False), query, k)
     assert sizes == [8, 8, 8, 6]
     for column, whole in zip(found, expected, strict=True):
         assert_close(column[:, : min(k, 30)], whole)
@@ -92,7 +102,7 @@ def test_images_without_a_label_are_refused(label):
 
     images.dataset.__class__ = Partly
     with pytest.raises(UserError, match='an image of bank or query has no label, or -1'):
-        extract(moco_ft().eval(), images)
+        extract_features(moco_ft().eval(), images)
 
 
 def test_monitor_logs_every_second_epoch_and_the_last_without_touching_the_run(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reprefine.visualization.run_comparison import read_result, seed_of
+from reprefine.visualization.run_comparison import read_run_result, read_seed
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'analysis_tools/compare_runs.py'
@@ -57,16 +57,16 @@ def test_other_seeds_are_not_paired(tmp_path, capsys):
 def test_resumed_and_tested_runs_are_read_in_order(tmp_path):
     run = write_run(tmp_path / 'run', [1, 2], 3)
     write_run(run, [3], 3, time='20260102_000000', test=4)
-    result = read_result(run)
+    result = read_run_result(run)
     assert result.seed == 3
     assert result.curves['knn_top1'] == [1, 2, 3]
     assert result.curves['accuracy/top1'] == [4]
 
 
 def test_configs_are_not_run():
-    assert seed_of('import os\nrandomness = dict(diff_rank_seed=True)\nos.abort()') is None
-    assert seed_of('randomness = dict(seed=7)') == 7
-    assert seed_of('model = dict(seed=7)') is None
+    assert read_seed('import os\nrandomness = dict(diff_rank_seed=True)\nos.abort()') is None
+    assert read_seed('randomness = dict(seed=7)') == 7
+    assert read_seed('model = dict(seed=7)') is None
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_configs_are_not_run():
     [
         (('run',), 'run: expected NAME=PATTERN'),
         (('a=absent*',), 'a=absent*: no such folder'),
-        (('a=empty',), 'empty holds no log'),
-        (('a=run', '--metrics', 'top1'), 'run has no top1; it has iter, knn_top1, loss, step'),
+        (('a=empty',), 'empty has no log'),
+        (('a=run', '--metrics', 'top1'), 'run has no top1: use one of iter, knn_top1, loss, step'),
     ],
 )
 def test_mistakes_are_one_line(argv, message, tmp_path, monkeypatch, capsys):
@@ -91,7 +91,7 @@ def test_a_real_run_is_read(tmp_path):
 
     done = runner(tmp_path, moco_ft(), cfg=dict(randomness=dict(seed=0)))
     done.train()
-    result = read_result(tmp_path)
+    result = read_run_result(tmp_path)
     assert result.curves['pos_mean'] == [line['pos_mean'] for line in scalars(done)]
     assert result.seed == 0
 

@@ -9,7 +9,13 @@ from PIL import Image
 
 from reprefine.methods.feature_transform import score_plots as plot
 from reprefine.methods.feature_transform.score_files import ScoreRun, read_run, write_block
-from reprefine.methods.feature_transform.score_plots import Style, curve, plot_lines, plot_waterfall, smoothed
+from reprefine.methods.feature_transform.score_plots import (
+    PlotStyle,
+    plot_lines,
+    plot_waterfall,
+    running_mean,
+    select_curve,
+)
 from reprefine.visualization import figures as figure_files
 from tests.helpers.run_tool import run_tool
 
@@ -104,24 +110,24 @@ def test_published_folder_is_read(tmp_path):
 def test_smoothing_is_a_centred_mean_over_what_exists(width):
     values, reach = RNG.random(20), width // 2
     expected = [values[max(i - reach, 0) : i + reach + 1].mean() for i in range(20)]
-    assert np.allclose(smoothed(values, width), expected)
+    assert np.allclose(running_mean(values, width), expected)
 
 
 def test_smoothing_comes_before_the_cut():
     run = ScoreRun('r', np.arange(1, 6), None, dict(x=np.array([0.0, 0, 9, 0, 0])), {})
-    places, values = curve(run, 'x', Style(start=3, smooth=3))
+    places, values = select_curve(run, 'x', PlotStyle(start=3, smooth=3))
     assert places.tolist() == [4, 5]
     assert np.allclose(values, [3, 0])
     for draw in (plot_lines, plot_waterfall):
-        assert isinstance(draw([run], ['x'], Style()), Figure)
+        assert isinstance(draw([run], ['x'], PlotStyle()), Figure)
 
 
 @pytest.mark.parametrize(
     ('argv', 'message'),
     [
-        (('absent',), 'absent is no folder'),
-        (('.',), 'holds no score statistics'),
-        (('run', '--keys', 'pos'), 'run has no pos; it has neg_var'),
+        (('absent',), 'absent is not a folder'),
+        (('.',), 'has no score statistics'),
+        (('run', '--keys', 'pos'), 'run has no pos: use one of neg_var'),
         (('run', '--stage', 'raw'), 'run has no raw_neg_var'),
         (('run', '--names', 'a', 'b'), '--names gives 2 names for 1 runs'),
         (('run', '--ylim', 'neg_mean=0'), '--ylim neg_mean=0: expected KEY:LO,HI'),

@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> None:
 def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str, Work], Tensor]:
     """Return the timed functions by name, and the queries whose gradient all but the last two compute."""
     from reprefine.methods.feature_transform import FeatureTransform, queue_cross_entropy, symmetric_beta
-    from reprefine.methods.feature_transform.loss import Candidates
+    from reprefine.methods.feature_transform.loss import ContrastiveFeatures
 
     torch.manual_seed(0)
     q, k = (F.normalize(torch.randn(batch, dims, device=device), dim=1) for _ in range(2))
@@ -87,7 +87,9 @@ def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str,
         return head(MU * scores + (1 - MU) * scores[:, order])
 
     def reprefine(with_stats: bool, *raw: Tensor) -> Tensor:
-        return queue_cross_entropy(Candidates(q, k, queue, mu, perm()), TEMPERATURE, raw or None, with_stats)[0]
+        return queue_cross_entropy(ContrastiveFeatures(q, k, queue, mu, perm()), TEMPERATURE, raw or None, with_stats)[
+            0
+        ]
 
     def draw(sample: Callable[[], Tensor]) -> None:
         sample()
@@ -100,10 +102,10 @@ def make_works(batch: int, keys: int, dims: int, device: str) -> tuple[dict[str,
         'reprefine': lambda: reprefine(False),
         'reprefine with statistics': lambda: reprefine(True, q.detach(), k),
         'MoCo with the loss of reprefine': lambda: queue_cross_entropy(
-            Candidates(q, k, queue), TEMPERATURE, None, False
+            ContrastiveFeatures(q, k, queue), TEMPERATURE, None, False
         )[0],
         'element-wise, draws included': lambda: queue_cross_entropy(
-            element.candidates(q, k, queue), TEMPERATURE, None, False
+            element.contrastive_features(q, k, queue), TEMPERATURE, None, False
         )[0],
         'one [K, D] Beta draw (published)': lambda: draw(lambda: beta.sample((keys, dims))),
         'one [K, D] Beta draw (reprefine)': lambda: draw(lambda: symmetric_beta(1.6, (keys, dims), device)),

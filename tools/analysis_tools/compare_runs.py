@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Read the logs and print a Markdown table."""
-    from reprefine.visualization.run_comparison import comparison_table, read_result
+    from reprefine.visualization.run_comparison import comparison_table, read_run_result
 
     groups = {}
     for text in args.groups:
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
         folders = sorted({folder for pattern in patterns.split(',') for folder in glob.glob(pattern)})
         if not folders:
             raise UserError(f'{text}: no such folder')
-        groups[name] = [read_result(folder) for folder in folders]
+        groups[name] = [read_run_result(folder) for folder in folders]
     print(comparison_table(groups, args.metrics, args.at))
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Read the runs, plot them and write the files."""
     from reprefine.methods.feature_transform.score_files import read_run
-    from reprefine.methods.feature_transform.score_plots import Style, plot_lines, plot_waterfall, write_csv
+    from reprefine.methods.feature_transform.score_plots import PlotStyle, plot_lines, plot_waterfall, write_csv
     from reprefine.visualization.figures import save_figure
 
     runs = [read_run(folder) for folder in args.runs]
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     prefix = 'raw_' if args.stage == 'raw' else ''
     keys = [prefix + key for key in args.keys]
     limits = {prefix + key: limit for key, limit in map(parse_limit, args.ylim)}
-    style = Style(args.x, args.start, max(args.smooth, 1), args.band, limits, args.vlines)
+    style = PlotStyle(args.x, args.start, max(args.smooth, 1), args.band, limits, args.vlines)
     figure = (plot_waterfall if args.view == '3d' else plot_lines)(runs, keys, style)
     save_figure(figure, args.out)
     print(f'{args.out}: {len(runs)} runs, {", ".join(keys)}')

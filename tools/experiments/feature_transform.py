@@ -82,10 +82,10 @@ def main(args: argparse.Namespace) -> None:
         UserError: If a job fails.
     """
     run([job for seed in range(args.seeds) for variant in VARIANTS for job in make_jobs(variant, seed, args.out)], args)
-    from reprefine.visualization.run_comparison import comparison_table, read_result
+    from reprefine.visualization.run_comparison import comparison_table, read_run_result
 
     groups = {
-        variant.label: [read_result(variant.work_dir(args.out, seed)) for seed in range(args.seeds)]
+        variant.label: [read_run_result(variant.work_dir(args.out, seed)) for seed in range(args.seeds)]
         for variant in VARIANTS
     }
     save_report(comparison_table(groups, ['knn_top1', 'accuracy/top1']), args.out / 'table.md')

@@ -117,11 +117,11 @@ def label_dir(network: str, fraction: LabelFraction, seed: int, out: Path) -> Pa
 
 def make_table(seeds: int, out: Path) -> str:
     """Return the accuracies as a Markdown table, with the paired differences to random weights."""
-    from reprefine.visualization.run_comparison import RunResult, chosen_value, comparison_table, read_result
+    from reprefine.visualization.run_comparison import RunResult, comparison_table, read_run_result, select_value
 
     def result(network: str, seed: int) -> RunResult:
-        runs = {fraction.name: read_result(label_dir(network, fraction, seed, out)) for fraction in FRACTIONS}
-        return RunResult(out, seed, {name: [chosen_value(run, METRIC)] for name, run in runs.items()})
+        runs = {fraction.name: read_run_result(label_dir(network, fraction, seed, out)) for fraction in FRACTIONS}
+        return RunResult(out, seed, {name: [select_value(run, METRIC)] for name, run in runs.items()})
 
     labels = dict(random='random weights', wide='wider network, random weights', kd='KD from the wider network')
     labels |= {selector: f'RepFusion, {label}' for selector, label in SELECTORS.items()}

@@ -1,7 +1,7 @@
-"""Feature transformation: harder positives and fresh negatives for contrastive learning with a queue (ICCV 2021)."""
+"""Feature transformation (FT) for contrastive learning with a queue: positive extrapolation, negative interpolation."""
 
 from .densecl import DenseCLFT
-from .draws import Coefficient, Draws, symmetric_beta
+from .draws import Coefficient, TransformDraws, symmetric_beta
 from .functional import negative_interpolation, positive_extrapolation, score_stats, softmax_stats
 from .loss import queue_cross_entropy
 from .moco import MoCoFT
@@ -13,7 +13,7 @@ from .transform import FeatureTransform
 __all__ = [
     'Coefficient',
     'DenseCLFT',
-    'Draws',
+    'TransformDraws',
     'FTScheduleHook',
     'FeatureTransform',
     'MoCoFT',

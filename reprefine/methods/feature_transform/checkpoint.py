@@ -1,7 +1,7 @@
-"""Checkpoints of MoCo: those of PyContrast (the released code), of facebookresearch/moco, of torchvision, and ours.
+"""Conversion of MoCo checkpoints of PyContrast (the released code), facebookresearch/moco, torchvision and reprefine.
 
-Every format is a list of pairs of key prefixes, ours and theirs, that is read in either direction. The neck is one
-linear layer (``fc``, MoCo v1) or two (``mlp``, MoCo v2). What has no counterpart is an error, never left out silently.
+Every format is a list of pairs of key prefixes, of reprefine and of the format, which is applied in either direction.
+The neck is one linear layer (``fc``, MoCo v1) or two (``mlp``, MoCo v2). A key without counterpart raises an error.
 """
 
 import argparse
@@ -25,26 +25,26 @@ Weights = dict[str, Tensor]
 
 
 def convert_checkpoint(source: str | Path, target: str | Path, to: str = 'reprefine') -> tuple[str, int]:
-    """Write the checkpoint of a MoCo anew in another format.
+    """Convert a checkpoint of MoCo to another format.
 
     Args:
         source: Checkpoint of PyContrast, facebookresearch/moco, mmpretrain or this package, read weights-only.
-        target: File to write; it appears whole or not at all.
-        to: One of :data:`FORMATS`; ``'torchvision'`` keeps the backbone alone.
+        target: File to write, atomically.
+        to: One of :data:`FORMATS`; ``'torchvision'`` has only the backbone.
 
     Returns:
         The format of the source, and the number of tensors written.
 
     Raises:
-        UserError: If the target exists, or the source cannot be read, is no MoCo, or has weights of unknown meaning.
+        UserError: If the target exists, or the source cannot be read, is not MoCo, or has unknown keys.
     """
     if Path(target).exists():
         raise UserError(f'{target} exists: give another name, or remove it')
-    # PyContrast stores its command line in the file, a plain record.
+    # Files of PyContrast contain the parsed command line.
     with torch.serialization.safe_globals([argparse.Namespace]):
         checkpoint = read_checkpoint(str(source))
     try:
-        found = format_of(checkpoint)
+        found = detect_format(checkpoint)
         state_dict = checkpoint['state_dict'] if found == 'reprefine' else to_reprefine(checkpoint, found)
         if to != 'reprefine':
             refuse_other_form(state_dict, Path(source).name)
@@ -59,8 +59,8 @@ def convert_checkpoint(source: str | Path, target: str | Path, to: str = 'repref
     return found, _count(written)
 
 
-def format_of(checkpoint: dict[str, Any]) -> str:
-    """Tell the format of a checkpoint by its keys.
+def detect_format(checkpoint: dict[str, Any]) -> str:
+    """Return the format of a checkpoint, by its keys.
 
     Raises:
         UserError: If it is none of :data:`FORMATS` that can be read.
@@ -72,48 +72,50 @@ def format_of(checkpoint: dict[str, Any]) -> str:
         return 'facebook'
     if isinstance(weights, dict) and 'backbone.conv1.weight' in weights:
         return 'reprefine'
-    raise UserError('it is no MoCo of PyContrast, facebookresearch/moco, mmpretrain or this package')
+    raise UserError(
+        'it is not a MoCo checkpoint of PyContrast, facebookresearch/moco, mmpretrain or reprefine: use one'
+    )
 
 
 def to_reprefine(checkpoint: dict[str, Any], found: str) -> Weights:
-    """Return the state dict of a :class:`~.algorithm.MoCoFT` from a foreign checkpoint.
+    """Return the state dict of a :class:`~.moco.MoCoFT` for a checkpoint of another format.
 
-    Queue and key encoder are there if the file has them. The pointer of a PyContrast queue, which the file lacks, is 0.
+    It has queue and key encoder if the file has them. Files of PyContrast lack the queue pointer, which is set to 0.
 
     Args:
         checkpoint: Content of the file.
         found: Its format, ``'pycontrast'`` or ``'facebook'``.
 
     Raises:
-        UserError: If a key has no place in the model.
+        UserError: If a key has no counterpart in the model.
     """
     flat = _flatten(checkpoint) if found == 'pycontrast' else _without_module(checkpoint['state_dict'])
     two_layers = any(re.search(r'[/.](head|fc)\.2\.', key) for key in flat)
-    pairs = [(theirs, ours) for ours, theirs in pairs_of(found, two_layers)]
+    pairs = [(other, own) for own, other in key_prefixes(found, two_layers)]
     state_dict = {_renamed(key, pairs): value for key, value in flat.items()}
     if found == 'pycontrast' and 'queue' in state_dict:
         state_dict['queue'] = state_dict['queue'].T.contiguous()
         state_dict['queue_ptr'] = torch.zeros(1, dtype=torch.long)
     if any(key.startswith('encoder_k.') for key in state_dict):
-        state_dict['encoder_k.steps'] = torch.tensor(1)  # at 0 the first step would overwrite the key encoder
+        state_dict['encoder_k.steps'] = torch.tensor(1)  # with 0 the first step overwrites the key encoder
     return state_dict
 
 
 def from_reprefine(state_dict: Weights, to: str) -> dict[str, Any]:
-    """Return a checkpoint in a foreign format.
+    """Return a checkpoint in another format.
 
     Args:
-        state_dict: State dict of a :class:`~.algorithm.MoCoFT` or of mmpretrain's MoCo.
+        state_dict: State dict of a :class:`~.moco.MoCoFT` or of mmpretrain's MoCo.
         to: ``'pycontrast'``, ``'facebook'`` or ``'torchvision'``.
 
     Raises:
-        UserError: If a key has no place in that format.
+        UserError: If a key has no counterpart in that format.
     """
     if to == 'torchvision':
         backbone = {key: value for key, value in state_dict.items() if key.startswith('backbone.')}
-        return {_renamed(key, pairs_of(to, False)): value for key, value in backbone.items()}
+        return {_renamed(key, key_prefixes(to, False)): value for key, value in backbone.items()}
     kept = {key: value for key, value in state_dict.items() if key != 'encoder_k.steps'}
-    pairs = pairs_of(to, 'neck.mlp.0.weight' in kept)
+    pairs = key_prefixes(to, 'neck.mlp.0.weight' in kept)
     if to == 'facebook':
         return dict(state_dict={f'module.{_renamed(key, pairs)}': value for key, value in kept.items()})
     kept.pop('queue_ptr', None)
@@ -125,11 +127,11 @@ def from_reprefine(state_dict: Weights, to: str) -> dict[str, Any]:
     return nested
 
 
-def pairs_of(name: str, two_layers: bool) -> Pairs:
-    """Return the prefixes of keys, ours and those of the format ``name``.
+def key_prefixes(name: str, two_layers: bool) -> Pairs:
+    """Return the pairs of key prefixes, of reprefine and of the format ``name``.
 
     Args:
-        name: Format other than ours.
+        name: Format other than ``'reprefine'``.
         two_layers: Whether the neck has two layers.
     """
     if name == 'torchvision':
@@ -144,7 +146,7 @@ def pairs_of(name: str, two_layers: bool) -> Pairs:
         rest = [('queue_ptr', 'queue_ptr'), ('queue', 'queue')]
     pairs = []
     for (neck, backbone), (head, encoder) in zip(sides, roots, strict=True):
-        pairs += [(neck + ours, head + theirs) for ours, theirs in layers] + [(backbone, encoder)]
+        pairs += [(neck + own, head + other) for own, other in layers] + [(backbone, encoder)]
     return pairs + rest
 
 
@@ -156,7 +158,7 @@ def _renamed(key: str, pairs: Pairs) -> str:
         is_backbone = 'backbone.' in (old, new) or 'encoder_k.module.0.' in (old, new)
         if BACKBONE.match(rest) if is_backbone else rest in ('', 'weight', 'bias'):
             return new + rest
-    raise UserError(f"'{key.replace('/', '.')}' has no counterpart: only a ResNet with the head of MoCo v1 or v2 has")
+    raise UserError(f"'{key.replace('/', '.')}' has no counterpart: use a ResNet with the head of MoCo v1 or v2")
 
 
 def _flatten(checkpoint: dict[str, Any]) -> Weights:

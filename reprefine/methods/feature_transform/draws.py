@@ -1,4 +1,4 @@
-"""Random draws of the coefficients and the permutation, apart from the formulas that use them."""
+"""Random draws of mixing coefficients and permutation, which the formulas take as arguments."""
 
 import math
 from typing import NamedTuple
@@ -13,8 +13,8 @@ DISTRIBUTIONS = ('beta', 'uniform')
 GRANULARITIES = ('batch', 'sample', 'dim', 'element')
 
 
-class Draws(NamedTuple):
-    """What one step draws; None for a side that is left alone.
+class TransformDraws(NamedTuple):
+    """Random draws of one training step; None for a side that is not transformed.
 
     Attributes:
         lam: Coefficient of the positives, broadcastable to ``[B, D]``.
@@ -28,47 +28,47 @@ class Draws(NamedTuple):
 
 
 class Coefficient:
-    """Law and shape of a mixing coefficient: ``shift + x`` with ``x`` from Beta(alpha, alpha) or U(0, 1).
+    """Distribution and shape of a mixing coefficient: ``shift + x`` with ``x`` from Beta(alpha, alpha) or U(0, 1).
 
     Args:
         dist: ``'beta'`` or ``'uniform'``.
-        alpha: Parameter of the symmetric Beta law, positive.
-        shift: What is added; 1 extrapolates, 0 interpolates.
-        granularity: Which entries share a draw: ``'batch'`` all of them, ``'sample'`` those of one vector, ``'dim'``
-            those of one dimension, ``'element'`` none.
+        alpha: Parameter of the symmetric Beta distribution, positive.
+        shift: Added to the draw: 1 extrapolates, 0 interpolates.
+        granularity: Entries that share a draw: ``'batch'`` all, ``'sample'`` those of a vector, ``'dim'`` those of a
+            dimension, ``'element'`` none.
 
     Raises:
-        UserError: If a value is not among these.
+        UserError: If an argument is invalid.
     """
 
     def __init__(self, dist: str = 'beta', alpha: float = 2.0, shift: float = 0.0, granularity: str = 'batch') -> None:
         if dist not in DISTRIBUTIONS:
-            raise UserError(f"dist='{dist}' is unknown: choose one of {', '.join(DISTRIBUTIONS)}")
+            raise UserError(f"dist='{dist}' is unknown: use one of {', '.join(DISTRIBUTIONS)}")
         if not (alpha > 0 and math.isfinite(alpha)):
-            raise UserError(f'alpha={alpha} is no parameter of a Beta law: it must be positive and finite')
+            raise UserError(f'alpha={alpha} is not a parameter of a Beta distribution: use a positive, finite number')
         if granularity not in GRANULARITIES:
-            raise UserError(f"granularity='{granularity}' is unknown: choose one of {', '.join(GRANULARITIES)}")
+            raise UserError(f"granularity='{granularity}' is unknown: use one of {', '.join(GRANULARITIES)}")
         self.dist, self.alpha, self.shift, self.granularity = dist, alpha, shift, granularity
 
     def sample(
         self, vectors: int, dims: int, device: torch.device | str, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw, in float32.
+        """Draw coefficients in float32.
 
         Args:
             vectors: Number of vectors.
-            dims: Their length ``D``.
-            device: Where arrays are drawn. A scalar is always drawn on the CPU, so that a GPU need not be waited for.
-            generator: Source of randomness on that device (for a scalar: on the CPU), default torch's own.
+            dims: Dimension ``D`` of the vectors.
+            device: Device of arrays. A scalar is always drawn on the CPU, which avoids a GPU synchronisation.
+            generator: Generator on that device (for a scalar: on the CPU); None: the default generator.
 
         Returns:
-            Shape ``[]``, ``[vectors, 1]``, ``[1, dims]`` or ``[vectors, dims]`` by granularity.
+            Shape ``[]``, ``[vectors, 1]``, ``[1, dims]`` or ``[vectors, dims]``, by granularity.
         """
         shape = dict(batch=(), sample=(vectors, 1), dim=(1, dims), element=(vectors, dims))[self.granularity]
-        place = 'cpu' if self.granularity == 'batch' else device
+        device = 'cpu' if self.granularity == 'batch' else device
         if self.dist == 'uniform':
-            return draw(torch.rand, shape, generator, device=place).add_(self.shift)
-        return symmetric_beta(self.alpha, shape, place, generator).add_(self.shift)
+            return draw(torch.rand, shape, generator, device=device).add_(self.shift)
+        return symmetric_beta(self.alpha, shape, device, generator).add_(self.shift)
 
 
 def symmetric_beta(
@@ -77,17 +77,20 @@ def symmetric_beta(
     device: torch.device | str = 'cpu',
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw from Beta(alpha, alpha), exactly in law.
+    """Draw from Beta(alpha, alpha), exactly.
 
-    Above 1/2 by the polar method, ``1/2 + cos(2 pi u) sqrt(1 - v^(2 / (2 alpha - 1))) / 2`` with uniform ``u`` and
-    ``v`` (Devroye, Non-Uniform Random Variate Generation, IX.4.1), several times as fast as two gamma draws an entry;
-    below, by gamma draws.
+    For ``alpha > 1/2`` by the polar method, ``1/2 + cos(2 pi u) sqrt(1 - v^(2 / (2 alpha - 1))) / 2`` with uniform
+    ``u`` and ``v`` (Devroye, Non-Uniform Random Variate Generation, IX.4.1), several times as fast as two gamma draws
+    per entry; otherwise by gamma draws.
 
     Args:
         alpha: Parameter, positive.
         shape: Shape of the result.
-        device: Where to draw.
-        generator: Source of randomness on that device, default torch's own.
+        device: Device of the result.
+        generator: Generator on that device; None: the default generator.
+
+    Returns:
+        Draws in [0, 1], float32.
     """
     if alpha <= 0.5:
         return torch._sample_dirichlet(torch.full((*shape, 2), float(alpha), device=device), generator)[..., 0].clone()

@@ -1,4 +1,4 @@
-"""When the transform is on."""
+"""Hook that enables the feature transformation for a range of epochs."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -10,26 +10,28 @@ from reprefine.registry import HOOKS
 
 @HOOKS.register_module()
 class FTScheduleHook(Hook):
-    """Switches the transform on for some epochs. The state follows from the epoch, so resuming needs none.
+    """Enables the feature transformation for a range of epochs. It has no state: resuming sets it by the epoch.
 
     Args:
-        start_epoch: First epoch with the transform, counted from 0.
-        end_epoch: First epoch without it again; None: it stays on.
+        start_epoch: First epoch with the transform, 0-based.
+        end_epoch: First epoch without it after that; None: until the end of training.
 
     Raises:
-        UserError: If no epoch has the transform.
+        UserError: If the range is empty.
     """
 
     def __init__(self, start_epoch: int = 0, end_epoch: int | None = None) -> None:
         if start_epoch < 0 or (end_epoch is not None and end_epoch <= start_epoch):
-            raise UserError(f'start_epoch={start_epoch}, end_epoch={end_epoch}: no epoch has the transform')
+            raise UserError(
+                f'start_epoch={start_epoch}, end_epoch={end_epoch}: no epoch has the transform; use 0 <= start < end'
+            )
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
 
     def before_train(self, runner: Runner) -> None:
-        """Check that there is a transform, and epochs to count.
+        """Check the model and the training loop.
 
         Raises:
-            UserError: If not.
+            UserError: If the model has no ``feature_transform``, or training is by iterations.
         """
         model = unwrap(runner.model)
         if not hasattr(model, 'feature_transform'):
@@ -38,7 +40,7 @@ class FTScheduleHook(Hook):
             raise UserError('FTScheduleHook counts epochs: set train_cfg.by_epoch=True, or leave the hook out')
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Set the state of the epoch."""
+        """Enable or disable the transform for the epoch."""
         model = unwrap(runner.model)
         before_end = self.end_epoch is None or runner.epoch < self.end_epoch
         model.feature_transform.enabled = self.start_epoch <= runner.epoch and before_end

@@ -1,4 +1,4 @@
-"""Files of score statistics: ours, and those of the released code."""
+"""Files of score statistics, of reprefine and of the released code."""
 
 import json
 import pickle
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reprefine.engine.errors import UserError
+from reprefine.engine.errors import UserError, one_line
 from reprefine.engine.files import atomic_write, natural_key
 
 STATS = ('pos_mean', 'pos_var', 'neg_mean', 'neg_var')
@@ -23,10 +23,10 @@ class ScoreRun(NamedTuple):
 
     Attributes:
         name: Name of its folder.
-        iters: Iterations ``[n]``, counted from 1, increasing.
-        epochs: Position in epochs ``[n]``, the end of the first being 1; None if the run had none.
-        values: For each statistic its values ``[n]``.
-        meta: What the run said about itself.
+        iters: Iterations ``[n]``, 1-based, increasing.
+        epochs: Fractional epochs ``[n]``, 1 at the end of the first epoch; None for training by iterations.
+        values: Values ``[n]`` by statistic.
+        meta: Settings of the run.
     """
 
     name: str
@@ -37,13 +37,13 @@ class ScoreRun(NamedTuple):
 
 
 def write_block(path: Path, iters: np.ndarray, values: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    """Write one file; it appears whole or not at all.
+    """Write one file of score statistics, atomically.
 
     Args:
         path: File to write, ``*.npz``.
         iters: Iterations ``[n]``.
-        values: For each statistic its values ``[n]``.
-        meta: What JSON can hold.
+        values: Values ``[n]`` by statistic.
+        meta: Settings of the run, serialisable as JSON.
     """
     columns = {key: np.asarray(column, np.float32) for key, column in values.items()}
     with atomic_write(path) as partial:
@@ -51,39 +51,41 @@ def write_block(path: Path, iters: np.ndarray, values: dict[str, np.ndarray], me
 
 
 def read_block(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
-    """Read what :func:`write_block` wrote: iterations, values and what the run said about itself.
+    """Read iterations, values and settings from a file of :func:`write_block`.
 
     Raises:
-        UserError: If the file is damaged or something else.
+        UserError: If the file is corrupted or has another content.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = {key: file[key] for key in file.files}
         iters, meta = columns.pop('iter'), json.loads(str(columns.pop('meta')))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path} is damaged or holds no score statistics ({type(error).__name__})') from error
+        raise UserError(
+            f'{path} is corrupted or has no score statistics ({type(error).__name__}): restore it'
+        ) from error
     return iters, columns, meta
 
 
 def read_run(folder: str | Path) -> ScoreRun:
-    """Read the statistics of a run.
+    """Read the score statistics of a run.
 
     Args:
-        folder: Its work directory, the folder of its statistics, or a folder of ``score_*.npy`` of the released code.
+        folder: Work directory, its folder ``score_stats``, or a folder with ``score_*.npy`` of the released code.
 
     Raises:
-        UserError: If there are none.
+        UserError: If the folder has no score statistics.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f'{folder} is no folder: give a work directory or a folder of score statistics')
-    for place in (folder, folder / 'score_stats', folder / 'scores'):
-        files = sorted(place.glob('*.np?'), key=natural_key)
+        raise UserError(f'{folder} is not a folder: give a work directory or a folder of score statistics')
+    for candidate in (folder, folder / 'score_stats', folder / 'scores'):
+        files = sorted(candidate.glob('*.np?'), key=natural_key)
         for pattern, read in ((OWN, _read_own), (PUBLISHED, _read_published)):
             if chosen := [path for path in files if pattern.fullmatch(path.name)]:
                 return read(folder.resolve().name, chosen)
     raise UserError(
-        f'{folder} holds no score statistics (score_stats/*.npz or score_*.npy): train with reprefine.ScoreStatsHook'
+        f'{folder} has no score statistics (score_stats/*.npz or score_*.npy): train with reprefine.ScoreStatsHook'
     )
 
 
@@ -92,7 +94,7 @@ def _read_own(name: str, paths: list[Path]) -> ScoreRun:
     keys = [key for key in blocks[0][1] if all(key in values for _, values, _ in blocks)]
     iters = np.concatenate([iters for iters, _, _ in blocks])
     if (np.diff(iters) <= 0).any():
-        raise UserError(f'{paths[0].parent} holds files of several runs: their iterations overlap')
+        raise UserError(f'{paths[0].parent} has files of several runs, whose iterations overlap: separate them')
     epochs = None
     if all(path.name.startswith('epoch') for path in paths):
         length = max(block[2].get('epoch_length') or 1 for block in blocks)
@@ -102,11 +104,11 @@ def _read_own(name: str, paths: list[Path]) -> ScoreRun:
 
 
 def _read_published(name: str, paths: list[Path]) -> ScoreRun:
-    """Reduce the samples of every iteration as the released notebook does."""
-    files = [[np.asarray(batch, np.float64) for batch in load_published(path)] for path in paths]
+    """Average over the samples of every iteration, as the released notebook does."""
+    files = [[np.asarray(batch, np.float64) for batch in read_published_file(path)] for path in paths]
     rows = [batch for file in files for batch in file]
     if any(batch.ndim != 2 or batch.shape[1] != len(PUBLISHED_COLUMNS) for batch in rows):
-        raise UserError(f'{paths[0].parent}: score files of the released code hold [iterations, batch, 5]')
+        raise UserError(f'{paths[0].parent}: score files of the released code have arrays [iterations, batch, 5]')
     means = np.stack([batch.mean(axis=0) for batch in rows])
     values = dict(zip(PUBLISHED_COLUMNS, means.T, strict=True))
     values['pos_var'] = np.array([batch[:, PUBLISHED_COLUMNS.index('pos_mean')].var() for batch in rows])
@@ -114,28 +116,28 @@ def _read_published(name: str, paths: list[Path]) -> ScoreRun:
     return ScoreRun(name, np.arange(1, len(rows) + 1), epochs, values, {})
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Rebuilds NumPy arrays and nothing else."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles NumPy arrays only."""
 
     def find_class(self, module: str, name: str) -> Any:
         root = module.partition('.')[0]
         if root == 'numpy' and name in ('_reconstruct', 'ndarray', 'dtype', 'scalar'):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f'{module}.{name} is no array')
+        raise pickle.UnpicklingError(f'{module}.{name} is not an array')
 
 
-def load_published(path: Path) -> np.ndarray:
-    """Read a ``score_*.npy``, also one whose batches differ in size and are therefore stored as objects.
+def read_published_file(path: Path) -> np.ndarray:
+    """Read a ``score_*.npy``, including object arrays of batches that differ in size.
 
     Raises:
-        UserError: If it is damaged or holds anything but arrays; nothing in it is run.
+        UserError: If it is corrupted or contains anything but arrays, which is never executed.
     """
     try:
         with open(path, 'rb') as file:
             version = np.lib.format.read_magic(file)
             read_header = getattr(np.lib.format, f'read_array_header_{version[0]}_{version[1]}')
             if read_header(file)[2].hasobject:
-                return _ArraysOnly(file).load()
+                return _ArrayUnpickler(file).load()
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
-        raise UserError(f'{path} is no score file of the released code ({" ".join(str(error).split())})') from error
+        raise UserError(f'{path} is not a score file of the released code ({one_line(error)}): restore it') from error

@@ -1,4 +1,4 @@
-"""Hook that writes the statistics of the scores to files."""
+"""Hook that writes score statistics to files."""
 
 import warnings
 from pathlib import Path
@@ -18,16 +18,15 @@ from .score_files import KEYS, OWN, read_block, write_block
 
 @HOOKS.register_module()
 class ScoreStatsHook(Hook):
-    """Keeps the statistics that the model returns beside its loss, one file an epoch, ready to be plotted.
+    """Writes the score statistics in the loss dict to one file per epoch.
 
-    A file is ``{work_dir}/{out_dir}/epoch_001.npz``, or ``block_00001.npz`` when training goes by iterations. A resumed
-    run continues them without a gap or a double; what a former run wrote beyond the point of resuming goes to a
-    sub-folder ``replaced_<time>``.
+    The files are ``{work_dir}/{out_dir}/epoch_001.npz``, or ``block_00001.npz`` for training by iterations. A resumed
+    run continues them; records after the iteration from which it resumes are moved to a sub-folder ``replaced_<time>``.
 
     Args:
         interval: Iterations between two records.
-        flush_interval: Iterations between two writes, the only moments that wait for a GPU; also the length of a block.
-        reduce: Average over the ranks; otherwise the values are those of rank 0's samples.
+        flush_interval: Iterations between two writes, which synchronise with the GPU; also the length of a block.
+        reduce: Whether to average over the ranks; otherwise the values are those of the samples of rank 0.
         out_dir: Folder inside the work directory.
     """
 
@@ -42,15 +41,15 @@ class ScoreStatsHook(Hook):
         self._keys: list[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Put aside what is about to be computed again."""
+        """Move records of iterations that will be computed again."""
         self._iters, self._rows, self._keys = [], [], None
         if is_main_process():
-            put_aside(Path(runner.work_dir) / self.out_dir, runner.iter, f'replaced_{runner.timestamp}')
+            move_replaced_blocks(Path(runner.work_dir) / self.out_dir, runner.iter, f'replaced_{runner.timestamp}')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, torch.Tensor] | None = None
     ) -> None:
-        """Keep the statistics of the iteration, on their device."""
+        """Record the statistics of the iteration, on their device."""
         if self._keys is None:
             self._keys = [key for key in KEYS if key in (outputs or {})]
             if not self._keys:
@@ -66,16 +65,16 @@ class ScoreStatsHook(Hook):
             self._flush(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Write the end of the epoch."""
+        """Write the records at the end of an epoch."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._flush(runner)
 
     def before_gather_state(self, runner: Runner) -> None:
-        """Write what a run resumed from the coming checkpoint will not compute again."""
+        """Write the records that a run resumed from the next checkpoint will not compute again."""
         self._flush(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Write what is left."""
+        """Write the remaining records."""
         self._flush(runner)
 
     def _flush(self, runner: Runner) -> None:
@@ -116,13 +115,13 @@ class ScoreStatsHook(Hook):
         )
 
 
-def put_aside(folder: Path, last: int, name: str) -> None:
-    """Move files with iterations after ``last`` to the sub-folder ``name``, and leave a file with the earlier ones.
+def move_replaced_blocks(folder: Path, last: int, name: str) -> None:
+    """Move files with iterations after ``last`` to a sub-folder, and rewrite them with the iterations up to ``last``.
 
     Args:
         folder: Folder of the statistics; it may be missing.
         last: Last iteration to keep.
-        name: Name of the sub-folder, made when needed.
+        name: Name of the sub-folder, created if needed.
     """
     for path in sorted(folder.glob('*.npz')):
         if not OWN.fullmatch(path.name):

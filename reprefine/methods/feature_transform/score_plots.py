@@ -1,4 +1,4 @@
-"""Curves of score statistics: lines, bands, and runs one behind the other."""
+"""Plots of score statistics: curves with bands, and 3-D waterfall plots."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,16 @@ LABELS = dict(
 
 
 @dataclass(frozen=True)
-class Style:
-    """How curves are drawn.
+class PlotStyle:
+    """Settings of the plots.
 
     Attributes:
         x: Horizontal axis, ``'iter'`` or ``'epoch'``.
-        start: Points up to this place are left out; the others keep their place.
-        smooth: Records averaged for a point, itself in the middle; fewer at the ends.
-        band: Shade one standard deviation around means whose variance is known.
-        ylim: Limits by statistic.
-        vlines: Places of vertical lines.
+        start: Points up to this x value are not shown.
+        smooth: Window of the centred running mean, in records.
+        band: Whether to shade one standard deviation around means whose variance is recorded.
+        ylim: Limits of the y axis by statistic.
+        vlines: x values of vertical lines.
     """
 
     x: str = 'iter'
@@ -48,59 +48,60 @@ class Style:
     vlines: Sequence[float] = ()
 
 
-def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """Return the running mean over ``width`` values centred on each, over those that exist at the ends.
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Return the centred running mean, over fewer values at the ends.
 
     Args:
         values: ``[n]``.
-        width: Odd; an even one counts as the next odd one.
+        width: Odd size of the window; an even one is increased by 1.
+
+    Returns:
+        Shape ``[n]``.
     """
-    reach = width // 2
+    half = width // 2
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    places = np.arange(len(values))
-    low, high = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    indices = np.arange(len(values))
+    low, high = np.maximum(indices - half, 0), np.minimum(indices + half + 1, len(values))
     return (sums[high] - sums[low]) / (high - low)
 
 
-def curve(run: ScoreRun, key: str, style: Style) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places and values of one curve.
+def select_curve(run: ScoreRun, key: str, style: PlotStyle) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y values of one curve.
 
     Raises:
-        UserError: If the run has no such statistic, no epochs although they are asked for, or nothing after the start.
+        UserError: If the run has no such statistic, no epochs for an axis of epochs, or no records after the start.
     """
     if key not in run.values:
-        raise UserError(f'{run.name} has no {key}; it has {", ".join(run.values)}')
-    places = run.iters if style.x == 'iter' else run.epochs
-    if places is None:
+        raise UserError(f'{run.name} has no {key}: use one of {", ".join(run.values)}')
+    x = run.iters if style.x == 'iter' else run.epochs
+    if x is None:
         raise UserError(f'{run.name} was trained by iterations and has no epochs: use --x iter')
-    shown = places > style.start
+    shown = x > style.start
     if not shown.any():
         raise UserError(f'{run.name} ends before {style.x} {style.start:g}: lower --start')
-    return places[shown], smoothed(run.values[key], style.smooth)[shown]
+    return x[shown], running_mean(run.values[key], style.smooth)[shown]
 
 
-def plot_lines(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) -> Figure:
-    """Draw a panel for each statistic with a line for each run.
+def plot_lines(runs: Sequence[ScoreRun], keys: Sequence[str], style: PlotStyle) -> Figure:
+    """Plot a panel for each statistic with a curve for each run.
 
     Args:
-        runs: The runs, named as the legend shall name them.
+        runs: The runs; their names are the legend.
         keys: Statistics.
-        style: How to draw.
+        style: Settings.
     """
     figure = Figure(figsize=(4.2 * len(keys), 3.4), layout='constrained', dpi=150)
     panels = figure.subplots(1, len(keys), squeeze=False)[0]
     for axes, key in zip(panels, keys, strict=True):
         for run in runs:
-            places, values = curve(run, key, style)
-            (line,) = axes.plot(places, values, label=run.name, linewidth=1.2)
+            x, values = select_curve(run, key, style)
+            (line,) = axes.plot(x, values, label=run.name, linewidth=1.2)
             variance = key.replace('_mean', '_var')
             if style.band and variance != key:
-                spread = np.sqrt(curve(run, variance, style)[1])
-                axes.fill_between(
-                    places, values - spread, values + spread, color=line.get_color(), alpha=0.15, linewidth=0
-                )
-        for place in style.vlines:
-            axes.axvline(place, color='0.5', linestyle='--', linewidth=0.8)
+                std = np.sqrt(select_curve(run, variance, style)[1])
+                axes.fill_between(x, values - std, values + std, color=line.get_color(), alpha=0.15, linewidth=0)
+        for x in style.vlines:
+            axes.axvline(x, color='0.5', linestyle='--', linewidth=0.8)
         _label(axes, key, style)
         axes.set_ylim(style.ylim.get(key))
         axes.grid(alpha=0.25)
@@ -109,18 +110,18 @@ def plot_lines(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) -> F
     return figure
 
 
-def plot_waterfall(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) -> Figure:
-    """Draw a space for each statistic with the runs one behind the other.
+def plot_waterfall(runs: Sequence[ScoreRun], keys: Sequence[str], style: PlotStyle) -> Figure:
+    """Plot a 3-D panel for each statistic, with the runs along the x axis.
 
-    Arguments as for :func:`plot_lines`; lines and bands are not drawn.
+    Arguments as for :func:`plot_lines`; vertical lines and bands are not supported.
     """
     figure = Figure(figsize=(5 * len(keys), 4), dpi=150)
     figure.subplots_adjust(left=0.04, right=0.95, bottom=0.04, top=1, wspace=0.12)
     for index, key in enumerate(keys):
         axes = figure.add_subplot(1, len(keys), index + 1, projection='3d')
         for row, run in enumerate(runs):
-            places, values = curve(run, key, style)
-            axes.plot(np.full(len(places), row), places, values, linewidth=1.0)
+            x, values = select_curve(run, key, style)
+            axes.plot(np.full(len(x), row), x, values, linewidth=1.0)
         names = [run.name for run in runs]
         axes.set_xticks(range(len(runs)), names, fontsize=7, ha='right', va='center', rotation_mode='anchor')
         axes.tick_params(labelsize=7, pad=1)
@@ -136,7 +137,7 @@ def plot_waterfall(runs: Sequence[ScoreRun], keys: Sequence[str], style: Style) 
 
 
 def write_csv(runs: Sequence[ScoreRun], keys: Sequence[str], path: Path) -> None:
-    """Write the values as they were recorded, neither smoothed nor cut: run, iteration, epoch and the statistics."""
+    """Write run, iteration, epoch and statistics as recorded, without smoothing and without a start."""
     with atomic_write(path) as partial, open(partial, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['run', 'iter', 'epoch', *keys])
@@ -146,12 +147,12 @@ def write_csv(runs: Sequence[ScoreRun], keys: Sequence[str], path: Path) -> None
             writer.writerows([run.name, *row] for row in zip(run.iters.tolist(), epochs, *columns, strict=True))
 
 
-def _label(axes: Axes, key: str, style: Style) -> None:
+def _label(axes: Axes, key: str, style: PlotStyle) -> None:
     axes.set_xlabel(_x_label(style))
     axes.set_ylabel(_y_label(key))
 
 
-def _x_label(style: Style) -> str:
+def _x_label(style: PlotStyle) -> str:
     return 'iteration' if style.x == 'iter' else 'epoch'
 
 

@@ -144,7 +144,7 @@ def test_a_released_file_with_the_query_encoder_alone_loads_into_the_backbone(tm
         (lambda c: c['model'].update({'module.head_jig.0.weight': torch.ones(1)}), "'model.head_jig.0.weight' has no"),
         (lambda c: c['model'].update({'module.encoder.fc.weight': torch.ones(1)}), "'model.encoder.fc.weight' has no"),
         (lambda c: c['contrast'].update(memory_2=torch.ones(1)), "'contrast.memory_2' has no counterpart"),
-        (lambda c: c.pop('model'), 'it is no MoCo of PyContrast, facebookresearch/moco'),
+        (lambda c: c.pop('model'), 'it is not a MoCo checkpoint of PyContrast, facebookresearch/moco'),
     ],
 )
 def test_what_has_no_place_is_named_in_one_line(change, message, tmp_path, capsys):

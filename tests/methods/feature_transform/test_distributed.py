@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from reprefine.engine.knn_monitor import extract, nearest
+from reprefine.engine.knn_monitor import extract_features, nearest_neighbors
 from reprefine.methods.feature_transform import read_run
 from tests.helpers.forked import run_ranks
 
@@ -64,11 +64,11 @@ def test_reduced_statistics_are_the_mean_over_the_ranks(ranks, folder):
 def test_neighbours_found_by_two_processes_are_those_of_one(ranks):
     """With 9 and 7 images, which do not divide by two, and more neighbours than one process has images."""
     model = moco_ft().eval()
-    (bank, labels), (query, truth) = (extract(model, loader(count, two_views=False)) for count in (9, 7))
+    (bank, labels), (query, truth) = (extract_features(model, loader(count, two_views=False)) for count in (9, 7))
     for k in (3, 8):
-        expected = nearest(query, bank, labels, k)
+        expected = nearest_neighbors(query, bank, labels, k)
         for rank in ranks:
-            similarity, classes = rank['neighbours'][k]
+            similarity, classes = rank['neighbors'][k]
             assert_close(similarity, expected.similarity)
             assert torch.equal(classes, expected.labels)
             assert torch.equal(rank['truth'], truth)
@@ -77,7 +77,7 @@ def test_neighbours_found_by_two_processes_are_those_of_one(ranks):
 
 def test_a_loader_that_gives_every_process_all_images_is_refused(ranks):
     for rank in ranks:
-        assert 'every one of 2 processes reads 9 of 9 images: give the loader sampler=' in rank['refusal']
+        assert 'each of 2 processes loads 9 of 9 images: set sampler=' in rank['refusal']
 
 
 def test_without_a_runner_the_queues_are_shared_at_the_first_step(ranks):

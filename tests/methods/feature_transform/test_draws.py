@@ -119,13 +119,13 @@ def test_an_inactive_transform_draws_nothing_and_returns_its_arguments(transform
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(pos=dict(alpha=0)), 'alpha=0 is no parameter of a Beta law'),
-        (dict(neg=dict(alpha=-1.0)), 'alpha=-1.0 is no parameter'),
-        (dict(neg=dict(alpha=float('nan'))), 'alpha=nan is no parameter'),
-        (dict(pos=dict(granularity='channel')), "granularity='channel' is unknown: choose one of batch, sample, dim"),
-        (dict(neg=dict(dist='normal')), "dist='normal' is unknown: choose one of beta, uniform"),
+        (dict(pos=dict(alpha=0)), 'alpha=0 is not a parameter of a Beta distribution'),
+        (dict(neg=dict(alpha=-1.0)), 'alpha=-1.0 is not a parameter'),
+        (dict(neg=dict(alpha=float('nan'))), 'alpha=nan is not a parameter'),
+        (dict(pos=dict(granularity='channel')), "granularity='channel' is unknown: use one of batch, sample, dim"),
+        (dict(neg=dict(dist='normal')), "dist='normal' is unknown: use one of beta, uniform"),
         (dict(post_norm='all'), "post_norm='all' is unknown"),
-        (dict(pos=dict(alfa=2.0)), "pos has no argument 'alfa': choose from dist, alpha, shift, granularity"),
+        (dict(pos=dict(alfa=2.0)), "pos has no argument 'alfa': use dist, alpha, shift, granularity"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -136,7 +136,7 @@ def test_wrong_arguments_are_named(arguments, message):
 
 @pytest.mark.parametrize('shapes', [((2, 4), (2, 4), (5, 9)), ((2, 4), (3, 4), (4, 9)), ((2, 4, 1), (2, 4, 1), (4, 9))])
 def test_wrong_shapes_are_named(shapes):
-    with pytest.raises(UserError, match='wants q and k \\[B, D\\] and a queue \\[D, K\\]') as error:
+    with pytest.raises(UserError, match='they need .B, D., .B, D. and .D, K.') as error:
         FeatureTransform()(*(torch.ones(shape) for shape in shapes))
     assert str(shapes[2]) in str(error.value)
 

@@ -7,8 +7,8 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from reprefine.methods.feature_transform import FeatureTransform, queue_cross_entropy
-from reprefine.methods.feature_transform.loss import Candidates
-from reprefine.methods.feature_transform.queues import contrast, is_plain
+from reprefine.methods.feature_transform.loss import ContrastiveFeatures
+from reprefine.methods.feature_transform.queues import contrastive_loss, is_standard_head
 from reprefine.methods.feature_transform.score_files import KEYS
 
 from .toys import vectors
@@ -43,7 +43,7 @@ def test_equals_the_head_on_explicit_vectors(post_norm, granularity, dtype):
     close = dict(rtol=0, atol=1e-5) if dtype == torch.float32 else dict(rtol=1e-6, atol=1e-6)
 
     q = arguments[0].clone().requires_grad_()
-    loss, _ = queue_cross_entropy(transform.candidates(q, *arguments[1:], draws), 0.07)
+    loss, _ = queue_cross_entropy(transform.contrastive_features(q, *arguments[1:], draws), 0.07)
     loss.backward()
     assert_close((loss.detach(), q.grad), expected[:2], **close)
     assert_close(transform.scores(*arguments, draws), expected[2:], **close)
@@ -65,8 +65,8 @@ def test_gradient_is_the_numerical_one(mu):
     perm = torch.randperm(24)
 
     def loss(q, scale):
-        candidates = Candidates(q * scale, k + 0.1 * q, queue, mu, None if mu is None else perm)
-        return 3 * queue_cross_entropy(candidates, 0.2)[0]
+        contrastive_features = ContrastiveFeatures(q * scale, k + 0.1 * q, queue, mu, None if mu is None else perm)
+        return 3 * queue_cross_entropy(contrastive_features, 0.2)[0]
 
     assert torch.autograd.gradcheck(loss, (q.requires_grad_(), torch.tensor(1.5, dtype=q.dtype, requires_grad=True)))
 
@@ -77,9 +77,9 @@ def test_statistics_are_those_of_the_scores(sides, shortcut):
     """Both ways; the raw ones are the statistics with the transform off."""
     arguments, transform = vectors(), FeatureTransform(*sides)
     head = head_of(0.07) if shortcut else head_of(0.07, loss_weight=2.0)
-    assert is_plain(head) is shortcut
+    assert is_standard_head(head) is shortcut
     torch.manual_seed(0)
-    loss, stats = contrast(transform, head, *arguments)
+    loss, stats = contrastive_loss(transform, head, *arguments)
     torch.manual_seed(0)
     pos, neg = transform.scores(*arguments)
     assert stats.keys() == set(KEYS)
@@ -98,7 +98,7 @@ def test_statistics_are_those_of_the_scores(sides, shortcut):
     for key, value in expected.items():
         assert_close(stats[key], value, rtol=1e-9, atol=1e-9, msg=lambda m, k=key: f'{k}: {m}')
     transform.enabled = False
-    autograd_loss, plain = contrast(transform, head, *arguments)
+    autograd_loss, plain = contrastive_loss(transform, head, *arguments)
     for key in ('pos_mean', 'pos_var', 'neg_mean', 'neg_var'):
         assert_close(stats[f'raw_{key}'], plain[key], rtol=1e-9, atol=1e-9)
         assert plain[f'raw_{key}'] == plain[key]
@@ -118,7 +118,7 @@ def test_raw_statistics_are_those_of_the_untouched_vectors(sides, granularity, p
     )
     pos, neg = (q * k).sum(1), q @ queue
     expected = dict(pos_mean=pos.mean(), pos_var=pos.var(correction=0), neg_mean=neg.mean(), neg_var=neg.var(1).mean())
-    _, stats = contrast(transform, head_of(0.07, **options), q, k, queue)
+    _, stats = contrastive_loss(transform, head_of(0.07, **options), q, k, queue)
     for key, value in expected.items():
         assert_close(stats[f'raw_{key}'], value, rtol=1e-9, atol=1e-12, msg=lambda m, key=key: f'{key}: {m}')
 
@@ -128,8 +128,8 @@ def test_raw_statistics_are_those_of_the_untouched_vectors(sides, granularity, p
 def test_a_model_of_ones_own_gets_raw_statistics_too(settings, raw_given):
     """By the call that the documentation shows, and by the one that names queries and keys once more."""
     q, k, queue = vectors()
-    candidates = FeatureTransform(**settings).candidates(q, k, queue)
-    _, stats = queue_cross_entropy(candidates, 0.07, (q, k) if raw_given else None)
+    contrastive_features = FeatureTransform(**settings).contrastive_features(q, k, queue)
+    _, stats = queue_cross_entropy(contrastive_features, 0.07, (q, k) if raw_given else None)
     assert_close(stats['raw_neg_var'], (q @ queue).var(1).mean(), rtol=1e-9, atol=0)
     assert_close(stats['raw_pos_mean'], (q * k).sum(1).mean(), rtol=1e-9, atol=0)
 
@@ -140,7 +140,7 @@ def test_loss_is_that_of_the_head_with_or_without_statistics(options):
     results = []
     for with_stats in (True, False):
         torch.manual_seed(3)
-        loss, stats = contrast(transform, head, *arguments, with_stats)
+        loss, stats = contrastive_loss(transform, head, *arguments, with_stats)
         results.append(loss)
         assert bool(stats) is with_stats
     torch.manual_seed(3)
@@ -155,7 +155,7 @@ def test_the_queue_may_be_overwritten_before_the_backward_pass(options):
         q, k, queue = vectors()
         q.requires_grad_()
         torch.manual_seed(0)
-        loss, _ = contrast(FeatureTransform(), head_of(**options), q, k, queue)
+        loss, _ = contrastive_loss(FeatureTransform(), head_of(**options), q, k, queue)
         if overwrite:
             queue.normal_()
         loss.backward()
@@ -168,7 +168,7 @@ def test_extreme_scores_stay_finite():
     q, _, queue = vectors(dtype=torch.float32)
     q.requires_grad_()
     transform = FeatureTransform(dict(shift=2.0))
-    loss, stats = contrast(transform, head_of(0.02), q, -q.detach(), queue)
+    loss, stats = contrastive_loss(transform, head_of(0.02), q, -q.detach(), queue)
     loss.backward()
     assert loss.isfinite()
     assert q.grad.isfinite().all()
@@ -181,7 +181,7 @@ def test_low_precision_features_are_contrasted_in_single_precision(dtype):
     q = normalize(k + 1e-3 * q, dim=1).to(dtype).requires_grad_()
     with torch.autocast('cpu', torch.bfloat16):
         pos, neg = FeatureTransform().scores(q, k.to(dtype), queue)
-        loss, stats = contrast(FeatureTransform(), head_of(0.07), q, k.to(dtype), queue)
+        loss, stats = contrastive_loss(FeatureTransform(), head_of(0.07), q, k.to(dtype), queue)
         loss.backward()
     assert pos.dtype == neg.dtype == loss.dtype == torch.float32
     assert q.grad.dtype == dtype
@@ -199,9 +199,9 @@ def test_scores_loss_and_gradient_keep_their_precision_under_autocast(granularit
     for dtype, enabled in ((torch.float64, False), (torch.float32, True)):
         given = (q.to(dtype), k.to(dtype), queue.to(dtype))
         with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
-            candidates = transform.candidates(*given, draws)
-            loss, stats = queue_cross_entropy(candidates, 0.07)
-            scores = candidates.scores()
+            contrastive_features = transform.contrastive_features(*given, draws)
+            loss, stats = queue_cross_entropy(contrastive_features, 0.07)
+            scores = contrastive_features.scores()
         assert loss.dtype == scores[1].dtype == dtype
         results.append([part.double() for part in (loss, *torch.autograd.grad(loss, q), *scores, *stats.values())])
     for expected, value in zip(*results, strict=True):
@@ -210,10 +210,10 @@ def test_scores_loss_and_gradient_keep_their_precision_under_autocast(granularit
 
 def test_a_permutation_alone_changes_no_loss():
     q, k, queue = vectors()
-    plain, _ = queue_cross_entropy(Candidates(q, k, queue), 0.2)
-    permuted, _ = queue_cross_entropy(Candidates(q, k, queue, torch.tensor(0.0), torch.randperm(24)), 0.2)
+    plain, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue), 0.2)
+    permuted, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue, torch.tensor(0.0), torch.randperm(24)), 0.2)
     assert_close(permuted, plain, rtol=0, atol=1e-12)
-    unmoved, _ = queue_cross_entropy(Candidates(q, k, queue, torch.tensor(0.4), torch.arange(24)), 0.2)
+    unmoved, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue, torch.tensor(0.4), torch.arange(24)), 0.2)
     assert_close(unmoved, plain, rtol=0, atol=1e-12)
 
 

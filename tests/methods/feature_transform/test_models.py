@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from reprefine.engine.errors import UserError
-from reprefine.methods.feature_transform import Draws
+from reprefine.methods.feature_transform import TransformDraws
 from reprefine.methods.feature_transform.densecl import matching_keys
 from reprefine.methods.feature_transform.score_files import KEYS
 
@@ -50,7 +50,9 @@ def test_without_effect_it_is_the_host(host, off, monkeypatch):
     if off == 'identity':
         one = torch.tensor(1.0)
         monkeypatch.setattr(
-            ours.feature_transform, 'sample', lambda batch, keys, *_: Draws(one, one, torch.arange(keys).flip(0))
+            ours.feature_transform,
+            'sample',
+            lambda batch, keys, *_: TransformDraws(one, one, torch.arange(keys).flip(0)),
         )
     assert_states_equal(plain.state_dict(), ours.state_dict())
     (expected, gradients), (loss, our_gradients) = step(plain), step(ours)
@@ -162,12 +164,12 @@ def test_the_transform_leaves_queue_and_key_encoder_to_themselves():
 
 
 def test_a_batch_longer_than_the_queue_is_an_error():
-    with pytest.raises(UserError, match='queue_len=24 is shorter than the batch of all ranks, 25'):
+    with pytest.raises(UserError, match='queue_len=24 is shorter than the global batch of 25'):
         moco_ft().loss(views(25), None)
 
 
 def test_another_feature_dimension_than_the_queue_has_is_named():
-    with pytest.raises(UserError, match=r'queue \[D, K\], not \(6, 8\), \(6, 8\) and \(9, 24\)'):
+    with pytest.raises(UserError, match=r'shapes \(6, 8\), \(6, 8\) and \(9, 24\)'):
         moco_ft(feat_dim=9).loss(views(), None)
 
 

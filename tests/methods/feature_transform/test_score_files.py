@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from reprefine.engine.errors import UserError
 from reprefine.methods.feature_transform import read_run
-from reprefine.methods.feature_transform.score_files import load_published, write_block
+from reprefine.methods.feature_transform.score_files import read_published_file, write_block
 
 RNG = np.random.default_rng(0)
 
@@ -102,8 +102,8 @@ def test_nothing_in_a_published_file_is_run(tmp_path):
     array = np.empty(1, object)
     array[0] = Touch(tmp_path / 'ran')
     np.save(tmp_path / 'score_001.npy', array, allow_pickle=True)
-    with pytest.raises(UserError, match=r'score_001.npy is no score file of the released code \(builtins.exec'):
-        load_published(tmp_path / 'score_001.npy')
+    with pytest.raises(UserError, match=r'score_001.npy is not a score file of the released code \(builtins.exec'):
+        read_published_file(tmp_path / 'score_001.npy')
     assert not (tmp_path / 'ran').exists()
     with open(tmp_path / 'score_001.npy', 'rb') as file:  # the file does run it for others
         np.lib.format.read_magic(file), np.lib.format.read_array_header_1_0(file)
@@ -114,9 +114,9 @@ def test_nothing_in_a_published_file_is_run(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'content', 'message'),
     [
-        ('epoch_001.npz', b'PK\x03\x04 cut short', 'epoch_001.npz is damaged or holds no score statistics'),
-        ('score_001.npy', b'nothing', 'score_001.npy is no score file of the released code'),
-        ('other.npz', b'', 'holds no score statistics (score_stats/*.npz or score_*.npy)'),
+        ('epoch_001.npz', b'PK\x03\x04 cut short', 'epoch_001.npz is corrupted or has no score statistics'),
+        ('score_001.npy', b'nothing', 'score_001.npy is not a score file of the released code'),
+        ('other.npz', b'', 'has no score statistics (score_stats/*.npz or score_*.npy)'),
     ],
 )
 def test_damaged_or_foreign_files_are_named(name, content, message, tmp_path):
@@ -127,12 +127,12 @@ def test_damaged_or_foreign_files_are_named(name, content, message, tmp_path):
 
 
 def test_other_mistakes_are_named(tmp_path):
-    with pytest.raises(UserError, match='absent is no folder'):
+    with pytest.raises(UserError, match='absent is not a folder'):
         read_run(tmp_path / 'absent')
     np.save(tmp_path / 'score_001.npy', np.zeros((3, 4, 6)))
-    with pytest.raises(UserError, match=r'hold \[iterations, batch, 5\]'):
+    with pytest.raises(UserError, match=r'arrays \[iterations, batch, 5\]'):
         read_run(tmp_path)
     for epoch in (1, 2):
         write_block(tmp_path / 'score_stats' / f'epoch_{epoch:03d}.npz', np.array([1, 2]), {}, {})
-    with pytest.raises(UserError, match='files of several runs: their iterations overlap'):
+    with pytest.raises(UserError, match='files of several runs, whose iterations overlap'):
         read_run(tmp_path / 'score_stats')

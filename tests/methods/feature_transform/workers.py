@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
-from reprefine.engine.knn_monitor import KNNMonitorHook, extract, find_neighbours
+from reprefine.engine.knn_monitor import KNNMonitorHook, extract_features, find_neighbors
 
 from .toys import loader, moco_ft, runner, views
 
@@ -50,7 +50,7 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= dict(GLOO_SOCKET_IFNAME='lo', RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
     dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    results = dict(train=train(rank, Path(folder)), bare=bare(rank), step=wrapped_step(rank), **neighbours(rank))
+    results = dict(train=train(rank, Path(folder)), bare=bare(rank), step=wrapped_step(rank), **neighbors(rank))
     torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.destroy_process_group()
 
@@ -91,15 +91,15 @@ def _sharded(count: int, rank: int) -> torch.utils.data.DataLoader:
     return loader(count, two_views=False, sampler=DefaultSampler(plain.dataset, shuffle=False))
 
 
-def neighbours(rank: int) -> dict[str, Any]:
+def neighbors(rank: int) -> dict[str, Any]:
     """Neighbours of 7 images among 9, with the same model in both processes."""
     model = moco_ft().eval()
-    query, truth = extract(model, _sharded(7, rank))
-    found = {k: tuple(find_neighbours(model, _sharded(9, rank), query, k)) for k in (3, 8)}
+    query, truth = extract_features(model, _sharded(7, rank))
+    found = {k: tuple(find_neighbors(model, _sharded(9, rank), query, k)) for k in (3, 8)}
     try:
-        find_neighbours(model, loader(9, two_views=False), query, 3)
+        find_neighbors(model, loader(9, two_views=False), query, 3)
     except UserError as error:
-        return dict(neighbours=found, truth=truth, refusal=str(error))
+        return dict(neighbors=found, truth=truth, refusal=str(error))
 
 
 def bare(rank: int) -> dict[str, Any]:
