@@ -13,7 +13,7 @@ FORK_TESTS := tests/configs/forks.py tests/engine tests/methods tests/deploy tes
 	tests/tools/test_hosts.py tests/tools/test_train_test.py tests/tools/test_reparameterize_denoiserep.py \
 	tests/tools/test_reparameterize_model.py
 FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/policy/test_bandit.py \
-	repfusion/policy/test_bandit_small.py dvt/stage1/test_recovery.py)
+	repfusion/policy/test_bandit_small.py dvt/stage1/solvers/test_recovery.py)
 FORK_TESTS += --ignore-glob='tests/methods/*/configs/*'
 
 .PHONY: help demo test test-forks install install-forks lint pages clean

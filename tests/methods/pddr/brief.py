@@ -18,4 +18,4 @@ def options(path: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 def clear_caches() -> None:
     """Forget the networks made from those of the host libraries."""
-    backbone._refined.cache_clear()
+    backbone._resnet_class.cache_clear()
