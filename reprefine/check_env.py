@@ -13,7 +13,7 @@ from dataclasses import asdict
 from packaging.utils import canonicalize_name
 
 from reprefine.engine.errors import UserError, one_line, run_cli
-from reprefine.environment import MODULES, Devices, EnvironmentRow, make_rows
+from reprefine.environment import MODULES, Devices, TaskRow, make_rows
 
 
 def installed_versions() -> dict[str, str]:
@@ -54,7 +54,7 @@ def find_devices() -> Devices:
     return Devices(gpus, tuple(name for name, ok in usable.items() if ok), ops_cuda)
 
 
-def print_table(rows: Iterable[EnvironmentRow]) -> None:
+def print_table(rows: Iterable[TaskRow]) -> None:
     """Print ``rows`` as a table."""
     from rich.console import Console
     from rich.markup import escape

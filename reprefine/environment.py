@@ -87,7 +87,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class EnvironmentRow:
+class TaskRow:
     """A row of the table.
 
     Attributes:
@@ -219,39 +219,37 @@ def _for_family(remedy: str, versions: Versions) -> str:
     return remedy.format(**(FORK_FIELDS if FORKS & set(versions) else OFFICIAL_FIELDS))
 
 
-def _task_row(task: str, problems: Iterable[Problem], imports: Imports) -> EnvironmentRow:
+def _task_row(task: str, problems: Iterable[Problem], imports: Imports) -> TaskRow:
     for problem in problems:
         if set(problem.modules) & set(TASKS[task]):
-            return EnvironmentRow(task, False, problem.problem, problem.remedy)
+            return TaskRow(task, False, problem.problem, problem.remedy)
     for module in TASKS[task]:
         if error := imports.get(module, 'not tried'):
-            return EnvironmentRow(task, False, f'{module}: {error}', REMEDIES[module])
-    return EnvironmentRow(task, True)
+            return TaskRow(task, False, f'{module}: {error}', REMEDIES[module])
+    return TaskRow(task, True)
 
 
-def _gpu_row(devices: Devices, imports: Imports) -> EnvironmentRow:
+def _gpu_row(devices: Devices, imports: Imports) -> TaskRow:
     if not devices.gpus:
-        return EnvironmentRow(
-            'GPU', False, 'none visible, the CPU is used', 'install a driver and a CUDA build of torch'
-        )
+        return TaskRow('GPU', False, 'none visible, the CPU is used', 'install a driver and a CUDA build of torch')
     names = ', '.join(devices.gpus)
     if imports.get('mmcv.ops', '') is None and not devices.ops_cuda:
         remedy = 'pip uninstall -y {mmcv}, then {install} with nvcc in PATH or with MMCV_WHEEL=FILE'
-        return EnvironmentRow('GPU', False, f'{names}, but the ops of mmcv are compiled for the CPU only', remedy)
-    return EnvironmentRow('GPU', True, names)
+        return TaskRow('GPU', False, f'{names}, but the ops of mmcv are compiled for the CPU only', remedy)
+    return TaskRow('GPU', True, names)
 
 
-def _family_row(versions: Versions, imports: Imports) -> EnvironmentRow:
+def _family_row(versions: Versions, imports: Imports) -> TaskRow:
     for problem in _mixed_families(versions, imports):
-        return EnvironmentRow('package family', False, problem.problem, problem.remedy)
+        return TaskRow('package family', False, problem.problem, problem.remedy)
     if forks := sorted(FORKS & set(versions)):
-        return EnvironmentRow('package family', True, f'the maintained forks ({", ".join(forks)}); {FORKS_LACK}')
+        return TaskRow('package family', True, f'the maintained forks ({", ".join(forks)}); {FORKS_LACK}')
     if official := sorted(OFFICIAL & set(versions)):
-        return EnvironmentRow('package family', True, f'the official packages ({", ".join(official)})')
-    return EnvironmentRow('package family', False, 'none is installed', 'make install')
+        return TaskRow('package family', True, f'the official packages ({", ".join(official)})')
+    return TaskRow('package family', False, 'none is installed', 'make install')
 
 
-def make_rows(versions: Versions, imports: Imports, devices: Devices) -> list[EnvironmentRow]:
+def make_rows(versions: Versions, imports: Imports, devices: Devices) -> list[TaskRow]:
     """Return which tasks can be run.
 
     Args:
@@ -265,10 +263,8 @@ def make_rows(versions: Versions, imports: Imports, devices: Devices) -> list[En
     problems = find_problems(versions, imports)
     rows = [_task_row(task, problems, imports) for task in TASKS]
     if devices.backends:
-        distributed = EnvironmentRow('distributed', True, ', '.join(devices.backends))
+        distributed = TaskRow('distributed', True, ', '.join(devices.backends))
     else:
-        distributed = EnvironmentRow(
-            'distributed', False, 'no back end of torch.distributed', 'pip install torch==2.12.1'
-        )
+        distributed = TaskRow('distributed', False, 'no back end of torch.distributed', 'pip install torch==2.12.1')
     rows = [*rows, _family_row(versions, imports), _gpu_row(devices, imports), distributed]
     return [replace(row, remedy=_for_family(row.remedy, versions)) for row in rows]
