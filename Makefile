@@ -5,7 +5,7 @@ DEMO_STAMP := $(VENV)/.installed-demo
 FORKS := .venv-forks
 FORKS_STAMP := $(FORKS)/.installed
 
-# What depends on the package family: engine and methods, one training, test, resume and fold for each method and host
+# What depends on the package family: engine and methods, one training, test, resume and deployment for each method and library
 # library, and what stands for the walk of all configs. Left out: long runs of bandits, and recovery by pure algebra.
 FORK_TESTS := tests/configs/forks.py tests/engine tests/methods tests/deploy tests/guarantees/test_bad_checkpoints.py \
 	tests/test_check_env.py tests/test_compat.py tests/test_config_bases.py tests/test_host_internals.py \

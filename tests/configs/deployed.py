@@ -46,7 +46,7 @@ def _assert_converts(path: Path, folder: Path, toy_folder: Callable[[list[str]],
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """Give every norm statistics of its own, without which folding shows no mistakes."""
+    """Set random statistics of every norm, without which errors of the reparameterisation would not show."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.uniform_(module.running_var, 0.5, 2)

@@ -58,15 +58,15 @@ def test_a_trained_model_for_analysis(tmp_path):
 def test_folding_of_denoisers(tmp_path):
     file = nested(build_model(load_config(DENOISED)), tmp_path / 'a.pth')
     assert run_tool('model_converters/reparameterize_model.py', DENOISED, file, tmp_path / 'b.pth', *KEYS) == 0
-    folded = torch.load(tmp_path / 'b.pth', weights_only=True)['state_dict']
-    build_model(load_config(DIGITS)).load_state_dict(folded)  # strict
+    deployed = torch.load(tmp_path / 'b.pth', weights_only=True)['state_dict']
+    build_model(load_config(DIGITS)).load_state_dict(deployed)  # strict
 
 
 def test_folding_of_disentangled_convolutions(tmp_path):
     file = nested(build_model(load_config(PDB)), tmp_path / 'a.pth')
     assert run_tool('model_converters/reparameterize_model.py', PDB, file, tmp_path / 'b.pth', *KEYS) == 0
-    folded = torch.load(tmp_path / 'b.pth', weights_only=True)['state_dict']
-    assert any('reparam' in name for name in folded)
+    deployed = torch.load(tmp_path / 'b.pth', weights_only=True)['state_dict']
+    assert any('reparam' in name for name in deployed)
 
 
 def test_export_of_a_distilled_backbone(tmp_path, capsys):

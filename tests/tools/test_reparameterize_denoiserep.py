@@ -1,4 +1,4 @@
-"""Folding DenoiseRep checkpoints from the command line."""
+"""Reparameterisation of DenoiseRep checkpoints from the command line."""
 
 import json
 import re
@@ -17,7 +17,7 @@ TOOL = 'model_converters/reparameterize_model.py'
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A DenoiseRep run over two phases, with its hook's folded file."""
+    """A DenoiseRep run over two phases, with the deployed checkpoint of its hook."""
     work_dir = tmp_path_factory.mktemp('denoised')
     options = ['load_from=None', 'train_cfg.max_epochs=2', 'custom_hooks.1.phase_length=1']
     options += ['train_dataloader.dataset.indices=96', 'val_dataloader.dataset.indices=32']
@@ -31,7 +31,7 @@ def metrics(config, checkpoint, tmp_path):
     return json.loads(file.read_text())
 
 
-def test_folded_file_is_the_baselines_and_predicts_the_same(run, tmp_path):
+def test_the_deployed_checkpoint_is_one_of_the_baseline_and_predicts_the_same(run, tmp_path):
     out = tmp_path / 'plain.pth'
     assert run_tool(TOOL, DENOISED, run / 'epoch_2.pth', out) == 0
     plain = torch.load(out, weights_only=True)['state_dict']
@@ -39,8 +39,8 @@ def test_folded_file_is_the_baselines_and_predicts_the_same(run, tmp_path):
     by_hook = torch.load(run / 'epoch_2_deploy.pth', weights_only=True)['state_dict']
     assert plain.keys() == by_hook.keys()
     assert all(torch.equal(plain[key], by_hook[key]) for key in plain)
-    unfolded = torch.load(run / 'epoch_2.pth', weights_only=True)['state_dict']
-    changed = [key for key in plain if not torch.equal(plain[key], unfolded[key])]
+    trained = torch.load(run / 'epoch_2.pth', weights_only=True)['state_dict']
+    changed = [key for key in plain if not torch.equal(plain[key], trained[key])]
     assert len(changed) == 12
     assert all('.ffn.' in key for key in changed)
     assert metrics(DIGITS, out, tmp_path) == metrics(DENOISED, run / 'epoch_2.pth', tmp_path)
@@ -115,8 +115,8 @@ def test_a_config_of_another_kind_is_refused(run, tmp_path, capsys):
 
 @pytest.mark.parametrize('start', ['load_from', 'resume'])
 def test_a_run_does_not_start_from_a_folded_checkpoint(run, tmp_path, capsys, start):
-    folded = str(run / 'epoch_2_deploy.pth')
-    argv = ['--resume', folded] if start == 'resume' else ['--cfg-options', f'load_from={folded}']
+    deployed = str(run / 'epoch_2_deploy.pth')
+    argv = ['--resume', deployed] if start == 'resume' else ['--cfg-options', f'load_from={deployed}']
     assert run_train(DENOISED, '--work-dir', str(tmp_path), *argv) == 1
     error = capsys.readouterr().err
     assert 'deployed already' in error or 'holds no training state' in error

@@ -1,4 +1,4 @@
-"""Folding PDDR checkpoints from the command line, for every kind of model."""
+"""Reparameterisation of PDDR checkpoints from the command line, for every kind of model."""
 
 import re
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_folded_model_predicts_the_same(host, mode, tmp_path, capsys):
     assert len(deployed) > 1
     for a, b in zip(deployed, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    converted = predictions(deploy, trained)  # loading folds, too
+    converted = predictions(deploy, trained)  # loading reparameterises, too
     assert all(torch.equal(a, b) for a, b in zip(deployed, converted, strict=True))
 
 
@@ -109,7 +109,7 @@ def test_plain_export_fits_the_untouched_config(host, suffix, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['A', 'B'])
-def test_two_methods_fold_together(mode, tmp_path, capsys):
+def test_two_methods_are_reparameterised_together(mode, tmp_path, capsys):
     plain, train, deploy = write_pair(tmp_path, 'mmpretrain', mode)
     refined = "model = dict(type='reprefine.DenoiseRep', base_type='ImageClassifier', denoise=dict(include='all'))"
     both = write_config(tmp_path, f"_base_ = './train.py'\n{refined}\n", 'both.py')
@@ -189,22 +189,22 @@ def test_what_cannot_be_folded_is_refused_and_nothing_written(tmp_path, capsys):
     content = out.read_bytes()
     assert run_tool(TOOL, train, trained, out) == 1
     assert out.read_bytes() == content
-    out.rename(tmp_path / 'folded.pth')
-    assert 'folded.pth is deployed already (PDConv)' in refusal(train, tmp_path / 'folded.pth', out)
+    out.rename(tmp_path / 'deployed.pth')
+    assert 'deployed.pth is deployed already (PDConv)' in refusal(train, tmp_path / 'deployed.pth', out)
 
 
-def test_a_folded_model_that_differs_is_not_written(tmp_path, capsys, monkeypatch):
+def test_a_deployed_model_that_differs_is_not_written(tmp_path, capsys, monkeypatch):
     _, train, _ = write_pair(tmp_path, 'mmpretrain', 'A')
     save_trained(train, tmp_path / 'trained.pth')
     from reprefine.methods.pddr import PDConv
 
-    folded = PDConv.folded
+    equivalent = PDConv.equivalent_kernels_biases
 
     def wrong(self):
-        kernels, biases = folded(self)
+        kernels, biases = equivalent(self)
         return kernels, biases + 1e-3
 
-    monkeypatch.setattr(PDConv, 'folded', wrong)
+    monkeypatch.setattr(PDConv, 'equivalent_kernels_biases', wrong)
     argv = [train, tmp_path / 'trained.pth', tmp_path / 'out.pth']
     assert run_tool(TOOL, *argv) == 1
     pattern = (

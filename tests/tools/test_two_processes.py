@@ -45,5 +45,5 @@ def test_dist_train_runs_denoiserep_over_both_phases(tmp_path):
     moved = {key for key in first if not torch.equal(first[key], second[key])}
     assert moved
     assert not any('.denoiser.' in key for key in moved)
-    folded = torch.load(tmp_path / 'epoch_2_deploy.pth', weights_only=True)['state_dict']
-    assert not any('.denoiser.' in key for key in folded)
+    deployed = torch.load(tmp_path / 'epoch_2_deploy.pth', weights_only=True)['state_dict']
+    assert not any('.denoiser.' in key for key in deployed)
