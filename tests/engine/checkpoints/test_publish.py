@@ -52,7 +52,7 @@ def run(tmp_path):
         seed=7,
         epoch=np.int64(3),
         iter=12,
-        folded=True,
+        deployed_layers=2,
         dataset_meta=dict(
             classes=('cat', 'dog'), sigmas=np.array([0.5, 0.25]), from_file='/data/anna/coco.py', host='x'
         ),
@@ -109,7 +109,7 @@ def test_nothing_private_is_in_the_file(run, tmp_path, suffix):
     assert not [secret for secret in (*SECRETS, 'epoch_3', str(tmp_path)) if secret.encode() in done.file.read_bytes()]
     meta = read_checkpoint(str(done.file))['meta']
     classes = ('cat', 'dog') if suffix == '.pth' else ['cat', 'dog']
-    expected = dict(mmengine_version='0.10.7', seed=7, epoch=3, iter=12, folded=True)
+    expected = dict(mmengine_version='0.10.7', seed=7, epoch=3, iter=12, deployed_layers=2)
     assert meta == expected | dict(dataset_meta=dict(classes=classes, sigmas=[0.5, 0.25]))
     assert done.kept_meta == sorted(meta)
     assert done.dropped_meta == ['cfg', 'config', 'env_info', 'experiment_name', 'hook_msgs', 'time', 'user']

@@ -197,11 +197,11 @@ def test_wrapper_trains_and_logs_as_mmengines(clip):
         if clip and change is speed_up_optim_wrapper:
             wrapper.clip_func.hub = hub
         results.append((list(losses(network, wrapper)), network.state_dict(), wrapper.state_dict(), hub))
-    (*stock, stock_hub), (*ours, our_hub) = results
-    assert_equal(stock, ours)
-    assert list(stock_hub.log_scalars) == list(our_hub.log_scalars)
+    (*stock, stock_hub), (*joint, joint_hub) = results
+    assert_equal(stock, joint)
+    assert list(stock_hub.log_scalars) == list(joint_hub.log_scalars)
     for key, history in stock_hub.log_scalars.items():
-        assert history.data[0].tolist() == our_hub.get_scalar(key).data[0].tolist()
+        assert history.data[0].tolist() == joint_hub.get_scalar(key).data[0].tolist()
 
 
 def test_groups_of_a_config_become_dicts_that_schedulers_change():

@@ -19,8 +19,8 @@ VALUES = [
 
 
 def hubs():
-    """mmengine's hub and ours, neither of them registered by its name."""
-    return MessageHub('stock'), DeferredMessageHub('ours')
+    """mmengine's hub and the deferred hub, neither of them registered by its name."""
+    return MessageHub('stock'), DeferredMessageHub('deferred')
 
 
 def feed(hub):
@@ -40,39 +40,39 @@ def assert_same(hub, other):
 
 
 def test_values_counts_and_types_of_any_mixture_are_those_of_mmengine():
-    stock, ours = hubs()
+    stock, deferred = hubs()
     feed(stock)
-    feed(ours)
-    assert type(ours) is DeferredMessageHub
-    assert ours._pending
-    assert_same(stock, ours)
-    assert not ours._pending
+    feed(deferred)
+    assert type(deferred) is DeferredMessageHub
+    assert deferred._pending
+    assert_same(stock, deferred)
+    assert not deferred._pending
 
 
 @pytest.mark.parametrize('method', ['mean', 'min', 'max', 'current'])
 @pytest.mark.parametrize('last', [0.25, torch.tensor(0.75), 3])
 def test_statistics_include_pending_values(method, last):
-    stock, ours = hubs()
-    for hub in (stock, ours):
+    stock, deferred = hubs()
+    for hub in (stock, deferred):
         for value in (1, 0.5, torch.tensor(0.3), 2.5, last):
             hub.update_scalar('x', value)
-    results = [hub.get_scalar('x').statistics(method) for hub in (stock, ours)]
+    results = [hub.get_scalar('x').statistics(method) for hub in (stock, deferred)]
     assert results[0] == results[1]
     assert type(results[0]) is type(results[1])
-    assert_same(stock, ours)
+    assert_same(stock, deferred)
 
 
 def test_oldest_values_are_dropped_as_by_mmengine():
-    stock, ours = hubs()
-    for hub in (stock, ours):
+    stock, deferred = hubs()
+    for hub in (stock, deferred):
         hub.update_scalar('x', 0.0)
         hub.get_scalar('x').max_length = 5
         for index in range(1, 14):
             hub.update_scalar('x', torch.tensor(index / 3), count=index)
             if index == 4:
                 assert len(hub.get_scalar('x').data[0]) == 5
-    assert_same(stock, ours)
-    assert ours.get_scalar('x').data[1].tolist() == [9, 10, 11, 12, 13]
+    assert_same(stock, deferred)
+    assert deferred.get_scalar('x').data[1].tolist() == [9, 10, 11, 12, 13]
 
 
 def test_tensor_changed_afterwards_keeps_the_value_it_had():
@@ -102,27 +102,27 @@ def test_number_of_pending_values_is_bounded(monkeypatch):
 
 
 def test_state_holds_histories_of_mmengine_and_either_hub_loads_it():
-    stock, ours = hubs()
+    stock, deferred = hubs()
     feed(stock)
-    feed(ours)
-    for source, target in ((ours, MessageHub('a')), (stock, DeferredMessageHub('b'))):
+    feed(deferred)
+    for source, target in ((deferred, MessageHub('a')), (stock, DeferredMessageHub('b'))):
         state = source.state_dict()
         assert {type(history) for history in state['log_scalars'].values()} == {HistoryBuffer}
         assert not any(key.startswith('val/') for key in state['log_scalars'])
         target.load_state_dict(pickle.loads(pickle.dumps(state)))
         feed(target)
     feed(stock)
-    feed(ours)
+    feed(deferred)
     loaded = [MessageHub('c'), MessageHub('d')]
-    for hub, source in zip(loaded, (stock, ours), strict=True):
+    for hub, source in zip(loaded, (stock, deferred), strict=True):
         hub.load_state_dict(source.state_dict())
     assert_same(*loaded)
 
 
 def test_saved_bytes_are_those_of_mmengine():
-    stock, ours = hubs()
+    stock, deferred = hubs()
     files = []
-    for hub in (stock, ours):
+    for hub in (stock, deferred):
         for value in (1.5, torch.tensor(0.5), 2.5):
             hub.update_scalar('x', value)
         file = io.BytesIO()
@@ -161,10 +161,10 @@ def test_host_libraries_get_it_by_its_name():
 
 
 def test_resumed_hub_defers_again():
-    _, ours = hubs()
-    feed(ours)
+    _, deferred = hubs()
+    feed(deferred)
     resumed = DeferredMessageHub('r')
-    resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
+    resumed.load_state_dict(copy.deepcopy(deferred.state_dict()))
     resumed.update_scalar('train/0', torch.tensor(5.0))
     assert resumed._pending['train/0']
     assert resumed.get_scalar('train/0').current() == 5

@@ -36,7 +36,7 @@ def config(folder, name, hooks=EMA, **options):
 def checkpoints(tmp_path_factory):
     """The last checkpoints of a run with each Runner."""
     folder, loaded = tmp_path_factory.mktemp('runs'), []
-    for name, build in (('stock', build_stock), ('ours', build_runner)):
+    for name, build in (('stock', build_stock), ('own', build_runner)):
         build(config(folder / name, name)).train()
         loaded.append(torch.load(folder / name / 'epoch_2.pth', weights_only=True))
     return loaded
@@ -44,25 +44,25 @@ def checkpoints(tmp_path_factory):
 
 @pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'])
 def test_weights_averages_optimiser_and_schedulers_are_equal(checkpoints, part):
-    stock, ours = checkpoints
+    stock, own = checkpoints
     assert len(stock[part])
-    assert_equal(stock[part], ours[part])
+    assert_equal(stock[part], own[part])
 
 
 def test_histories_are_equal(checkpoints):
-    stock, ours = (checkpoint['message_hub']['log_scalars'] for checkpoint in checkpoints)
-    assert list(stock) == list(ours)
+    stock, own = (checkpoint['message_hub']['log_scalars'] for checkpoint in checkpoints)
+    assert list(stock) == list(own)
     assert {'train/loss', 'train/grad_norm', 'train/lr', 'train/base_lr', 'val/accuracy/top1'} <= stock.keys()
     for key in stock:
-        assert_equal(*(history[key].data[1].tolist() for history in (stock, ours)))
+        assert_equal(*(history[key].data[1].tolist() for history in (stock, own)))
         if not key.endswith('time'):
-            assert_equal(*(history[key].data[0].tolist() for history in (stock, ours)))
+            assert_equal(*(history[key].data[0].tolist() for history in (stock, own)))
     assert len(stock['train/loss'].data[0]) == 24
 
 
 def test_either_continues_the_run_of_the_other(checkpoints, tmp_path):
     results = []
-    for name, build, checkpoint in zip(('ours', 'stock'), (build_runner, build_stock), checkpoints, strict=True):
+    for name, build, checkpoint in zip(('own', 'stock'), (build_runner, build_stock), checkpoints, strict=True):
         torch.save(checkpoint, tmp_path / f'{name}.pth')
         cfg = config(tmp_path / name, name, **{'train_cfg.max_epochs': 3})
         cfg.load_from, cfg.resume = str(tmp_path / f'{name}.pth'), True
@@ -92,17 +92,17 @@ class Reads:
         return read
 
 
-@pytest.mark.parametrize('ours', [False, True])
-def test_nothing_is_read_between_logs(tmp_path, monkeypatch, ours):
-    name = f'reads-{ours}'
+@pytest.mark.parametrize('own', [False, True])
+def test_nothing_is_read_between_logs(tmp_path, monkeypatch, own):
+    name = f'reads-{own}'
     no_val = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
     options = {'optim_wrapper.accumulative_counts': 1, 'train_cfg.max_epochs': 1}
     cfg = config(tmp_path / name, name, EMA[1:], **options)
     # The check of finite values reads a flag on the CPU; on a GPU it is copied and read one step later.
     cfg.merge_from_dict({**no_val, 'finite_check': False})
-    runner = (build_runner if ours else build_stock)(cfg)
+    runner = (build_runner if own else build_stock)(cfg)
     reads = Reads(monkeypatch, runner)
     runner.train()
     between = [count for (iteration, _), count in reads.counts.items() if iteration in (1, 2, 3, 5, 6, 7, 8)]
-    assert reads.counts[4, 'tolist'] == (1 if ours else 0)
-    assert sum(between) == (0 if ours else 7 * 2)  # the loss and the norm of the gradient
+    assert reads.counts[4, 'tolist'] == (1 if own else 0)
+    assert sum(between) == (0 if own else 7 * 2)  # the loss and the norm of the gradient
