@@ -24,7 +24,7 @@ help:
 	@echo 'make test-forks     set up the maintained forks of OpenMMLab, then run the tests that depend on the family'
 	@echo 'make install        set everything up in $(VENV) (make -B install repeats it)'
 	@echo 'make install-forks  the same with the forks, in $(FORKS)'
-	@echo 'make lint           check code style'
+	@echo 'make lint           check style, types, spelling, links and paths'
 	@echo 'make pages          write what is generated: model-index.yml, tables of docs/ and reprefine/methods/README.md'
 	@echo 'make clean          remove build products, caches and what the demo wrote; $(VENV) and $(FORKS) stay'
 
@@ -62,6 +62,9 @@ test-forks: $(FORKS_STAMP)
 lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m codespell_lib -D - -D tools/misc/words.txt # the second holds words that are not the field's
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q -p no:cacheprovider tests/test_repository.py # links, paths, sizes, docstrings
 
 PAGES := tests.configs.model_index tests.configs.published tests.combinations.matrix_page tests.helpers.methods_page
 

@@ -99,9 +99,10 @@ def test_pinned_versions_agree():
     def read(name):
         return (ROOT / 'requirements' / name).read_text()
 
-    ruff = re.search(r'^ruff==(\S+)$', read('tests.txt'), re.MULTILINE)[1]
     hooks = (ROOT / '.pre-commit-config.yaml').read_text()
-    assert set(re.findall(r'ruff==([\d.]+)', hooks)) == {ruff}
+    for tool in ('ruff', 'codespell', 'mypy'):
+        version = re.search(rf'^{tool}==(\S+)$', read('tests.txt'), re.MULTILINE)[1]
+        assert set(re.findall(rf'{tool}==([\d.]+)', hooks)) == {version}
     # Later mlxtend releases want a newer numpy than mmpretrain bears.
     assert 'numpy==2.2.6' in read('build.txt')
     assert 'mlxtend==0.23.4' in read('optional.txt')

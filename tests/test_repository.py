@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r'(?<!`)!?\[[^\]]*\]\(([^)\s]+)(?:\s+"[^"]*")?\)')
 HOME = re.compile(r'(?<![\w.:/-])/(?:home|root|work|Users|mnt|media)/\w')
+PATH = re.compile(r'(?<![\w/.-])((?:reprefine|tests|tools|configs|docs|requirements)/[\w/.-]+\.(?:py|sh|md|yml|txt))\b')
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 350, 80
 
 
@@ -95,6 +96,25 @@ def test_relative_links_resolve():
     assert [link for page in pages for link in broken_links(page)] == []
 
 
+def missing_paths(text: str, name: str) -> list[str]:
+    """Paths of files of the repository that a text mentions and that do not exist."""
+    return [f'{name}: {path}' for path in sorted(set(PATH.findall(text))) if not (ROOT / path).exists()]
+
+
+def test_paths_in_texts_exist():
+    texts = [*files('*.md'), ROOT / 'Makefile']
+    mentioned = [path for text in texts for path in PATH.findall(text.read_text())]
+    assert len(mentioned) > 200
+    assert [missing for text in texts for missing in missing_paths(text.read_text(), text.name)] == []
+
+
+def test_ignored_tests_of_the_makefile_exist():
+    ignored = re.findall(r'(?<=[ \t,])(\w+/[\w/]*test_\w+\.py)', (ROOT / 'Makefile').read_text())
+    paths = [path for path in ignored if not path.startswith('tests/')]
+    assert len(paths) == 3
+    assert [path for path in paths if not (ROOT / 'tests/methods' / path).is_file()] == []
+
+
 def test_tables_of_measurements_name_the_commit_that_they_are_of():
     pages = [page for page in files('*.md') if '### Measured here' in page.read_text()]
     assert len(pages) >= 5
@@ -146,5 +166,6 @@ def test_the_checks_can_fail(tmp_path):
     assert [text.split(': ')[1] for text in lacking_annotation(code)] == [
         'bare(a)', 'bare -> ?', 'Thing.__init__(x)', 'Thing.static(z)',
     ]  # fmt: skip
+    assert missing_paths('run tools/gone.py or tools/train.py', 'page.md') == ['page.md: tools/gone.py']
     assert HOME.search('see /' + 'home/me/data')
     assert not HOME.search('https://x.org/home/me and data/work/x')

@@ -1,4 +1,4 @@
-# Linear probe on scenes squashed to 64x64 pixels, for a processor; classes are judged at the images' own size.
+# Linear probe on scenes squashed to 64x64 pixels, for a processor; classes are evaluated at the images' own size.
 _base_ = 'mmseg::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['reprefine'], allow_failed_imports=False)

@@ -126,7 +126,7 @@ def test_loss_after_the_fit_equals_monte_carlo_on_the_same_data(model):
 
 @pytest.mark.parametrize('optimizer', ['sgd', 'adam'])
 def test_the_fit_is_at_least_as_good_as_long_training_on_the_same_data(optimizer):
-    """One pass against 300 steps of gradient descent, judged by the expected loss of each layer on that data."""
+    """One pass against 300 steps of gradient descent, evaluated by the expected loss of each layer on that data."""
     trained = build(TinyViT).double().train()
     convert(trained, 'mlp', timestep=200, loss_type='l2')
     data = images(24).double()

@@ -67,6 +67,6 @@ def test_transform_starts_late(epoch):
     assert ours.custom_hooks == [*base.custom_hooks, dict(type='reprefine.FTScheduleHook', start_epoch=epoch)]
 
 
-def test_every_ablation_is_judged():
-    judged = {*CHANGES, 'start-epoch-50', 'start-epoch-100'}
-    assert {path.stem for path in ABLATIONS} == {IN100.format(f'-{name}') for name in judged}
+def test_every_ablation_is_evaluated():
+    evaluated = {*CHANGES, 'start-epoch-50', 'start-epoch-100'}
+    assert {path.stem for path in ABLATIONS} == {IN100.format(f'-{name}') for name in evaluated}
