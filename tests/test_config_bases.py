@@ -36,18 +36,18 @@ def read(folder: Path, text: str) -> Config:
 
 @pytest.mark.parametrize('name', [NAME, 'denoiserep/detection/mask-rcnn_swin-t-p4-w7_fpn_1x-denoiserep-12e_coco.py'])
 def test_inherited_by_name_as_by_path(tmp_path, name):
-    ours = read(tmp_path, f"_base_ = 'reprefine::{name}'\n")
-    assert ours._cfg_dict == read(tmp_path, f"_base_ = '{CONFIGS / name}'\n")._cfg_dict
+    inherited = read(tmp_path, f"_base_ = 'reprefine::{name}'\n")
+    assert inherited._cfg_dict == read(tmp_path, f"_base_ = '{CONFIGS / name}'\n")._cfg_dict
 
 
 def test_what_other_packages_are_inherited_by_is_unchanged(tmp_path):
     pytest.importorskip('mmdet')
-    ours = read(tmp_path, "_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'\n")
-    assert ours.model._scope_ == 'mmdet'
+    inherited = read(tmp_path, "_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'\n")
+    assert inherited.model._scope_ == 'mmdet'
 
 
 def test_config_imports_the_package_before_its_bases_are_read(tmp_path):
-    """Under tools that import nothing of ours."""
+    """Under tools that import nothing of inherited."""
     for head, found in (('', "AssertionError('mmengine does not support"), ("__import__('reprefine') and ", 'Image')):
         (tmp_path / 'config.py').write_text(f"_base_ = {head}'reprefine::{NAME}'\n")
         code = (
@@ -59,20 +59,20 @@ def test_config_imports_the_package_before_its_bases_are_read(tmp_path):
 
 
 def test_new_style_config_takes_everything(tmp_path):
-    ours, theirs = read(tmp_path, NEW_STYLE), Config.fromfile(DIGITS)
-    assert ours.optim_wrapper.optimizer.type is SGD
-    assert ours.optim_wrapper.paramwise_cfg == theirs.optim_wrapper.paramwise_cfg
-    for key in theirs:
-        assert key == 'optim_wrapper' or ours[key] == theirs[key], key
+    inherited, official = read(tmp_path, NEW_STYLE), Config.fromfile(DIGITS)
+    assert inherited.optim_wrapper.optimizer.type is SGD
+    assert inherited.optim_wrapper.paramwise_cfg == official.optim_wrapper.paramwise_cfg
+    for key in official:
+        assert key == 'optim_wrapper' or inherited[key] == official[key], key
 
 
 def test_new_style_config_takes_what_it_names_and_reads_other_files(tmp_path):
     (tmp_path / 'own.py').write_text("model = 1\nlog_level = 'ERROR'\n")
     bases = f'    from .own import *\n    from {MODULE} import model, train_cfg as schedule\n'
-    ours = read(tmp_path, f'from mmengine.config import read_base\n\nwith read_base():\n{bases}')
-    assert ours.model == Config.fromfile(DIGITS).model
-    assert ours.schedule.max_epochs == 30
-    assert set(ours) - {'read_base'} == {'model', 'log_level', 'schedule'}
+    inherited = read(tmp_path, f'from mmengine.config import read_base\n\nwith read_base():\n{bases}')
+    assert inherited.model == Config.fromfile(DIGITS).model
+    assert inherited.schedule.max_epochs == 30
+    assert set(inherited) - {'read_base'} == {'model', 'log_level', 'schedule'}
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_every_config_has_a_module_name_of_its_own():
 @pytest.mark.parametrize('text', [BY_NAME, NEW_STYLE], ids=['by name', 'new style'])
 def test_trains_under_both_runners(tmp_path, text):
     cfg, config = read(tmp_path, text), tmp_path / 'config.py'
-    assert run_train(str(config), '--work-dir', str(tmp_path / 'ours'), *SMALL, 'train_cfg.max_epochs=1') == 0
+    assert run_train(str(config), '--work-dir', str(tmp_path / 'inherited'), *SMALL, 'train_cfg.max_epochs=1') == 0
     cfg.merge_from_dict({key: int(value) for key, value in (option.split('=') for option in SMALL[1:])})
-    cfg.merge_from_dict({'train_cfg.max_epochs': 1, 'work_dir': str(tmp_path / 'theirs')})
-    assert load_config(str(tmp_path / 'ours/config.py')).model == cfg.model  # what a run has written is one, too
+    cfg.merge_from_dict({'train_cfg.max_epochs': 1, 'work_dir': str(tmp_path / 'official')})
+    assert load_config(str(tmp_path / 'inherited/config.py')).model == cfg.model  # what a run has written is one, too
     cfg.experiment_name = str(tmp_path)  # which the visualiser is kept by
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert 'accuracy/top1' in runner.test()
-    assert (tmp_path / 'theirs/epoch_1.pth').is_file()
+    assert (tmp_path / 'official/epoch_1.pth').is_file()

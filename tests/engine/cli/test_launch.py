@@ -125,8 +125,8 @@ def test_configs_of_equal_name_in_different_folders_do_not_meet(tmp_path, monkey
     assert run_train('a/x.py', *SMALL, 'train_cfg.max_epochs=1') == 0
     for argv in ((), ('--resume',)):
         assert run_train('b/x.py', *argv, *SMALL) == 1
-        told = f'work dir work_dirs/x is that of {tmp_path}/a/x.py, not of b/x.py: give another --work-dir'
-        assert told in capsys.readouterr().err
+        expected = f'work dir work_dirs/x is that of {tmp_path}/a/x.py, not of b/x.py: give another --work-dir'
+        assert expected in capsys.readouterr().err
     assert run_test('b/x.py', 'work_dirs/x/epoch_1.pth', *SMALL) == 1
     assert run_train(str(tmp_path / 'a/x.py'), '--resume', *SMALL) == 0  # the same config by another path
     assert run_train('b/x.py', '--work-dir', 'work_dirs/y', *SMALL, 'train_cfg.max_epochs=1') == 0

@@ -1,4 +1,4 @@
-"""Strict configs, tried on official configs of the four host libraries."""
+"""The config check on official configs of the four OpenMMLab libraries."""
 
 import functools
 import inspect
@@ -33,7 +33,7 @@ INHERITED = {
     'mmseg': ('fcn', 'segformer', 'swin', 'bisenetv1', 'hrnet', 'pspnet', 'upernet'),
     'mmpose': ('body_2d_keypoint/topdown_heatmap/coco/*res50*', 'face_2d_keypoint/topdown_heatmap/wflw'),
 }
-# Shipped broken: two miss a variable of their base, one names a batch augment that was removed.
+# Invalid upstream: two miss a variable of their base, one names a batch augment that was removed.
 BROKEN_UPSTREAM = {
     'swinv2-base-w12_8xb128_in21k-192px.py',
     'swinv2-large-w12_8xb128_in21k-192px.py',

@@ -67,9 +67,9 @@ def batch() -> InputBatch:
 
 
 def test_counts_match_the_closed_form():
-    whole, conv, fc = count_module_costs(build_untrained(config(channels=6)), batch())
-    assert whole.flops == conv_net_flops(6)
-    assert whole.parameters == 3 * 6 * 9 + 6 + 6 * CLASSES + CLASSES
+    total, conv, fc = count_module_costs(build_untrained(config(channels=6)), batch())
+    assert total.flops == conv_net_flops(6)
+    assert total.parameters == 3 * 6 * 9 + 6 + 6 * CLASSES + CLASSES
     assert (conv.name, conv.flops, conv.parameters) == ('conv', 2 * 6 * 8 * 27 * 6, 168)
     assert (fc.name, fc.parameters) == ('fc', 35)
 
@@ -119,11 +119,11 @@ def test_rounds_alternate_and_warm_up_is_dropped(monkeypatch):
     order = []
     clock = iter(range(1000))
     monkeypatch.setattr(time, 'perf_counter', lambda: next(clock))
-    ours, theirs = interleave(
+    candidate, reference = interleave(
         (lambda: lambda: order.append('a'), lambda: lambda: order.append('b')), repeats=3, warmup=1
     )
     assert ''.join(order) == 'ab' + 'ba' + 'ab' + 'ba'
-    assert ours == theirs == [1, 1, 1]
+    assert candidate == reference == [1, 1, 1]
 
 
 def test_preparation_is_not_timed_and_the_device_is_waited_for(monkeypatch):
@@ -138,9 +138,9 @@ def test_preparation_is_not_timed_and_the_device_is_waited_for(monkeypatch):
         return lambda: spend(seconds)
 
     # The second wait of a measurement, after its work, belongs to it.
-    ours, theirs = interleave((lambda: prepare(2), lambda: prepare(4)), 2, 0, synchronize=lambda: spend(0.5))
-    assert ours == [2.5, 2.5]
-    assert theirs == [4.5, 4.5]
+    candidate, reference = interleave((lambda: prepare(2), lambda: prepare(4)), 2, 0, synchronize=lambda: spend(0.5))
+    assert candidate == [2.5, 2.5]
+    assert reference == [4.5, 4.5]
 
 
 def test_live_memory_of_a_hand_made_case():
@@ -173,9 +173,9 @@ def test_live_memory_follows_the_backward_pass():
     assert memory.live == 80
 
 
-def compare_nets(ours: Config, theirs: Config, monkeypatch, **settings):
+def compare_nets(candidate: Config, reference: Config, monkeypatch, **settings):
     monkeypatch.setattr(compare, 'loader_batch', lambda cfg, batch_size: batch())
-    comparison = CostComparison(ours, theirs, Settings(repeats=3, warmup=1, **settings))
+    comparison = CostComparison(candidate, reference, Settings(repeats=3, warmup=1, **settings))
     return comparison, {row.name: row for row in comparison.run()}
 
 
@@ -228,12 +228,12 @@ def test_ratios_are_taken_round_by_round(monkeypatch):
 
 
 def test_deploy_measures_folded_models_and_trains_unfolded_ones(monkeypatch):
-    ours = config(type='reprefine.FoldingNet')
-    comparison, rows = compare_nets(ours, config(), monkeypatch, deploy=True)
+    candidate = config(type='reprefine.FoldingNet')
+    comparison, rows = compare_nets(candidate, config(), monkeypatch, deploy=True)
     assert rows['parameters'].ratio.median == 1
     assert {f.form for name, f in rows.items() if name.startswith('training')} == {'as trained'}
     assert rows['inference latency per batch'].form == 'deployed'
-    _, rows = compare_nets(ours, config(), monkeypatch)
+    _, rows = compare_nets(candidate, config(), monkeypatch)
     assert rows['parameters'].ratio.median > 1
 
 

@@ -90,11 +90,11 @@ def labelled(cfg: Config) -> InputBatch:
     return InputBatch(dict(inputs=images, data_samples=samples), len(images), 'two images')
 
 
-def rows_of(ours: Config, theirs: Config, monkeypatch, **settings) -> dict:
+def rows_of(candidate: Config, reference: Config, monkeypatch, **settings) -> dict:
     """The values of both sides by the name of the row, from the same random images."""
     monkeypatch.setattr(compare, 'loader_batch', lambda cfg, batch_size: labelled(cfg))
-    with DefaultScope.overwrite_default_scope(ours.default_scope):
-        rows = CostComparison(ours, theirs, Settings(parts=('flops',), **settings)).run()
+    with DefaultScope.overwrite_default_scope(candidate.default_scope):
+        rows = CostComparison(candidate, reference, Settings(parts=('flops',), **settings)).run()
     make_table(rows)
     return {row.name: (row.config.median, row.baseline.median) for row in rows}
 
@@ -112,15 +112,15 @@ CASES = {
 
 @pytest.mark.parametrize(('inner', 'plain', 'name', 'denoise'), CASES.values(), ids=CASES)
 def test_training_is_the_sum_of_the_methods_and_the_rest(inner, plain, name, denoise, monkeypatch):
-    ours, alone, baseline = complete(inner, denoise), complete(inner), complete(plain)
-    rows = rows_of(ours, baseline, monkeypatch)
+    candidate, alone, baseline = complete(inner, denoise), complete(inner), complete(plain)
+    rows = rows_of(candidate, baseline, monkeypatch)
     for cost in ('training parameters', 'training step FLOPs per image'):
         total, *parts = (rows[key] for key in (cost, f'{cost}, DenoiseRep', f'{cost}, {name}', f'{cost}, {REST}'))
         assert total[0] == pytest.approx(sum(value for value, _ in parts), rel=1e-12)
         assert [value for _, value in parts] == [0, 0, total[1]]
         assert all(value for value, _ in parts)
         assert parts[-1][0] == parts[-1][1]
-    sizes = [size_of(cfg) for cfg in (ours, alone, baseline)]
+    sizes = [size_of(cfg) for cfg in (candidate, alone, baseline)]
     assert rows['training parameters, DenoiseRep'][0] == sizes[0] - sizes[1] > 0
     assert rows[f'training parameters, {name}'][0] == sizes[1] - sizes[2] > 0
 
@@ -142,12 +142,12 @@ def test_a_deployed_combination_costs_what_the_inner_method_costs(inner, denoise
 def test_a_deployed_network_of_mode_a_costs_what_the_plain_one_costs(monkeypatch):
     rows = rows_of(complete(DISENTANGLED, DENOISE), complete(CLASSIFIER), monkeypatch, deploy=True)
     assert rows['forward FLOPs per image'][0] == rows['forward FLOPs per image'][1]
-    ours, theirs = rows['parameters']
+    candidate, reference = rows['parameters']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         network = build_untrained(complete(DISENTANGLED))
     # A bias in place of the scale and the shift of a norm.
     replaced = [layer.out_channels for layer in network.modules() if isinstance(layer, ReplacedLayer)]
-    assert theirs - ours == sum(replaced) > 0
+    assert reference - candidate == sum(replaced) > 0
 
 
 def test_methods_are_left_out_with_their_hooks_outermost_first():

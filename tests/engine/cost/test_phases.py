@@ -58,15 +58,15 @@ def config(**hook) -> Config:
     )
 
 
-def compare_all(ours, theirs, monkeypatch, parts):
+def compare_all(candidate, reference, monkeypatch, parts):
     batch = InputBatch(dict(inputs=torch.ones(100, 4)), 100, 'ones')
     monkeypatch.setattr(compare, 'loader_batch', lambda cfg, batch_size: batch)
-    rows = CostComparison(ours, theirs, Settings(repeats=2, warmup=1, parts=parts)).run()
+    rows = CostComparison(candidate, reference, Settings(repeats=2, warmup=1, parts=parts)).run()
     return {row.name: row for row in rows}
 
 
 def test_times_are_those_of_each_phase_and_their_weighted_sum(monkeypatch):
-    rounds = [4.0, 8.0], [10.0, 20.0], [2.0, 4.0]  # ours small, ours large, theirs
+    rounds = [4.0, 8.0], [10.0, 20.0], [2.0, 4.0]  # candidate small, candidate large, reference
     monkeypatch.setattr(workloads, 'interleave', lambda prepare, *_: rounds[: len(prepare)])
     rows = compare_all(config(large=0.25), config(), monkeypatch, ('train',))
     medians = {name: (f.config.median, f.baseline.median, f.ratio.median) for name, f in rows.items()}
@@ -91,16 +91,16 @@ def test_every_step_is_run_in_its_phase(monkeypatch):
     build = compare.build_untrained
     monkeypatch.setattr(compare, 'build_untrained', lambda *a: models.append(build(*a)) or models[-1])
     compare_all(config(large=0.5), config(), monkeypatch, ('train',))
-    ours, theirs = models
-    assert ours.steps == ['small', 'large', 'large', 'small', 'small', 'large']
-    assert set(theirs.steps) == {'none'}
+    candidate, reference = models
+    assert candidate.steps == ['small', 'large', 'large', 'small', 'small', 'large']
+    assert set(reference.steps) == {'none'}
 
 
 def test_memory_of_the_whole_schedule_is_its_peak(monkeypatch):
     rows = compare_all(config(large=0.5), config(), monkeypatch, ('memory',))
-    small, large, whole = (f.config.median for name, f in rows.items() if name.startswith('training'))
+    small, large, total = (f.config.median for name, f in rows.items() if name.startswith('training'))
     assert small < large / 4
-    assert whole >= large
+    assert total >= large
     assert rows['training peak memory, whole schedule'].baseline.median == small
 
 
@@ -122,14 +122,14 @@ class AlternatingNet(PhasedNet):
 
 
 def test_memory_of_a_phase_holds_the_optimiser_state_of_those_before_it(monkeypatch):
-    ours, theirs = config(large=0.5), config(large=0.5)
-    ours.model.type = theirs.model.type = 'reprefine.AlternatingNet'
-    rows = compare_all(ours, theirs, monkeypatch, ('memory',))
+    candidate, reference = config(large=0.5), config(large=0.5)
+    candidate.model.type = reference.model.type = 'reprefine.AlternatingNet'
+    rows = compare_all(candidate, reference, monkeypatch, ('memory',))
     first, second = (rows[f"training peak memory, phase '{n}' (50% of the schedule)"] for n in ('small', 'large'))
     momentum = 4 * (4 * 1000 + 1000)
-    whole = rows['training peak memory, whole schedule'].config.median
+    total = rows['training peak memory, whole schedule'].config.median
     assert first.config.median > second.config.median
-    assert whole >= first.config.median + momentum
+    assert total >= first.config.median + momentum
 
 
 def test_a_training_without_phases_has_one_that_has_no_name():

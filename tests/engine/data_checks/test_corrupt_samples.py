@@ -298,13 +298,13 @@ def weights(root: Path, work_dir: str) -> dict:
 def test_resumed_and_uninterrupted_runs_agree_and_count_on(root):
     files = damage(root, 'c0/00.png', 'c1/11.png')
     once = ('--cfg-options', 'max_corrupt_samples=2')
-    assert train(root, *once, work_dir='whole') == 0
-    assert train(root, *once, 'train_cfg.max_epochs=1', work_dir='parts') == 0
-    assert sorted(recorded(root, 'parts')) == files
-    assert train(root, *once, '--resume', work_dir='parts') == 0
-    assert_equal(weights(root, 'whole'), weights(root, 'parts'))
-    assert sorted(recorded(root, 'parts')) == files
-    assert log(root, 'parts').count('2 training samples could not be read') == 2
+    assert train(root, *once, work_dir='uninterrupted') == 0
+    assert train(root, *once, 'train_cfg.max_epochs=1', work_dir='resumed') == 0
+    assert sorted(recorded(root, 'resumed')) == files
+    assert train(root, *once, '--resume', work_dir='resumed') == 0
+    assert_equal(weights(root, 'uninterrupted'), weights(root, 'resumed'))
+    assert sorted(recorded(root, 'resumed')) == files
+    assert log(root, 'resumed').count('2 training samples could not be read') == 2
 
 
 def test_a_resumed_run_keeps_the_count_of_what_is_repaired(root):
@@ -331,7 +331,7 @@ def test_a_new_run_forgets_the_record_of_a_failed_one(root):
 
 def test_two_processes_share_the_count(root):
     files = damage(root, 'c0/00.png', 'c0/02.png', 'c1/11.png')
-    code, said = two_processes.train(root / 'run', str(root / 'tiny.py'), '--cfg-options', 'max_corrupt_samples=3')
-    assert code == 0, said
+    code, output = two_processes.train(root / 'run', str(root / 'tiny.py'), '--cfg-options', 'max_corrupt_samples=3')
+    assert code == 0, output
     assert sorted(recorded(root)) == files
     assert '3 training samples could not be read and were replaced' in log(root)

@@ -1,4 +1,4 @@
-"""--data-root on official configs of the four host libraries, and missing data folders."""
+"""--data-root on official configs of the four OpenMMLab libraries, and missing data folders."""
 
 from pathlib import Path
 

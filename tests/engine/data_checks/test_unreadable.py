@@ -50,10 +50,10 @@ def test_readable_images_pass(image):
 @pytest.mark.parametrize('content', [b'', b'no image', None])
 @pytest.mark.parametrize('key', ['img_path', 'seg_map_path'])
 def test_unreadable_file_is_named(image, tmp_path, content, key):
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(Path(image).read_bytes()[:500] if content is None else content)
-    sample = {'img_path': image, key: str(broken)}
-    with pytest.raises(UserError, match=f'image {broken} cannot be read'):
+    corrupted = tmp_path / 'corrupted.png'
+    corrupted.write_bytes(Path(image).read_bytes()[:500] if content is None else content)
+    sample = {'img_path': image, key: str(corrupted)}
+    with pytest.raises(UserError, match=f'image {corrupted} cannot be read'):
         named([sample])[0]
 
 

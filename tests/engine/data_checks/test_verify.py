@@ -65,9 +65,9 @@ class Boxes(BaseDataset):
 
 
 def test_a_box_that_is_not_finite_is_an_error():
-    valid, broken = errors_of(Boxes(pipeline=[]), 0)
+    valid, invalid = errors_of(Boxes(pipeline=[]), 0)
     assert valid is None
-    assert 'a box is not finite' in broken.reason
+    assert 'a box is not finite' in invalid.reason
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -83,9 +83,9 @@ class Pairs(torch.utils.data.Dataset):
 
 
 def test_datasets_without_a_pipeline_are_read_as_they_are():
-    valid, broken = errors_of(Pairs(), 0)
+    valid, invalid = errors_of(Pairs(), 0)
     assert valid is None
-    assert broken.reason == 'OSError: cut short'
+    assert invalid.reason == 'OSError: cut short'
 
 
 def count(dataset):

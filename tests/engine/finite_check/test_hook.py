@@ -20,15 +20,15 @@ from reprefine.engine.finite_check.step_pre_hooks import scales_gradients
 from reprefine.engine.runner import Runner
 from tests.helpers.run import assert_equal
 
-BROKEN = 3  # number of the broken sample, and the iteration, from 0, that meets it
+FAILING = 3  # index of the failing sample, and of its iteration
 
 
 class BadGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by ``value`` where the input is at least ``BROKEN``."""
+    """The identity, whose gradient is multiplied by ``value`` where the input is at least ``FAILING``."""
 
     @staticmethod
     def forward(ctx, x, at, value):
-        ctx.bad, ctx.value = bool((at >= BROKEN).any()), value
+        ctx.bad, ctx.value = bool((at >= FAILING).any()), value
         return x.clone()
 
     @staticmethod
@@ -37,7 +37,7 @@ class BadGradient(torch.autograd.Function):
 
 
 class Model(BaseModel):
-    """Two terms over one weight each; ``failure`` is what is not finite at the sample with number ``BROKEN``."""
+    """Two terms over one weight each; ``failure`` is what is not finite at the sample with number ``FAILING``."""
 
     def __init__(self, failure='', value=float('nan')):
         super().__init__()
@@ -49,9 +49,9 @@ class Model(BaseModel):
         if self.failure == 'gradient':
             second = BadGradient.apply(second, inputs, self.value)
         terms = dict(loss_first=first.square().mean(), loss_second=second.square().mean(), accuracy=first.sum() / 0)
-        if self.failure == 'loss' and (inputs >= BROKEN).any():
+        if self.failure == 'loss' and (inputs >= FAILING).any():
             terms['loss_second'] = terms['loss_second'] * 0 + self.value
-        if self.failure == 'detached' and (inputs >= BROKEN).any():  # which leaves the gradient finite
+        if self.failure == 'detached' and (inputs >= FAILING).any():  # which leaves the gradient finite
             terms['loss_second'] = terms['loss_second'] + self.value
         return terms
 
@@ -62,7 +62,7 @@ def batches(count=5):
     return DataLoader(samples, batch_size=1, collate_fn=collate)
 
 
-class Keep(Hook):
+class StateRecorder(Hook):
     """Copies weights and optimiser before each step, and records which steps ended."""
 
     def __init__(self):
@@ -77,7 +77,7 @@ class Keep(Hook):
 
 
 def make_runner(tmp_path, model, optim_wrapper=None, hooks=(), **options):
-    keep = Keep()
+    recorder = StateRecorder()
     optimizer = dict(type='SGD', lr=1e-3, momentum=0.9)
     runner = Runner(
         model,
@@ -85,18 +85,18 @@ def make_runner(tmp_path, model, optim_wrapper=None, hooks=(), **options):
         train_dataloader=batches(),
         train_cfg=dict(by_epoch=True, max_epochs=1),
         optim_wrapper=optim_wrapper or dict(optimizer=optimizer),
-        custom_hooks=[keep, *hooks],
+        custom_hooks=[recorder, *hooks],
         experiment_name=tmp_path.name,
         cfg=dict(options),
     )
-    return runner, keep
+    return runner, recorder
 
 
-def train_until_error(runner, keep):
+def train_until_error(runner, recorder):
     """Train, check that the error left weights and optimizer unchanged, and return its message."""
     with pytest.raises(NonFiniteError) as caught:
         runner.train()
-    weights, optimizer = keep.state
+    weights, optimizer = recorder.state
     assert_equal(dict(runner.model.state_dict()), weights)
     assert str(runner.optim_wrapper.state_dict()) == optimizer
     assert '\n' not in str(caught.value)
@@ -108,12 +108,12 @@ def train_until_error(runner, keep):
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.0), dict(type='value', clip_value=1.0)])
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, failure, value, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), clip_grad=clip)
-    runner, keep = make_runner(tmp_path, Model(failure, value), wrapper)
-    text = train_until_error(runner, keep)
-    assert text.startswith(f'loss is not finite at iteration {BROKEN + 1} (epoch 1): loss_second = {value}; ')
-    assert f'samples: images/{BROKEN}.png; ' in text
+    runner, recorder = make_runner(tmp_path, Model(failure, value), wrapper)
+    text = train_until_error(runner, recorder)
+    assert text.startswith(f'loss is not finite at iteration {FAILING + 1} (epoch 1): loss_second = {value}; ')
+    assert f'samples: images/{FAILING}.png; ' in text
     assert 'loss_first' not in text
-    assert keep.ended == [0, 1, 2]
+    assert recorder.ended == [0, 1, 2]
     assert not list(tmp_path.glob('*.pth'))
 
 
@@ -122,9 +122,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, failure, va
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path, value, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), clip_grad=clip)
     text = train_until_error(*make_runner(tmp_path, Model('gradient', value), wrapper))
-    assert text.startswith(f'gradient is not finite at iteration {BROKEN + 1} (epoch 1): all loss terms are finite, ')
+    assert text.startswith(f'gradient is not finite at iteration {FAILING + 1} (epoch 1): all loss terms are finite, ')
     assert 'the gradient of second.weight, second.bias is not' in text
-    assert f'images/{BROKEN}.png' in text
+    assert f'images/{FAILING}.png' in text
 
 
 def test_a_finite_run_equals_the_one_without_the_check_and_leaves_no_patches(tmp_path):
@@ -143,9 +143,9 @@ def test_a_finite_run_equals_the_one_without_the_check_and_leaves_no_patches(tmp
 
 
 def test_the_check_can_be_switched_off_and_is_there_once(tmp_path):
-    runner, keep = make_runner(tmp_path / 'off', Model('gradient'), finite_check=False)
+    runner, recorder = make_runner(tmp_path / 'off', Model('gradient'), finite_check=False)
     runner.train()
-    assert keep.ended == [0, 1, 2, 3, 4]
+    assert recorder.ended == [0, 1, 2, 3, 4]
     assert runner.model.second.weight.isnan().all()
     runner, _ = make_runner(tmp_path / 'twice', Model(), hooks=[FiniteCheckHook(replay=True)])
     (hook,) = [hook for hook in runner.hooks if isinstance(hook, FiniteCheckHook)]
@@ -158,11 +158,11 @@ def test_the_check_can_be_switched_off_and_is_there_once(tmp_path):
 @pytest.mark.parametrize(('failure', 'kind'), [('loss', 'loss'), ('detached', 'loss'), ('gradient', 'gradient')])
 def test_accumulation_stops_at_the_step_itself_for_a_loss_and_at_the_update_for_a_gradient(tmp_path, failure, kind):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), accumulative_counts=5)
-    runner, keep = make_runner(tmp_path, Model(failure), wrapper)
-    text = train_until_error(runner, keep)
-    iteration = BROKEN + 1 if kind == 'loss' else 5
+    runner, recorder = make_runner(tmp_path, Model(failure), wrapper)
+    text = train_until_error(runner, recorder)
+    iteration = FAILING + 1 if kind == 'loss' else 5
     assert text.startswith(f'{kind} is not finite at iteration {iteration} ')
-    assert keep.ended == list(range(iteration - 1))
+    assert recorder.ended == list(range(iteration - 1))
     assert 'gradients are accumulated over several batches, of which this is the last' in text
 
 
@@ -184,10 +184,10 @@ def test_several_optimizers_are_all_checked(tmp_path):
             name: OptimWrapper(torch.optim.SGD(getattr(model, name).parameters(), lr=1e-3))
             for name in ('first', 'second')
         }
-        runner, keep = make_runner(tmp_path / failure, model, OptimWrapperDict(**parts))
-        with pytest.raises(NonFiniteError, match=f'^{failure} is not finite at iteration {BROKEN + 1} '):
+        runner, recorder = make_runner(tmp_path / failure, model, OptimWrapperDict(**parts))
+        with pytest.raises(NonFiniteError, match=f'^{failure} is not finite at iteration {FAILING + 1} '):
             runner.train()
-        assert torch.equal(model.second.weight, keep.state[0]['second.weight'])
+        assert torch.equal(model.second.weight, recorder.state[0]['second.weight'])
 
 
 class Scaling(OptimWrapper):
@@ -214,14 +214,14 @@ def test_with_a_gradient_scaler_only_the_loss_counts(tmp_path):
         return Scaling(torch.optim.SGD(model.parameters(), lr=1e-3), clip_grad=dict(max_norm=1.0))
 
     model = Model('gradient', float('inf'))
-    runner, keep = make_runner(tmp_path / 'gradient', model, wrapper(model))
+    runner, recorder = make_runner(tmp_path / 'gradient', model, wrapper(model))
     runner.train()
-    assert keep.ended == [0, 1, 2, 3, 4]
+    assert recorder.ended == [0, 1, 2, 3, 4]
     model = Model('detached')
-    runner, keep = make_runner(tmp_path / 'loss', model, wrapper(model))
-    text = train_until_error(runner, keep)
-    assert keep.ended == [0, 1, 2]
-    assert text.startswith(f'loss is not finite at iteration {BROKEN + 1} (epoch 1): loss_second = nan')
+    runner, recorder = make_runner(tmp_path / 'loss', model, wrapper(model))
+    text = train_until_error(runner, recorder)
+    assert recorder.ended == [0, 1, 2]
+    assert text.startswith(f'loss is not finite at iteration {FAILING + 1} (epoch 1): loss_second = nan')
     switched_off = wrapper(model)
     assert scales_gradients(switched_off)
     switched_off.loss_scaler.enabled = False
@@ -245,15 +245,15 @@ def deferred(monkeypatch):
 @pytest.mark.parametrize('failure', ['loss', 'gradient'])
 def test_a_deferred_check_names_the_step_that_failed_before_the_next_update(tmp_path, deferred, failure, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9), clip_grad=clip)
-    runner, keep = make_runner(tmp_path, Model(failure), wrapper)
+    runner, recorder = make_runner(tmp_path, Model(failure), wrapper)
     with pytest.raises(NonFiniteError) as caught:
         runner.train()
     text = str(caught.value)
-    assert text.startswith(f'{failure} is not finite at iteration {BROKEN + 1} (epoch 1): ')
-    assert f'images/{BROKEN}.png' in text
-    assert f'images/{BROKEN + 1}.png' not in text
+    assert text.startswith(f'{failure} is not finite at iteration {FAILING + 1} (epoch 1): ')
+    assert f'images/{FAILING}.png' in text
+    assert f'images/{FAILING + 1}.png' not in text
     assert ('loss_second = nan' if failure == 'loss' else 'the gradient of second.weight, second.bias is not') in text
-    assert keep.ended == [0, 1, 2, 3]  # and not 4
+    assert recorder.ended == [0, 1, 2, 3]  # and not 4
     assert deferred == [False, False, False, True]
 
 
@@ -262,20 +262,20 @@ def test_a_deferred_check_comes_before_a_checkpoint(tmp_path, deferred):
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             runner.save_checkpoint(str(tmp_path), f'step_{runner.iter}.pth')
 
-    runner, keep = make_runner(tmp_path, Model('loss'), hooks=[Save()])
-    with pytest.raises(NonFiniteError, match=f'iteration {BROKEN + 1} '):
+    runner, recorder = make_runner(tmp_path, Model('loss'), hooks=[Save()])
+    with pytest.raises(NonFiniteError, match=f'iteration {FAILING + 1} '):
         runner.train()
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['step_0.pth', 'step_1.pth', 'step_2.pth']
 
 
 def test_a_deferred_check_of_the_last_step_ends_the_run(tmp_path, deferred, monkeypatch):
-    monkeypatch.setattr('tests.engine.finite_check.test_hook.BROKEN', 4)
-    runner, keep = make_runner(tmp_path, Model('loss'))
+    monkeypatch.setattr('tests.engine.finite_check.test_hook.FAILING', 4)
+    runner, recorder = make_runner(tmp_path, Model('loss'))
     runner.cfg.default_hooks = None
     runner._hooks = [hook for hook in runner.hooks if type(hook).__name__ != 'SafeCheckpointHook']
     with pytest.raises(NonFiniteError, match='iteration 5 '):
         runner.train()
-    assert keep.ended == [0, 1, 2, 3, 4]
+    assert recorder.ended == [0, 1, 2, 3, 4]
 
 
 def test_a_model_without_optimizer_steps_is_checked_when_the_next_step_begins(tmp_path):
@@ -283,10 +283,10 @@ def test_a_model_without_optimizer_steps_is_checked_when_the_next_step_begins(tm
         def train_step(self, data, optim_wrapper):
             return self.parse_losses(self(**data))[1]
 
-    runner, keep = make_runner(tmp_path, Idle('loss'))
-    with pytest.raises(NonFiniteError, match=rf'iteration {BROKEN + 1} .*images/{BROKEN}.png'):
+    runner, recorder = make_runner(tmp_path, Idle('loss'))
+    with pytest.raises(NonFiniteError, match=rf'iteration {FAILING + 1} .*images/{FAILING}.png'):
         runner.train()
-    assert keep.ended == [0, 1, 2, 3]
+    assert recorder.ended == [0, 1, 2, 3]
 
 
 def test_options_of_the_config_are_checked():

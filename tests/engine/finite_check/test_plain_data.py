@@ -72,8 +72,8 @@ def test_data_samples_survive_a_weights_only_file(make, tmp_path):
     torch.save(to_plain(batch), tmp_path / 'batch.pth')
     again = from_plain(torch.load(tmp_path / 'batch.pth', weights_only=True))
     assert_same(again, {**batch, 'shape': (1, 2)})
-    ours, theirs = again['data_samples'][0], batch['data_samples'][0]
-    assert sorted(ours.keys()) == sorted(theirs.keys())  # they come from a set
+    converted, expected = again['data_samples'][0], batch['data_samples'][0]
+    assert sorted(converted.keys()) == sorted(expected.keys())  # they come from a set
 
 
 def test_the_copy_does_not_follow_the_original():
