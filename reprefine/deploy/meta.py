@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DEPLOYED_META = 'deployed'
-# Keys that earlier versions wrote, and the type of layer that each stands for.
+# Keys that earlier versions wrote, and the type of layer that each means.
 _FORMER_KEYS = {'denoiserep_fused': 'DenoiseRep', 'pddr_deployed': 'PDConv'}
 
 

@@ -7,7 +7,7 @@ vary between releases: parts are identified by position and shape, every key mus
 that differ.
 
 A checkpoint has no timesteps. They follow from names and order of its layers, as the released code counts them
-(:func:`~.conversion.select.reference_timesteps`), and are written into our state dict. Nor does a checkpoint say
+(:func:`~.conversion.timesteps.reference_timesteps`), and are written into our state dict. Nor does a checkpoint say
 whether it is merged, since merged layers of the released code keep their predictors; only a bias that the base layer
 does not have shows it. The released code evaluates the stored weights without denoising, so that a published accuracy
 is that of the *baseline* with these weights, without predictors.
@@ -29,7 +29,7 @@ from reprefine.engine.errors import UserError
 from reprefine.engine.files import atomic_write
 
 from .conversion.converted import denoise_layers
-from .conversion.select import reference_timesteps
+from .conversion.timesteps import reference_timesteps
 from .functional import linear_betas, sinusoidal_embedding
 from .layers.base import DenoiseLayer
 from .layers.noise_predictor import NoisePredictor

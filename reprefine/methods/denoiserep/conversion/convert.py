@@ -17,7 +17,8 @@ from ..layers.state import DenoiseState
 from .checks import check_bias_policy, check_include
 from .converted import ConversionError, ConvertedLayer, is_converted, is_reparameterized, report
 from .momentum_encoders import copy_predictor, find_momentum_layers, update_averaged_parameters
-from .select import Candidate, TimestepPolicy, assign_timesteps, select_layers
+from .select import Candidate, select_layers
+from .timesteps import TimestepPolicy, assign_timesteps
 
 
 def convert(
@@ -46,7 +47,7 @@ def convert(
         include: Preset or regular expressions on qualified names; see :func:`~.select.select_layers`.
         exclude: Regular expressions of names to leave out.
         types: Types of base layers to convert.
-        timestep: Policy that assigns a timestep to each layer; see :func:`~.select.assign_timesteps`.
+        timestep: Policy that assigns a timestep to each layer; see :func:`~.timesteps.assign_timesteps`.
         steps: Length of the noise schedule.
         step: ``'ddpm'`` (reverse step) or ``'ddim'`` (deterministic step down to ``to``).
         to: Target timestep of the DDIM step.

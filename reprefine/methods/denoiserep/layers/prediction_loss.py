@@ -53,27 +53,29 @@ def noise_loss_terms(
     """
     noisy = (step.noise * noise).add_(feature, alpha=step.signal)
     error = predict_noise(noisy, predictor, constant, channel_dim).sub_(noise)
-    loss, slope = error.new_zeros(()), None
+    loss, error_gradient = error.new_zeros(()), None
     if 'l1' in loss_type:
         loss = torch.linalg.vector_norm(error, 1)
-        slope = error.sign()
+        error_gradient = error.sign()
     if 'l2' in loss_type:
         loss = loss + torch.linalg.vector_norm(error).square()
-        slope = error.mul_(2) if slope is None else slope.add_(error, alpha=2)
-    return NoiseLossTerms(loss, *_predictor_gradient(slope, noisy, predictor, constant is not None, channel_dim))
+        error_gradient = error.mul_(2) if error_gradient is None else error_gradient.add_(error, alpha=2)
+    return NoiseLossTerms(
+        loss, *_predictor_gradient(error_gradient, noisy, predictor, constant is not None, channel_dim)
+    )
 
 
 def _predictor_gradient(
-    slope: Tensor, noisy: Tensor, predictor: Tensor, has_constant: bool, channel_dim: int
+    error_gradient: Tensor, noisy: Tensor, predictor: Tensor, has_constant: bool, channel_dim: int
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradients with respect to ``D`` and the constant, from that with respect to the prediction."""
     if channel_dim == -1:
-        slope, noisy = slope.flatten(0, -2), noisy.flatten(0, -2)
-        return slope.T @ noisy, slope.sum(0) if has_constant else None
+        error_gradient, noisy = error_gradient.flatten(0, -2), noisy.flatten(0, -2)
+        return error_gradient.T @ noisy, error_gradient.sum(0) if has_constant else None
     groups = predictor.shape[0] // predictor.shape[1]
     kernel = (*predictor.shape, 1, 1)
-    gradient = torch.nn.grad.conv2d_weight(noisy, kernel, slope, groups=groups).view_as(predictor)
-    return gradient, slope.sum((0, 2, 3)) if has_constant else None
+    gradient = torch.nn.grad.conv2d_weight(noisy, kernel, error_gradient, groups=groups).view_as(predictor)
+    return gradient, error_gradient.sum((0, 2, 3)) if has_constant else None
 
 
 def noise_prediction_loss(
