@@ -236,9 +236,9 @@ METHOD = _cases(
         'model.backbone.drop_rate': {'2': NUMBER},
         'model.type': {'reprefine.DenoisRep': MISSING},
         'custom_hooks.1.phase_length': {
-            '0': 'phase_length must be',
-            '-1': 'phase_length must be',
-            'x': 'phase_length must be',
+            '0': 'phase_length=.*: use an integer',
+            '-1': 'phase_length=.*: use an integer',
+            'x': 'phase_length=.*: use an integer',
         },
         'custom_hooks.1.type': {'reprefine.DenoisePhase': MISSING},
         'optim_wrapper.paramwise_cfg.custom_keys': {'3': 'Error|custom_keys'},
