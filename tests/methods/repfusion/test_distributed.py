@@ -1,4 +1,4 @@
-"""Two gloo processes share one policy and choose for themselves."""
+"""Two gloo processes: equal policies, different timesteps, and resuming."""
 
 import pytest
 import torch
@@ -18,23 +18,23 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 
-def test_policy_and_head_stay_equal_and_move(ranks):
-    first, second = (rank['whole'] for rank in ranks)
+def test_policy_and_head_are_trained_and_equal_on_all_ranks(ranks):
+    first, second = (rank['uninterrupted'] for rank in ranks)
     assert_equal(first['nets'], second['nets'])
     assert_equal(first['baseline'], second['baseline'])
     assert not torch.equal(first['nets'][0], first['nets'][-1])
 
 
-def test_every_rank_chooses_for_itself_and_all_choices_are_counted(ranks):
-    first, second = (torch.cat(rank['whole']['t']) for rank in ranks)
+def test_ranks_select_different_timesteps_and_the_histogram_counts_all(ranks):
+    first, second = (torch.cat(rank['uninterrupted']['t']) for rank in ranks)
     assert not torch.equal(first, second)
-    counts = ranks[0]['whole']['counts']
+    counts = ranks[0]['uninterrupted']['counts']
     assert counts.sum() == 2 * 12 * 3
     assert torch.equal(counts.long(), torch.bincount(torch.cat([first, second]), minlength=1000))
-    assert torch.equal(counts, ranks[1]['whole']['counts'])
+    assert torch.equal(counts, ranks[1]['uninterrupted']['counts'])
 
 
-def test_all_ranks_draw_uniform_timesteps_in_the_same_batches_each_its_own(ranks):
+def test_uniform_batches_are_the_same_on_all_ranks_with_different_timesteps(ranks):
     first, second = (rank['uniform'] for rank in ranks)
     assert first['is_uniform'] == second['is_uniform'] == uniform_batches(0.5, 6)
     assert set(first['is_uniform']) == {True, False}
@@ -44,14 +44,14 @@ def test_all_ranks_draw_uniform_timesteps_in_the_same_batches_each_its_own(ranks
         assert not is_uniform or not torch.equal(t, other)
 
 
-def test_resuming_goes_on_as_every_rank_would_have_gone_on(ranks):
+def test_resumed_run_equals_the_uninterrupted_one_on_every_rank(ranks):
     for rank in ranks:
-        assert_equal(rank['resumed']['t'], rank['whole']['t'][6:])
-        assert_equal(rank['resumed']['nets'], rank['whole']['nets'][6:])
-        assert_equal(rank['resumed']['counts'], rank['whole']['counts'])
+        assert_equal(rank['resumed']['t'], rank['uninterrupted']['t'][6:])
+        assert_equal(rank['resumed']['nets'], rank['uninterrupted']['nets'][6:])
+        assert_equal(rank['resumed']['counts'], rank['uninterrupted']['counts'])
 
 
-def test_two_processes_take_the_step_that_one_takes_on_all_images(ranks):
+def test_step_of_two_processes_equals_that_of_one_on_all_images(ranks):
     """With the same timesteps, and norms that do not depend on the batch."""
     first, second = (rank['step'] for rank in ranks)
     assert first['loss'] != second['loss']

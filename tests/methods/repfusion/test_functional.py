@@ -21,15 +21,15 @@ def test_forward_noise_is_that_of_diffusers():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_images_get_their_noise_at_zero_too(dtype):
-    """0.9999 is 1 in half precision: without care the image would come back as it was."""
+def test_half_precision_images_get_noise_at_timestep_zero(dtype):
+    """0.9999 is 1 in half precision, with which the image would not change."""
     x0, eps = torch.zeros(2, 1, 4, 4, dtype=dtype), torch.ones(2, 1, 4, 4, dtype=dtype)
     noisy = f.add_noise(x0, torch.tensor([0, 999]), ABAR.float(), eps)
     assert noisy.dtype == dtype
     assert_close(noisy[:, 0, 0, 0].double(), (1 - ABAR[[0, 999]]).sqrt(), rtol=5e-3, atol=0)
 
 
-def test_noise_keeps_nearly_all_of_the_image_at_zero_and_its_variance_always():
+def test_noise_is_small_at_timestep_zero_and_keeps_the_variance_at_all():
     x0, zero = torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
     assert_close(f.add_noise(x0, zero, ABAR, torch.zeros_like(x0)), math.sqrt(0.9999) * x0, rtol=1e-12, atol=0)
     for t in range(0, 1000, 37):
@@ -41,7 +41,7 @@ def test_noise_keeps_nearly_all_of_the_image_at_zero_and_its_variance_always():
     ('mean', 'std'),
     [((128.0,) * 3, (128.0,) * 3), ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), ((127.5,) * 3, (127.5,) * 3)],
 )
-def test_every_normalisation_comes_back_to_the_range_of_diffusion_models(mean, std):
+def test_images_of_any_normalisation_are_converted_to_the_range_of_diffusion_models(mean, std):
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
     pixels = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     x = f.to_symmetric_range((pixels - mean) / std, mean, std)
@@ -49,7 +49,7 @@ def test_every_normalisation_comes_back_to_the_range_of_diffusion_models(mean, s
     assert x.abs().max() <= 1 + 1e-6
 
 
-def test_schedules_follow_the_epoch_alone():
+def test_schedules_are_functions_of_the_epoch():
     epochs = (0, 1, 50, 99, 100, 130)
     weights = [f.linear_decay(e, 0.1, 0.0, 100) for e in epochs]
     assert weights == pytest.approx([0.1, 0.099, 0.05, 0.001, 0, 0])
@@ -68,7 +68,7 @@ def test_policy_loss_and_its_gradient():
     assert_close(logits.grad, expected)
 
 
-def test_entropy_is_that_of_torch_and_flat_at_the_uniform_policy():
+def test_entropy_is_that_of_torch_and_has_no_gradient_at_the_uniform_policy():
     logits = torch.randn(4, 9, dtype=torch.float64)
     assert_close(f.entropy(logits.log_softmax(1)), torch.distributions.Categorical(logits=logits).entropy())
     masked = torch.tensor([[0.0, 0.0, -math.inf]]).log_softmax(1)

@@ -1,4 +1,4 @@
-"""What the two gloo processes of the distributed test run; results go to files."""
+"""The code of the two gloo processes of the distributed test, which writes its results to files."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ from mmengine.model import MMDistributedDataParallel
 
 from reprefine.engine.build import unwrap
 
-from .distillation.test_distiller import Given, distiller, images, samples
+from .distillation.test_distiller import GivenTimesteps, distiller, images, samples
 from .run import make_runner, selector_hook
 
 WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
 
-class Notes(Hook):
-    """Notes the choices and the networks of every iteration."""
+class Recording(Hook):
+    """Records the timesteps and the networks of every iteration."""
 
     def __init__(self):
         self.t, self.nets, self.is_uniform = [], [], []
@@ -27,13 +27,13 @@ class Notes(Hook):
         source = runner.model.module.timestep_source
         select = source.select
 
-        def noted(x, data_samples):
+        def recording_select(x, data_samples):
             t = select(x, data_samples)
             self.t.append(t.clone())
             self.is_uniform.append(source.rollout.log_probs is None)
             return t
 
-        source.select = noted
+        source.select = recording_select
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         nets = runner.model.module.timestep_source.nets
@@ -41,7 +41,7 @@ class Notes(Hook):
 
 
 def train(folder: Path, epochs: int, resume: bool = False, **options: Any) -> dict:
-    notes = Notes()
+    recording = Recording()
     runner = make_runner(
         folder,
         dict(baseline='ema', **options),
@@ -50,19 +50,19 @@ def train(folder: Path, epochs: int, resume: bool = False, **options: Any) -> di
         resume=resume,
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
     )
-    runner.register_hook(notes, priority='LOWEST')
+    runner.register_hook(recording, priority='LOWEST')
     runner.train()
     hook = selector_hook(runner)
     counts = hook.histogram.rows['counts'].sum(dim=0)
     baseline = hook.selector.baseline.average
-    return dict(t=notes.t, nets=notes.nets, is_uniform=notes.is_uniform, counts=counts, baseline=baseline)
+    return dict(t=recording.t, nets=recording.nets, is_uniform=recording.is_uniform, counts=counts, baseline=baseline)
 
 
 def one_step(model: torch.nn.Module, rows: slice) -> dict:
     """A step on some of eight images, by a student whose norms keep their statistics."""
     model.eval()
     timesteps = torch.arange(0, 800, 100)
-    unwrap(model).timestep_source = Given(timesteps[rows])
+    unwrap(model).timestep_source = GivenTimesteps(timesteps[rows])
     loss = model(images(8)[rows], samples(8)[rows], mode='loss')['loss_feat']
     loss.backward()
     torch.optim.SGD(model.parameters(), 0.1).step()
@@ -79,9 +79,9 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {'GLOO_SOCKET_IFNAME': 'lo', 'LOCAL_RANK': str(rank), 'RANK': str(rank), 'WORLD_SIZE': '2'}
     dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    results = dict(step=wrapped_step(rank), whole=train(Path(folder) / 'whole', 3))
-    train(Path(folder) / 'parts', 2)
-    results['resumed'] = train(Path(folder) / 'parts', 3, resume=True)
+    results = dict(step=wrapped_step(rank), uninterrupted=train(Path(folder) / 'uninterrupted', 3))
+    train(Path(folder) / 'resumed', 2)
+    results['resumed'] = train(Path(folder) / 'resumed', 3, resume=True)
     results['uniform'] = train(Path(folder) / 'uniform', 2, uniform_prob=0.5)
     torch.save(results, Path(folder) / f'rank{rank}.pth')
     dist.barrier()

@@ -1,4 +1,4 @@
-"""The distiller: what it computes, keeps and hands on, and what it refuses."""
+"""The distiller: losses, state dict, recorded layers, and errors."""
 
 import copy
 
@@ -27,7 +27,7 @@ UNIFORM = dict(type='reprefine.UniformTimesteps')
 
 @MODELS.register_module()
 class InPlaceNet(nn.Module):
-    """A convolution and a norm whose output is overwritten by the activation behind it."""
+    """A convolution and a norm whose output is overwritten by the next activation."""
 
     def __init__(self):
         super().__init__()
@@ -55,27 +55,27 @@ def samples(number=4):
     return [DataSample().set_gt_label(index % 3) for index in range(number)]
 
 
-class Given(TimestepSource):
-    """Chooses given timesteps and notes what it is told."""
+class GivenTimesteps(TimestepSource):
+    """Selects given timesteps and records the observations."""
 
     def __init__(self, timesteps):
         super().__init__()
-        self.timesteps, self.seen = timesteps, []
+        self.timesteps, self.observations = timesteps, []
 
     def select(self, x_teacher, data_samples):
         self.images = x_teacher
         return self.timesteps
 
     def observe(self, t, teacher_feats, data_samples):
-        self.seen.append((t, teacher_feats, data_samples))
+        self.observations.append((t, teacher_feats, data_samples))
 
     def observe_student(self, student_maps):
-        self.of_student = student_maps
+        self.student_maps = student_maps
 
 
-def test_loss_is_the_distance_of_the_projected_map_from_the_teachers_at_the_chosen_timesteps():
+def test_loss_compares_the_projected_map_with_the_teachers_at_the_selected_timesteps():
     model = distiller()
-    model.timestep_source = source = Given(torch.tensor([0, 10, 500, 999]))
+    model.timestep_source = source = GivenTimesteps(torch.tensor([0, 10, 500, 999]))
     x = images()
     losses = model(x, samples(), mode='loss')
     pixels = x * torch.tensor(PIXELS['std']).view(3, 1, 1) + torch.tensor(PIXELS['mean']).view(3, 1, 1)
@@ -87,15 +87,15 @@ def test_loss_is_the_distance_of_the_projected_map_from_the_teachers_at_the_chos
     projected = model.projectors[0](model.student(x)[0])
     assert_close(losses['loss_feat'], (projected.mean((2, 3)) - target.mean((2, 3))).square().mean())
     assert losses['timesteps'].tolist() == [0, 10, 500, 999]
-    ((t, feats, told),) = source.seen
+    ((t, feats, data_samples),) = source.observations
     assert t is source.timesteps
     assert_close(feats[0], target)
     assert not feats[0].requires_grad
-    assert len(told) == 4
-    assert_close(source.of_student, [projected])
+    assert len(data_samples) == 4
+    assert_close(source.student_maps, [projected])
 
 
-def test_the_log_sums_nothing_but_the_loss():
+def test_only_the_loss_is_summed():
     model = distiller()
     total, log = model.parse_losses(model(images(), samples(), mode='loss'))
     assert_close(total, log['loss_feat'])
@@ -103,9 +103,9 @@ def test_the_log_sums_nothing_but_the_loss():
 
 
 @pytest.mark.parametrize('weight', [1.0, 7.0])
-def test_weight_multiplies_the_loss_alone(weight):
+def test_weight_multiplies_only_the_loss(weight):
     model = distiller(loss=dict(HINT, loss_weight=weight))
-    model.timestep_source = Given(torch.tensor([1, 2, 3, 4]))
+    model.timestep_source = GivenTimesteps(torch.tensor([1, 2, 3, 4]))
     losses = model(images(), samples(), mode='loss')
     reference = distiller()
     reference.timestep_source = model.timestep_source
@@ -114,7 +114,7 @@ def test_weight_multiplies_the_loss_alone(weight):
     assert_close(losses['timesteps'], expected['timesteps'])
 
 
-def test_state_holds_student_and_projector_and_optimisers_get_no_more():
+def test_state_dict_and_parameters_are_those_of_student_and_projector():
     model = distiller()
     assert {key.split('.')[0] for key in model.state_dict()} == {'student', 'projectors'}
     assert any(key.startswith('student.backbone.conv1') for key in model.state_dict())
@@ -142,7 +142,7 @@ def test_only_losses_that_need_it_get_a_projector(loss, projects):
     assert model.student['backbone'].conv1.weight.grad.abs().sum() > 0
 
 
-def test_teacher_is_untouched_by_training_and_averaging():
+def test_teacher_does_not_change_by_training_and_averaging():
     model = distiller()
     before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
     average = ExponentialMovingAverage(model, momentum=0.1)
@@ -160,7 +160,7 @@ def test_teacher_is_untouched_by_training_and_averaging():
     assert not any('teacher' in key for key in average.state_dict())
 
 
-def test_a_copy_keeps_working_hooks_of_its_own():
+def test_a_copy_has_forward_hooks_of_its_own():
     model = distiller()
     twin = copy.deepcopy(model)
     assert twin.teacher is model.teacher
@@ -171,7 +171,7 @@ def test_a_copy_keeps_working_hooks_of_its_own():
     assert all(m.student.recorder._outputs == [None] for m in (model, twin))
 
 
-def test_hooked_maps_are_those_of_the_block_and_are_let_go():
+def test_recorded_maps_are_those_of_the_block_and_are_released():
     model = distiller().eval()
     x = images()
     assert_close(model.student(x)[0], model.student['backbone'](x)[0])
@@ -180,7 +180,7 @@ def test_hooked_maps_are_those_of_the_block_and_are_let_go():
     assert model.student.recorder._outputs == [None]
 
 
-def test_what_is_overwritten_in_place_was_copied_before():
+def test_an_output_that_is_overwritten_in_place_is_cloned_before():
     student = Student(dict(type='reprefine.InPlaceNet'), None, ['backbone.norm']).eval()
     (recorded,) = student(images())
     net = student['backbone']
@@ -188,7 +188,7 @@ def test_what_is_overwritten_in_place_was_copied_before():
     assert recorded.min() < 0
 
 
-def test_neck_output_can_be_learned():
+def test_neck_output_can_be_distilled():
     neck = dict(type='mmpretrain.GlobalAveragePooling')
     with pytest.raises(UserError, match='student layer neck has an output of shape .*, no feature map'):
         distiller(layers=['neck'], neck=neck)
@@ -200,7 +200,7 @@ def test_neck_output_can_be_learned():
     assert student.eval()(images(1, 64))[0].shape == (1, 2048, 2, 2)
 
 
-def test_finding_widths_leaves_statistics_and_mode():
+def test_counting_channels_does_not_change_statistics_and_mode():
     model = distiller()
     assert model.student.training
     assert model.student['backbone'].bn1.num_batches_tracked == 0
@@ -210,17 +210,17 @@ def test_several_pairs_are_averaged_and_an_interval_takes_one():
     layers = ['backbone.layer3.1.relu', 'backbone.layer4.1.relu']
     teacher = dict(TEACHER, layers=[LAYER, ['mid_block', 16]])
     model = distiller(layers, teacher=teacher).eval()
-    model.timestep_source = source = Given(torch.tensor([1, 2, 3, 4]))
+    model.timestep_source = source = GivenTimesteps(torch.tensor([1, 2, 3, 4]))
     values = []
     for source.pair in (None, 0, 1):
         values.append(model(images(), samples(), mode='loss')['loss_feat'])
     assert_close(values[0], (values[1] + values[2]) / 2)
 
 
-def test_labels_reach_a_conditional_teacher():
+def test_class_conditional_teacher_gets_the_labels():
     source = dict(TEACHER['source'], num_class_embeds=5)
     model = distiller(teacher=dict(TEACHER, source=source, label_map=[4, 3, 2])).eval()
-    model.timestep_source = Given(torch.full((4,), 100))
+    model.timestep_source = GivenTimesteps(torch.full((4,), 100))
     first = model(images(), samples(), mode='loss')['loss_feat']
     swapped = [DataSample().set_gt_label(2 - index % 3) for index in range(4)]
     assert not torch.equal(first, model(images(), swapped, mode='loss')['loss_feat'])
@@ -229,20 +229,20 @@ def test_labels_reach_a_conditional_teacher():
 
 
 @pytest.mark.parametrize(('label', 'message'), [(-1, 'have no labels'), (3, 'label 3 .* not in label_map.* 3 classes')])
-def test_labels_that_a_conditional_teacher_has_no_class_for_are_named(label, message):
+def test_labels_without_a_class_of_the_teacher_are_named(label, message):
     source = dict(TEACHER['source'], num_class_embeds=5)
     model = distiller(teacher=dict(TEACHER, source=source, label_map=[4, 3, 2]))
-    model.timestep_source = Given(torch.full((4,), 100))
+    model.timestep_source = GivenTimesteps(torch.full((4,), 100))
     with pytest.raises(UserError, match=message):
         model(images(), [DataSample().set_gt_label(label) for _ in range(4)], mode='loss')
 
 
 @pytest.mark.parametrize(('label', 'message'), [(-1, 'have no labels'), (3, 'label 3 .* not in label_map.* 3 classes')])
-def test_labels_of_every_batch_are_checked_by_a_conditional_teacher(label, message):
-    """One image of a later batch: -1 would read the last entry of the table, another class, without a word."""
+def test_class_conditional_teacher_checks_the_labels_of_every_batch(label, message):
+    """-1 would index the last entry of the label map, another class."""
     source = dict(TEACHER['source'], num_class_embeds=5)
     model = distiller(teacher=dict(TEACHER, source=source, label_map=[4, 3, 2]))
-    model.timestep_source = Given(torch.full((4,), 100))
+    model.timestep_source = GivenTimesteps(torch.full((4,), 100))
     for _ in range(2):
         model(images(), samples(), mode='loss')
     with pytest.raises(UserError, match=message):
@@ -252,7 +252,7 @@ def test_labels_of_every_batch_are_checked_by_a_conditional_teacher(label, messa
             model(images(), [*samples()[:3], DataSample()], mode='loss')
 
 
-def test_nothing_but_the_loss_asks_for_timesteps():
+def test_only_the_loss_selects_timesteps():
     model = distiller()
     model.timestep_source = None  # the loss would raise
     model.eval()
@@ -276,7 +276,7 @@ def test_wrong_settings_are_named(options, message):
         distiller(**options)
 
 
-def test_without_a_source_or_with_predictions_asked_for_the_remedy_is_named():
+def test_missing_source_and_mode_predict_are_refused_with_a_remedy():
     model = distiller(timestep_source=None)
     with pytest.raises(UserError, match='RLTimestepSelectorHook'):
         model(images(), samples(), mode='loss')
@@ -285,7 +285,7 @@ def test_without_a_source_or_with_predictions_asked_for_the_remedy_is_named():
     assert model(images())[0].shape == (4, 32, 1, 1)
 
 
-def test_pixels_must_be_known():
+def test_preprocessor_needs_mean_and_std():
     model = distiller(data_preprocessor=dict(type='BaseDataPreprocessor'))
     with pytest.raises(UserError, match='no mean and std'):
         model(images(), samples(), mode='loss')
@@ -307,7 +307,7 @@ def test_students_for_small_images(backbone, layer, width, size):
     assert student(images(1))[0].shape == (1, width, size, size)
 
 
-def test_autocast_leaves_the_loss_in_float32():
+def test_loss_under_autocast_is_float32():
     model = distiller()
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = model(images(), samples(), mode='loss')
@@ -315,7 +315,7 @@ def test_autocast_leaves_the_loss_in_float32():
     assert losses['loss_feat'].isfinite()
 
 
-def test_a_map_that_comes_with_a_class_token_is_recorded():
+def test_a_map_with_a_class_token_is_recorded():
     vit = dict(type='reprefine.TimmViT', model_name='vit_tiny_patch16_224', with_cls_token=True, frozen=False)
     model = distiller(('backbone',), vit | dict(model_args=dict(depth=1, embed_dim=48, num_heads=3)))
     (recorded,) = model.student(images())
@@ -324,7 +324,7 @@ def test_a_map_that_comes_with_a_class_token_is_recorded():
     assert_close(recorded, expected)
 
 
-def test_checkpoint_starts_a_plain_backbone(tmp_path):
+def test_checkpoint_initialises_a_backbone(tmp_path):
     model = distiller()
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
     start = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='student.backbone.')
@@ -334,7 +334,7 @@ def test_checkpoint_starts_a_plain_backbone(tmp_path):
     assert_close(backbone(images())[0], model.student.eval()(images())[0])
 
 
-def test_layer_wise_rates_of_the_student_are_those_of_its_backbone_alone():
+def test_layer_wise_learning_rates_of_the_student_are_those_of_its_backbone():
     import mmpretrain.engine.optimizers  # noqa: F401, registers the constructor
 
     def rates(model):

@@ -1,4 +1,4 @@
-"""What an exported backbone says about its training."""
+"""Metadata of an exported backbone."""
 
 import torch
 
@@ -6,7 +6,7 @@ from reprefine.methods.repfusion.distillation.export import export_backbone
 from reprefine.methods.repfusion.policy.histogram import STATS, TimestepHistogram
 
 
-def test_timesteps_of_an_epoch_that_has_not_ended_count(tmp_path):
+def test_timesteps_of_an_unfinished_epoch_are_counted(tmp_path):
     histogram, stats = TimestepHistogram(5), torch.zeros(len(STATS))
     histogram.add(torch.tensor([1, 1, 4]), None, stats)
     histogram.end_epoch(1)

@@ -1,4 +1,4 @@
-"""What mmengine and torch offer for training, on the distiller: rates by name, averaging, recomputation, compiling."""
+"""Features of mmengine and torch with the distiller: learning rates by name, EMA, checkpointing, SyncBN, compiling."""
 
 import copy
 import pickle
@@ -77,26 +77,26 @@ def test_rates_by_name_and_kind_are_those_of_the_backbone_whether_or_not_the_stu
         assert {name: found[name] for name in expected} == expected
 
 
-class Watch(Hook):
-    """Remembers a weight of the student after every iteration."""
+class WeightRecording(Hook):
+    """Records a weight of the student after every iteration."""
 
     def __init__(self):
-        self.seen = []
+        self.weights = []
 
     def after_train_iter(self, runner, *_, **__):
-        self.seen.append(runner.model.student['backbone'].conv1.weight.detach().clone())
+        self.weights.append(runner.model.student['backbone'].conv1.weight.detach().clone())
 
 
 def test_the_ema_hook_averages_the_student_and_the_average_is_what_is_exported(tmp_path):
-    watch = Watch()
-    runner = trained(tmp_path, hooks=[dict(type='EMAHook', momentum=0.25), watch])
+    recording = WeightRecording()
+    runner = trained(tmp_path, hooks=[dict(type='EMAHook', momentum=0.25), recording])
     saved = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)
-    average = watch.seen[0]
-    for weight in watch.seen[1:]:
+    average = recording.weights[0]
+    for weight in recording.weights[1:]:
         average = 0.75 * average + 0.25 * weight
     name = 'student.backbone.conv1.weight'
     assert_close(saved['state_dict'][name], average)
-    assert torch.equal(saved['ema_state_dict'][f'module.{name}'], watch.seen[-1])
+    assert torch.equal(saved['ema_state_dict'][f'module.{name}'], recording.weights[-1])
     assert not any('teacher' in key for key in (*saved['state_dict'], *saved['ema_state_dict']))
     export_backbone(tmp_path / 'epoch_3.pth', tmp_path / 'backbone.pth')
     assert_close(torch.load(tmp_path / 'backbone.pth', weights_only=True)['state_dict']['conv1.weight'], average)
@@ -115,8 +115,8 @@ def test_recomputed_stages_before_and_around_the_recorded_layer_change_nothing(w
 
 @pytest.mark.filterwarnings('ignore:torch.utils.checkpoint')
 @pytest.mark.parametrize('way', ['of the runner', 'with_cp'])
-def test_a_layer_whose_graph_a_recomputed_stage_drops_is_refused(way):
-    """The projector alone would learn, and the loss fall."""
+def test_a_layer_without_a_graph_within_a_recomputed_stage_is_refused(way):
+    """Otherwise only the projector would be trained."""
     model = distiller((INNER,), backbone=BACKBONE | dict(with_cp=way == 'with_cp'))
     if way == 'of the runner':
         turn_on_activation_checkpointing(model, ['student.backbone.layer4'])
@@ -126,7 +126,7 @@ def test_a_layer_whose_graph_a_recomputed_stage_drops_is_refused(way):
         assert model.student(images())[0].shape == (4, 32, 1, 1)
 
 
-def test_a_frozen_layer_is_refused_unless_all_is_frozen():
+def test_a_frozen_layer_is_refused_unless_the_student_is_frozen():
     model = distiller(('backbone.layer1.1.relu',), BACKBONE | dict(frozen_stages=1))
     with pytest.raises(UserError, match='layer1.1.relu is recorded without its graph.*it is frozen'):
         step(model)
@@ -134,8 +134,8 @@ def test_a_frozen_layer_is_refused_unless_all_is_frozen():
     assert step(model)[1].keys() == {'projectors.0.weight', 'projectors.0.bias'}
 
 
-def test_a_recomputation_that_keeps_the_graph_records_once():
-    """torch's newer kind runs the layer, and its hook, once more during the backward pass."""
+def test_non_reentrant_checkpointing_records_once():
+    """It runs the layer and its hook again in the backward pass."""
     model = distiller((INNER,))
     stage = model.student['backbone'].layer4
     stage.forward = lambda x, forward=stage.forward: checkpoint(forward, x, use_reentrant=False)
@@ -143,19 +143,19 @@ def test_a_recomputation_that_keeps_the_graph_records_once():
 
 
 @pytest.mark.parametrize('layer', ['backbone.bn1', 'backbone.layer4.1.relu'])
-def test_sync_bn_takes_the_place_of_recorded_norms_too_and_leaves_the_teacher(layer):
+def test_sync_bn_replaces_recorded_norms_and_not_those_of_the_teacher(layer):
     model, plain = distiller((layer,)), distiller((layer,))
     teacher = list(model.teacher.modules())
     twin = convert_sync_batchnorm(model, 'torch')
     assert sum(isinstance(module, nn.SyncBatchNorm) for module in twin.modules()) == 20
-    assert all(ours is before for ours, before in zip(twin.teacher.modules(), teacher, strict=True))
+    assert all(module is former for module, former in zip(twin.teacher.modules(), teacher, strict=True))
     assert_close(twin.eval().student(images()), plain.eval().student(images()))
     assert_same_step(revert_sync_batchnorm(twin), plain)
     assert_close(dict(twin.named_buffers()), dict(plain.named_buffers()))
 
 
 @pytest.mark.parametrize('is_trained', [False, True])
-def test_copies_are_independent_and_go_on_as_the_model_does(is_trained):
+def test_copies_are_independent_and_train_like_the_model(is_trained):
     model = distiller((INNER,))
     if is_trained:
         step(model)
@@ -172,16 +172,16 @@ def test_copies_are_independent_and_go_on_as_the_model_does(is_trained):
 
 
 def test_compiled_steps_of_training_and_evaluation_compute_the_same():
-    small = dict(layers=('backbone.norm',), backbone=dict(type='reprefine.InPlaceNet'))  # compiling takes its time
+    small = dict(layers=('backbone.norm',), backbone=dict(type='reprefine.InPlaceNet'))  # for a short compile time
     model, plain = distiller(**small), distiller(**small)
-    assert_same_step(model, plain)  # the teacher's warning of the size of images comes once
+    assert_same_step(model, plain)  # the teacher warns of the image size once
     model.forward = torch.compile(model.forward, backend='eager')
     assert_same_step(model, plain)
     with torch.no_grad():
         assert torch.equal(model.eval()(images())[0], plain.eval()(images())[0])
 
 
-def test_a_recorded_layer_that_another_method_replaces_is_recorded_as_a_whole():
+def test_a_recorded_layer_that_another_method_replaces_is_recorded():
     refined, disentangled = distiller((INNER,)), distiller((INNER,))
     convert(refined, r'layer4\.1\.conv2$')
     convert_to_pd(disentangled.student['backbone'], r'layer4\.1\.conv2$', group_num='auto')

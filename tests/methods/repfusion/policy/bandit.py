@@ -1,4 +1,4 @@
-"""Policies that learn from rewards which depend on the timestep alone, or on the class of the image."""
+"""Bandits: policies with rewards that depend on the timestep alone, or on the timestep and the class of the image."""
 
 import math
 
@@ -11,35 +11,35 @@ from reprefine.methods.repfusion.policy.policy_timesteps import PolicyTimesteps
 from reprefine.methods.repfusion.policy.reward_baseline import RewardBaseline
 
 
-def make_learner(reward: Reward, actions: int, baseline: str, seed: int, momentum: float = 0.9) -> PolicyTimesteps:
-    """Return a policy over 32 x 32 images that learns by SGD with the published learning rate."""
+def make_bandit(reward: Reward, actions: int, baseline: str, seed: int, momentum: float = 0.9) -> PolicyTimesteps:
+    """Return a policy over 32 x 32 images, trained by SGD with the published learning rate."""
     torch.manual_seed(seed)
     nets = nn.ModuleDict(dict(policy=LeNetPolicy(actions)))
     if baseline == 'value':
         nets['value'] = LeNetPolicy(1)
     optimizer = torch.optim.SGD(nets.parameters(), lr=0.1, momentum=momentum, weight_decay=1e-4)
-    learner = PolicyTimesteps(nets, optimizer, reward, RewardBaseline(baseline), range(actions), seed)
-    learner.bind(actions)
-    return learner
+    source = PolicyTimesteps(nets, optimizer, reward, RewardBaseline(baseline), range(actions), seed)
+    source.bind(actions)
+    return source
 
 
-def play(learner: PolicyTimesteps, images: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
-    """Choose once for each image and learn; the reward sees the timestep, and beside it what ``bonus`` says."""
-    t = learner.select(images, None)
+def train_step(source: PolicyTimesteps, images: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
+    """Run one training step; the features of the reward are the timestep and ``bonus``."""
+    t = source.select(images, None)
     feats = torch.stack([t.float(), torch.as_tensor(bonus).float().expand(len(t))], dim=1)
-    learner.observe(t, [feats[:, :, None, None]], None)
-    learner.learn()
+    source.observe(t, [feats[:, :, None, None]], None)
+    source.learn()
     return t
 
 
 @torch.no_grad()
-def probabilities(learner: PolicyTimesteps, images: Tensor) -> Tensor:
+def probabilities(source: PolicyTimesteps, images: Tensor) -> Tensor:
     """Return the mean probability ``[A]`` of each action."""
-    return learner.nets['policy'](images).softmax(dim=1).mean(dim=0)
+    return source.nets['policy'](images).softmax(dim=1).mean(dim=0)
 
 
 def bump(logits: Tensor | None, feats: Tensor, labels: Tensor | None) -> Tensor:
-    """Reward around that of an untrained head for ten classes, best at t = 60."""
+    """Return rewards near that of an untrained head for ten classes, highest at t = 60."""
     return -2.5 + 0.8 * torch.exp(-(((feats[:, 0] - 60) / 40) ** 2))
 
 
@@ -49,15 +49,15 @@ def expected_reward_of_bump(baseline: str, seed: int, enough: float = math.inf) 
     Returns:
         Expected reward and most probable timestep.
     """
-    learner = make_learner(bump, 1000, baseline, seed)
+    source = make_bandit(bump, 1000, baseline, seed)
     generator = torch.Generator().manual_seed(seed)
     held_out = torch.randn(256, 3, 32, 32, generator=torch.Generator().manual_seed(seed + 100))
     rewards = bump(None, torch.arange(1000.0)[:, None], None)
     for i in range(500):
-        learner.entropy_weight = linear_decay(i, 0.1, 0.0, 250)
-        play(learner, torch.randn(64, 3, 32, 32, generator=generator))
+        source.entropy_weight = linear_decay(i, 0.1, 0.0, 250)
+        train_step(source, torch.randn(64, 3, 32, 32, generator=generator))
         if i % 50 == 49:
-            probs = probabilities(learner, held_out)
+            probs = probabilities(source, held_out)
             reward = (probs * rewards).sum().item()
             if reward > enough:
                 break

@@ -1,4 +1,4 @@
-"""The networks beside the student, and the rates they learn at."""
+"""The networks of the selector, and their learning rates."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def nets(seed=0):
 
 
 @pytest.mark.parametrize('head_lr', [None, 0.5])
-def test_head_may_have_a_rate_of_its_own(head_lr):
+def test_head_may_have_a_learning_rate_of_its_own(head_lr):
     made = nets()
     policy, head = build_optimizer(made, dict(type='SGD', lr=0.1, momentum=0.9), head_lr).param_groups
     assert [policy['lr'], head['lr']] == [policy['base_lr'], head['base_lr']] == [0.1, head_lr or 0.1]
@@ -22,7 +22,7 @@ def test_head_may_have_a_rate_of_its_own(head_lr):
     assert {id(p) for p in policy['params']} == {id(p) for p in others}
 
 
-def test_seed_decides_the_weights_and_the_global_state_stays():
+def test_seed_determines_the_weights_and_the_global_rng_state_does_not_change():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first, again, other = nets(), nets(), nets(seed=1)

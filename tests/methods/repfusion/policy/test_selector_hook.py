@@ -1,4 +1,4 @@
-"""The hook in real runs: what learns when, what a checkpoint holds, and how a run goes on."""
+"""The selector hook in training runs: phases, checkpoints, resuming, logs and errors."""
 
 import copy
 from unittest.mock import MagicMock
@@ -19,8 +19,8 @@ from ..tiny import TEACHER, UNET
 
 
 @HOOKS.register_module(force=True)
-class Watch(Hook):
-    """Notes what every iteration chose and what the policy weighs after it."""
+class Recording(Hook):
+    """Records timesteps, losses, weights and phases of every iteration."""
 
     priority = 'LOWEST'
 
@@ -31,12 +31,12 @@ class Watch(Hook):
         source = runner.model.timestep_source
         select = source.select
 
-        def watched(x, data_samples):
+        def recording_select(x, data_samples):
             t = select(x, data_samples)
             self.t.append(t.clone())
             return t
 
-        source.select = watched
+        source.select = recording_select
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses.append(outputs['loss'].item())
@@ -51,47 +51,47 @@ class Watch(Hook):
             self.rates.append(source.optimizer.param_groups[0]['lr'])
 
 
-WATCH = dict(type='Watch')
+RECORDING = dict(type='Recording')
 
 
-def watched(folder, hook, **options):
-    runner = trained(folder, hook, hooks=[WATCH, *options.pop('hooks', [])], **options)
-    return runner, next(h for h in runner.hooks if isinstance(h, Watch))
+def recorded_run(folder, hook, **options):
+    runner = trained(folder, hook, hooks=[RECORDING, *options.pop('hooks', [])], **options)
+    return runner, next(h for h in runner.hooks if isinstance(h, Recording))
 
 
 @pytest.fixture(scope='module')
-def plain(tmp_path_factory):
-    """One run of three epochs that the tests read."""
-    folder = tmp_path_factory.mktemp('plain')
-    runner, watch = watched(folder, dict(entropy_epochs=2))
+def finished_run(tmp_path_factory):
+    """A run of three epochs that several tests read."""
+    folder = tmp_path_factory.mktemp('run')
+    runner, watch = recorded_run(folder, dict(entropy_epochs=2))
     return folder, runner, watch
 
 
-def test_policy_head_and_student_all_learn_and_the_histogram_counts_every_choice(plain):
-    folder, runner, watch = plain
+def test_policy_and_head_are_trained_and_the_histogram_counts_every_timestep(finished_run):
+    folder, runner, watch = finished_run
     assert all(not torch.equal(a, b) for a, b in zip(watch.policy, watch.policy[1:], strict=False))
     assert all(not torch.equal(a, b) for a, b in zip(watch.head, watch.head[1:], strict=False))
     run = read_histogram(folder)
-    chosen = torch.cat(watch.t)
+    timesteps = torch.cat(watch.t)
     assert run.epochs.tolist() == [1, 2, 3]
     assert run.counts.shape == (3, 1000)
-    np.testing.assert_array_equal(run.counts.sum(axis=0), torch.bincount(chosen, minlength=1000).numpy())
-    np.testing.assert_allclose(run.stats['timestep_mean'], chosen.view(3, 12).float().mean(dim=1), rtol=1e-6)
+    np.testing.assert_array_equal(run.counts.sum(axis=0), torch.bincount(timesteps, minlength=1000).numpy())
+    np.testing.assert_allclose(run.stats['timestep_mean'], timesteps.view(3, 12).float().mean(dim=1), rtol=1e-6)
     np.testing.assert_allclose(np.nanmean(run.class_means, axis=1), run.stats['timestep_mean'], rtol=1e-6)
     assert (run.stats['policy_entropy'] <= np.log(1000)).all()
     assert (run.stats['reward'] < 0).all()
 
 
-def test_entropy_weight_follows_the_epoch(plain):
+def test_entropy_weight_follows_the_epoch(finished_run):
     assert (
-        plain[2].weights
+        finished_run[2].weights
         == [linear_decay(e, 0.1, 0.0, 2) for e in range(3) for _ in range(3)]
         == ([0.1] * 3 + [0.05] * 3 + [0.0] * 3)
     )
 
 
-def test_checkpoint_holds_the_selector_apart_from_the_state_of_the_model(plain):
-    folder, runner, _ = plain
+def test_checkpoint_has_the_selector_outside_the_state_dict(finished_run):
+    folder, runner, _ = finished_run
     checkpoint = torch.load(folder / 'epoch_3.pth', weights_only=True)
     assert {key.split('.')[0] for key in checkpoint['state_dict']} == {'student', 'projectors'}
     state = checkpoint['repfusion_selector']
@@ -102,8 +102,8 @@ def test_checkpoint_holds_the_selector_apart_from_the_state_of_the_model(plain):
     assert not in_optimizer & {id(p) for p in selector_hook(runner).selector.nets.parameters()}
 
 
-def test_model_gets_its_own_source_back_and_statistics_are_logged(plain):
-    _, runner, _ = plain
+def test_model_has_its_own_source_after_training_and_statistics_are_logged(finished_run):
+    _, runner, _ = finished_run
     assert type(runner.model.timestep_source).__name__ == 'UniformTimesteps'
     logged = runner.message_hub.log_scalars
     for name in (
@@ -118,44 +118,44 @@ def test_model_gets_its_own_source_back_and_statistics_are_logged(plain):
     assert not any('loss' in key for key in logged if key not in ('train/loss', 'train/loss_feat'))
 
 
-def test_resumed_run_repeats_the_uninterrupted_one_bit_by_bit(plain, tmp_path):
-    _, whole, watch = plain
-    watched(tmp_path, dict(entropy_epochs=2), train_cfg=dict(by_epoch=True, max_epochs=2))
-    resumed, rest = watched(tmp_path, dict(entropy_epochs=2), resume=True)
+def test_resumed_run_equals_the_uninterrupted_one(finished_run, tmp_path):
+    _, uninterrupted, watch = finished_run
+    recorded_run(tmp_path, dict(entropy_epochs=2), train_cfg=dict(by_epoch=True, max_epochs=2))
+    resumed, rest = recorded_run(tmp_path, dict(entropy_epochs=2), resume=True)
     assert rest.losses == watch.losses[6:]
     assert_equal(rest.t, watch.t[6:])
     assert_equal(rest.policy, watch.policy[6:])
-    assert_equal(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))
-    ends = [selector_hook(runner).selector.state_dict() for runner in (resumed, whole)]
+    assert_equal(dict(resumed.model.state_dict()), dict(uninterrupted.model.state_dict()))
+    ends = [selector_hook(runner).selector.state_dict() for runner in (resumed, uninterrupted)]
     assert_equal(*ends)
-    assert_equal(*(selector_hook(runner).histogram.state_dict() for runner in (resumed, whole)))
+    assert_equal(*(selector_hook(runner).histogram.state_dict() for runner in (resumed, uninterrupted)))
 
 
-def test_load_from_ignores_the_selector_and_resuming_without_one_warns(plain, tmp_path, capsys):
-    folder, _, watch = plain
-    _, other = watched(tmp_path / 'a', dict(entropy_epochs=2), load_from=str(folder / 'epoch_3.pth'))
+def test_load_from_ignores_the_selector_and_resuming_without_one_warns(finished_run, tmp_path, capsys):
+    folder, _, watch = finished_run
+    _, other = recorded_run(tmp_path / 'a', dict(entropy_epochs=2), load_from=str(folder / 'epoch_3.pth'))
     assert_equal(other.t[0], watch.t[0])  # a new policy
     trained(tmp_path / 'b', train_cfg=dict(by_epoch=True, max_epochs=1))
     trained(tmp_path / 'b', {}, resume=True, train_cfg=dict(by_epoch=True, max_epochs=2))
     assert 'policy starts from its initialisation' in capsys.readouterr().out
 
 
-def test_student_starts_as_without_a_policy_and_sees_nothing_of_it(tmp_path):
-    """The same timesteps give the same student, whoever chose them."""
+def test_student_does_not_depend_on_whether_a_policy_selects_the_timesteps(tmp_path):
+    """The same timesteps give the same student."""
     fixed = dict(candidates=[7], reward='neg_info_nce', head=None)
-    by_policy, watch = watched(tmp_path / 'policy', fixed)
-    by_rule = trained(
+    by_policy, watch = recorded_run(tmp_path / 'policy', fixed)
+    by_fixed_rule = trained(
         tmp_path / 'rule', model=distiller(timestep_source=dict(type='reprefine.FixedTimesteps', timestep=7))
     )
     assert set(torch.cat(watch.t).tolist()) == {7}
-    assert_equal(dict(by_policy.model.state_dict()), dict(by_rule.model.state_dict()))
+    assert_equal(dict(by_policy.model.state_dict()), dict(by_fixed_rule.model.state_dict()))
 
 
 @pytest.mark.parametrize(
     ('warmup', 'iterations'), [(dict(warmup_iters=4), 4), (dict(warmup_epochs=2), 6)], ids=['iterations', 'epochs']
 )
-def test_warm_up_trains_the_head_alone(tmp_path, warmup, iterations):
-    _, watch = watched(tmp_path, warmup)
+def test_warm_up_trains_only_the_head(tmp_path, warmup, iterations):
+    _, watch = recorded_run(tmp_path, warmup)
     assert watch.phases == ['warmup'] * iterations + ['learn'] * (9 - iterations)
     assert all(torch.equal(watch.policy[0], policy) for policy in watch.policy[:iterations])
     assert not torch.equal(watch.policy[iterations - 1], watch.policy[iterations])
@@ -163,8 +163,8 @@ def test_warm_up_trains_the_head_alone(tmp_path, warmup, iterations):
 
 
 @pytest.mark.parametrize('scope', ['sample', 'global'])
-def test_frozen_policy_stands_still_and_takes_the_best_timestep(tmp_path, scope):
-    runner, watch = watched(tmp_path, dict(freeze_after_epoch=2, frozen_scope=scope, candidates=[3, 500, 900]))
+def test_frozen_policy_is_not_trained_and_selects_the_most_probable_timestep(tmp_path, scope):
+    runner, watch = recorded_run(tmp_path, dict(freeze_after_epoch=2, frozen_scope=scope, candidates=[3, 500, 900]))
     assert watch.phases == ['learn'] * 6 + ['frozen'] * 3
     assert all(torch.equal(watch.policy[5], policy) for policy in watch.policy[6:])
     assert all(torch.equal(watch.head[5], head) for head in watch.head[6:])
@@ -175,7 +175,7 @@ def test_frozen_policy_stands_still_and_takes_the_best_timestep(tmp_path, scope)
         assert set(torch.cat(watch.t[6:]).tolist()) == {mode}
     else:
         assert selector.frozen_t is None
-    resumed, rest = watched(
+    resumed, rest = recorded_run(
         tmp_path,
         dict(freeze_after_epoch=2, frozen_scope=scope, candidates=[3, 500, 900]),
         resume=True,
@@ -186,13 +186,13 @@ def test_frozen_policy_stands_still_and_takes_the_best_timestep(tmp_path, scope)
 
 
 def test_low_entropy_freezes_after_enough_epochs(tmp_path):
-    _, watch = watched(tmp_path, dict(freeze_entropy=(10.0, 2)))  # always below
+    _, watch = recorded_run(tmp_path, dict(freeze_entropy=(10.0, 2)))  # always below
     assert watch.phases == ['learn'] * 6 + ['frozen'] * 3
-    _, watch = watched(tmp_path / 'never', dict(freeze_entropy=(0.1, 1)))
+    _, watch = recorded_run(tmp_path / 'never', dict(freeze_entropy=(0.1, 1)))
     assert watch.phases == ['learn'] * 9
 
 
-def test_epochs_of_low_entropy_count_in_a_row_and_across_a_resumed_run(tmp_path):
+def test_consecutive_epochs_of_low_entropy_count_across_a_resumed_run(tmp_path):
     def hook():
         made = RLTimestepSelectorHook(reward='neg_info_nce', freeze_entropy=(1.0, 2))
         made.histogram, made.selector = MagicMock(), MagicMock(phase='learn', state_dict=dict)
@@ -203,8 +203,8 @@ def test_epochs_of_low_entropy_count_in_a_row_and_across_a_resumed_run(tmp_path)
         made.after_train_epoch(MagicMock(epoch=0, work_dir=tmp_path))
         return made.selector.phase
 
-    whole = hook()
-    assert [epoch(whole, entropy) for entropy in (0.5, 1.5, 0.5, 0.9)] == ['learn', 'learn', 'learn', 'frozen']
+    uninterrupted = hook()
+    assert [epoch(uninterrupted, entropy) for entropy in (0.5, 1.5, 0.5, 0.9)] == ['learn', 'learn', 'learn', 'frozen']
     first, second, checkpoint = hook(), hook(), {}
     epoch(first, 0.5)
     first.before_save_checkpoint(None, checkpoint)
@@ -214,23 +214,23 @@ def test_epochs_of_low_entropy_count_in_a_row_and_across_a_resumed_run(tmp_path)
 
 def test_learning_rate_follows_the_schedule_of_the_student(tmp_path):
     schedule = [dict(type='MultiStepLR', milestones=[1, 2], gamma=0.1)]
-    _, follows = watched(tmp_path / 'follows', {}, param_scheduler=schedule)
-    _, stays = watched(tmp_path / 'stays', dict(lr_follow=False), param_scheduler=schedule)
-    np.testing.assert_allclose(follows.rates, [0.1] * 3 + [0.01] * 3 + [0.001] * 3)
-    np.testing.assert_allclose(stays.rates, [0.1] * 9)
+    _, following = recorded_run(tmp_path / 'follows', {}, param_scheduler=schedule)
+    _, constant = recorded_run(tmp_path / 'stays', dict(lr_follow=False), param_scheduler=schedule)
+    np.testing.assert_allclose(following.rates, [0.1] * 3 + [0.01] * 3 + [0.001] * 3)
+    np.testing.assert_allclose(constant.rates, [0.1] * 9)
 
 
-def test_following_accumulation_steps_when_the_student_does(tmp_path):
+def test_follow_accumulation_updates_in_the_steps_of_the_student(tmp_path):
     wrapper = dict(optimizer=dict(type='SGD', lr=0.05), accumulative_counts=2)
-    _, watch = watched(tmp_path, dict(follow_accumulation=True), optim_wrapper=wrapper)
-    moved = [not torch.equal(a, b) for a, b in zip(watch.policy, watch.policy[1:], strict=False)]
-    assert moved == [i in (0, 2, 4, 6, 7) for i in range(8)]  # the last batch of nine steps on its own
+    _, watch = recorded_run(tmp_path, dict(follow_accumulation=True), optim_wrapper=wrapper)
+    has_changed = [not torch.equal(a, b) for a, b in zip(watch.policy, watch.policy[1:], strict=False)]
+    assert has_changed == [i in (0, 2, 4, 6, 7) for i in range(8)]  # the last of nine batches is a step of its own
 
 
-def test_decay_of_the_limit_reaches_the_policy_and_the_uniform_rule(tmp_path):
+def test_decay_of_the_limit_applies_to_the_policy_and_to_uniform_timesteps(tmp_path):
     decay = dict(type='reprefine.MaxTimestepDecayHook', start=900, end=10, epochs=2)
-    _, policy = watched(tmp_path / 'policy', {}, hooks=[decay])
-    _, uniform = watched(tmp_path / 'uniform', None, hooks=[decay])
+    _, policy = recorded_run(tmp_path / 'policy', {}, hooks=[decay])
+    _, uniform = recorded_run(tmp_path / 'uniform', None, hooks=[decay])
     for watch in (policy, uniform):
         largest = torch.stack(watch.t).view(3, -1).amax(dim=1).tolist()
         assert largest[1] < 455
@@ -241,11 +241,11 @@ def test_decay_of_the_limit_reaches_the_policy_and_the_uniform_rule(tmp_path):
 def test_reward_on_data_without_labels_names_the_remedy(tmp_path):
     with pytest.raises(UserError, match="'neg_ce' needs labels.*use reward='neg_info_nce'"):
         trained(tmp_path / 'ce', {}, labelled=False)
-    done = trained(tmp_path / 'nce', dict(reward='neg_info_nce', head=None), labelled=False)
-    assert np.isfinite(read_histogram(done.work_dir).stats['reward']).all()
+    runner = trained(tmp_path / 'nce', dict(reward='neg_info_nce', head=None), labelled=False)
+    assert np.isfinite(read_histogram(runner.work_dir).stats['reward']).all()
 
 
-def test_teacher_told_the_class_it_is_to_predict_is_warned_about(tmp_path, capsys):
+def test_class_conditional_teacher_with_a_reward_on_labels_is_warned_about(tmp_path, capsys):
     conditional = {**TEACHER, 'source': {**UNET, 'num_class_embeds': 3}, 'label_map': 'identity'}
     runner = make_runner(
         tmp_path, {}, model=distiller(teacher=conditional), train_cfg=dict(by_epoch=True, max_epochs=1)
@@ -254,7 +254,7 @@ def test_teacher_told_the_class_it_is_to_predict_is_warned_about(tmp_path, capsy
     assert "prefer reward='neg_info_nce'" in capsys.readouterr().out
 
 
-def test_average_of_the_model_holds_no_second_teacher(tmp_path):
+def test_average_of_the_model_shares_the_teacher(tmp_path):
     ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=False)
     runner = make_runner(tmp_path, {}, hooks=[ema])
     before = copy.deepcopy(runner.model.teacher.unet.state_dict())

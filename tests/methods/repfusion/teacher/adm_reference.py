@@ -1,4 +1,4 @@
-"""A plain statement of guided-diffusion's UNet under its parameter names, to compare the imported one with."""
+"""Reference implementation of the UNet of guided-diffusion, with its parameter names."""
 
 import math
 

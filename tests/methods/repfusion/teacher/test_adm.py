@@ -1,4 +1,4 @@
-"""The imported ADM against a plain statement of it, and the detection of a wrong attention order."""
+"""The converted ADM against a reference implementation, and the detection of a wrong attention order."""
 
 import copy
 
@@ -20,24 +20,24 @@ SHAPE = dict(image_size=16, channels=32, channel_mult=(1, 2), num_res_blocks=1, 
 def reference(order, classes=None, seed=0):
     torch.manual_seed(seed)
     model = ADM(16, 32, (1, 2), 1, (8,), 16, classes, order).eval()
-    for p in model.parameters():  # as training would have left it
+    for p in model.parameters():  # some are initialised to zero
         p.data += 0.1 * torch.randn(p.shape)
     return model
 
 
 @pytest.mark.parametrize('order', ['legacy', 'new'])
 @pytest.mark.parametrize('classes', [None, 5])
-def test_imported_unet_computes_what_the_reference_computes(order, classes):
+def test_converted_unet_computes_the_same_as_the_reference(order, classes):
     model = reference(order, classes)
     x, t = torch.randn(3, 3, 16, 16), torch.tensor([0, 7, 999])
     labels = torch.tensor([0, 4, 2]) if classes else None
-    recipe = adm._get_config(None, order, {**SHAPE, 'num_classes': classes})
+    config = adm._get_config(None, order, {**SHAPE, 'num_classes': classes})
     for other in adm.ATTENTION_ORDERS:
-        unet = adm.build_unet(recipe).eval()
-        unet.load_state_dict(convert_state_dict(model.state_dict(), recipe, other, unet.state_dict(), 'adm.pt'))
+        unet = adm.build_unet(config).eval()
+        unet.load_state_dict(convert_state_dict(model.state_dict(), config, other, unet.state_dict(), 'adm.pt'))
         with torch.no_grad():
-            ours, expected = unet(x, t, labels, return_dict=False)[0], model(x, t, labels)
-        difference = ((ours - expected).norm() / expected.norm()).item()
+            output, expected = unet(x, t, labels, return_dict=False)[0], model(x, t, labels)
+        difference = ((output - expected).norm() / expected.norm()).item()
         assert difference < 1e-5 if other == order else difference > 1e-3
 
 
@@ -53,14 +53,14 @@ def test_bottleneck_feature_is_that_of_the_hooked_convolution():
 
 def _teacher_of(model, order):
     teacher = DiffusionTeacher(dict(kind='ADM', attention_order=order, **SHAPE), [['mid_block.resnets.1.conv2', 64]])
-    recipe = adm._get_config(None, order, SHAPE)
-    teacher.unet.load_state_dict(convert_state_dict(model.state_dict(), recipe, order, teacher.unet.state_dict(), ''))
+    config = adm._get_config(None, order, SHAPE)
+    teacher.unet.load_state_dict(convert_state_dict(model.state_dict(), config, order, teacher.unet.state_dict(), ''))
     return teacher
 
 
 @pytest.fixture(scope='module')
 def trained_state():
-    """A model that has learnt to remove noise, with its attention in the new order."""
+    """A trained model, with its attention in the new order."""
     torch.manual_seed(0)
     model = ADM(16, 32, (1, 2), 1, (8,), 16, None, 'new')
     train(model, build_scheduler('linear').alphas_cumprod, 16, steps=80)
@@ -88,7 +88,7 @@ def test_wrong_order_of_a_trained_model_is_detected(tmp_path, trained_state, ord
 
 
 class Counted:
-    """A function that counts its calls, and how many of them are under way on the meta device."""
+    """A function that counts its calls, and those on the meta device."""
 
     def __init__(self, function):
         self.function, self.calls, self.on_meta = function, 0, 0
@@ -100,37 +100,37 @@ class Counted:
 
 
 @pytest.mark.parametrize(('published', 'main', 'tries'), [(True, True, 0), (False, True, 2), (False, False, 0)])
-def test_one_network_is_built_and_only_an_unknown_order_is_tried_out(
+def test_one_network_is_built_and_only_an_unpublished_order_is_verified(
     tmp_path, trained_state, published, main, tries, monkeypatch
 ):
-    """And that by one process. What comes out is the file, in the order of the recipe."""
+    """By one process. The weights are those of the file, in the order of the config."""
     torch.save({key: value.double() for key, value in trained_state.items()}, tmp_path / 'adm.pt')
     build, error = Counted(build_unet), Counted(adm.denoising_error)
     monkeypatch.setattr(adm, 'build_unet', build)
     monkeypatch.setattr(adm, 'denoising_error', error)
     monkeypatch.setattr(adm, 'is_main_process', lambda: main)
-    recipe = adm._get_config(None, 'new', SHAPE)
+    config = adm._get_config(None, 'new', SHAPE)
     if published:
-        monkeypatch.setitem(adm.PUBLISHED_CONFIGS, 'tiny', recipe)
+        monkeypatch.setitem(adm.PUBLISHED_CONFIGS, 'tiny', config)
     given = dict(recipe='tiny') if published else dict(attention_order='new', **SHAPE)
     unet, _ = load_adm(str(tmp_path / 'adm.pt'), **given)
     assert (build.calls, build.on_meta, error.calls) == (1, 1, tries)
-    expected = build_unet(recipe)
-    expected.load_state_dict(convert_state_dict(trained_state, recipe, 'new', expected.state_dict(), ''))
+    expected = build_unet(config)
+    expected.load_state_dict(convert_state_dict(trained_state, config, 'new', expected.state_dict(), ''))
     for name, value in expected.state_dict().items():
         assert value.dtype == unet.state_dict()[name].dtype == torch.float32
         assert torch.equal(value, unet.state_dict()[name]), name
     assert not any(tensor.is_meta for tensor in [*unet.parameters(), *unet.buffers()])
 
 
-def test_untrained_model_leaves_the_order_open(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', told.append)
+def test_order_of_an_untrained_model_cannot_be_verified(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', warnings.append)
     torch.manual_seed(0)
     torch.save(ADM(16, 32, (1, 2), 1, (8,), 16, None, 'new').state_dict(), tmp_path / 'adm.pt')
     load_adm(str(tmp_path / 'adm.pt'), attention_order='new', **SHAPE)
-    assert len(told) == 1
-    assert 'cannot be verified' in told[0]
+    assert len(warnings) == 1
+    assert 'cannot be verified' in warnings[0]
 
 
 def test_orders_split_the_projections_differently():
@@ -142,9 +142,9 @@ def test_orders_split_the_projections_differently():
 def test_published_models_have_their_order_and_another_is_refused():
     with pytest.raises(UserError, match="attention_order is 'legacy', but this model was trained with 'new'"):
         load_adm(recipe='imagenet64', attention_order='legacy')
-    whole = PUBLISHED_CONFIGS['imagenet64']._replace(attention_order=None)._asdict()
+    config = PUBLISHED_CONFIGS['imagenet64']._replace(attention_order=None)._asdict()
     with pytest.raises(UserError, match="attention_order is 'legacy', but this model was trained with 'new'"):
-        load_adm(attention_order='legacy', **{k: v for k, v in whole.items() if k != 'attention_order'})
+        load_adm(attention_order='legacy', **{k: v for k, v in config.items() if k != 'attention_order'})
     with pytest.raises(UserError, match="attention_order is 'new', but this model was trained with 'legacy'"):
         load_adm(recipe='imagenet256_uncond', attention_order='new')
     with pytest.raises(UserError, match="attention_order is None: use 'new' if"):

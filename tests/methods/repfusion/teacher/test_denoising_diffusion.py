@@ -1,4 +1,4 @@
-"""Training of a diffusion teacher: errors, samples, and the files that the teacher reads back."""
+"""Training of a diffusion model as a teacher: errors, samples, and loading of the exported files."""
 
 import math
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def images(number=3, seed=0):
 
 
 class Perfect(torch.nn.Module):
-    """Knows the clean image, so that it predicts the noise without error."""
+    """Predicts the noise without error, from the clean image."""
 
     def __init__(self, scheduler, clean):
         super().__init__()
@@ -50,7 +50,7 @@ def test_errors_are_the_mean_squared_difference_to_the_noise_at_the_noisy_image(
     assert_close(errors, (predicted - noise).square().mean((1, 2, 3)))
 
 
-def test_a_network_that_knows_the_noise_makes_no_error():
+def test_perfect_network_has_no_error():
     scheduler, x = DDPMScheduler(), images()
     errors = denoising_errors(Perfect(scheduler, x), scheduler, x, torch.tensor([50, 500, 999]), images(seed=1))
     assert errors.max() < 1e-6
@@ -58,16 +58,16 @@ def test_a_network_that_knows_the_noise_makes_no_error():
 
 @pytest.mark.parametrize('kind', ['epsilon', 'v_prediction'])
 def test_half_precision_keeps_the_noise_of_the_first_step(kind):
-    scheduler, seen = DDPMScheduler(prediction_type=kind), []
+    scheduler, inputs = DDPMScheduler(prediction_type=kind), []
     x, noise, t = torch.zeros(3, 3, 16, 16).half(), images(seed=1).half(), torch.zeros(3, dtype=torch.long)
 
     def network(noisy, *_):
-        seen.append(noisy)
+        inputs.append(noisy)
         return type('Output', (), dict(sample=torch.zeros_like(noisy)))
 
     denoising_errors(network, scheduler, x, t, noise)
-    assert seen[0].dtype == torch.half
-    assert_close(seen[0].float(), 0.01 * noise.float(), rtol=0.01, atol=1e-5)
+    assert inputs[0].dtype == torch.half
+    assert_close(inputs[0].float(), 0.01 * noise.float(), rtol=0.01, atol=1e-5)
     if kind == 'v_prediction':
         assert_close(prediction_target(scheduler, noise, x, t).float(), -0.01 * noise.float(), rtol=0.01, atol=1e-5)
 
@@ -86,7 +86,7 @@ def test_targets(kind):
     assert_close(prediction_target(scheduler, x, noise, t), expected[kind])
 
 
-def test_evaluation_repeats_and_its_metric_averages():
+def test_evaluation_is_deterministic_and_its_metric_averages():
     m, x = model(), images()
     first, second = (m(x, None, mode='predict') for _ in range(2))
     rows = torch.stack([sample.errors for sample in first])
@@ -100,7 +100,7 @@ def test_evaluation_repeats_and_its_metric_averages():
     assert_close(values['mse/mean'], rows.mean().item())
 
 
-def test_loss_of_an_untrained_network_is_near_one_and_falls():
+def test_loss_of_an_untrained_network_is_near_one_and_decreases():
     m = model().train()
     optimizer = torch.optim.Adam(m.parameters(), lr=2e-3)
     x = images(8) * 0 + 0.5
@@ -128,7 +128,7 @@ def test_sampler_is_that_of_diffusers():
     assert torch.equal(ddim_samples(m.unet, m.scheduler, noise, 3), ddim_samples(m.unet, m.scheduler, noise, 3))
 
 
-def test_perfect_network_samples_the_image_it_knows():
+def test_perfect_network_samples_its_image():
     scheduler = DDPMScheduler()
     clean = images(2) * 0.9
     assert_close(
@@ -136,14 +136,14 @@ def test_perfect_network_samples_the_image_it_knows():
     )
 
 
-def test_grid_has_every_sample_in_its_place():
+def test_grid_has_the_samples_in_order():
     tiles = torch.stack([torch.full((3, 4, 4), value) for value in (-1.0, 0.0, 1.0, 1.0)])
     pixels = make_image_grid(tiles)
     assert pixels.dtype.name == 'uint8'
     assert [int(pixels[3 + 6 * row, 3 + 6 * column, 0]) for row in (0, 1) for column in (0, 1)] == [0, 128, 255, 255]
 
 
-def test_samples_of_a_hook_are_the_same_every_time_and_take_the_classes_in_turn():
+def test_samples_of_the_hook_are_deterministic_and_of_all_classes_cyclically():
     hook = SampleGridHook(num=4, steps=2)
     hook._shape = (3, 16, 16)
     m = model(unet=dict(NET, num_class_embeds=2))
@@ -169,13 +169,13 @@ def test_hook_logs_mean_and_deviation_of_samples_and_of_the_evaluated_images():
     for batch in pixels.split(2):
         hook.after_val_iter(runner, 0, dict(inputs=batch))
     hook.after_val_epoch(runner)
-    seen, samples = pixels.double() / 127.5 - 1, hook.sample(m)
-    expected = dict(data_mean=seen.mean(), data_std=seen.std(correction=0))
+    images, samples = pixels.double() / 127.5 - 1, hook.sample(m)
+    expected = dict(data_mean=images.mean(), data_std=images.std(correction=0))
     expected |= dict(sample_mean=samples.mean(), sample_std=samples.std())
     assert logged == pytest.approx({f'val/{name}': value.item() for name, value in expected.items()}, abs=1e-5)
 
 
-def test_saved_model_is_read_back_by_the_teacher(tmp_path):
+def test_exported_model_is_loaded_by_the_teacher(tmp_path):
     m = model()
     save_teacher(m, m.state_dict(), tmp_path / 'teacher')
     shifted = {key: value + 1 for key, value in m.state_dict().items()}
@@ -199,7 +199,7 @@ def test_wrong_settings_are_named():
 
 
 @pytest.mark.parametrize(('last', 'message'), [(-1, 'have no labels'), (2, 'label 2 .*num_class_embeds.* 2 classes')])
-def test_a_conditional_network_wants_a_class_of_every_image(last, message):
+def test_a_class_conditional_network_needs_a_label_of_every_image(last, message):
     m = model(unet=dict(NET, num_class_embeds=2))
     m(images(), [DataSample().set_gt_label(label) for label in (0, 1, 1)], mode='loss')
     for given in ([DataSample().set_gt_label(label) for label in (0, 1, last)], None)[: 1 + (last < 0)]:

@@ -1,4 +1,4 @@
-"""Teachers on latents against the parts of diffusers called one by one."""
+"""Latent teachers against the modules of diffusers."""
 
 import numpy as np
 import pytest
@@ -49,42 +49,42 @@ def prompt(tmp_path):
 
 
 @pytest.mark.parametrize('noise_mode', ['none', 'forward'])
-def test_features_are_those_of_the_parts(prompt, noise_mode):
-    made, kept = teacher(prompt, noise_mode=noise_mode), {}
-    feats = made(X, T)[0]
-    made.recorder.early_exit = False
-    made.unet.mid_block.resnets[1].conv2.register_forward_hook(lambda m, i, o: kept.update(feat=o))
+def test_features_are_those_of_the_modules(prompt, noise_mode):
+    latent_teacher, kept = teacher(prompt, noise_mode=noise_mode), {}
+    feats = latent_teacher(X, T)[0]
+    latent_teacher.recorder.early_exit = False
+    latent_teacher.unet.mid_block.resnets[1].conv2.register_forward_hook(lambda m, i, o: kept.update(feat=o))
     with torch.no_grad():
-        z = made.vae.encode(X).latent_dist.mean * 0.3
+        z = latent_teacher.vae.encode(X).latent_dist.mean * 0.3
         if noise_mode == 'forward':
-            made.rng.count = 0
-            noise = torch.randn(z.shape, generator=made.rng.next_generator())
+            latent_teacher.rng.count = 0
+            noise = torch.randn(z.shape, generator=latent_teacher.rng.next_generator())
             z = add_noise(z, T, DDPMScheduler().alphas_cumprod, noise)
         text = torch.from_numpy(np.load(prompt)).expand(2, -1, -1)
-        made.unet(z, T, encoder_hidden_states=text)
+        latent_teacher.unet(z, T, encoder_hidden_states=text)
     assert_close(feats, kept['feat'])
-    assert (made.size, made.in_channels) == ((16, 16), 3)
+    assert (latent_teacher.size, latent_teacher.in_channels) == ((16, 16), 3)
 
 
-def test_prompt_matters_and_belongs_to_the_fingerprint(prompt):
+def test_prompt_changes_features_and_fingerprint(prompt):
     one, other = teacher(prompt), teacher()
     assert not torch.allclose(one(X, T)[0], other(X, T)[0])
     assert one.fingerprint() != other.fingerprint()
 
 
-def test_saved_parts_are_read_back(tmp_path, prompt):
-    made = teacher(prompt)
-    made.unet.save_pretrained(tmp_path / 'sd/unet')
-    made.vae.save_pretrained(tmp_path / 'sd/vae')
+def test_saved_modules_are_loaded(tmp_path, prompt):
+    latent_teacher = teacher(prompt)
+    latent_teacher.unet.save_pretrained(tmp_path / 'sd/unet')
+    latent_teacher.vae.save_pretrained(tmp_path / 'sd/vae')
     DDPMScheduler(num_train_timesteps=800).save_pretrained(tmp_path / 'sd/scheduler')
     again = teacher(prompt, str(tmp_path / 'sd'))
     assert isinstance(again.unet, UNet2DConditionModel)
     assert isinstance(again.vae, AutoencoderKL)
-    assert torch.equal(again(X, T)[0], made(X, T)[0])
+    assert torch.equal(again(X, T)[0], latent_teacher(X, T)[0])
     assert again.num_timesteps == 800
 
 
-def test_policy_and_student_learn_from_latents(tmp_path):
+def test_policy_and_student_are_trained_with_a_latent_teacher(tmp_path):
     config = dict(
         type='reprefine.LatentDiffusionTeacher', source=dict(unet=COND, vae=VAE, prompt='zeros'), layers=LAYERS
     )

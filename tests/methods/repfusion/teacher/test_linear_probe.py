@@ -1,4 +1,4 @@
-"""What the probe of timesteps looks at."""
+"""Images and labels of the linear probe."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from ..run import distiller
 
 
 @pytest.mark.parametrize(('last', 'known'), [(2, True), (-1, False), (None, False)])
-def test_images_without_a_class_have_no_class_of_their_own(last, known):
+def test_no_labels_are_returned_if_an_image_is_unlabelled(last, known):
     """A linear classifier would otherwise learn -1 as one more class."""
     samples = [DataSample().set_gt_label(label) for label in (0, 1)]
     samples.append(DataSample() if last is None else DataSample().set_gt_label(last))
