@@ -54,9 +54,9 @@ def deployed_copy(model: nn.Module) -> nn.Module:
 def assert_trained(model: nn.Module) -> None:
     """Require that every running statistic of every branch has changed."""
     for conv in pd_convs(model).values():
-        for _, leaf in conv.leaves():
-            assert (leaf.bn.running_var != 1).all()
-            assert leaf.bn.running_mean.any()
+        for _, part in conv.conv_norms():
+            assert (part.bn.running_var != 1).all()
+            assert part.bn.running_mean.any()
 
 
 def assert_close(outputs: Any, expected: Any) -> None:

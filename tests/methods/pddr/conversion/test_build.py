@@ -230,7 +230,7 @@ def test_weights_that_the_constructor_loads_from_a_file_stay(mode, deploy, tmp_p
     for random in (other, cold):
         assert (random(x)[-1] - plain(x)[-1]).abs().max() > 1e-2 * plain(x)[-1].abs().max()
         if not deploy:
-            assert all(leaf.bn.weight.all() for conv in pd_convs(random).values() for _, leaf in conv.conv_norms())
+            assert all(part.bn.weight.all() for conv in pd_convs(random).values() for _, part in conv.conv_norms())
 
 
 class Mixed(nn.Module):
