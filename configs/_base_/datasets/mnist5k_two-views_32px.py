@@ -28,7 +28,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 
-# One plain view and its label, for nearest neighbours: those of the validation images among the training images.
+# One view without augmentation and its label, for nearest neighbours: those of the validation images among the training images.
 plain_pipeline = [dict(type='Resize', scale=32), dict(type='PackInputs')]
 plain = dict(
     batch_size=250,

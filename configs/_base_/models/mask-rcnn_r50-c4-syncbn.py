@@ -1,4 +1,4 @@
-# mmpretrain adds the layer to mmdet. The host's model is a Caffe one: BGR, frozen, no such last normalisation.
+# mmpretrain adds the layer to mmdet. mmdet's model is a Caffe one: BGR, frozen, no such last normalisation.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py'
 
 custom_imports = dict(imports=['reprefine', 'mmpretrain.models'], allow_failed_imports=False)

@@ -1,5 +1,5 @@
 # The first three stages of ResNet-18, a quarter as wide: 64 features. Batches are normalised in four parts, so that the
-# shuffled keys of MoCo cannot be told by the statistics of their batch; on one device plain BatchNorm would show them.
+# shuffled keys of MoCo cannot be identified by the statistics of their batch; on one device BatchNorm would leak them.
 backbone = dict(
     type='ResNet',
     depth=18,

@@ -20,7 +20,7 @@ labels = dict(type='LoadAnnotations', reduce_zero_label=True)
 resize = dict(type='Resize', scale=(64, 64), keep_ratio=False)
 train = [dict(type='LoadImageFromFile'), labels, resize, dict(type='RandomFlip', prob=0.5), dict(type='PackSegInputs')]
 test = [dict(type='LoadImageFromFile'), resize, labels, dict(type='PackSegInputs')]
-# What the scenes are made of; the digits 0 to 9 stand for person to flag.
+# Classes of the scenes; the digits 0 to 9 represent person to flag.
 stuff = ('sky', 'building', 'road', 'tree', 'grass', 'mountain', 'water', 'ceiling', 'wall', 'floor')
 things = ('person', 'car', 'chair', 'table', 'lamp', 'box', 'bottle', 'ball', 'clock', 'flag')
 scenes = dict(

@@ -14,7 +14,7 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=64, loss=dict(type='CrossEntropyLoss')),
 )
-# Images as in pre-training, but whole and unchanged.
+# Images as in pre-training, without augmentation.
 plain = [dict(type='Resize', scale=32), dict(type='PackInputs')]
 train_dataloader = dict(batch_size=125, dataset=dict(pipeline=plain))
 val_dataloader = dict(dataset=dict(pipeline=plain))

@@ -1,6 +1,6 @@
 _base_ = 'mmdet::pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712.py'
 
-# mmpretrain adds the layer to mmdet. The host's model is a Caffe one: BGR, frozen, no such last normalisation.
+# mmpretrain adds the layer to mmdet. mmdet's model is a Caffe one: BGR, frozen, no such last normalisation.
 custom_imports = dict(imports=['reprefine', 'mmpretrain.models'], allow_failed_imports=False)
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 trained = dict(norm_cfg=norm_cfg, norm_eval=False, style='pytorch', init_cfg=dict(checkpoint='torchvision://resnet50'))

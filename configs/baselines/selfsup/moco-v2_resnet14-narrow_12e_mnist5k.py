@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
-# Without a transform the class trains plain MoCo; beyond the host's, it returns the statistics of the scores.
+# Without a transform the class trains MoCo; unlike mmpretrain's, it also returns the statistics of the scores.
 model = dict(
     type='reprefine.MoCoFT',
     queue_len=2048,

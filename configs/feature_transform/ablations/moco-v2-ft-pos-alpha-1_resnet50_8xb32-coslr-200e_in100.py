@@ -1,4 +1,4 @@
-# The law of the positives' coefficient: Beta(1.0, 1.0) + 1.
+# Distribution of the positives' coefficient: Beta(1.0, 1.0) + 1.
 _base_ = '../selfsup/moco-v2-ft_resnet50_8xb32-coslr-200e_in100.py'
 
 model = dict(feature_transform=dict(pos=dict(alpha=1.0)))

@@ -1,7 +1,7 @@
 _base_ = './resnet18-cifar_repfusion-uniform50-hint_200e_tiny-imagenet.py'
 
 model = dict(timestep_source=None)
-# As in the released code: the reward is the guess of a class that the teacher was told, without a baseline, and
+# As in the released code: the reward is the classification of a class-conditional teacher, without a baseline, and
 # nothing keeps the policy from settling.
 selector = dict(
     type='reprefine.RLTimestepSelectorHook',
