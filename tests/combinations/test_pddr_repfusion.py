@@ -101,7 +101,7 @@ def test_the_distiller_is_reparameterised_into_the_baseline(trained):
         with pytest.raises(UserError, match='no standard module equals it'):
             baseline_state_dict(distilled)
         return
-    baseline = distiller(student=dict(backbone=BACKBONES[kind]), student_layers=list(distilled.student.layers))
+    baseline = distiller(student=dict(backbone=BACKBONES[kind]), student_layers=list(distilled.student.recorder.paths))
     baseline.load_state_dict(baseline_state_dict(distilled))  # strict
     baseline.eval()
     assert_close(baseline.extract_feat(images()), distilled.extract_feat(images()))

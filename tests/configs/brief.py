@@ -75,8 +75,9 @@ def brief_options(cfg: Config) -> list[str]:
             options |= {f'{path}.{key}': value for key, value in DETECTOR.items() if key in node}
             if node.get('type') == 'RandomSampler':
                 options[f'{path}.num'] = 6
-        for rules in declared('brief').values():
-            options |= rules.options(path, node) if hasattr(rules, 'options') else {}
+        if path.startswith(('model', 'custom_hooks.')):  # variables of the config are not checked against a type
+            for rules in declared('brief').values():
+                options |= rules.options(path, node) if hasattr(rules, 'options') else {}
         if reid and path.startswith((*LOADERS, 'model.backbone')):
             small = {key: node[key] for key in REID_SIZES if key in node}
             options |= {f'{path}.{key}': _small(value, REID_SHRINK) for key, value in small.items()}
