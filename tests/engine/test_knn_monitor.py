@@ -83,8 +83,8 @@ def test_labelled_images_are_compared_block_by_block(k, monkeypatch):
     monkeypatch.setattr(knn_monitor, 'BLOCK_SIZE', 8)
     found = find_neighbors(model, loader(30, two_views=False), query, k)
     assert sizes == [8, 8, 8, 6]
-    for column, whole in zip(found, expected, strict=True):
-        assert_close(column[:, : min(k, 30)], whole)
+    for column, reference in zip(found, expected, strict=True):
+        assert_close(column[:, : min(k, 30)], reference)
     assert (found.similarity[:, 30:] == -torch.inf).all()
 
 
@@ -106,7 +106,7 @@ def test_images_without_a_label_are_refused(label):
 
 
 def test_monitor_logs_every_second_epoch_and_the_last_without_touching_the_run(tmp_path):
-    """Colours are told apart even by random features; the training goes on as if nobody had looked."""
+    """Random features distinguish colours; the training is the same with and without the monitor."""
     monitor = KNNMonitorHook(loader(30, two_views=False), loader(12, two_views=False), k=5, interval=2)
     made = runner(tmp_path / 'seen', moco_ft())
     made.register_hook(monitor)

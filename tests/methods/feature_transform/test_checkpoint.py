@@ -71,7 +71,7 @@ def converted(checkpoint, folder, to='reprefine', name='out.pth'):
 
 @NECKS
 @pytest.mark.parametrize('make', [pycontrast, facebook])
-def test_every_tensor_lands_in_its_place(make, v1, tmp_path):
+def test_every_tensor_is_converted(make, v1, tmp_path):
     state = converted(make(v1), tmp_path)['state_dict']
     model = moco_ft(**changes(v1))
     model.load_state_dict(state, strict=True)
@@ -80,8 +80,8 @@ def test_every_tensor_lands_in_its_place(make, v1, tmp_path):
             assert torch.equal(state[(place or 'backbone.') + key], value)
     for place, seed in (('neck.', 0), ('encoder_k.module.1.', 1)):
         for key, value in head(v1, seed).items():
-            ours = f'fc.{key.partition(".")[2]}' if v1 else f'mlp.{key}'
-            assert torch.equal(state[place + ours], value)
+            actual = f'fc.{key.partition(".")[2]}' if v1 else f'mlp.{key}'
+            assert torch.equal(state[place + actual], value)
     if make is pycontrast:
         assert torch.equal(state['queue'], pycontrast(v1)['contrast']['memory'].T)
         assert state['queue_ptr'].tolist() == [0]
@@ -101,10 +101,10 @@ def test_a_converted_key_encoder_survives_the_first_step(tmp_path):
 
 @NECKS
 @pytest.mark.parametrize('make', [pycontrast, facebook])
-def test_there_and_back(make, v1, tmp_path):
+def test_round_trip_of_other_formats(make, v1, tmp_path):
     source = make(v1)
-    ours = converted(source, tmp_path)
-    back = converted(ours, tmp_path, make.__name__, 'back.pth')
+    actual = converted(source, tmp_path)
+    back = converted(actual, tmp_path, make.__name__, 'back.pth')
     parts = ('model', 'model_ema', 'contrast') if make is pycontrast else ('state_dict',)
     assert set(back) == set(parts)
     for part in parts:
@@ -112,7 +112,7 @@ def test_there_and_back(make, v1, tmp_path):
 
 
 @NECKS
-def test_our_model_to_other_formats_and_back(v1, tmp_path):
+def test_round_trip_of_our_model(v1, tmp_path):
     state = moco_ft(**changes(v1)).state_dict()
     state['encoder_k.steps'].fill_(1)
     for to in ('pycontrast', 'facebook', 'reprefine'):
@@ -123,12 +123,12 @@ def test_our_model_to_other_formats_and_back(v1, tmp_path):
 def test_backbone_alone_for_torchvision(tmp_path):
     neck = dict(type='LinearNeck', in_channels=512, out_channels=8, gap_dim=2, norm_cfg=None)
     model = moco_ft(backbone=dict(type='ResNet', depth=18), neck=neck).eval()
-    plain = torchvision.models.resnet18()
+    baseline = torchvision.models.resnet18()
     weights = converted(dict(state_dict=model.state_dict()), tmp_path, 'torchvision')
-    missing, unexpected = plain.load_state_dict(weights, strict=False)
+    missing, unexpected = baseline.load_state_dict(weights, strict=False)
     assert (missing, unexpected) == (['fc.weight', 'fc.bias'], [])
-    plain.fc, images = nn.Identity(), torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(plain.eval()(images), model.backbone(images)[0].mean((2, 3)))
+    baseline.fc, images = nn.Identity(), torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(baseline.eval()(images), model.backbone(images)[0].mean((2, 3)))
 
 
 def test_a_released_file_with_the_query_encoder_alone_loads_into_the_backbone(tmp_path):
@@ -147,7 +147,7 @@ def test_a_released_file_with_the_query_encoder_alone_loads_into_the_backbone(tm
         (lambda c: c.pop('model'), 'it is not a MoCo checkpoint of PyContrast, facebookresearch/moco'),
     ],
 )
-def test_what_has_no_place_is_named_in_one_line(change, message, tmp_path, capsys):
+def test_unknown_keys_are_named_in_one_line(change, message, tmp_path, capsys):
     checkpoint = pycontrast(False)
     change(checkpoint)
     torch.save(checkpoint, tmp_path / 'in.pth')

@@ -26,13 +26,13 @@ def ranks(folder):
 
 
 def test_queue_and_pointer_are_equal_before_and_after_every_step(ranks):
-    """A queue of 22 under a joint batch of 8: it goes round inside the third step."""
+    """A queue of 22 under a joint batch of 8: it wraps around in the third step."""
     first, second = (rank['train']['seen'] for rank in ranks)
     assert [int(step['pointer']) for step in first] == [0, 8, 16, 2]
-    for ours, theirs in zip(first, second, strict=True):
-        assert torch.equal(ours['queue'], theirs['queue'])
-        assert torch.equal(ours['pointer'], theirs['pointer'])
-        assert_close(ours['queue'].norm(dim=0), torch.ones(22), rtol=0, atol=1e-5)
+    for actual, reference in zip(first, second, strict=True):
+        assert torch.equal(actual['queue'], reference['queue'])
+        assert torch.equal(actual['pointer'], reference['pointer'])
+        assert_close(actual['queue'].norm(dim=0), torch.ones(22), rtol=0, atol=1e-5)
     for before, after in zip(first, first[1:], strict=False):
         places = (int(before['pointer']) + torch.arange(8)) % 22
         moved = (before['queue'] != after['queue']).any(dim=0)

@@ -20,7 +20,7 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize('alpha', [0.2, 0.5, 0.6, 1.0, 1.6, 2.0, 5.0])
-def test_symmetric_beta_has_the_law_of_scipy(alpha):
+def test_symmetric_beta_has_the_distribution_of_scipy(alpha):
     draws = symmetric_beta(alpha, (100_000,), generator=seeded()).double().numpy()
     # By halves: float32 has many numbers near zero and few near one, where a small alpha puts its draws.
     low = draws[draws < 0.5]
@@ -32,7 +32,7 @@ def test_symmetric_beta_has_the_law_of_scipy(alpha):
     assert draws.max() <= 1
 
 
-def test_the_law_test_tells_near_parameters_apart():
+def test_the_distribution_test_distinguishes_near_parameters():
     draws = symmetric_beta(1.6, (100_000,), generator=seeded()).double().numpy()
     assert stats.kstest(draws, stats.beta(1.7, 1.7).cdf).pvalue < 1e-6
 

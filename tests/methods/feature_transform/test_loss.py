@@ -1,4 +1,4 @@
-"""Loss, gradient and statistics of one pass against the plain computation."""
+"""Loss, gradient and statistics of one pass against a straightforward implementation."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_gradient_is_the_numerical_one(mu):
     assert torch.autograd.gradcheck(loss, (q.requires_grad_(), torch.tensor(1.5, dtype=q.dtype, requires_grad=True)))
 
 
-@pytest.mark.parametrize('shortcut', [True, False], ids=['plain head', 'any head'])
+@pytest.mark.parametrize('shortcut', [True, False], ids=['standard head', 'other head'])
 @pytest.mark.parametrize('sides', SIDES)
 def test_statistics_are_those_of_the_scores(sides, shortcut):
     """Both ways; the raw ones are the statistics with the transform off."""
@@ -98,15 +98,15 @@ def test_statistics_are_those_of_the_scores(sides, shortcut):
     for key, value in expected.items():
         assert_close(stats[key], value, rtol=1e-9, atol=1e-9, msg=lambda m, k=key: f'{k}: {m}')
     transform.enabled = False
-    autograd_loss, plain = contrastive_loss(transform, head, *arguments)
+    autograd_loss, baseline = contrastive_loss(transform, head, *arguments)
     for key in ('pos_mean', 'pos_var', 'neg_mean', 'neg_var'):
-        assert_close(stats[f'raw_{key}'], plain[key], rtol=1e-9, atol=1e-9)
-        assert plain[f'raw_{key}'] == plain[key]
+        assert_close(stats[f'raw_{key}'], baseline[key], rtol=1e-9, atol=1e-9)
+        assert baseline[f'raw_{key}'] == baseline[key]
     assert (loss == autograd_loss) == (not any(side is not None for side in sides))
     assert all(not value.requires_grad and value.dim() == 0 for value in stats.values())
 
 
-@pytest.mark.parametrize('options', [{}, dict(loss_weight=2.0)], ids=['plain head', 'any head'])
+@pytest.mark.parametrize('options', [{}, dict(loss_weight=2.0)], ids=['standard head', 'other head'])
 @pytest.mark.parametrize('post_norm', [None, 'pos', 'neg', 'both'])
 @pytest.mark.parametrize('granularity', GRANULARITIES)
 @pytest.mark.parametrize('sides', SIDES)
@@ -148,7 +148,7 @@ def test_loss_is_that_of_the_head_with_or_without_statistics(options):
     assert_close(results[0], head.loss(*transform.scores(*arguments)), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize('options', [{}, dict(loss_weight=2.0)], ids=['plain head', 'any head'])
+@pytest.mark.parametrize('options', [{}, dict(loss_weight=2.0)], ids=['standard head', 'other head'])
 def test_the_queue_may_be_overwritten_before_the_backward_pass(options):
     gradients = []
     for overwrite in (False, True):
@@ -210,11 +210,11 @@ def test_scores_loss_and_gradient_keep_their_precision_under_autocast(granularit
 
 def test_a_permutation_alone_changes_no_loss():
     q, k, queue = vectors()
-    plain, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue), 0.2)
+    baseline, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue), 0.2)
     permuted, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue, torch.tensor(0.0), torch.randperm(24)), 0.2)
-    assert_close(permuted, plain, rtol=0, atol=1e-12)
+    assert_close(permuted, baseline, rtol=0, atol=1e-12)
     unmoved, _ = queue_cross_entropy(ContrastiveFeatures(q, k, queue, torch.tensor(0.4), torch.arange(24)), 0.2)
-    assert_close(unmoved, plain, rtol=0, atol=1e-12)
+    assert_close(unmoved, baseline, rtol=0, atol=1e-12)
 
 
 def test_post_norm_gives_unit_lengths_and_the_closed_score():

@@ -13,15 +13,15 @@ from reprefine.methods.feature_transform.score_files import KEYS
 
 from .toys import DENSECL, MOCO, build, moco_ft, unit, views
 
-HOSTS = pytest.mark.parametrize('host', [MOCO, DENSECL], ids=['moco', 'densecl'])
+BASE_MODELS = pytest.mark.parametrize('base', [MOCO, DENSECL], ids=['moco', 'densecl'])
 V1 = dict(
     neck=dict(type='LinearNeck', in_channels=32, out_channels=8, gap_dim=2, norm_cfg=None),
     head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.07),
 )
 
 
-def refined(host, seed=0, **changes):
-    return build(host, seed, type=f'reprefine.{host["type"].split(".")[1]}FT', **{'feature_transform': {}, **changes})
+def refined(base, seed=0, **changes):
+    return build(base, seed, type=f'reprefine.{base["type"].split(".")[1]}FT', **{'feature_transform': {}, **changes})
 
 
 def step(model, batch=6, seed=1):
@@ -40,57 +40,57 @@ def assert_states_equal(first, second):
         assert torch.equal(value, second[key]), key
 
 
-@HOSTS
+@BASE_MODELS
 @pytest.mark.parametrize('off', ['None', 'no side', 'disabled', 'identity'])
-def test_without_effect_it_is_the_host(host, off, monkeypatch):
+def test_without_effect_it_is_the_base_model(base, off, monkeypatch):
     """Loss, gradients and what the step leaves behind."""
     sides = dict(pos=None, neg=None) if off == 'no side' else {}
-    plain, ours = build(host), refined(host, feature_transform=None if off == 'None' else sides)
-    ours.feature_transform.enabled = off != 'disabled'
+    baseline, ft_model = build(base), refined(base, feature_transform=None if off == 'None' else sides)
+    ft_model.feature_transform.enabled = off != 'disabled'
     if off == 'identity':
         one = torch.tensor(1.0)
         monkeypatch.setattr(
-            ours.feature_transform,
+            ft_model.feature_transform,
             'sample',
             lambda batch, keys, *_: TransformDraws(one, one, torch.arange(keys).flip(0)),
         )
-    assert_states_equal(plain.state_dict(), ours.state_dict())
-    (expected, gradients), (loss, our_gradients) = step(plain), step(ours)
+    assert_states_equal(baseline.state_dict(), ft_model.state_dict())
+    (expected, gradients), (loss, ft_gradients) = step(baseline), step(ft_model)
     assert_close(loss, expected, rtol=0, atol=1e-5)
-    assert gradients.keys() == our_gradients.keys()
+    assert gradients.keys() == ft_gradients.keys()
     for name, gradient in gradients.items():
-        assert_close(our_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
-    for key, value in plain.state_dict().items():
-        assert_close(ours.state_dict()[key], value, rtol=0, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
+        assert_close(ft_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
+    for key, value in baseline.state_dict().items():
+        assert_close(ft_model.state_dict()[key], value, rtol=0, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
 
 
-@HOSTS
-def test_with_effect_the_loss_is_another_and_the_queue_the_same(host):
-    plain = build(host)
-    expected, _ = step(plain)
+@BASE_MODELS
+def test_with_effect_the_loss_differs_and_the_queue_is_equal(base):
+    baseline = build(base)
+    expected, _ = step(baseline)
     for sides in (dict(pos=None), dict(neg=None), {}):
-        ours = refined(host, feature_transform=sides)
-        loss, _ = step(ours)
+        ft_model = refined(base, feature_transform=sides)
+        loss, _ = step(ft_model)
         assert abs(loss - expected) > 1e-4
         for name in ('queue', 'queue2'):
-            if hasattr(plain, name):
-                assert torch.equal(getattr(ours, name), getattr(plain, name))
+            if hasattr(baseline, name):
+                assert torch.equal(getattr(ft_model, name), getattr(baseline, name))
 
 
-@HOSTS
-def test_state_dict_is_that_of_the_host_both_ways(host):
-    plain, ours = build(host, 1), refined(host, 2)
-    assert list(plain.state_dict()) == list(ours.state_dict())
-    ours.load_state_dict(plain.state_dict(), strict=True)
-    assert_states_equal(ours.state_dict(), plain.state_dict())
-    refined(host, 3).load_state_dict(ours.state_dict(), strict=True)
-    build(host, 4).load_state_dict(ours.state_dict(), strict=True)
+@BASE_MODELS
+def test_state_dict_is_that_of_the_base_model_both_ways(base):
+    baseline, ft_model = build(base, 1), refined(base, 2)
+    assert list(baseline.state_dict()) == list(ft_model.state_dict())
+    ft_model.load_state_dict(baseline.state_dict(), strict=True)
+    assert_states_equal(ft_model.state_dict(), baseline.state_dict())
+    refined(base, 3).load_state_dict(ft_model.state_dict(), strict=True)
+    build(base, 4).load_state_dict(ft_model.state_dict(), strict=True)
 
 
 def test_features_do_not_depend_on_the_transform():
-    plain, ours = build(MOCO).eval(), moco_ft().eval()
+    baseline, ft_model = build(MOCO).eval(), moco_ft().eval()
     images = views()[0]
-    assert torch.equal(plain.extract_feat(images)[0], ours.extract_feat(images)[0])
+    assert torch.equal(baseline.extract_feat(images)[0], ft_model.extract_feat(images)[0])
 
 
 def test_version_one_trains_with_a_linear_neck():
@@ -101,9 +101,9 @@ def test_version_one_trains_with_a_linear_neck():
     assert gradients['neck.fc.weight'].abs().sum() > 0
 
 
-@HOSTS
-def test_statistics_can_be_switched_off_and_do_not_touch_the_loss(host):
-    on, off = refined(host), refined(host, with_score_stats=False)
+@BASE_MODELS
+def test_statistics_can_be_switched_off_and_do_not_touch_the_loss(base):
+    on, off = refined(base), refined(base, with_score_stats=False)
     torch.manual_seed(0)
     with_stats = on.loss(views(), None)
     torch.manual_seed(0)
@@ -130,7 +130,7 @@ def test_raw_statistics_are_those_without_the_transform():
 
 
 @pytest.mark.parametrize('batch', [6, 5, 7, 24])
-def test_queue_gets_the_original_keys_and_goes_round(batch, monkeypatch):
+def test_queue_gets_the_original_keys_and_wraps_around(batch, monkeypatch):
     """Whether or not the batch divides the 24 places."""
     model, made = moco_ft(), []
     encode = model._keys
@@ -151,7 +151,7 @@ def test_queue_gets_the_original_keys_and_goes_round(batch, monkeypatch):
         assert int(model.queue_ptr) == count * batch % 24
 
 
-def test_the_transform_leaves_queue_and_key_encoder_to_themselves():
+def test_the_transform_does_not_change_queue_and_key_encoder():
     """Different draws, equal encoders: the same queue after a step. Nothing but the encoder gets a gradient."""
     queues = []
     for seed in (1, 2):
@@ -173,7 +173,7 @@ def test_another_feature_dimension_than_the_queue_has_is_named():
         moco_ft(feat_dim=9).loss(views(), None)
 
 
-def test_two_steps_after_loading_equal_four_at_a_stretch():
+def test_two_steps_after_loading_equal_four_without_interruption():
     def train(model, optimizer, steps):
         return [self_step(model, optimizer, index) for index in steps]
 
@@ -188,9 +188,9 @@ def test_two_steps_after_loading_equal_four_at_a_stretch():
         model = moco_ft().train()
         return model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
 
-    whole, parts = start(), start()
+    uninterrupted, parts = start(), start()
     torch.manual_seed(9)
-    expected = train(*whole, range(4))
+    expected = train(*uninterrupted, range(4))
     torch.manual_seed(9)
     train(*parts, range(2))
     saved = copy.deepcopy((parts[0].state_dict(), parts[1].state_dict(), torch.get_rng_state()))
@@ -200,7 +200,7 @@ def test_two_steps_after_loading_equal_four_at_a_stretch():
         part.load_state_dict(state)
     torch.set_rng_state(saved[2])
     assert train(*resumed, range(2, 4)) == expected[2:]
-    assert_states_equal(resumed[0].state_dict(), whole[0].state_dict())
+    assert_states_equal(resumed[0].state_dict(), uninterrupted[0].state_dict())
 
 
 def test_autocast_keeps_the_loss_in_single_precision():
@@ -214,9 +214,9 @@ def test_autocast_keeps_the_loss_in_single_precision():
     assert model.queue.dtype == torch.float32
 
 
-@HOSTS
-def test_keys_have_unit_length_under_autocast(host):
-    model = refined(host)
+@BASE_MODELS
+def test_keys_have_unit_length_under_autocast(base):
+    model = refined(base)
     with torch.autocast('cpu', torch.bfloat16):
         model.loss(views(), None)
     for name in ('queue', 'queue2'):
@@ -237,7 +237,7 @@ def test_dense_keys_are_matched_by_the_cosine(dtype):
     assert torch.equal(matched[:, 0], cosine.argmax(2) + 64.0 * torch.arange(3)[:, None])
 
 
-def test_both_queues_of_densecl_move_on_with_their_own_keys():
+def test_both_queues_of_densecl_enqueue_their_own_keys():
     model = refined(DENSECL)
     before = model.queue.clone(), model.queue2.clone()
     step(model, batch=5)

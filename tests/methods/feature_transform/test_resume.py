@@ -1,4 +1,4 @@
-"""Contrastive runs that are killed and resumed: queue, momentum encoder and statistics files go on."""
+"""Contrastive runs that are killed and resumed: queue, momentum encoder and statistics files continue."""
 
 import numpy as np
 import pytest
@@ -23,9 +23,9 @@ def train(work_dir, by_epoch):
 
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_killed_and_resumed_equals_uninterrupted(by_epoch, tmp_path):
-    for whole, parts, moments in kill_and_resume(train, by_epoch, folder=tmp_path):
-        assert_equal_runs(whole, parts, moments)
-        curves = [read_run(folder) for folder in (whole, parts)]
+    for uninterrupted, parts, moments in kill_and_resume(train, by_epoch, folder=tmp_path):
+        assert_equal_runs(uninterrupted, parts, moments)
+        curves = [read_run(folder) for folder in (uninterrupted, parts)]
         assert curves[0].iters.tolist() == curves[1].iters.tolist() == list(range(1, 16)), moments
         for key, values in curves[0].values.items():
             np.testing.assert_array_equal(values, curves[1].values[key], err_msg=moments)

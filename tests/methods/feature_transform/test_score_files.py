@@ -1,4 +1,4 @@
-"""Reading score files, ours and published ones."""
+"""Reading of score files, of reprefine and of the released code."""
 
 import json
 import pickle
@@ -119,7 +119,7 @@ def test_nothing_in_a_published_file_is_run(tmp_path):
         ('other.npz', b'', 'has no score statistics (score_stats/*.npz or score_*.npy)'),
     ],
 )
-def test_damaged_or_foreign_files_are_named(name, content, message, tmp_path):
+def test_corrupted_or_other_files_are_named(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         read_run(tmp_path)

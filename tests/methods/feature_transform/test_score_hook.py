@@ -41,10 +41,10 @@ def test_resumed_files_equal_those_of_one_run(tmp_path):
     trained(tmp_path / 'parts', [hook])
     (tmp_path / 'parts' / 'epoch_3.pth').unlink()  # epoch 3 has statistics, but no checkpoint
     done = trained(tmp_path / 'parts', [hook], resume=True, load_from=str(tmp_path / 'parts' / 'epoch_2.pth'))
-    whole, parts = read_run(tmp_path / 'whole'), read_run(tmp_path / 'parts')
+    uninterrupted, parts = read_run(tmp_path / 'whole'), read_run(tmp_path / 'parts')
     assert parts.iters.tolist() == list(range(1, 10))
     for key in KEYS:
-        assert np.array_equal(whole.values[key], parts.values[key]), key
+        assert np.array_equal(uninterrupted.values[key], parts.values[key]), key
     aside = tmp_path / 'parts' / 'score_stats' / f'replaced_{done.timestamp}'
     assert [path.name for path in aside.iterdir()] == ['epoch_003.npz']
 
@@ -97,7 +97,7 @@ def test_statistics_wait_for_no_device_between_flushes():
     assert len(hook._rows) == 1
 
 
-def test_what_a_failed_training_left_unwritten_is_not_written_by_the_next(tmp_path):
+def test_unwritten_records_of_a_failed_training_are_dropped(tmp_path):
     """Its iterations are computed again."""
     hook = ScoreStatsHook()
     hook._keys, hook._iters, hook._rows = ['pos_mean'], [8, 9], [torch.zeros(1)] * 2

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from reprefine.registry import MODELS
 
-from .test_models import HOSTS, refined
+from .test_models import BASE_MODELS, refined
 from .toys import BACKBONE, build, moco_ft, runner, views
 
 
@@ -47,12 +47,12 @@ def settings(model, constructor, rules):
         ('DefaultOptimWrapperConstructor', dict(bias_lr_mult=2.0, norm_decay_mult=0.0)),
     ],
 )
-@HOSTS
-def test_rates_are_those_of_the_host(host, constructor, rules):
+@BASE_MODELS
+def test_learning_rates_are_those_of_the_base_model(base, constructor, rules):
     import mmpretrain.engine.optimizers  # noqa: F401, registers the constructor
 
-    deep = dict(backbone=BACKBONE | dict(depth=50), neck=host['neck'] | dict(in_channels=128))
-    expected, found = (settings(make(host, **deep), constructor, rules) for make in (build, refined))
+    deep = dict(backbone=BACKBONE | dict(depth=50), neck=base['neck'] | dict(in_channels=128))
+    expected, found = (settings(make(base, **deep), constructor, rules) for make in (build, refined))
     assert len(set(expected.values())) > 1
     assert found == expected
 
@@ -83,10 +83,10 @@ def test_the_ema_hook_saves_the_average_which_starts_a_backbone(tmp_path):
     assert_close(backbone.conv1.weight.detach(), average)
 
 
-@HOSTS
-def test_an_average_of_the_model_is_that_of_the_host(host):
+@BASE_MODELS
+def test_an_average_of_the_model_is_that_of_the_base_model(base):
     averages = []
-    for model in (build(host), refined(host, feature_transform=None)):
+    for model in (build(base), refined(base, feature_transform=None)):
         average = ExponentialMovingAverage(model, momentum=0.25, update_buffers=True)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
         for seed in (1, 2):
@@ -100,12 +100,12 @@ def test_an_average_of_the_model_is_that_of_the_host(host):
 
 @pytest.mark.filterwarnings('ignore:torch.utils.checkpoint')
 @pytest.mark.parametrize('way', ['of the runner', 'with_cp'])
-@HOSTS
-def test_recomputed_stages_change_neither_loss_nor_gradients_nor_queues(host, way):
-    model = refined(host, backbone=BACKBONE | dict(with_cp=way == 'with_cp'))
+@BASE_MODELS
+def test_recomputed_stages_change_neither_loss_nor_gradients_nor_queues(base, way):
+    model = refined(base, backbone=BACKBONE | dict(with_cp=way == 'with_cp'))
     if way == 'of the runner':
         turn_on_activation_checkpointing(model, ['backbone.layer2', 'backbone.layer4'])
-    (terms, gradients, state), (expected, others, left) = step(model), step(refined(host))
+    (terms, gradients, state), (expected, others, left) = step(model), step(refined(base))
     assert_close(terms, expected)
     assert_close(gradients, others)
     is_statistic = [key for key in left if 'running_' in key or 'num_batches' in key]  # moved by the recomputation
@@ -115,32 +115,32 @@ def test_recomputed_stages_change_neither_loss_nor_gradients_nor_queues(host, wa
     )
 
 
-@HOSTS
-def test_sync_bn_reaches_both_encoders_and_changes_nothing_else(host):
-    model, plain = convert_sync_batchnorm(refined(host), 'torch'), refined(host)
+@BASE_MODELS
+def test_sync_bn_reaches_both_encoders_and_changes_nothing_else(base):
+    model, baseline = convert_sync_batchnorm(refined(base), 'torch'), refined(base)
     for encoder in (model.backbone, model.encoder_k):
         assert sum(isinstance(module, nn.SyncBatchNorm) for module in encoder.modules()) == 20
-    assert list(model.state_dict()) == list(plain.state_dict())
-    assert_close(model.eval().extract_feat(views()[0]), plain.eval().extract_feat(views()[0]))
+    assert list(model.state_dict()) == list(baseline.state_dict())
+    assert_close(model.eval().extract_feat(views()[0]), baseline.eval().extract_feat(views()[0]))
     model = revert_sync_batchnorm(model)
-    for ours, theirs in zip(step(model), step(plain), strict=True):
-        assert_close(ours, theirs)
+    for actual, reference in zip(step(model), step(baseline), strict=True):
+        assert_close(actual, reference)
 
 
 @pytest.mark.parametrize('is_trained', [False, True])
-@HOSTS
-def test_copies_are_independent_and_go_on_as_the_model_does(host, is_trained):
-    model = refined(host)
+@BASE_MODELS
+def test_copies_are_independent_and_train_as_the_model_does(base, is_trained):
+    model = refined(base)
     if is_trained:
         step(model)
     copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
     expected = step(model)
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    for twin in copies:
-        for ours, theirs in zip(step(twin), expected, strict=True):
-            assert_close(ours, theirs, rtol=0, atol=0)
-        step(twin, seed=4)
-        twin.feature_transform.enabled = False
+    for clone in copies:
+        for actual, reference in zip(step(clone), expected, strict=True):
+            assert_close(actual, reference, rtol=0, atol=0)
+        step(clone, seed=4)
+        clone.feature_transform.enabled = False
     assert model.feature_transform.enabled
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
@@ -157,13 +157,13 @@ class OneConvolution(nn.Module):
         return (self.layers(images),)
 
 
-@HOSTS
-def test_compiled_steps_of_training_and_evaluation_compute_the_same(host):
-    small = dict(backbone=dict(type='reprefine.OneConvolution'), neck=host['neck'] | dict(in_channels=4))
-    model, plain = refined(host, **small), refined(host, **small)
+@BASE_MODELS
+def test_compiled_steps_of_training_and_evaluation_compute_the_same(base):
+    small = dict(backbone=dict(type='reprefine.OneConvolution'), neck=base['neck'] | dict(in_channels=4))
+    model, baseline = refined(base, **small), refined(base, **small)
     model.forward = torch.compile(model.forward, backend='eager')
     for seed in (3, 4):
-        for ours, theirs in zip(step(model, seed), step(plain, seed), strict=True):
-            assert_close(ours, theirs)
+        for actual, reference in zip(step(model, seed), step(baseline, seed), strict=True):
+            assert_close(actual, reference)
     with torch.no_grad():
-        assert torch.equal(model.eval()(views()[0])[0], plain.eval()(views()[0])[0])
+        assert torch.equal(model.eval()(views()[0])[0], baseline.eval()(views()[0])[0])

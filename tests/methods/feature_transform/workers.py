@@ -87,8 +87,8 @@ class _Own(Hook):
 def _sharded(count: int, rank: int) -> torch.utils.data.DataLoader:
     from mmengine.dataset import DefaultSampler
 
-    plain = loader(count, two_views=False)
-    return loader(count, two_views=False, sampler=DefaultSampler(plain.dataset, shuffle=False))
+    baseline = loader(count, two_views=False)
+    return loader(count, two_views=False, sampler=DefaultSampler(baseline.dataset, shuffle=False))
 
 
 def neighbors(rank: int) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def flat(node: dict, path: str = '') -> dict:
 @pytest.mark.parametrize(('name', 'change'), CHANGES.items(), ids=CHANGES)
 def test_one_value_of_the_transform_differs(name, change):
     key, value = change
-    ours = load_config(str(FOLDER / 'ablations' / f'{IN100.format("-" + name)}.py')).to_dict()
+    cfg = load_config(str(FOLDER / 'ablations' / f'{IN100.format("-" + name)}.py')).to_dict()
     base = load_config(str(FOLDER / 'selfsup' / f'{IN100.format("")}.py')).to_dict()
     expected = base['model']['feature_transform']
     *above, last = key.split('.')
@@ -53,18 +53,18 @@ def test_one_value_of_the_transform_differs(name, change):
     expected[last] = value
     if name == 'element':
         base['model']['feature_transform']['neg']['granularity'] = 'element'
-    assert flat(ours['model']) == flat(base['model'])
-    assert {k: v for k, v in ours.items() if k != 'model'} == {k: v for k, v in base.items() if k != 'model'} | {
-        key: ours[key] for key in ('work_dir', 'filename') if key in ours
+    assert flat(cfg['model']) == flat(base['model'])
+    assert {k: v for k, v in cfg.items() if k != 'model'} == {k: v for k, v in base.items() if k != 'model'} | {
+        key: cfg[key] for key in ('work_dir', 'filename') if key in cfg
     }
 
 
 @pytest.mark.parametrize('epoch', [50, 100])
 def test_transform_starts_late(epoch):
-    ours = load_config(str(FOLDER / 'ablations' / f'{IN100.format(f"-start-epoch-{epoch}")}.py'))
+    cfg = load_config(str(FOLDER / 'ablations' / f'{IN100.format(f"-start-epoch-{epoch}")}.py'))
     base = load_config(str(FOLDER / 'selfsup' / f'{IN100.format("")}.py'))
-    assert ours.model == base.model
-    assert ours.custom_hooks == [*base.custom_hooks, dict(type='reprefine.FTScheduleHook', start_epoch=epoch)]
+    assert cfg.model == base.model
+    assert cfg.custom_hooks == [*base.custom_hooks, dict(type='reprefine.FTScheduleHook', start_epoch=epoch)]
 
 
 def test_every_ablation_is_evaluated():

@@ -1,4 +1,4 @@
-"""Configs of feature transformation: each trains and tests, and says what its name says."""
+"""Configs of feature transformation: each trains and tests, and has the settings that its name states."""
 
 from pathlib import Path
 
@@ -37,13 +37,13 @@ def test_the_transform_is_the_published_one():
 
 @pytest.mark.parametrize('path', configs_below('feature_transform/selfsup'), ids=lambda path: path.stem)
 def test_differs_from_its_twin_by_the_transform_alone(path):
-    ours, baseline = (load_config(str(p)) for p in (path, baseline_of(path)))
-    assert ours.model.pop('feature_transform')
-    assert ours.model.pop('type') == 'reprefine.MoCoFT'
+    cfg, baseline = (load_config(str(p)) for p in (path, baseline_of(path)))
+    assert cfg.model.pop('feature_transform')
+    assert cfg.model.pop('type') == 'reprefine.MoCoFT'
     baseline.model.pop('type')
-    assert ours.model == baseline.model
+    assert cfg.model == baseline.model
     for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'data_preprocessor'):
-        assert ours[key] == baseline[key]
+        assert cfg[key] == baseline[key]
 
 
 def baseline_of(path: Path) -> Path:
