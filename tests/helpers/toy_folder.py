@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
-from reprefine.toy_data import SETS, make_toy_data
+from toy_data import SETS, make_toy_data
 
 
 @pytest.fixture(scope='session')

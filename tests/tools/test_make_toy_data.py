@@ -1,8 +1,8 @@
 import re
 
 import pytest
+from toy_data import SETS
 
-from reprefine.toy_data import SETS
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'dataset_tools/make_toy_data.py'

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from toy_data.ade20k import SPLITS, write
 
 from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.errors import UserError
-from reprefine.toy_data.ade20k import SPLITS, write
 
 EXAMPLE = """example:
   python tools/dataset_tools/make_ade20k_scenes.py --train 2000 --val 200 --out work_dirs/dvt_demo/scenes

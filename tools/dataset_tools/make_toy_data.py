@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from toy_data import SETS, make_toy_data
+
 from reprefine.engine.cli.tool import run_as_tool
-from reprefine.toy_data import SETS, make_toy_data
 
 EXAMPLE = """examples:
   python tools/dataset_tools/make_toy_data.py --out data/toy

@@ -4,8 +4,8 @@ import mmengine
 import pytest
 import timm
 import torch
+from toy_data import make_toy_data
 
-from reprefine.toy_data import make_toy_data
 from tests.helpers.run import DIGITS, ROOT, run_test
 
 CONFIG = str(ROOT / 'configs/baselines/object_discovery/vit-b-dinov2_lost_voc07.py')

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
+from toy_data import cuhk03 as toy
 
 from reprefine.engine.errors import UserError
 from reprefine.tasks.reid import CUHK03
 from reprefine.tasks.reid.prepare import RAW, prepare_cuhk03
-from reprefine.toy_data import cuhk03 as toy
 from tests.helpers.run_tool import run_tool
 
 h5py = pytest.importorskip('h5py')
@@ -110,7 +110,6 @@ def test_it_continues_after_an_interruption(tmp_path, monkeypatch):
 
 
 def test_toy_release_gives_the_toy_folders(tmp_path):
-    pytest.importorskip('reprefine.toy_data.cuhk03')
     toy.write(tmp_path / 'toy', np.random.default_rng(0))
     (tmp_path / 'raw').mkdir()
     for file in (tmp_path / 'toy').glob('*.mat'):

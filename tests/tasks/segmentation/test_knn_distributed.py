@@ -1,8 +1,8 @@
 """Two processes fill one memory bank together."""
 
 import torch
+from toy_data import make_toy_data
 
-from reprefine.toy_data import make_toy_data
 from tests.helpers import two_processes
 from tests.helpers.run import ROOT, run_train
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from mmengine.config import DictAction
+from toy_data import SETS
 
 from reprefine.engine.cli.launch import load_config
-from reprefine.toy_data import SETS
 from tests.helpers.run_tool import import_beside, run_tool
 
 TOOL = 'experiments/toy_baselines.py'

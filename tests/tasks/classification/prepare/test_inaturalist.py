@@ -2,10 +2,10 @@ import json
 
 import pytest
 from mmpretrain.datasets import CustomDataset
+from toy_data import make_toy_data
 
 from reprefine.tasks.classification.image_lists import class_counts, read_list
 from reprefine.tasks.classification.prepare.inaturalist import read_annotations
-from reprefine.toy_data import make_toy_data
 from tests.helpers.run_tool import run_tool
 
 TOOL = 'dataset_tools/prepare_inaturalist.py'
