@@ -10,7 +10,7 @@ from toy_data.build import ToySet
 
 from reprefine.engine.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
