@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.methods_page import PAGE, page
+
 DOCS = sorted((Path(__file__).parents[1] / 'docs').rglob('*.md'))
 # Not those of configs, which tests/combinations trains.
 BLOCK = re.compile(r'^```python\n((?!_base_ =).*?)^```$', re.DOTALL | re.MULTILINE)
@@ -28,3 +30,7 @@ def test_each_part_of_the_guide_to_any_model_is_code():
     code = '\n'.join(block[1] for block in BLOCK.finditer(text))
     for part in ('timm.create_model', 'resnet18(', 'convert(', 'noise_loss(', 'reparameterize(', 'set_phase('):
         assert part in code
+
+
+def test_the_page_of_methods_lists_their_files():
+    assert PAGE.read_text() == page(), 'run make pages'
