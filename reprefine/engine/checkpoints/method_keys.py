@@ -13,17 +13,14 @@ has trained.
 import re
 from collections.abc import Collection
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from reprefine.engine.errors import UserError
+from reprefine.registered import declared
 
 from .load_trace import named_tensors
-
-METHODS = Path(__file__).parents[2] / 'methods'
-_DECLARATION = re.compile(r"^FORM_KEYS = r'(.+)'$", re.MULTILINE)
 
 
 def is_added(module: nn.Module) -> bool:
@@ -51,8 +48,7 @@ def state_without_added(model: nn.Module) -> dict[str, Any]:
 @cache
 def form_keys() -> re.Pattern[str]:
     """Return the pattern of the keys that all methods declare as ``FORM_KEYS``."""
-    sources = (file.read_text(encoding='utf-8') for file in sorted(METHODS.rglob('*.py')))
-    patterns = [pattern for source in sources for pattern in _DECLARATION.findall(source)]
+    patterns = declared('reprefine', 'FORM_KEYS')
     return re.compile('|'.join(f'(?:{pattern})' for pattern in patterns) or r'(?!)')
 
 

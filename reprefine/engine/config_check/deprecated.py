@@ -1,10 +1,12 @@
 """Deprecated settings, arguments and types of configs: each keeps working for one release with a ``FutureWarning``.
 
-A renamed argument is entered in :data:`ARGUMENTS`, and the constructor (or function) is decorated with
-``@deprecated_arguments(ARGUMENTS['TheType'])``; renamed settings and types need their table alone.
+The module of a type whose argument was renamed declares ``DEPRECATED_ARGUMENTS = {'TheType': {'old': 'new'}}`` at its
+top level, and decorates the constructor (or the function) with :func:`deprecated_arguments`. That of a renamed type
+declares ``DEPRECATED_TYPES = {'OldType': 'NewType'}``.
 """
 
 import functools
+import operator
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
@@ -12,16 +14,23 @@ from typing import Any
 from mmengine.config import Config
 
 from reprefine.engine.errors import UserError
+from reprefine.registered import declared
 
 SCOPE = 'reprefine.'
 # Dotted path of a setting in a config, without lists -> the new name of its last part.
 SETTINGS = {'load_floor': 'min_load_ratio', 'max_corrupt': 'max_corrupt_samples'}
-# Registered type -> deprecated argument -> new argument.
-ARGUMENTS: dict[str, dict[str, str]] = {
-    name: {'weight': 'loss_weight'} for name in ('AttentionKD', 'HintKD', 'LogitsKD', 'RelationalKD', 'SoftTargetKD')
-}
-# Deprecated name of a registered type -> new name, both without the scope.
-TYPES: dict[str, str] = {'DenoiserPictureHook': 'DenoiserVisualizationHook'}
+
+
+@functools.cache
+def get_renamed_arguments() -> dict[str, dict[str, str]]:
+    """Return new argument names by registered type and deprecated name, as the modules of the package declare them."""
+    return functools.reduce(operator.or_, declared('reprefine', 'DEPRECATED_ARGUMENTS'), {})
+
+
+@functools.cache
+def get_renamed_types() -> dict[str, str]:
+    """Return new names of registered types by deprecated ones, without the scope."""
+    return functools.reduce(operator.or_, declared('reprefine', 'DEPRECATED_TYPES'), {})
 
 
 def rename_keys(cfg: Config | MutableMapping) -> None:
@@ -88,9 +97,10 @@ def current_type(name: str, path: str = '') -> str:
         name: Name without the scope.
         path: Its path in the config, for the warning.
     """
-    if name in TYPES:
-        _warn(f'{path}: ' if path else '', f"the type 'reprefine.{name}'", f"'reprefine.{TYPES[name]}'")
-    return TYPES.get(name, name)
+    new = get_renamed_types().get(name, name)
+    if new != name:
+        _warn(f'{path}: ' if path else '', f"the type 'reprefine.{name}'", f"'reprefine.{new}'")
+    return new
 
 
 def _rename_below(node: Any, path: str) -> None:
@@ -119,7 +129,7 @@ def _arguments_of(node: Any) -> Mapping[str, str]:
     kind = _entry(node, 'type')
     if not isinstance(kind, str):
         kind = f'{getattr(kind, "__module__", None) or ""}.{getattr(kind, "__name__", "")}'
-    return ARGUMENTS.get(kind.rpartition('.')[2], {}) if kind.startswith(SCOPE) else {}
+    return get_renamed_arguments().get(kind.rpartition('.')[2], {}) if kind.startswith(SCOPE) else {}
 
 
 def _rename(node: MutableMapping, names: Mapping[str, str], path: str) -> None:

@@ -1,6 +1,7 @@
 """A checkpoint with layers in a form of a method is refused by the baseline; other unexpected keys are not."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import reprefine.registry  # noqa: F401, lets mmengine's checkpoints be read
-from reprefine.engine.checkpoints.method_keys import METHODS, form_keys, state_without_added
+from reprefine.engine.checkpoints.method_keys import form_keys, state_without_added
 from reprefine.engine.checkpoints.pretrained import refuse_other_forms, register_initializer
 from reprefine.engine.checkpoints.weights import check_match, load_weights
 from reprefine.engine.errors import UserError
+from reprefine.methods import denoiserep
 from reprefine.methods.denoiserep import convert
 from reprefine.methods.denoiserep.layers.noise_predictor import NoisePredictor
 from reprefine.methods.dvt import DVTDenoiser
@@ -83,7 +85,12 @@ def test_other_unexpected_keys_are_not_refused():
 
 def test_every_method_that_changes_the_form_of_layers_declares_it():
     """The declarations are read from the source: one for each line that sets the name."""
-    lines = [line for file in METHODS.rglob('*.py') for line in file.read_text().splitlines() if 'FORM_KEYS =' in line]
+    lines = [
+        line
+        for file in Path(denoiserep.__file__).parents[1].rglob('*.py')
+        for line in file.read_text().splitlines()
+        if 'FORM_KEYS =' in line
+    ]
     assert len(lines) == 2
     assert all(re.fullmatch(r"FORM_KEYS = r'.+'", line) for line in lines)
     assert form_keys().pattern.count('(?:') == 2

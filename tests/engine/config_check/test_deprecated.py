@@ -12,9 +12,9 @@ from reprefine.engine.cli.launch import load_config
 from reprefine.engine.config_check import deprecated
 from reprefine.engine.config_check.check import check_config
 from reprefine.engine.config_check.deprecated import (
-    ARGUMENTS,
-    TYPES,
     deprecated_arguments,
+    get_renamed_arguments,
+    get_renamed_types,
     rename_keys,
     rename_options,
 )
@@ -44,8 +44,8 @@ def _take(begin: int = 0) -> int:
 @pytest.fixture
 def renamed_hook(monkeypatch):
     """Register ``StepHook``, once named ``OldStepHook``."""
-    monkeypatch.setitem(ARGUMENTS, 'StepHook', HALF)
-    monkeypatch.setitem(TYPES, 'OldStepHook', 'StepHook')
+    monkeypatch.setitem(get_renamed_arguments(), 'StepHook', HALF)
+    monkeypatch.setitem(get_renamed_types(), 'OldStepHook', 'StepHook')
     monkeypatch.setitem(registry.HOOKS._module_dict, 'StepHook', StepHook)
 
 
@@ -135,8 +135,9 @@ def test_a_deprecated_type_is_the_new_one(renamed_hook):
         assert ROOT_HOOKS.build(dict(type='reprefine.OldStepHook', interval=7)).interval == 7
 
 
-@pytest.mark.parametrize('name', sorted(ARGUMENTS))
+@pytest.mark.parametrize('name', sorted(get_renamed_arguments()))
 def test_each_class_of_the_table_takes_both_names(name):
     roots = [value.variable for value in vars(registry).values() if isinstance(value, registry.LazyRegistry)]
     cls = find_type(f'reprefine.{name}', roots, None, name)
-    assert accepted_arguments(cls) >= ARGUMENTS[name].keys() | set(ARGUMENTS[name].values())
+    names = get_renamed_arguments()[name]
+    assert accepted_arguments(cls) >= names.keys() | set(names.values())

@@ -15,6 +15,8 @@ from reprefine.registry import HOOKS
 from ..visualization.denoiser_plot import Prediction, denoiser_strip
 from .pair_dataset import FeaturePairDataset
 
+DEPRECATED_TYPES = {'DenoiserPictureHook': 'DenoiserVisualizationHook'}
+
 
 @HOOKS.register_module()
 class DenoiserVisualizationHook(Hook):

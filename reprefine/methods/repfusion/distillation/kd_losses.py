@@ -6,10 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reprefine.engine.config_check.deprecated import ARGUMENTS, deprecated_arguments
+from reprefine.engine.config_check.deprecated import deprecated_arguments
 from reprefine.registry import MODELS
 
 from .loss_functions import attention_transfer_loss, hint_loss, relational_loss, soft_target_loss
+
+DEPRECATED_ARGUMENTS = {
+    'AttentionKD': {'weight': 'loss_weight'},
+    'HintKD': {'weight': 'loss_weight'},
+    'LogitsKD': {'weight': 'loss_weight'},
+    'RelationalKD': {'weight': 'loss_weight'},
+    'SoftTargetKD': {'weight': 'loss_weight'},
+}
 
 
 class ClassifierOutputs(NamedTuple):
@@ -56,7 +64,7 @@ class LogitsKD(KDLoss):
         loss_weight: Weight of the loss.
     """
 
-    @deprecated_arguments(ARGUMENTS['LogitsKD'])
+    @deprecated_arguments(DEPRECATED_ARGUMENTS['LogitsKD'])
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
 
@@ -74,7 +82,7 @@ class SoftTargetKD(KDLoss):
         temperature: Divides the logits.
     """
 
-    @deprecated_arguments(ARGUMENTS['SoftTargetKD'])
+    @deprecated_arguments(DEPRECATED_ARGUMENTS['SoftTargetKD'])
     def __init__(self, loss_weight: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__(loss_weight)
         self.temperature = temperature
@@ -98,7 +106,7 @@ class HintKD(KDLoss):
             no optimiser.
     """
 
-    @deprecated_arguments(ARGUMENTS['HintKD'])
+    @deprecated_arguments(DEPRECATED_ARGUMENTS['HintKD'])
     def __init__(
         self, teacher_channels: int, student_channels: int, loss_weight: float = 1.0, legacy_frozen_map: bool = False
     ) -> None:
@@ -120,7 +128,7 @@ class AttentionKD(KDLoss):
         power: Exponent ``p`` of the attention.
     """
 
-    @deprecated_arguments(ARGUMENTS['AttentionKD'])
+    @deprecated_arguments(DEPRECATED_ARGUMENTS['AttentionKD'])
     def __init__(self, loss_weight: float = 1.0, power: float = 2.0) -> None:
         super().__init__(loss_weight)
         self.power = power
@@ -139,7 +147,7 @@ class RelationalKD(KDLoss):
         squared: Compare squared distances.
     """
 
-    @deprecated_arguments(ARGUMENTS['RelationalKD'])
+    @deprecated_arguments(DEPRECATED_ARGUMENTS['RelationalKD'])
     def __init__(self, loss_weight: float = 1.0, squared: bool = False) -> None:
         super().__init__(loss_weight)
         self.squared = squared
