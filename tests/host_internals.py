@@ -4,6 +4,8 @@ To be checked when a version is raised. ``test_host_internals.py`` resolves each
 finds names that are missing here.
 """
 
+from tests.helpers.methods import declared
+
 # Names that begin with an underscore: read, called or overridden.
 PRIVATE = {
     'mmdet.models.detectors.base.BaseDetector._forward': 'what a detector has to define',
@@ -121,3 +123,9 @@ OURS = {
 
 # The forks do without; the code asks whether it is there.
 OFFICIAL_ONLY = {'mmengine.config.config.FormatCode'}
+
+# A method lists its own in tests/methods/<method>/host_internals.py, under the same names.
+for module in declared('host_internals').values():
+    PRIVATE |= getattr(module, 'PRIVATE', {})
+    REPLACED |= getattr(module, 'REPLACED', {})
+    OURS |= getattr(module, 'OURS', {})
