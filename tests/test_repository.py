@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,17 @@ def files(*patterns: str) -> list[Path]:
     command = ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', *patterns]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:  # an unpacked archive
-        skip = {'.venv', '.venv-forks', 'work_dirs', '.git', '.mim'}
-        found = [path for pattern in patterns for path in ROOT.rglob(pattern) if not skip & set(path.parts)]
+        skip = {'.venv', '.venv-forks', 'work_dirs', '.git', '.mim', 'tmp'}
+        top = [path for path in ROOT.iterdir() if path.name not in skip]
+        below = [
+            path
+            for folder in top
+            if folder.is_dir()
+            for path in folder.rglob('*')
+            if not skip & set(path.relative_to(ROOT).parts)
+        ]
+        names = {path.relative_to(ROOT).as_posix(): path for path in (*top, *below)}
+        found = [path for name, path in names.items() if any(fnmatch(name, pattern) for pattern in patterns)]
     else:
         found = [ROOT / name for name in listed.stdout.split('\0') if name]
     return sorted({path for path in found if path.is_file()})
@@ -87,7 +97,7 @@ def lacking_annotation(path: Path) -> Iterator[str]:
 
 
 def found_in_package(check) -> list[str]:
-    return [finding for path in files('reprefine/**.py', 'reprefine/*.py') for finding in check(path)]
+    return [finding for path in files('reprefine/*.py') for finding in check(path)]
 
 
 def test_relative_links_resolve():

@@ -46,4 +46,4 @@ def test_prefix_and_bad_input(run, tmp_path, capsys):
     assert run_tool(TOOL, source, out) == 1
     assert 'exists: give another name' in capsys.readouterr().err
     assert run_tool(TOOL, out, tmp_path / 'b.pth') == 1
-    assert 'holds no student.backbone.*' in capsys.readouterr().err
+    assert 'has no weights student.backbone.*' in capsys.readouterr().err

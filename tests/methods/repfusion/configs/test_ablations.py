@@ -56,6 +56,6 @@ def test_weights_of_ordinary_distillation():
             cfg = load_config(str(ROOT / f'configs/repfusion/kd/resnet18-cifar_kd-{kind}-wrn-28-10_200e_{data}.py'))
             terms[kind] = cfg.model.kd
             assert 'wrn-28-10-cifar_200e' in cfg.model.teacher.pretrained
-        assert terms['at'].weight == attention
-        assert terms['rkd'].weight == 0.1
-        assert terms['hint'].get('weight', 1.0) == 1.0
+        assert terms['at'].loss_weight == attention
+        assert terms['rkd'].loss_weight == 0.1
+        assert terms['hint'].get('loss_weight', 1.0) == 1.0
