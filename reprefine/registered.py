@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any, NamedTuple
 DECORATED = re.compile(
     r"^@([A-Z_]+)\.register_module\((?:(?:name=)?['\"](\w+)['\"])?\)\n(?:class|def) (\w+)", re.MULTILINE
 )
+
+# Constants by which modules tell the engine about themselves; its modules of the same concern say what they hold.
+DECLARATIONS = ('CONFIG_SCHEMA', 'DEPRECATED_ARGUMENTS', 'DEPRECATED_TYPES', 'FORM_KEYS')
+DECLARED = re.compile(rf'^(?:{"|".join(DECLARATIONS)}) = ', re.MULTILINE)
 
 
 class Source(NamedTuple):
@@ -28,41 +33,60 @@ class Source(NamedTuple):
     name: str
 
 
-@cache
+class Contents(NamedTuple):
+    """What the modules of a package register and declare.
+
+    Attributes:
+        registered: Sources by the variable of the registry and the registered name.
+        declared: The declared literals by the name of the constant.
+    """
+
+    registered: dict[tuple[str, str], Source]
+    declared: dict[str, list[Any]]
+
+
 def registered(package: str) -> dict[tuple[str, str], Source]:
     """Return the classes and functions that a package registers by decorators.
 
     Args:
-        package: Name of a package; the result is empty if it is not installed.
+        package: Name of a package; one that is not installed registers nothing.
 
     Returns:
-        The definitions by name of the registry variable and registered name. Names with several definitions are left
-        out.
+        What is registered, by the name of the registry's variable and the registered name. A name that is used several
+        times for different things is left out.
     """
-    found: dict[tuple[str, str], set[Source]] = {}
-    for file, module in _modules(package):
-        for registry, name, defined in DECORATED.findall(file.read_text(encoding='utf-8')):
-            found.setdefault((registry, name or defined), set()).add(Source(file, module, defined))
-    return {key: sources.pop() for key, sources in found.items() if len(sources) == 1}
+    return _read(package).registered
 
 
-@cache
 def declared(package: str, name: str) -> list[Any]:
-    """Return the literals that modules of a package assign to ``name`` at their top level.
+    """Return the literals that modules of a package assign to a constant at their top level.
 
     Args:
         package: Name of a package; one that is not installed declares nothing.
-        name: Name of the constant, such as ``CONFIG_SCHEMA``.
+        name: One of :data:`DECLARATIONS`.
     """
-    sources = [file.read_text(encoding='utf-8') for file, _ in _modules(package)]
-    assigned = [
-        node
-        for source in sources
-        if f'\n{name} = ' in source
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
-    ]
-    return [ast.literal_eval(node.value) for node in assigned]
+    return _read(package).declared[name]
+
+
+@cache
+def _read(package: str) -> Contents:
+    """Read each module of a package once."""
+    found: dict[tuple[str, str], set[Source]] = {}
+    literals: dict[str, list[Any]] = {name: [] for name in DECLARATIONS}
+    for file, module in _modules(package):
+        text = file.read_text(encoding='utf-8')
+        for registry, name, defined in DECORATED.findall(text):
+            found.setdefault((registry, name or defined), set()).add(Source(file, module, defined))
+        if DECLARED.search(text):
+            for name, literal in _literals(text):
+                literals[name].append(literal)
+    return Contents({key: sources.pop() for key, sources in found.items() if len(sources) == 1}, literals)
+
+
+def _literals(text: str) -> Iterator[tuple[str, Any]]:
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and (name := ast.unparse(node.targets[0])) in DECLARATIONS:
+            yield name, ast.literal_eval(node.value)
 
 
 def _modules(package: str) -> list[tuple[Path, str]]:

@@ -41,11 +41,9 @@ class NodeSchema:
         """Return the schema of the entry ``key`` of ``node``; by default the same registries build it."""
         arguments = [f'{owner}.{key}' for owner in (type_name(node), type_name(node, 'base_type'))]
         for name in (*arguments, key):
-            if name in self.children:
-                return self.children[name]
-        for name in arguments:
-            if name in declared_kinds():
-                return KINDS[declared_kinds()[name]]
+            for schemas in (self.children, declared_schemas()):
+                if name in schemas:
+                    return schemas[name]
         if not self.registries:
             return PLAIN
         container = node.get('type') is None and self.default(node) is None
@@ -203,8 +201,8 @@ KINDS = dict(
 
 
 @cache
-def declared_kinds() -> dict[str, str]:
-    """Return the kinds of arguments that modules of the package declare, ``Type.argument`` by key of :data:`KINDS`.
+def declared_schemas() -> dict[str, NodeSchema]:
+    """Return the schemas of the arguments that modules of the package declare, by ``Type.argument``.
 
     Raises:
         ValueError: If a declaration names a kind that does not exist.
@@ -213,7 +211,7 @@ def declared_kinds() -> dict[str, str]:
     for name, kind in kinds.items():
         if kind not in KINDS:
             raise ValueError(f"CONFIG_SCHEMA: '{name}' is of the unknown kind '{kind}': use {', '.join(KINDS)}")
-    return kinds
+    return {name: KINDS[kind] for name, kind in kinds.items()}
 
 
 ROOT = NodeSchema(extra=TOP_LEVEL_KEYS, children=RUNNER_SCHEMAS)
