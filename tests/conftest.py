@@ -2,10 +2,12 @@
 
 import gc
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from reprefine.set_up import set_up
 from tests.helpers import random_choices
@@ -58,3 +60,12 @@ def freeze_imported_objects() -> None:
 def seed_each_test() -> None:
     """Make every test independent of the random numbers of others."""
     seed_all()
+
+
+@pytest.fixture(autouse=True)
+def default_scope_is_restored() -> Iterator[None]:
+    """Let no test depend on the default scope that another one has set: some functions of OpenMMLab keep it."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)

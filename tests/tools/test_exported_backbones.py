@@ -79,9 +79,8 @@ def test_mmpretrain_builds_and_infers(kind, starts, tmp_path):
     x = torch.randn(2, 3, 32, 40)
     for built in (get_model(config, pretrained=checkpoint), init_model(config, checkpoint, device='cpu')):
         assert torch.equal(built.extract_feat(x)[0], model.extract_feat(x)[0])
-    with DefaultScope.overwrite_default_scope('mmpretrain'):  # it takes a scope that is set as it is
-        inferencer = ImageClassificationInferencer(config, pretrained=checkpoint, device='cpu')
-        (found,) = inferencer(image())
+    inferencer = ImageClassificationInferencer(config, pretrained=checkpoint, device='cpu')
+    (found,) = inferencer(image())
     assert np.isfinite(found['pred_scores']).all()
     assert found['pred_class'] in CLASSES['classes']
 
