@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.fresh import fresh_environment
+from tests.helpers.repository import ROOT, files
 from tests.helpers.tiny_method import FILES
 
-ROOT = Path(__file__).parents[1]
 NAME = 'feature_penalty'
-TREES = ('reprefine', 'configs', 'tests', 'tools', 'docs', 'requirements', 'data')
 CONFIG_RULES, RULES = 'tests/configs/test_configs.py', ('tests/test_repository.py', 'tests/test_import_rule.py')
 OF_NAME = f'{NAME} or feature-penalty or every or index'
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Copy the repository."""
-    left_out = shutil.ignore_patterns('__pycache__', 'toy', '*.egg-info')
-    for name in TREES:
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=left_out)
-    for file in [*ROOT.glob('*.*'), ROOT / 'Makefile', ROOT / 'LICENSE']:
-        if file.is_file():
-            shutil.copy(file, tmp_path)
-    return tmp_path
+    """Copy the files of the repository, and nothing that lies beside them, such as datasets."""
+    copy = tmp_path / 'tree'
+    for file in files('*'):
+        target = copy / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    (copy / 'reprefine/.mim').mkdir(exist_ok=True)
+    (copy / 'reprefine/.mim/configs').symlink_to('../../configs')  # as in a checkout
+    return copy
 
 
 def add(tree: Path, *parts: str) -> None:
@@ -46,7 +46,7 @@ def run(tree: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 def run_pytest(tree: Path, *arguments: str) -> str:
     """Run tests in the copy and return what they print."""
-    quiet = ['-q', '-p', 'no:cacheprovider', '--tb=short', f'--basetemp={tree}/tmp']
+    quiet = ['-q', '-p', 'no:cacheprovider', '--tb=short', f'--basetemp={tree.parent}/tmp']
     return run(tree, '-m', 'pytest', *quiet, *arguments).stdout
 
 

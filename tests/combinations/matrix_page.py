@@ -1,10 +1,10 @@
 """Writes ``docs/methods_and_tasks.md`` from the matrix: ``python -m tests.combinations.matrix_page --write``."""
 
-import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
 from tests.configs.brief import ROOT
+from tests.helpers.pages import write_as_tool
 
 from .matrix import TASKS, Cell, Method, methods
 from .matrix_cell import placeholders_of
@@ -114,6 +114,4 @@ def _grouped(reasons: dict[str, str]) -> list[tuple[str, str]]:
 
 
 if __name__ == '__main__':
-    if sys.argv[1:] != ['--write']:
-        sys.exit('usage: python -m tests.combinations.matrix_page --write')
-    PAGE.write_text(page())
+    write_as_tool(PAGE, page, __spec__.name)

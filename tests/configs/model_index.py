@@ -3,9 +3,8 @@
 Run ``python -m tests.configs.model_index --write``.
 """
 
-import sys
-
 from tests.configs.brief import ROOT
+from tests.helpers.pages import write_as_tool
 
 INDEX = ROOT / 'model-index.yml'
 METAFILES = sorted((ROOT / 'configs').rglob('metafile.yml'))
@@ -17,6 +16,4 @@ def model_index() -> str:
 
 
 if __name__ == '__main__':
-    if sys.argv[1:] != ['--write']:
-        sys.exit('usage: python -m tests.configs.model_index --write')
-    INDEX.write_text(model_index())
+    write_as_tool(INDEX, model_index, __spec__.name)

@@ -1,6 +1,5 @@
 """Writes ``docs/published_rows.md`` from the recipes of the methods: ``python -m tests.configs.published --write``."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from mmengine.config import Config
 from reprefine.engine.cli.launch import default_work_dir
 from tests.configs.brief import ROOT
 from tests.configs.published_recipes import RECIPES, config_of, rows
+from tests.helpers.pages import write_as_tool
 
 PAGE = ROOT / 'docs/published_rows.md'
 HEAD = """\
@@ -82,6 +82,4 @@ def _evaluation(path: str, cfg: Config) -> str:
 
 
 if __name__ == '__main__':
-    if sys.argv[1:] != ['--write']:
-        sys.exit(f'usage: python -m {__spec__.name} --write')
-    PAGE.write_text(page())
+    write_as_tool(PAGE, page, __spec__.name)

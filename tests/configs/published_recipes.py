@@ -2,15 +2,14 @@
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 from mmengine.config import Config
 
 from reprefine.engine.cli.launch import load_config
+from tests.configs.brief import ROOT
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 RECIPES = {
     path.parts[-3]: yaml.safe_load(path.read_text())

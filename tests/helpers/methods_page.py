@@ -1,13 +1,13 @@
 """Writes the lists of files into ``reprefine/methods/README.md``: ``python -m tests.helpers.methods_page --write``."""
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from tests.helpers.methods import METHODS
+from tests.helpers.pages import write_as_tool
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / 'reprefine/methods/README.md'
@@ -49,6 +49,4 @@ def _summary(file: Path) -> str:
 
 
 if __name__ == '__main__':
-    if sys.argv[1:] != ['--write']:
-        sys.exit('usage: python -m tests.helpers.methods_page --write')
-    PAGE.write_text(page())
+    write_as_tool(PAGE, page, __spec__.name)

@@ -57,7 +57,7 @@ _request = _Request()
 def stop_on_signals(work_dir: str) -> Iterator[None]:
     """Print a resume hint on SIGINT, SIGTERM and SIGUSR1, and exit with 128 + the signal's number.
 
-    During training the iteration is finished and a checkpoint written before; a second signal stops at once. May be
+    During training the iteration is finished and a checkpoint written before; a second signal stops immediately. May be
     nested.
 
     Args:
@@ -68,9 +68,9 @@ def stop_on_signals(work_dir: str) -> Iterator[None]:
         return
 
     def stop(number: int, frame: Any) -> None:
-        at_once = not _request.is_deferred or _request.number
+        is_immediate = not _request.is_deferred or _request.number
         _request.number = number  # a library that catches all exceptions may swallow the one below
-        if at_once:
+        if is_immediate:
             raise Interrupted(number)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises if a worker got the signal too
 

@@ -121,7 +121,7 @@ def test_a_truncated_image_raises_in_dataset_and_hook(tmp_path):
         hook.draw(DenoiserTraining(NECK), FeaturePairDataset(str(tmp_path), MODEL))
 
 
-def test_missing_and_invalid_settings_of_images_raise_at_once(tmp_path):
+def test_missing_and_invalid_settings_of_images_raise_immediately(tmp_path):
     write_pairs(tmp_path, 2)
 
     def load(**image):
