@@ -6,12 +6,13 @@ one epoch as they are, ``CONVOLUTIONAL`` types of backbones that take images of 
 classes made from networks of the host libraries, whose depth the walk changes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from reprefine.engine.config_check.walk import iter_dicts
 from tests.configs.small_networks import few
 from tests.helpers.methods import declared
 
@@ -54,14 +55,14 @@ def brief_options(cfg: Config) -> list[str]:
         if train_cfg.get('type') not in (*ONE_EPOCH_LOOPS, *_of_methods('ONE_EPOCH_LOOPS')):
             options['train_cfg.max_epochs'] = 1
     options['default_hooks.checkpoint.save_optimizer'] = False
-    for path, node in nodes(cfg.get('param_scheduler'), 'param_scheduler'):
+    for path, node in iter_dicts(cfg.get('param_scheduler'), 'param_scheduler'):
         if node.get('begin'):
             options[f'{path}.begin'] = 0  # what begins after the end of the brief run is refused
     if cfg.get('load_from'):
         options['load_from'] = None
     if cfg.model.get('queue_len', 0) > LARGE:
         options |= _small_contrast(cfg)
-    for path, node in nodes(cfg._cfg_dict):
+    for path, node in iter_dicts(cfg._cfg_dict):
         if path.startswith('model'):
             options |= _without_download(path, node)
             if node.get('type') == 'reprefine.TimmViT':
@@ -136,7 +137,7 @@ def _few_samples(name: str, loader: Mapping, tested: int) -> dict[str, Any]:
     batch = min(2, loader.get('batch_size', 2))
     options = {f'{name}.batch_size': batch}
     batches = dict(train_dataloader=2, val_dataloader=1, test_dataloader=tested)[name]
-    for path, node in nodes(loader['dataset'], f'{name}.dataset'):
+    for path, node in iter_dicts(loader['dataset'], f'{name}.dataset'):
         plain = not ({'dataset', 'datasets', 'transforms'} & node.keys())
         if plain and ({'data_root', 'source'} & node.keys()):
             options[f'{path}.indices'] = batches * batch
@@ -162,17 +163,6 @@ def _without_download(path: str, node: Mapping) -> dict[str, Any]:
     return options
 
 
-def nodes(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
-    """Yield every dict below ``node`` with its dotted path."""
-    if isinstance(node, Mapping):
-        yield path, node
-        for key, value in node.items():
-            yield from nodes(value, f'{path}.{key}' if path else key)
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from nodes(value, f'{path}.{index}')
-
-
 def _shrink_of(size: Any, convolutional: bool) -> int:
     largest = max(_numbers(size), default=0)
     if largest > LARGE:
@@ -194,5 +184,5 @@ def _small(value: Any, factor: int) -> Any:
 
 def data_roots(cfg: Config) -> list[str]:
     """Return the folders that the config's data sets lie in, none if they need no files."""
-    found = [node.get('data_root') for name in LOADERS for _, node in nodes(cfg.get(name) or {})]
+    found = [node.get('data_root') for name in LOADERS for _, node in iter_dicts(cfg.get(name) or {})]
     return sorted({root.rstrip('/') for root in found if isinstance(root, str)})

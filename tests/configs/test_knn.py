@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from reprefine.engine.cli.launch import load_config
-from tests.configs.brief import ROOT, nodes
+from reprefine.engine.config_check.walk import iter_dicts
+from tests.configs.brief import ROOT
 from tests.configs.walk import brief_arguments, configs_below
 from tests.helpers.run import run_test, run_train
 from tests.methods.dvt.configs.variables import without_variables
@@ -57,7 +58,7 @@ def test_the_bank_holds_the_classes_of_the_training_images(tmp_path, toy_folder)
 def test_features_of_stage_1_are_read_from_files(path, tmp_path, toy_folder):
     cfg = load_config(str(path))
     roots = [
-        f'{place}.root={tmp_path}' for place, node in nodes(cfg._cfg_dict)
+        f'{place}.root={tmp_path}' for place, node in iter_dicts(cfg._cfg_dict)
         if place.startswith(('train_', 'val_', 'test_')) and node.get('type') == 'reprefine.LoadFeatureMap'
     ]  # fmt: skip
     assert len(roots) == 3

@@ -9,12 +9,12 @@ def iter_dicts(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
 
     Args:
         node: A dict, a list, or a leaf, which yields nothing.
-        path: Config path of ``node``.
+        path: Config path of ``node``; empty for a whole config.
     """
     if isinstance(node, Mapping):
         yield path, node
         for key, value in node.items():
-            yield from iter_dicts(value, f'{path}.{key}')
+            yield from iter_dicts(value, f'{path}.{key}' if path else key)
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from iter_dicts(value, f'{path}.{index}')

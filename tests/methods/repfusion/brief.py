@@ -8,8 +8,6 @@ from tests.methods.repfusion.tiny import tiny_teacher_folder
 
 def options(path: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return small diffusion models, one iteration of warm-up and few samples."""
-    if not path.startswith(('model', 'custom_hooks')):  # a variable of a base config
-        return {}
     kind = node.get('type')
     small: dict[str, Any] = {}
     if kind == 'reprefine.DiffusionTeacher':
