@@ -22,7 +22,7 @@ from reprefine.engine.build import class_of
 from reprefine.engine.checkpoints.checkpoint_hook import SafeCheckpointHook
 from reprefine.engine.checkpoints.checkpoint_runner import CheckpointRunner
 from reprefine.engine.checkpoints.integrity import refuse_existing_run
-from reprefine.engine.config_check.deprecated import rename_keys
+from reprefine.engine.config_check.deprecated import rename_deprecated_keys
 from reprefine.engine.data_checks.class_names import check_class_names, check_same_numbers
 from reprefine.engine.data_checks.corrupt_samples_hook import build_replacing_loader
 from reprefine.engine.data_checks.loader_checks import check_batches, check_classes, raise_if_empty
@@ -57,7 +57,7 @@ class Runner(CheckpointRunner):
     @classmethod
     def from_cfg(cls, cfg: ConfigType) -> 'Runner':
         """Build from a config; to resume, the latest checkpoint and its seed are found."""
-        rename_keys(cfg)
+        rename_deprecated_keys(cfg)
         if cfg.get('resume'):
             fill_resume_settings(cfg)
         return super().from_cfg(cfg)

@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 
-from reprefine.engine.config_check.deprecated import rename_keys
+from reprefine.engine.config_check.deprecated import rename_deprecated_keys
 from reprefine.engine.config_check.keys import check_top_level_keys
 from reprefine.engine.data_checks.data_root import set_data_root
 from reprefine.engine.errors import UserError
@@ -79,7 +79,7 @@ def parse_config(path: str) -> Config:
         cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is a program of the user, which may raise anything
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
-    rename_keys(cfg)
+    rename_deprecated_keys(cfg)
     check_top_level_keys(cfg)
     return cfg
 

@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 
 from reprefine.engine.checkpoints.integrity import check_checkpoint_exists
 from reprefine.engine.checkpoints.rename_keys import add_key_arguments, key_options
-from reprefine.engine.config_check.deprecated import rename_options
+from reprefine.engine.config_check.deprecated import rename_deprecated_options
 from reprefine.engine.config_check.values import require_settings
 from reprefine.engine.data_checks.data_root import check_data_folders
 from reprefine.engine.errors import UserError
@@ -69,7 +69,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     if not args.checkpoint and parsed.get('train_dataloader'):
         raise UserError(f'config {args.config} trains a model: name the checkpoint to test after the config')
     get_work_dir(args, parsed)
-    args.cfg_options = rename_options(parsed, args.cfg_options or {})
+    args.cfg_options = rename_deprecated_options(parsed, args.cfg_options or {})
     cfg = config_from_args(args, parsed)
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from reprefine.engine.errors import UserError
 
 from .base_types import describe_type, get_base_type, method_options, option_schema, refuse_nested_method
-from .deprecated import rename_keys
+from .deprecated import rename_deprecated_keys
 from .keys import check_top_level_keys
 from .lookup import find_type, suggestion
 from .schema import PLAIN, ROOT, NodeSchema
@@ -38,7 +38,7 @@ def check_config(cfg: Config) -> None:
     Raises:
         UserError: With the config path of the first invalid key and the nearest valid name.
     """
-    rename_keys(cfg)
+    rename_deprecated_keys(cfg)
     check_top_level_keys(cfg)
     _check_keys(cfg, keys_in_source)
     check_values(cfg)

@@ -33,7 +33,7 @@ def get_renamed_types() -> dict[str, str]:
     return functools.reduce(operator.or_, declared('reprefine', 'DEPRECATED_TYPES'), {})
 
 
-def rename_keys(cfg: Config | MutableMapping) -> None:
+def rename_deprecated_keys(cfg: Config | MutableMapping) -> None:
     """Replace the deprecated names in a config, in place.
 
     Args:
@@ -51,7 +51,7 @@ def rename_keys(cfg: Config | MutableMapping) -> None:
     _rename_below(root, '')
 
 
-def rename_options(cfg: Config, options: Mapping[str, Any]) -> dict[str, Any]:
+def rename_deprecated_options(cfg: Config, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``--cfg-options`` with the new names of deprecated keys.
 
     Args:

@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from reprefine.engine.errors import UserError
 
 from .check import accepted_keys, child_schema, keys_in_source
-from .deprecated import rename_options
+from .deprecated import rename_deprecated_options
 from .lookup import suggestion
 from .schema import PLAIN, ROOT, NodeSchema
 
@@ -28,7 +28,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     Raises:
         UserError: An option names no key and no argument, or an entry of a value that is no dict or list.
     """
-    merged, options = cfg._cfg_dict, rename_options(cfg, options)
+    merged, options = cfg._cfg_dict, rename_deprecated_options(cfg, options)
     # Types first, so that arguments are checked against the new class in any order of the options.
     for option in sorted(options, key=lambda option: (not option.endswith('.type'), not option.endswith('.base_type'))):
         keys = option.removeprefix('+').split('.')

@@ -54,7 +54,7 @@ def import_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
     with torch.serialization.safe_globals([argparse.Namespace]):
         checkpoint = read_checkpoint(str(source))
     try:
-        state_dict = rename_keys(extract_state_dict(checkpoint))
+        state_dict = convert_state_dict(extract_state_dict(checkpoint))
         backbone = infer_backbone(state_dict)
     except UserError as error:
         raise UserError(f'{source} is not a TransReID-SSL checkpoint of a ViT: {error}') from error
@@ -70,7 +70,7 @@ def extract_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return {PREFIX.sub('', key, count=1): value for key, value in weights.items()}
 
 
-def rename_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename keys to those of a model of :class:`ConvStemViT` or :class:`PortraitViT` with ``BNNeckHead``.
 
     Args:
@@ -97,7 +97,7 @@ def infer_backbone(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     """Infer the config of the backbone from the shapes of its weights, and check that all keys and shapes match.
 
     Args:
-        state_dict: Result of :func:`rename_keys`.
+        state_dict: Result of :func:`convert_state_dict`.
 
     Returns:
         Config of the backbone; the number of attention heads assumes 64 channels per head.

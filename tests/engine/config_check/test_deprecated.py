@@ -15,8 +15,8 @@ from reprefine.engine.config_check.deprecated import (
     deprecated_arguments,
     get_renamed_arguments,
     get_renamed_types,
-    rename_keys,
-    rename_options,
+    rename_deprecated_keys,
+    rename_deprecated_options,
 )
 from reprefine.engine.config_check.lookup import find_type
 from reprefine.engine.config_check.options import merge_options
@@ -71,7 +71,7 @@ def test_a_deprecated_option_replaces_the_value_of_the_new_key(tmp_path):
         merge_options(cfg, {'load_floor': 0.25})
     assert cfg.to_dict() == dict(min_load_ratio=0.25)
     with pytest.warns(FutureWarning):
-        assert rename_options(cfg, {'+load_floor': 0.1}) == {'+min_load_ratio': 0.1}
+        assert rename_deprecated_options(cfg, {'+load_floor': 0.1}) == {'+min_load_ratio': 0.1}
 
 
 def test_testing_takes_the_deprecated_option(tmp_path):
@@ -91,11 +91,11 @@ def test_a_runner_that_is_built_without_our_tools_knows_the_new_key(tmp_path):
 def test_both_names_are_refused(renamed_hook):
     both = r"'step' and 'interval' are both given; remove 'step', the deprecated name"
     with pytest.raises(UserError, match=f'^custom_hooks.0: {both}'):
-        rename_keys(Config(dict(custom_hooks=[dict(type='reprefine.StepHook', step=2, interval=3)])))
+        rename_deprecated_keys(Config(dict(custom_hooks=[dict(type='reprefine.StepHook', step=2, interval=3)])))
     with pytest.raises(UserError, match=f'StepHook: {both}'):
         StepHook(step=2, interval=3)
     with pytest.raises(UserError, match="'load_floor' and 'min_load_ratio' are both given"):
-        rename_options(Config(), {'load_floor': 0.1, 'min_load_ratio': 0.2})
+        rename_deprecated_options(Config(), {'load_floor': 0.1, 'min_load_ratio': 0.2})
 
 
 @pytest.mark.parametrize('kind', ['reprefine.StepHook', StepHook])
@@ -114,7 +114,7 @@ def test_types_of_other_libraries_of_the_same_name_are_left_alone(renamed_hook):
     cfg = Config(dict(custom_hooks=[dict(type='mmdet.StepHook', step=2), dict(type='mmdet.OldStepHook')]))
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        rename_keys(cfg)
+        rename_deprecated_keys(cfg)
     assert cfg.to_dict() == dict(custom_hooks=[dict(type='mmdet.StepHook', step=2), dict(type='mmdet.OldStepHook')])
 
 

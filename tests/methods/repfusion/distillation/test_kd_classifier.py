@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 from torch.testing import assert_close
 
 from reprefine.engine.checkpoints.weights import load_weights
-from reprefine.engine.config_check.deprecated import rename_keys
+from reprefine.engine.config_check.deprecated import rename_deprecated_keys
 from reprefine.engine.errors import UserError
 from reprefine.methods.repfusion import KDClassifier
 from reprefine.methods.repfusion.distillation import loss_functions as f
@@ -110,7 +110,7 @@ def test_the_former_name_of_the_weight_still_works():
         assert MODELS.build(dict(type='reprefine.AttentionKD', weight=10.0)).loss_weight == 10
     config = dict(model=dict(kd=dict(HINT, weight=2.0)))
     with pytest.warns(FutureWarning, match="model.kd: 'weight' is deprecated"):
-        rename_keys(config)
+        rename_deprecated_keys(config)
     assert config['model']['kd'] == dict(HINT, loss_weight=2.0)
 
 
