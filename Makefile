@@ -70,6 +70,7 @@ PAGES := tests.configs.model_index tests.configs.published tests.combinations.ma
 
 pages: $(STAMP)
 	@for page in $(PAGES); do $(PY) -m $$page --write; done
+	@$(PY) tools/experiments/tables.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache work_dirs/demo
