@@ -22,7 +22,7 @@ TASKS = {
     'face parsing': (*_OPS, 'mmseg.models'),
     'facial landmarks': (*_OPS, 'xtcocotools._mask', 'mmpose.models'),
     'depth': (*_OPS, 'mmseg.models'),
-    'demo (digits, plots)': (*_HOST, 'mmpretrain.models', 'sklearn', 'matplotlib'),
+    'demo': (*_HOST, 'mmpretrain.models', 'sklearn', 'matplotlib', 'mlxtend', 'timm', 'diffusers.models.unets.unet_2d'),
     'diffusion teachers': ('diffusers.models.unets.unet_2d',),
     'timm backbones': ('timm',),
     'compiled mmcv ops': _OPS,
@@ -49,6 +49,7 @@ REMEDIES = {
     'matplotlib': 'pip install -r requirements/runtime.txt',
     'diffusers.models.unets.unet_2d': _OPTIONAL_SET,
     'timm': _OPTIONAL_SET,
+    'mlxtend': _OPTIONAL_SET,
     'onnx': 'pip install -r requirements/tests.txt',
     'onnxruntime': 'pip install -r requirements/tests.txt',
 }

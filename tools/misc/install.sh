@@ -192,7 +192,8 @@ install_for_demo() {
     "$venv/bin/python" -c 'import mmcv' 2>/dev/null || step 'install mmcv without compiled ops' "$network" \
         pip_install "$(sed -n 's/^mmcv==/mmcv-lite==/p' requirements/mminstall.txt)"
     step 'install what the demo uses' "$network" \
-        pip_install -r <(grep -E '^(mmengine|mmpretrain)==' requirements/mminstall.txt) -r requirements/runtime.txt
+        pip_install -r <(grep -E '^(mmengine|mmpretrain)==' requirements/mminstall.txt) -r requirements/runtime.txt \
+        -r <(grep -E '^(diffusers|mlxtend|timm)==' requirements/optional.txt)
 }
 
 install_everything() {
