@@ -9,8 +9,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )
-# Makes a run resumed from an epoch's checkpoint equal to an uninterrupted one.
-custom_hooks = [dict(type='reprefine.EpochSeedHook')]
 env_cfg = dict(
     cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
 )
@@ -18,4 +16,5 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisB
 log_level = 'INFO'
 load_from = None
 resume = False
-randomness = dict(seed=0, deterministic=False)
+# Each process draws its own noise, timesteps and dropout masks; mmengine would give all processes the same.
+randomness = dict(seed=0, diff_rank_seed=True, deterministic=False)

@@ -1,25 +1,24 @@
-"""A hook that seeds each epoch."""
+"""A hook without effect, which configs of earlier releases name."""
 
-import numpy as np
-from mmengine.dist import get_rank
+import warnings
+
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, set_random_seed
 
 from reprefine.registry import HOOKS
 
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds Python, NumPy and torch at the start of each epoch, depending on seed, epoch, iteration and rank.
+    """Does nothing, and will be removed in the next release.
 
-    A run that mmengine's own Runner resumes from the checkpoint of an epoch then draws the same random numbers in the
-    main process as an uninterrupted run. :class:`reprefine.engine.runner.Runner` saves RNG states and needs no such
-    hook to resume exactly.
+    It seeded each epoch by its number and by the rank. :class:`reprefine.engine.runner.Runner` saves RNG states, and
+    ``randomness = dict(diff_rank_seed=True)`` seeds each process differently.
     """
 
-    priority = 'VERY_HIGH'
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Seed Python, NumPy and torch on every device."""
-        sequence = np.random.SeedSequence([runner.seed, runner.epoch, runner.iter, get_rank()])
-        set_random_seed(int(sequence.generate_state(1)[0]))
+    def __init__(self) -> None:
+        warnings.warn(
+            "custom_hooks: 'reprefine.EpochSeedHook' has no effect and will be removed in the next release; remove it, "
+            'and use randomness = dict(diff_rank_seed=True) for several processes',
+            FutureWarning,
+            stacklevel=2,
+        )

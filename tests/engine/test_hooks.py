@@ -1,26 +1,11 @@
-import random
-from types import SimpleNamespace
+import pytest
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
-import numpy as np
-import torch
-
-from reprefine.engine.hooks import EpochSeedHook
+STATES = ('before_train', 'before_train_epoch', 'before_train_iter', 'after_train_iter', 'after_train_epoch')
 
 
-def draws(seed=0, epoch=0, spent=0):
-    torch.rand(spent)
-    np.random.rand(spent)
-    EpochSeedHook().before_train_epoch(SimpleNamespace(seed=seed, epoch=epoch, iter=10 * epoch))
-    return random.random(), np.random.rand(), torch.rand(()).item()
-
-
-def test_random_numbers_of_an_epoch_do_not_depend_on_earlier_draws():
-    assert draws(epoch=3) == draws(epoch=3, spent=7)
-
-
-def test_seed_epoch_and_rank_change_every_generator(monkeypatch):
-    reference = draws()
-    others = [draws(seed=1), draws(epoch=1)]
-    monkeypatch.setattr('reprefine.engine.hooks.get_rank', lambda: 1)
-    for other in [*others, draws()]:
-        assert all(a != b for a, b in zip(reference, other, strict=True))
+def test_the_seed_hook_of_former_configs_builds_with_a_warning_and_has_no_effect():
+    with pytest.warns(FutureWarning, match='EpochSeedHook. has no effect .*diff_rank_seed=True'):
+        hook = HOOKS.build(dict(type='reprefine.EpochSeedHook'))
+    assert all(getattr(type(hook), state) is getattr(Hook, state) for state in STATES)

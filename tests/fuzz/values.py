@@ -179,9 +179,14 @@ RUN = _cases(
         'default_hooks.checkpoint.out_dir': {'/proc/none': 'No such file or directory'},
         'default_hooks.logger.interval': dict.fromkeys(['0', '-1', 'None', '1.5', 'x'], WHOLE),
         'default_hooks.timer': {'None': None, '3': DICT},
-        'custom_hooks': {'3': DICT, '[3]': DICT, 'None': None},
-        'custom_hooks.0.type': {'NoHook': MISSING},
-        'custom_hooks.0.priority': {'x': '@: must be an integer from 0 to 100', '1000': '@: must be an integer'},
+        'custom_hooks': {
+            '3': DICT,
+            '[3]': DICT,
+            'None': None,
+            "[dict(type='NoHook')]": MISSING,
+            "[dict(type='EMAHook',priority='x')]": r'@\.0\.priority: must be an integer from 0 to 100',
+            "[dict(type='EMAHook',priority=1000)]": r'@\.0\.priority: must be an integer',
+        },
         'custom_imports.imports': {'[no_module]': 'set it in the file'},
         'load_from': {
             'none.pth': 'checkpoint none.pth does not exist',
@@ -235,12 +240,12 @@ METHOD = _cases(
         'model.head.num_classes': {'0': WHOLE, '5': 'num_classes is 5, but SmallDigits has 10 classes'},
         'model.backbone.drop_rate': {'2': NUMBER},
         'model.type': {'reprefine.DenoisRep': MISSING},
-        'custom_hooks.1.phase_length': {
+        'custom_hooks.0.phase_length': {
             '0': 'phase_length=.*: use an integer',
             '-1': 'phase_length=.*: use an integer',
             'x': 'phase_length=.*: use an integer',
         },
-        'custom_hooks.1.type': {'reprefine.DenoisePhase': MISSING},
+        'custom_hooks.0.type': {'reprefine.DenoisePhase': MISSING},
         'optim_wrapper.paramwise_cfg.custom_keys': {'3': 'Error|custom_keys'},
         'optim_wrapper.paramwise_cfg.custom_keys.denoiser.lr_mult': {'x': 'Error'},
         'train_dataloader.batch_size': {'0': WHOLE, '1': None},
@@ -262,7 +267,7 @@ RESUMED = _cases(
         'val_evaluator.topk': {'[1000]': 'Top-1000 accuracy is unavailable'},
         'default_hooks.checkpoint.save_best': {'nothing': 'Cannot infer the rule'},
         'default_hooks.checkpoint.max_keep_ckpts': {'0': WHOLE, '2': None},
-        'custom_hooks.0.type': {'NoHook': MISSING},
+        'custom_hooks': {"[dict(type='NoHook')]": MISSING},
         'param_scheduler': {'3': DICT},
     }
 )

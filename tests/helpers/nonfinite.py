@@ -54,7 +54,7 @@ custom_hooks = [*{base}, dict(type='reprefine.NonFiniteHook'{arguments})]
 def config_with_nonfinite_hook(folder: Path, config: str, **options) -> str:
     """Write a config that adds the hook to another, and return its path."""
     path = folder / 'nonfinite.py'
-    path.write_text(f'_base_ = {config!r}' + nonfinite_hook('_base_.custom_hooks', **options))
+    path.write_text(f'_base_ = {config!r}' + nonfinite_hook("_base_.get('custom_hooks', [])", **options))
     return str(path)
 
 

@@ -13,7 +13,7 @@ def run(tmp_path_factory):
     options = [
         'load_from=None',
         'train_cfg.max_epochs=2',
-        'custom_hooks.1.phase_length=1',
+        'custom_hooks.0.phase_length=1',
         'model.denoise.log_layers=True',
     ]
     options += ['train_dataloader.dataset.indices=96', 'default_hooks.logger.interval=1']

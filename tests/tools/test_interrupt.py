@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from reprefine.engine.hooks import EpochSeedHook
+from reprefine.engine.resuming.resume import ResumeHook
 from reprefine.engine.runner import Runner
 from tests.helpers.killed import SignalAt, in_process, train_config
 from tests.helpers.run import DIGITS, SMALL
@@ -29,7 +29,7 @@ def stopped_twice_in_an_iteration(work_dir):
         Path(f'{work_dir}.waited').touch()
         signal.raise_signal(signal.SIGTERM)
 
-    EpochSeedHook.before_train_iter = before_train_iter
+    ResumeHook.before_train_iter = before_train_iter
     return train_config(work_dir, DIGITS, *SMALL)
 
 

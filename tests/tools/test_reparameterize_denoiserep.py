@@ -19,7 +19,7 @@ TOOL = 'model_converters/reparameterize_model.py'
 def run(tmp_path_factory):
     """A DenoiseRep run over two phases, with the deployed checkpoint of its hook."""
     work_dir = tmp_path_factory.mktemp('denoised')
-    options = ['load_from=None', 'train_cfg.max_epochs=2', 'custom_hooks.1.phase_length=1']
+    options = ['load_from=None', 'train_cfg.max_epochs=2', 'custom_hooks.0.phase_length=1']
     options += ['train_dataloader.dataset.indices=96', 'val_dataloader.dataset.indices=32']
     assert run_train(DENOISED, '--work-dir', str(work_dir), '--cfg-options', *options) == 0
     return work_dir

@@ -27,7 +27,7 @@ def test_digits_stop_and_the_next_run_goes_on_from_the_last_checkpoint(tmp_path,
     )
     assert '--cfg-options finite_check.replay=True writes the step to a file' in error
     assert sorted(path.name for path in run.glob('*.pth')) == ['epoch_1.pth']
-    assert run_train(config, '--work-dir', str(run), '--resume', *SMALL, 'custom_hooks.1.iteration=0') == 0
+    assert run_train(config, '--work-dir', str(run), '--resume', *SMALL, 'custom_hooks.0.iteration=0') == 0
     assert torch.load(run / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 4
 
 

@@ -22,14 +22,14 @@ OPTIONS = (
 # tools/train.py, whose ninth iteration lasts until a signal comes.
 SCRIPT = f"""
 import runpy, time
-from reprefine.engine.hooks import EpochSeedHook
+from reprefine.engine.resuming.resume import ResumeHook
 from reprefine.engine.resuming import interrupt
 def before_train_iter(self, runner, batch_idx, data_batch=None):
     if runner.iter == 8:
         print('waits', flush=True)
         while not interrupt._request.number:
             time.sleep(0.01)
-EpochSeedHook.before_train_iter = before_train_iter
+ResumeHook.before_train_iter = before_train_iter
 runpy.run_path({str(ROOT / 'tools/train.py')!r}, run_name='__main__')
 """
 
@@ -60,7 +60,7 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_one(number, moment, ite
 
 def test_a_process_that_is_interrupted_and_resumed_equals_an_uninterrupted_one(tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    options = (*OPTIONS, 'load_from=None', 'custom_hooks.1.phase_length=1')  # every epoch is another phase
+    options = (*OPTIONS, 'load_from=None', 'custom_hooks.0.phase_length=1')  # every epoch is another phase
     script = tmp_path / 'train.py'
     script.write_text(SCRIPT)
     process = start(str(script), DENOISED, '--work-dir', str(parts), *options, PYTHONPATH=str(ROOT))

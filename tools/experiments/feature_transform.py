@@ -65,7 +65,7 @@ def make_jobs(variant: Variant, seed: int, out: Path) -> list[Job]:
     linear, probe = folder / 'linear', config_file(LINEAR)
     names = [f'{step} {variant.name}, seed {seed}' for step in ('pre-train', 'probe', 'test')]
     logs = [folder / f'{step}.log' for step in ('pre-train', 'probe', 'test')]
-    options = [f'randomness.seed={seed}', *variant.options, 'custom_hooks.2.query.dataset.split=test']
+    options = [f'randomness.seed={seed}', *variant.options, 'custom_hooks.1.query.dataset.split=test']
     checkpoint = f'epoch_{variant.epochs}.pth'
     pretraining = train_job(names[0], config_file(variant.config), folder, checkpoint, options, log=logs[0])
     encoder = [f'randomness.seed={seed}', f'model.backbone.init_cfg.checkpoint={pretraining.product}']

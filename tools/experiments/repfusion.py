@@ -78,7 +78,7 @@ def distillation_job(selector: str, seed: int, out: Path, best: int) -> Job:
     """Return the distillation with one selection of timesteps."""
     options = [f'randomness.seed={seed}', f'model.teacher.source={out}/teacher/teacher']
     if selector == 'rl':
-        options.append(f'custom_hooks.2.seed={seed}')
+        options.append(f'custom_hooks.1.seed={seed}')
     elif selector == 'uniform':
         options.append(f'model.timestep_source.seed={seed}')
     else:

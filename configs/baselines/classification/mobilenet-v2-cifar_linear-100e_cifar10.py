@@ -11,4 +11,4 @@ optim_wrapper = dict(optimizer=dict(lr=0.4, weight_decay=0.0, nesterov=False))
 param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=100, by_epoch=True)
 train_cfg = dict(max_epochs=100)
 auto_scale_lr = dict(base_batch_size=64)
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]
+custom_hooks = [dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]

@@ -6,4 +6,4 @@ _base_ = [
 ]
 optim_wrapper = dict(optimizer=dict(nesterov=True))
 auto_scale_lr = dict(base_batch_size=64)
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]
+custom_hooks = [dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]

@@ -16,7 +16,6 @@ model = dict(
     head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.2),
 )
 custom_hooks = [
-    *_base_.custom_hooks,
     dict(type='reprefine.ScoreStatsHook'),
     dict(type='reprefine.KNNMonitorHook', interval=4, **_base_.neighbours),
 ]

@@ -7,4 +7,4 @@ model = dict(
     denoise=dict(include='all', label_free=True, loss_weight=0.01),
 )
 train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
-custom_hooks = [*_base_.custom_hooks, _base_.reparameterize]
+custom_hooks = [_base_.reparameterize]

@@ -6,4 +6,4 @@ model = dict(
     base_type={{_base_.model.type}},
     denoise=dict(include='all', label_free=True, loss_weight=1.0),
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.predictors_only]
+custom_hooks = _base_.predictors_only

@@ -7,8 +7,4 @@ model = dict(
     base_type={{_base_.model.type}},
     denoise=dict(include='all', loss_weight=0.01, timestep=timestep),
 )
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='reprefine.DenoisePhaseHook', phase_length=10),
-    _base_.reparameterize,
-]
+custom_hooks = [dict(type='reprefine.DenoisePhaseHook', phase_length=10), _base_.reparameterize]

@@ -8,8 +8,4 @@ _base_ = [
 model = dict(
     type='reprefine.DenoiseRep', base_type={{_base_.model.type}}, denoise=dict(include='all', loss_weight=0.01)
 )
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='reprefine.DenoisePhaseHook', phase_length=10),
-    _base_.reparameterize,
-]
+custom_hooks = [dict(type='reprefine.DenoisePhaseHook', phase_length=10), _base_.reparameterize]

@@ -8,4 +8,4 @@ model = dict(
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=10, decay_mult=0))))
 train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
-custom_hooks = [*_base_.custom_hooks, _base_.reparameterize]
+custom_hooks = [_base_.reparameterize]

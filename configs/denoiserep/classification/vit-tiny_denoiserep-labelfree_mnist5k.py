@@ -7,4 +7,4 @@ model = dict(
     denoise=dict(include='mlp', label_free=True, loss_weight=1.0),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=10, decay_mult=0))))
-custom_hooks = [*_base_.custom_hooks, *_base_.predictors_only]
+custom_hooks = _base_.predictors_only

@@ -7,8 +7,4 @@ model = dict(
     denoise=dict(include='mlp', loss_weight=0.01),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=10, decay_mult=0))))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='reprefine.DenoisePhaseHook', phase_length=5),
-    _base_.reparameterize,
-]
+custom_hooks = [dict(type='reprefine.DenoisePhaseHook', phase_length=5), _base_.reparameterize]

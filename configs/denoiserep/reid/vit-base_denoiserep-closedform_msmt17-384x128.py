@@ -13,4 +13,4 @@ model = dict(
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=4.0))))
 train_dataloader = dict(batch_sampler=None)
 train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
-custom_hooks = [*_base_.custom_hooks, _base_.reparameterize]
+custom_hooks = [_base_.reparameterize]

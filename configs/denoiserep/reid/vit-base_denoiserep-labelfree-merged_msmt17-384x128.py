@@ -13,4 +13,4 @@ model = dict(
 # In place of the doubled rate of biases, also for the predictors' biases.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=4.0))))
 train_dataloader = dict(batch_sampler=None, dataset=dict(_base_.merged, _delete_=True, pipeline=_base_.train_pipeline))
-custom_hooks = [*_base_.custom_hooks, *_base_.predictors_only]
+custom_hooks = _base_.predictors_only

@@ -11,8 +11,4 @@ model = dict(
 )
 # In place of the doubled rate of biases, also for the predictors' biases.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=4.0))))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='reprefine.DenoisePhaseHook', phase_length=10, first_index=1),
-    _base_.reparameterize,
-]
+custom_hooks = [dict(type='reprefine.DenoisePhaseHook', phase_length=10, first_index=1), _base_.reparameterize]

@@ -12,4 +12,4 @@ model = dict(
 # In place of the doubled rate of biases, also for the predictors' biases.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(denoiser=dict(lr_mult=4.0))))
 train_dataloader = dict(batch_sampler=None)
-custom_hooks = [*_base_.custom_hooks, *_base_.predictors_only]
+custom_hooks = _base_.predictors_only

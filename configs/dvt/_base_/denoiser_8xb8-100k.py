@@ -23,5 +23,5 @@ param_scheduler = [dict(type='reprefine.DenoiserLR', total=100000)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=100000)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=2))
-custom_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DenoiserVisualizationHook', interval=5000)]
-randomness = dict(seed=0)
+custom_hooks = [dict(type='reprefine.DenoiserVisualizationHook', interval=5000)]
+randomness = dict(seed=0, diff_rank_seed=True)

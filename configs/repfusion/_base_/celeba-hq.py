@@ -29,8 +29,8 @@ train_dataloader = dict(
     ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
-custom_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DrawCountHook')]
+custom_hooks = [dict(type='reprefine.DrawCountHook')]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=50, max_keep_ckpts=2))
-randomness = dict(seed=0)
+randomness = dict(seed=0, diff_rank_seed=True)
 val_cfg = None
 test_cfg = None

@@ -16,11 +16,11 @@ data_preprocessor = dict(mean=[128.0] * 3, std=[128.0] * 3)
 train_dataloader = dict(batch_size=128, dataset=dict(type='reprefine.CIFAR10', data_root='data/cifar10'))
 train_cfg = dict(val_interval=5)
 # A leaf with a policy adds it to the hooks; one without averaged weights takes the first list.
-unaveraged_hooks = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DrawCountHook')]
+unaveraged_hooks = [dict(type='reprefine.DrawCountHook')]
 fixed_hooks = [*unaveraged_hooks, dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL')]
 custom_hooks = fixed_hooks
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=50, max_keep_ckpts=2))
-randomness = dict(seed=0)
+randomness = dict(seed=0, diff_rank_seed=True)
 val_cfg = None
 val_dataloader = None
 val_evaluator = None

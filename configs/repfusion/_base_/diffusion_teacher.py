@@ -7,7 +7,6 @@ model = dict(
 )
 averaging = dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL')
 teacher_hooks = [dict(type='reprefine.SampleGridHook'), dict(type='reprefine.SaveTeacherHook')]
-runtime_hooks = _base_.custom_hooks
-custom_hooks = [*runtime_hooks, averaging, *teacher_hooks]
+custom_hooks = [averaging, *teacher_hooks]
 val_cfg = dict()
 test_cfg = dict()

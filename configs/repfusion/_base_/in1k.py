@@ -21,12 +21,11 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0)
 train_cfg = dict(val_interval=5)
 custom_hooks = [
-    dict(type='reprefine.EpochSeedHook'),
     dict(type='reprefine.DrawCountHook'),
     dict(type='EMAHook', momentum=0.001, priority='ABOVE_NORMAL'),
 ]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=50, max_keep_ckpts=2))
-randomness = dict(seed=0)
+randomness = dict(seed=0, diff_rank_seed=True)
 auto_scale_lr = dict(base_batch_size=32)
 val_cfg = None
 val_dataloader = None

@@ -13,7 +13,7 @@ model = dict(
     loss=dict(type='reprefine.HintLoss'),
     timestep_source=dict(type='reprefine.UniformTimesteps'),
 )
-custom_hooks = [*_base_.custom_hooks, dict(type='reprefine.DrawCountHook')]
+custom_hooks = [dict(type='reprefine.DrawCountHook')]
 # Nothing is evaluated.
 val_dataloader = None
 val_evaluator = None

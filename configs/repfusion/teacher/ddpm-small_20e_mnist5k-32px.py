@@ -17,4 +17,4 @@ train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)
 default_hooks = dict(checkpoint=dict(interval=5))
 # 1,880 steps: the average spans the last 200 or so.
 averaging = dict(_base_.averaging, momentum=0.005)
-custom_hooks = [*_base_.runtime_hooks, averaging, *_base_.teacher_hooks]
+custom_hooks = [averaging, *_base_.teacher_hooks]

@@ -44,7 +44,6 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
 visualizer = dict(type='UniversalVisualizer', vis_backends=[])
-custom_hooks = [dict(type='reprefine.EpochSeedHook')]
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
 randomness = dict(seed=0)
 """

@@ -21,7 +21,7 @@ def rerun_of(config, file):
 
 
 def test_denoiserep_runs_again_in_its_phase_with_its_noise(tmp_path):
-    options = (*SMALL[1:], 'load_from=None', 'custom_hooks.1.phase_length=1', 'model.backbone.drop_rate=0.2')
+    options = (*SMALL[1:], 'load_from=None', 'custom_hooks.0.phase_length=1', 'model.backbone.drop_rate=0.2')
     for iteration in (1, 3):  # one in each phase
         run = tmp_path / str(iteration)
         config = config_with_nonfinite_hook(tmp_path, DENOISED, iteration=iteration, gradient=True)

@@ -4,5 +4,5 @@ CONFIG = 'denoiserep/classification/vit-tiny_denoiserep_digits'
 CHANGES = """
 load_from = None
 model = dict(backbone=dict(img_size=32, patch_size=16, arch=dict(num_layers=1)))
-custom_hooks[1].update(phase_length=2, by='iter')
+custom_hooks[0].update(phase_length=2, by='iter')
 """

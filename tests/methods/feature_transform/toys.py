@@ -119,9 +119,8 @@ def scalars(runner: MMEngineRunner) -> list[dict]:
 
 
 def trained(folder: Path, hooks: Sequence[dict] = (), model: nn.Module | None = None, **options: Any) -> Runner:
-    """Train and return the Runner; every epoch has a seed of its own, so that resuming changes no draw."""
-    seed_hook = dict(type='reprefine.EpochSeedHook')
-    result = runner(folder, model or moco_ft(), custom_hooks=[seed_hook, *hooks], **options)
+    """Train and return the Runner."""
+    result = runner(folder, model or moco_ft(), custom_hooks=[*hooks], **options)
     result.train()
     return result
 

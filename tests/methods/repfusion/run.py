@@ -28,7 +28,7 @@ MODEL = dict(
     data_preprocessor=dict(type='ImgDataPreprocessor', mean=[128.0] * 3, std=[128.0] * 3),
 )
 HOOK = dict(type='reprefine.RLTimestepSelectorHook', head=dict(num_classes=CLASSES))
-EXACT = [dict(type='reprefine.EpochSeedHook'), dict(type='reprefine.DrawCountHook')]
+EXACT = [dict(type='reprefine.DrawCountHook')]
 
 
 def distiller(seed: int = 0, **changes: Any) -> nn.Module:

@@ -54,7 +54,7 @@ RECIPES = {
         'cifar10',
         'classification/resnet18-cifar_200e_cifar10',
         'epoch_20.pth',
-        train=loaders(*epochs(20), *SHORT_SGD, 'custom_hooks.1.momentum=0.05'),
+        train=loaders(*epochs(20), *SHORT_SGD, 'custom_hooks.0.momentum=0.05'),
         both=NARROW_RESNET18,
         **CLASSIFICATION,
     ),

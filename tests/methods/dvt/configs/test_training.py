@@ -35,7 +35,7 @@ def test_denoiser_trains_and_draws(path, tmp_path, features):
         return features
 
     brief = brief_arguments(path, folder)
-    hook = 'custom_hooks.1.interval=2'
+    hook = 'custom_hooks.0.interval=2'
     assert run_train(str(path), '--work-dir', str(tmp_path), *brief, hook) == 0
     checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
     assert {name.split('.')[0] for name in checkpoint['state_dict']} == {'neck'}

@@ -52,7 +52,7 @@ def baseline_of(path: Path) -> Path:
 
 def test_small_run_records_harder_positives_at_every_step(tmp_path):
     options = ('train_cfg.max_epochs=2', 'train_dataloader.dataset.indices=256', 'param_scheduler=None')
-    options += tuple(f'custom_hooks.2.{side}.dataset.indices=100' for side in ('bank', 'query'))
+    options += tuple(f'custom_hooks.1.{side}.dataset.indices=100' for side in ('bank', 'query'))
     config = FOLDER / 'selfsup' / f'{SMALL}.py'
     assert run_train(str(config), '--work-dir', str(tmp_path), '--cfg-options', *options) == 0
     run = read_run(tmp_path)

@@ -59,7 +59,7 @@ def test_probe_finds_what_pre_training_has_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name, epochs = pre_training_of(SMALL)
     short = ('--no-validate', '--cfg-options', 'train_dataloader.dataset.indices=64')
-    without_neighbours = ('custom_hooks.2.bank.dataset.indices=20', 'custom_hooks.2.query.dataset.indices=20')
+    without_neighbours = ('custom_hooks.1.bank.dataset.indices=20', 'custom_hooks.1.query.dataset.indices=20')
     pre_training = ROOT / f'configs/feature_transform/selfsup/{name}.py'
     assert run_train(str(pre_training), *short, *without_neighbours) == 0
     assert run_train(str(SMALL), *short, 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0') == 0
