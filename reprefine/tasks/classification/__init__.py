@@ -1,6 +1,7 @@
-"""Classification: datasets, and accuracy on long-tailed data."""
+"""Classification: datasets, accuracy on long-tailed data, and nearest neighbours during pre-training."""
 
 from .datasets import CIFAR10, SmallDigits, TinyImageNet
+from .hooks import KNNMonitorHook
 from .metrics import ShotAccuracy
 
-__all__ = ['CIFAR10', 'ShotAccuracy', 'SmallDigits', 'TinyImageNet']
+__all__ = ['CIFAR10', 'KNNMonitorHook', 'ShotAccuracy', 'SmallDigits', 'TinyImageNet']

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from reprefine.engine.knn_monitor import extract_features, nearest_neighbors
 from reprefine.methods.feature_transform import read_run
+from reprefine.tasks.classification.functional import nearest_neighbors
+from reprefine.tasks.classification.hooks import extract_features
 from tests.helpers.forked import run_ranks
 
 from . import workers

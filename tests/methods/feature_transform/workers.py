@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from reprefine.engine.build import unwrap
 from reprefine.engine.errors import UserError
-from reprefine.engine.knn_monitor import KNNMonitorHook, extract_features, find_neighbors
+from reprefine.tasks.classification.hooks import KNNMonitorHook, extract_features, find_neighbors
 
 from .toys import loader, moco_ft, runner, views
 
