@@ -34,7 +34,7 @@ from reprefine.engine.resuming.interrupt import StopHook, stop_on_signals
 from reprefine.engine.resuming.loops import to_exact_loop
 from reprefine.engine.resuming.resume import ResumeHook, fill_resume_settings
 from reprefine.engine.resuming.schedule import ScheduleHook
-from reprefine.engine.speed.averaging import make_hook_use_foreach, use_foreach_averages
+from reprefine.engine.speed.averaging import use_foreach_averages
 from reprefine.engine.speed.foreach import speed_up_optim_wrapper
 from reprefine.engine.speed.message_hub import get_deferred_hub
 from reprefine.engine.speed.non_blocking import set_non_blocking, should_copy_non_blocking
@@ -154,8 +154,6 @@ class Runner(CheckpointRunner):
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; the config of a ``CheckpointHook`` builds :class:`.checkpoint_hook.SafeCheckpointHook`.
 
-        The averages of an ``EMAHook`` are updated by foreach calls.
-
         Args:
             hook: The hook or its config.
             priority: As mmengine's.
@@ -163,9 +161,13 @@ class Runner(CheckpointRunner):
         if isinstance(hook, dict) and class_of(HOOKS, hook) is CheckpointHook:
             hook = {**hook, 'type': SafeCheckpointHook}
         super().register_hook(hook, priority)
-        for registered in self._hooks:
-            if isinstance(registered, EMAHook):
-                make_hook_use_foreach(registered)
+
+    def load_or_resume(self) -> None:
+        """Load or resume as :class:`CheckpointRunner` does; hooks have built their averages of weights before."""
+        for hook in self.hooks:
+            if isinstance(hook, EMAHook):
+                use_foreach_averages(hook.ema_model)
+        super().load_or_resume()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue the run that wrote ``filename``.

@@ -4,12 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 import torch
-from mmengine.hooks import EMAHook
 from mmengine.model import BaseAveragedModel
-from mmengine.registry import MODELS
 from torch import nn
-
-from reprefine.engine.build import class_of
 
 # Averages whose formulas only use the operations of _TensorList: tests/engine/speed/test_averaging.py compares them
 # with mmengine's loop bit by bit.
@@ -101,8 +97,8 @@ def use_foreach_averages(module: nn.Module) -> nn.Module:
     """Let the averages of weights within a module update by foreach calls; the results are equal bit for bit.
 
     Args:
-        module: A model or an average. The class of verified averages is changed in place, because models construct
-            them directly, without a config or registry.
+        module: A model or an average. The class of verified averages is changed in place, because models and hooks
+            construct them themselves.
 
     Returns:
         The same object.
@@ -111,19 +107,3 @@ def use_foreach_averages(module: nn.Module) -> nn.Module:
         if isinstance(child, BaseAveragedModel):
             child.__class__ = _foreach_class(type(child))
     return module
-
-
-def make_hook_use_foreach(hook: EMAHook) -> None:
-    """Let an ``EMAHook`` build an average that updates by foreach calls; a second call changes nothing.
-
-    Args:
-        hook: The hook, also of a subclass.
-    """
-    kind = hook.ema_cfg['type']
-    if not isinstance(kind, partial):
-        hook.ema_cfg = {**hook.ema_cfg, 'type': partial(_build_average, kind)}
-
-
-def _build_average(kind: str | type, **settings: object) -> nn.Module:
-    average = class_of(MODELS, dict(type=kind))
-    return MODELS.build(dict(type=_foreach_class(average)), default_args=settings)

@@ -12,7 +12,8 @@ from mmpose.engine.hooks import ExpMomentumEMA as PoseEMA
 from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
-from reprefine.engine.speed.averaging import VERIFIED, make_hook_use_foreach, use_foreach_averages
+from reprefine.engine.runner import Runner
+from reprefine.engine.speed.averaging import VERIFIED, use_foreach_averages
 from tests.helpers.run import assert_equal
 
 KINDS = [ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage, ExpMomentumEMA, PoseEMA, CosineEMA]
@@ -92,13 +93,12 @@ def test_average_on_another_device_uses_the_loop():
     assert average.steps == 1
 
 
-def test_hook_builds_a_foreach_average_from_any_name():
-    runner = type('Runner', (), dict(model=model()))
-    for name in ('ExponentialMovingAverage', 'mmengine.MomentumAnnealingEMA', 'mmdet.ExpMomentumEMA'):
-        hook = EMAHook(name, momentum=0.125, update_buffers=True)
-        for _ in range(2):
-            make_hook_use_foreach(hook)
-        hook.before_run(runner)
-        assert type(hook.ema_model).__mro__[1].__name__ == '_ForeachUpdate'
-        assert type(hook.ema_model).__name__ == name.split('.')[-1]
-        assert (hook.ema_model.momentum, hook.ema_model.update_buffers) == (0.125, True)
+@pytest.mark.parametrize('name', ['ExponentialMovingAverage', 'mmengine.MomentumAnnealingEMA', 'mmdet.ExpMomentumEMA'])
+def test_the_average_of_a_hook_is_updated_by_foreach_calls(name, tmp_path):
+    hook = EMAHook(name, momentum=0.125, update_buffers=True)
+    runner = Runner(model(), str(tmp_path), custom_hooks=[hook], experiment_name=f'average-{name}')
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    assert type(hook.ema_model).__mro__[1].__name__ == '_ForeachUpdate'
+    assert type(hook.ema_model).__name__ == name.split('.')[-1]
+    assert (hook.ema_model.momentum, hook.ema_model.update_buffers) == (0.125, True)
