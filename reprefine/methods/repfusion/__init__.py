@@ -1,6 +1,7 @@
 """RepFusion: distillation of a diffusion model's features at timesteps selected by a policy (ICCV 2023)."""
 
 from .distillation.distiller import RepFusionDistiller
+from .distillation.evaluation import StudentR2, r_squared
 from .distillation.kd_classifier import KDClassifier
 from .distillation.kd_losses import AttentionKD, HintKD, LogitsKD, RelationalKD, SoftTargetKD
 from .distillation.losses import AttentionTransferLoss, ContrastiveFeatureLoss, DenseLoss, HintLoss, RelationalLoss
@@ -46,11 +47,13 @@ __all__ = [
     'SampleGridHook',
     'SaveTeacherHook',
     'SoftTargetKD',
+    'StudentR2',
     'TimestepSource',
     'UniformTimesteps',
     'ZeroTimesteps',
     'ddim_samples',
     'denoising_errors',
+    'r_squared',
     'read_histogram',
     'save_teacher',
 ]

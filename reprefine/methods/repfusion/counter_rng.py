@@ -1,5 +1,8 @@
 """Counter-based random numbers, which resuming and any number of processes reproduce."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from reprefine.engine.resuming.rng_state import mix_seeds
@@ -31,6 +34,18 @@ class CounterRNG:
         generator.manual_seed(mix_seeds(self.seed + 1000 * get_rank(), self.count))
         self.count += 1
         return generator
+
+    @contextmanager
+    def restarted(self) -> Iterator[None]:
+        """Draw from the first count on, and restore the counter afterwards.
+
+        Every evaluation then draws the same numbers, and does not change those of the training.
+        """
+        count, self.count = self.count, 0
+        try:
+            yield
+        finally:
+            self.count = count
 
     def bernoulli(self, probability: float) -> bool:
         """Return a Bernoulli sample that is equal on all ranks, without incrementing the counter.

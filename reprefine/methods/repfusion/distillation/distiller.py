@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from reprefine.engine.errors import UserError
 from reprefine.engine.losses import rename_task_loss
 from reprefine.registry import MODELS
 
+from ..functional import check_timesteps
 from ..labels import get_labels
 from ..teacher.diffusion_teacher import DiffusionTeacher
 from ..teacher.shared_teacher import TeacherMixin
+from .evaluation import feature_samples
 from .student import Student
 
 
@@ -34,13 +38,15 @@ class RepFusionDistiller(TeacherMixin, BaseModel):
             to denormalise the images for the teacher.
         head: Config of an mmpretrain head on the student's neck, whose loss on the labels is added; None: the student
             learns from the teacher only.
+        eval_timesteps: Timesteps at which validation compares student and teacher, for :class:`StudentR2`.
         init_cfg: Initialisation config of mmengine.
 
     Attributes:
         timestep_source: Selects the timestep of each image.
 
     Raises:
-        UserError: If the backbone is missing, or student and teacher have different numbers of layers.
+        UserError: If the backbone is missing, student and teacher have different numbers of layers, or an evaluation
+            timestep is out of range.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class RepFusionDistiller(TeacherMixin, BaseModel):
         timestep_source: dict[str, Any] | None = None,
         data_preprocessor: Any = None,
         head: dict[str, Any] | None = None,
+        eval_timesteps: Sequence[int] = (),
         init_cfg: Any = None,
     ) -> None:
         if isinstance(data_preprocessor, dict):
@@ -71,27 +78,26 @@ class RepFusionDistiller(TeacherMixin, BaseModel):
         pairs = zip(self.student.channels(), teacher_channels, strict=True) if self.loss_function.projects else ()
         self.projectors = nn.ModuleList(nn.Conv2d(c_s, c_t, kernel_size=1) for c_s, c_t in pairs)
         self.head = None if head is None else MODELS.build(head)
+        self.eval_timesteps = tuple(eval_timesteps)
+        check_timesteps(self.eval_timesteps, diffusion_teacher.num_timesteps, 'eval_timesteps')
         self.timestep_source = None
         if timestep_source is not None:
             self.timestep_source = MODELS.build(timestep_source)
             self.timestep_source.bind(diffusion_teacher.num_timesteps, len(teacher_channels))
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Any:
-        """Return the student's recorded maps, or the losses.
+        """Return the student's recorded maps, the losses, or the pooled features of student and teacher.
 
         Args:
             inputs: Images ``[N, 3, H, W]`` from the preprocessor.
             data_samples: One a sample, with labels if the timestep source or the teacher needs them.
-            mode: ``'tensor'`` or ``'loss'``.
-
-        Raises:
-            UserError: If ``mode`` is ``'predict'``.
+            mode: ``'tensor'``, ``'loss'`` or ``'predict'``.
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         if mode == 'tensor':
             return self.student(inputs)
-        raise UserError('a distiller predicts nothing: train without validation, or add KNNMonitorHook')
+        return self.predict(inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """Return ``loss_feat``, with a head ``loss_task``, and the timesteps ``[N]``, which are logged.
@@ -111,8 +117,7 @@ class RepFusionDistiller(TeacherMixin, BaseModel):
         targets = self.teacher(images, timesteps, get_labels(data_samples, inputs.device))
         source.observe(timesteps, targets, data_samples)
         features, maps = self.student.features_and_maps(inputs)
-        if self.loss_function.projects:
-            maps = [projector(recorded) for projector, recorded in zip(self.projectors, maps, strict=True)]
+        maps = self._project(maps)
         source.observe_student(maps)
         if source.pair is not None:
             maps, targets = [maps[source.pair]], [targets[source.pair]]
@@ -120,6 +125,38 @@ class RepFusionDistiller(TeacherMixin, BaseModel):
         if self.head is not None:
             losses |= rename_task_loss(self.head.loss(features, data_samples))
         return losses
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> list[BaseDataElement]:
+        """Return the pooled features of student and teacher at the evaluation timesteps, for :class:`StudentR2`.
+
+        Args:
+            inputs: Images ``[N, 3, H, W]``.
+            data_samples: One a sample, with labels if the teacher needs them.
+
+        Returns:
+            See :func:`feature_samples`.
+
+        Raises:
+            UserError: If there are no evaluation timesteps, or the loss has no projectors.
+        """
+        if not self.eval_timesteps or not self.loss_function.projects:
+            missing = 'eval_timesteps' if self.loss_function.projects else 'projectors, such as with HintLoss,'
+            raise UserError(
+                f'a distiller without {missing} predicts nothing: train without validation, or add KNNMonitorHook; '
+                'reprefine.StudentR2 needs eval_timesteps and a loss with projectors'
+            )
+        maps = self._project(self.student(inputs))
+        images, labels = self.teacher.prepare(inputs, *self._mean_and_std()), get_labels(data_samples, inputs.device)
+        timesteps = torch.tensor(self.eval_timesteps, device=inputs.device)[:, None].expand(-1, len(images))
+        with self.teacher.rng.restarted():
+            targets = [self.teacher(images, t, labels) for t in timesteps]
+        return feature_samples(maps, targets, self.eval_timesteps)
+
+    def _project(self, maps: list[Tensor]) -> list[Tensor]:
+        if not self.loss_function.projects:
+            return maps
+        return [projector(recorded) for projector, recorded in zip(self.projectors, maps, strict=True)]
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the backbone's maps of images ``[N, 3, H, W]``, for ``KNNMonitorHook``."""
