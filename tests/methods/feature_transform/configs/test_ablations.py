@@ -8,6 +8,7 @@ from tests.configs.walk import configs_below, train_and_test
 
 FOLDER = ROOT / 'configs/feature_transform'
 IN100 = 'moco-v2-ft{}_resnet50_8xb32-coslr-200e_in100'
+SMALL = 'moco-v2-ft{}_resnet14-narrow_60e_mnist5k'
 ABLATIONS = configs_below('feature_transform/ablations')
 # For each ablation the path of the value that differs, and the value.
 CHANGES = {
@@ -24,6 +25,13 @@ CHANGES = {
     'neg-alpha-1': ('neg.alpha', 1.0),
     'neg-alpha-2': ('neg.alpha', 2.0),
     'neg-alpha-5': ('neg.alpha', 5.0),
+}
+# For each ablation of the small run the values that differ.
+SMALL_CHANGES = {
+    'pos-only': {'neg': None},
+    'neg-only': {'pos': None},
+    'alpha-0p2': {'pos.alpha': 0.2, 'neg.alpha': 0.2},
+    'start-epoch-30': {},
 }
 
 
@@ -67,6 +75,21 @@ def test_transform_starts_late(epoch):
     assert cfg.custom_hooks == [*base.custom_hooks, dict(type='reprefine.FTScheduleHook', start_epoch=epoch)]
 
 
+@pytest.mark.parametrize(('name', 'changes'), SMALL_CHANGES.items(), ids=SMALL_CHANGES)
+def test_small_run_differs_by_what_its_name_says(name, changes):
+    cfg = load_config(str(FOLDER / 'ablations' / f'{SMALL.format("-" + name)}.py')).to_dict()
+    base = load_config(str(FOLDER / 'selfsup' / f'{SMALL.format("")}.py')).to_dict()
+    expected = base['model']['feature_transform']
+    for key, value in changes.items():
+        side, _, last = key.rpartition('.')
+        (expected[side] if side else expected)[last] = value
+    if name == 'start-epoch-30':
+        base['custom_hooks'].append(dict(type='reprefine.FTScheduleHook', start_epoch=30))
+    for key in ('work_dir', 'filename'):
+        base.pop(key, None), cfg.pop(key, None)
+    assert cfg == base
+
+
 def test_every_ablation_is_evaluated():
-    evaluated = {*CHANGES, 'start-epoch-50', 'start-epoch-100'}
-    assert {path.stem for path in ABLATIONS} == {IN100.format(f'-{name}') for name in evaluated}
+    evaluated = {IN100.format(f'-{name}') for name in (*CHANGES, 'start-epoch-50', 'start-epoch-100')}
+    assert {path.stem for path in ABLATIONS} == evaluated | {SMALL.format(f'-{name}') for name in SMALL_CHANGES}

@@ -1,0 +1,4 @@
+# Positives are extrapolated, negatives left alone.
+_base_ = '../../baselines/selfsup/moco-v2_resnet14-narrow_60e_mnist5k.py'
+
+model = dict(feature_transform=dict(pos=dict(alpha=2.0), neg=None))
