@@ -18,6 +18,7 @@ from .training.fit import DenoiseFitLoop, expected_noise_losses, fit_closed_form
 from .training.hooks import DenoisePhaseHook, phase_at
 from .training.moments import FeatureMoments, collect_moments
 from .training.phases import set_phase
+from .training.selection import StepCandidate, candidate_table, layers_named, select_step, set_layer_steps
 
 __all__ = [
     'ConvertedLayer',
@@ -27,7 +28,9 @@ __all__ = [
     'DenoisePhaseHook',
     'DenoiseRep',
     'FeatureMoments',
+    'StepCandidate',
     'ConversionError',
+    'candidate_table',
     'collect_moments',
     'convert',
     'denoise_layers',
@@ -37,8 +40,11 @@ __all__ = [
     'import_published',
     'is_converted',
     'is_reparameterized',
+    'layers_named',
     'noise_loss',
     'phase_at',
     'report',
+    'select_step',
+    'set_layer_steps',
     'set_phase',
 ]

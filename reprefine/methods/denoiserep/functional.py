@@ -57,6 +57,11 @@ def reverse_step(betas: Tensor, timestep: int) -> StepConstants:
 def ddim_step(betas: Tensor, timestep: int, to: int) -> StepConstants:
     """Return the constants of one deterministic step as in DDIM, from ``timestep`` down to ``to``.
 
+    Not the published form, which goes down by one timestep. With ``to=0`` and the optimal predictor of
+    :func:`optimal_predictor`, the step multiplies a direction of variance ``v`` by about
+    ``sqrt(abar) v / (abar v + sigma^2)``: a Wiener filter for noise of variance ``sigma^2 / abar``, divided by
+    ``sqrt(abar)``.
+
     Raises:
         UserError: If either is not an index of the schedule or ``to`` is not below ``timestep``.
     """
@@ -69,6 +74,17 @@ def ddim_step(betas: Tensor, timestep: int, to: int) -> StepConstants:
     sigma = math.sqrt(1 - abar)
     c_e = math.sqrt(target) * sigma / math.sqrt(abar) - math.sqrt(1 - target)
     return StepConstants(math.sqrt(abar), sigma, math.sqrt(target / abar), c_e, 0.0)
+
+
+def no_step(betas: Tensor, timestep: int) -> StepConstants:
+    """Return the constants of adding noise up to ``timestep`` with the identity as reverse step.
+
+    The noise loss is that of the timestep, and merged weights are equal to the layer's own, bit by bit.
+
+    Raises:
+        UserError: If ``timestep`` is not an index of the schedule.
+    """
+    return reverse_step(betas, timestep)._replace(c_x=1.0, c_e=0.0, bias_std=0.0)
 
 
 def _check_timestep(betas: Tensor, timestep: int) -> None:

@@ -14,6 +14,7 @@ from reprefine.methods.denoiserep.functional import (
     linear_betas,
     merge_input_side,
     merge_output_side,
+    no_step,
     optimal_predictor,
     reverse_step,
     sinusoidal_embedding,
@@ -70,6 +71,30 @@ def test_one_step_of_noise_and_back_removes_exactly_the_known_noise():
 def test_timestep_outside_the_schedule_is_refused(t):
     with pytest.raises(ValueError, match='outside the schedule of 1000 steps'):
         reverse_step(linear_betas(), t)
+
+
+@pytest.mark.parametrize('timestep', [100, 500, 999])
+def test_the_deterministic_step_to_0_with_the_optimal_predictor_is_a_wiener_filter(timestep):
+    """In every direction of the feature: its variance over variance plus noise, times a factor of all directions."""
+    torch.manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(6, 6).double())[0]
+    variances = torch.tensor([9, 2, 1, 0.5, 0.1, 0]).double()
+    covariance = (directions * variances @ directions.T)[None]
+    step, abar = ddim_step(linear_betas(), timestep, 0), reverse_step(linear_betas(), timestep).signal ** 2
+    predictor, _ = optimal_predictor(covariance, torch.zeros(1, 6).double(), step, with_constant=True)
+    applied = directions.T @ (step.c_x * torch.eye(6).double() - step.c_e * predictor) @ directions
+    target = reverse_step(linear_betas(), 0)  # it ends at timestep 0, where a little noise is left
+    wiener = variances / (variances + (1 - abar) / abar)
+    left = target.noise * (1 - abar) ** 0.5 / (abar * variances + 1 - abar)
+    torch.testing.assert_close(applied, torch.diag(target.signal / abar**0.5 * wiener + left))
+
+
+def test_no_step_is_the_identity_with_the_noise_of_its_timestep():
+    step, published = no_step(linear_betas(), 300), reverse_step(linear_betas(), 300)
+    assert (step.signal, step.noise) == (published.signal, published.noise)
+    weight, bias = torch.randn(5, 4), torch.randn(5)
+    merged = merge_input_side(weight, bias, torch.randn(4, 4), -step.c_e * torch.randn(4), step)
+    assert all(torch.equal(value, own) for value, own in zip(merged, (weight, bias), strict=True))
 
 
 @pytest.mark.parametrize('to', [5, 6, -1])

@@ -12,6 +12,7 @@ from reprefine.models.replaced_layer import ReplacedLayer
 from ..functional import LOSS_TYPES
 from ..layers.base import DenoiseLayer
 from ..layers.linear_conv import DenoiseConv2d, DenoiseLinear
+from ..layers.noise_predictor import STEPS
 from ..layers.replaced_layer import denoise_replaced
 from ..layers.state import DenoiseState
 from .checks import check_bias_policy, check_include
@@ -49,7 +50,9 @@ def convert(
         types: Types of base layers to convert.
         timestep: Policy that assigns a timestep to each layer; see :func:`~.timesteps.assign_timesteps`.
         steps: Length of the noise schedule.
-        step: ``'ddpm'`` (reverse step) or ``'ddim'`` (deterministic step down to ``to``).
+        step: ``'ddpm'`` (reverse step), ``'ddim'`` (deterministic step down to ``to``, not published), ``'none'``
+            (identity, a control that trains in the same phases) or ``'selected'`` (identity until
+            :class:`~..training.fit.DenoiseFitLoop` selects a step).
         to: Target timestep of the DDIM step.
         side: ``'input'``, ``'output'``, or ``'narrow'`` for the one with fewer channels, whose predictor is the
             cheapest; None for the default of the type (Linear input, Conv2d output).
@@ -90,6 +93,7 @@ def convert(
         embed_width=embed_width,
         steps=steps,
         ddim_to=to,
+        step=step,
     )
     _replace(model, chosen, assign_timesteps(state.layer_names, timestep, steps), options)
     state.register_hooks(model)
@@ -146,8 +150,11 @@ def _check_options(
             f'a {kernel_size}x{kernel_size} predictor cannot be merged: the composed kernel is larger than that of the '
             'layer; use kernel_size=1'
         )
-    if step not in ('ddpm', 'ddim') or (step == 'ddim') != (to is not None):
-        raise UserError(f"step={step!r} and to={to!r}: use step='ddpm', or step='ddim' with its target timestep `to`")
+    if step not in STEPS or (step == 'ddim') != (to is not None):
+        raise UserError(
+            f"step={step!r} and to={to!r}: use step='ddpm', 'none' or 'selected', or 'ddim' with its target timestep "
+            '`to`'
+        )
     if side not in (None, 'input', 'output', 'narrow'):
         raise UserError(f"side={side!r}: use 'input', 'output' or 'narrow'")
     if bias_policy not in ('keep', 'add'):

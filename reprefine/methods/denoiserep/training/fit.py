@@ -1,7 +1,10 @@
 """Closed-form fit of the noise predictors from one pass over unlabelled data, without gradient descent."""
 
+from typing import Any
+
 import torch
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner.amp import autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -13,6 +16,7 @@ from ..conversion.checks import check_no_momentum_encoder
 from ..conversion.converted import denoise_layers
 from ..functional import expected_l2_loss, optimal_predictor
 from .moments import FeatureMoments, collect_moments
+from .selection import candidate_table, select_step
 
 
 def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dict[str, tuple[float, float]]:
@@ -76,6 +80,9 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         dataloader: Training data loader.
         token_fraction: Fraction of the positions of every feature that are used; see
             :func:`~.moments.collect_moments`.
+        select: Selection of timesteps, step and layers on the validation images: the key ``metric``, the name of a
+            metric of ``val_evaluator``, and arguments of :func:`~.selection.select_step`: ``timesteps``, ``steps``,
+            ``layers``, ``rule``. The model has to be converted with ``step='selected'``. None for no selection.
         val_begin: First epoch (1-based) followed by a validation.
         val_interval: Epochs between validations.
     """
@@ -85,18 +92,20 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         runner: Runner,
         dataloader: DataLoader | dict,
         token_fraction: float = 1.0,
+        select: dict[str, Any] | None = None,
         val_begin: int = 1,
         val_interval: int = 1,
     ) -> None:
         super().__init__(runner, dataloader, max_epochs=1, val_begin=val_begin, val_interval=val_interval)
-        self.token_fraction = token_fraction
+        self.token_fraction, self.select = token_fraction, select
 
     def run(self) -> nn.Module:
         """Run the loop without parameter schedulers, because the optimiser takes no step.
 
         Raises:
-            UserError: If the model has a momentum encoder, which would not be updated.
+            UserError: If the model has a momentum encoder, which would not be updated, or the selection is incomplete.
         """
+        self._check_select()
         remedy = "train with DenoisePhaseHook and phases=('denoise',), or fit a model that starts from this one"
         check_no_momentum_encoder(unwrap(self.runner.model), 'DenoiseFitLoop', remedy)
         self.runner.param_schedulers = []
@@ -114,8 +123,25 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         losses = fit_closed_form(self.runner.model, moments)
         rows = [f'  {name}: {before:.4f} -> {after:.4f}' for name, (before, after) in losses.items()]
         self.runner.logger.info('Expected L2 noise loss before and after the fit:\n' + '\n'.join(rows))
+        if self.select:
+            self._select(moments)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _check_select(self) -> None:
+        layers = denoise_layers(unwrap(self.runner.model)).values()
+        if not self.select and any(layer.denoiser.is_selectable for layer in layers):
+            raise UserError("step='selected' needs the candidates: set train_cfg.select of DenoiseFitLoop")
+        if self.select and 'metric' not in self.select:
+            raise UserError(f'train_cfg.select={self.select!r} has no metric: name one of val_evaluator')
+        if self.select and self.runner.val_loop is None:
+            raise UserError('train_cfg.select needs validation images: set val_dataloader, val_cfg and val_evaluator')
+
+    def _select(self, moments: dict[str, FeatureMoments]) -> None:
+        options = dict(self.select)
+        metric = options.pop('metric')
+        candidates = select_step(unwrap(self.runner.model), moments, lambda: _validate(self.runner, metric), **options)
+        self.runner.logger.info(candidate_table(candidates, metric))
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
@@ -131,3 +157,18 @@ class DenoiseFitLoop(EpochBasedTrainLoop):
         model(**data, mode='tensor')
         self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs={})
         self._iter += 1
+
+
+@torch.no_grad()
+def _validate(runner: Runner, metric: str) -> float:
+    """Return a metric of the model on the validation images; no hook is called, and nothing is logged."""
+    loop = runner.val_loop
+    runner.model.eval()
+    for batch in loop.dataloader:
+        with autocast(enabled=loop.fp16):
+            outputs = runner.model.val_step(batch)
+        loop.evaluator.process(data_samples=outputs, data_batch=batch)
+    metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+    if metric not in metrics:
+        raise UserError(f'select.metric={metric!r} is not computed by val_evaluator: use one of {", ".join(metrics)}')
+    return float(metrics[metric])

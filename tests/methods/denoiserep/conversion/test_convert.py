@@ -287,6 +287,7 @@ def test_the_reparameterised_model_compiles():
     [
         (dict(steps=500), 'steps=1000, no DDIM target .* has steps=500, no DDIM target'),
         (dict(step='ddim', to=0), 'no DDIM target .* has steps=1000, to=0'),
+        (dict(step='none'), "no DDIM target .* has steps=1000, step='none'"),
         (dict(side='output'), "side='input', but the model has .* side='output'"),
     ],
 )

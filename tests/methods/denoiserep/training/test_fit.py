@@ -170,8 +170,7 @@ def fit_runner(work_dir, model, samples, **options):
         train_cfg=dict(type='reprefine.DenoiseFitLoop'),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(logger=None),
-        log_level='WARNING',
-        **options,
+        **(dict(log_level='WARNING') | options),
     )
 
 
