@@ -201,7 +201,7 @@ class DiffusionTeacher(FullPrecisionBuffers, SharedTeacher):
             tensors.pop('abar')
         for name, value in {**self.state_dict(), **tensors}.items():
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
