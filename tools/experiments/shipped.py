@@ -66,6 +66,7 @@ def ship(state_dict: dict[str, Tensor], name: str, command: str, half: bool = Fa
     Raises:
         UserError: If the file has more than ``MAX_BYTES`` bytes.
     """
+    code = commit()  # before the file is written, which would count as a change
     tensors = {
         key: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
         for key, value in state_dict.items()
@@ -76,7 +77,7 @@ def ship(state_dict: dict[str, Tensor], name: str, command: str, half: bool = Fa
         file.unlink()
         raise UserError(f'{name}: {size} bytes are more than the {MAX_BYTES} that a shipped checkpoint may have')
     entries = json.loads(LIST.read_text()) if LIST.is_file() else {}
-    entries[name] = dict(sha256=checksum(file), bytes=size, command=command, commit=commit())
+    entries[name] = dict(sha256=checksum(file), bytes=size, command=command, commit=code)
     LIST.write_text(f'{json.dumps(dict(sorted(entries.items())), indent=1)}\n')
     return file
 
