@@ -59,6 +59,12 @@ CONTROL = Variant(
 DENOISEREP = Variant(
     'denoiserep', 'DenoiseRep (20 more epochs), deployed', 'denoiserep/classification/vit-tiny_denoiserep_{}'
 )
+# The backbone is trained in the same phases, but no layer takes a reverse step.
+NO_STEP = Variant(
+    'no_step',
+    'control in the phases of DenoiseRep, no reverse step',
+    'denoiserep/classification/vit-tiny_denoiserep-no-step_{}',
+)
 LABELFREE = Variant(
     'labelfree',
     'DenoiseRep label-free (20 more epochs), deployed',
@@ -70,4 +76,10 @@ CLOSEDFORM = Variant(
     'denoiserep/classification/vit-tiny_denoiserep-closedform_{}',
     epochs=1,
 )
-EXTRA = {variant.name: variant for variant in (LABELFREE, CLOSEDFORM)}
+SELECTED = Variant(
+    'selected',
+    'DenoiseRep closed form, step chosen on validation images, deployed',
+    'denoiserep/classification/vit-tiny_denoiserep-selected_{}',
+    epochs=1,
+)
+EXTRA = {variant.name: variant for variant in (NO_STEP, LABELFREE, CLOSEDFORM, SELECTED)}

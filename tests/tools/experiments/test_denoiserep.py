@@ -38,6 +38,28 @@ def test_control_and_denoiserep_have_the_same_budget():
     assert control.train_cfg.max_epochs == variants.CONTROL.epochs == variants.DENOISEREP.epochs
 
 
+def test_the_control_in_the_same_phases_differs_by_the_step_alone():
+    control, refined = (load_config(str(v.config_file('digits'))) for v in (variants.NO_STEP, variants.DENOISEREP))
+    assert control.model.denoise.pop('step') == 'none'
+    assert control.to_dict() == refined.to_dict()
+
+
+def test_the_record_compares_with_the_control_in_the_same_phases(tmp_path):
+    report, records = (import_beside(TOOL, name) for name in ('reports.denoiserep', 'records'))
+    chosen = [variants.BASELINE, variants.NO_STEP, variants.DENOISEREP]
+    for number, variant in enumerate(chosen):
+        for seed in (0, 1):
+            folder = variant.work_dir(tmp_path, seed)
+            (folder / 'run/vis_data').mkdir(parents=True)
+            (folder / 'run/vis_data/scalars.json').write_text('{"lr": 1, "time": 0.5, "epoch": 1, "step": 1}\n')
+            (folder / 'test.json').write_text(f'{{"accuracy/top1": {90 + number + seed}}}')
+    report.write_record(tmp_path / 'record.json', tmp_path, 'digits', chosen, [0, 1])
+    record = records.read_record(tmp_path / 'record.json')
+    assert [row.values['accuracy'] for row in record.rows] == [[90, 91], [91, 92], [92, 93]]
+    control = variants.NO_STEP.label
+    assert [row.control for row in record.rows] == [control, None, control]
+
+
 def test_every_row_of_the_ablation_changes_a_setting_of_denoiserep():
     ablation = import_beside(TOOL, 'denoiserep_ablation')
     options = [variant.options for _, _, variant in ablation.ROWS]
@@ -66,5 +88,5 @@ def test_the_conclusion_follows_from_the_paired_differences(accuracy, control, c
 
 def test_make_demo_runs_this_experiment():
     makefile = Path(__file__).parents[3] / 'Makefile'
-    (line,) = [line for line in makefile.read_text().splitlines() if 'tools/experiments' in line]
-    assert f'tools/{TOOL}' in line
+    _, recipe = makefile.read_text().split('\ndemo:')
+    assert f'tools/{TOOL}' in recipe.partition('\n\n')[0]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from denoiserep_variants import BASELINE, CLOSEDFORM, CONTROL, DATASETS, DENOISEREP, Variant
+from denoiserep_variants import BASELINE, CLOSEDFORM, CONTROL, DATASETS, DENOISEREP, NO_STEP, SELECTED, Variant
+from records import Metric, Record, Row, environment, save_record
 
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
@@ -57,6 +58,31 @@ pass over the training images (mean over the seeds; predicting zero gives 1).
 """
     (out / 'report.md').write_text(text)
     return text
+
+
+def write_record(file: Path, out: Path, dataset: str, variants: list[Variant], seeds: list[int]) -> None:
+    """Write the test accuracies as a record; the control of all rows is the one in the phases of DenoiseRep."""
+    rows = [
+        Row(
+            variant.label,
+            {'accuracy': [_accuracy(variant.work_dir(out, seed)) for seed in seeds]},
+            None if variant is NO_STEP else NO_STEP.label,
+        )
+        for variant in variants
+    ]
+    runs = [variant.work_dir(out, seed) for variant in variants for seed in seeds]
+    record = Record(
+        title='DenoiseRep, its baseline and its controls, trained by the configs',
+        kind='end to end',
+        data=DATASETS[dataset],
+        seeds=seeds,
+        metrics={'accuracy': Metric('test accuracy (%)')},
+        rows=rows,
+        minutes=sum(seconds_of_training(read_scalars(run)) for run in runs) / 60,
+        threads=1,
+        **environment(),
+    )
+    save_record(file, record)
 
 
 def verdict(accuracy: list[float], control: list[float]) -> str:
@@ -113,7 +139,7 @@ def _extra_time(out: Path, variant: Variant, seeds: list[int]) -> str:
 
 def _panels(out: Path, variants: list[Variant], seeds: list[int]) -> list[tuple[str, str, dict]]:
     """Return panels of the validation accuracy of all runs and of the refinement, and of the training loss."""
-    refined = [variant for variant in variants if variant not in (BASELINE, CLOSEDFORM)]
+    refined = [variant for variant in variants if variant not in (BASELINE, CLOSEDFORM, SELECTED)]
     accuracy, loss = ('top-1 accuracy (%)', 'accuracy/top1'), ('cross entropy', 'loss')
     panels = (
         ('validation accuracy', accuracy, (BASELINE, *refined)),
