@@ -12,12 +12,12 @@ from reprefine.methods.denoiserep import denoise_layers
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
 DENOISEREP = (ROOT / 'configs/denoiserep/README.md').read_text()
-OVER_HOSTS = re.findall(r"^\| `(\w+::[\w/.-]+)` \| `(r?'[^']*')` \| (\d+) \|$", DENOISEREP, flags=re.M)
+OVER_HOSTS = re.findall(r"^\| `(\w+::[\w/.-]+)` \| `(r?'[^']*')` \| (\d+) \|$", DENOISEREP, flags=re.MULTILINE)
 
 
 def example(text: str) -> str:
     """The one config in a README."""
-    (found,) = re.findall(r'```python\n(_base_.*?)```', text, flags=re.S)
+    (found,) = re.findall(r'```python\n(_base_.*?)```', text, flags=re.DOTALL)
     return found
 
 

@@ -163,9 +163,9 @@ def _pipelines(dataset: Any) -> Iterator[list]:
         yield transforms
         return
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    for dataset in inner:
-        if dataset is not None:
-            yield from _pipelines(dataset)
+    for wrapped in inner:
+        if wrapped is not None:
+            yield from _pipelines(wrapped)
 
 
 def _build_visualizer(cfg: Config, dataset: Any) -> Visualizer:

@@ -20,7 +20,9 @@ def test_every_config_is_trained_and_tested_by_one_of_these_files():
     """Each file names folders below ``configs/`` as ``configs_below('<folder>')``."""
     files = [*(ROOT / 'tests/configs').glob('test_*.py'), *(ROOT / 'tests/methods').glob('*/configs/test_*.py')]
     files.remove(Path(__file__))
-    calls = ' '.join(call for file in files for call in re.findall(r'configs_below\((.*?)\)', file.read_text(), re.S))
+    calls = ' '.join(
+        call for file in files for call in re.findall(r'configs_below\((.*?)\)', file.read_text(), re.DOTALL)
+    )
     assert len(CONFIGS) > 80
     tried = configs_below(*set(re.findall(r"'([\w/]+)'", calls)))
     missing = sorted(str(path.relative_to(ROOT)) for path in set(CONFIGS) - set(tried))

@@ -76,5 +76,7 @@ def assert_equal(a: Any, b: Any, place: str = '') -> None:
         assert len(a) == len(b), place
         for index, (x, y) in enumerate(zip(a, b, strict=True)):
             assert_equal(x, y, f'{place}.{index}')
+    elif torch.is_tensor(a):
+        assert torch.equal(a, b), place
     else:
-        assert torch.equal(a, b) if torch.is_tensor(a) else a == b or (a != a and b != b), place
+        assert a == b or (a != a and b != b), place  # noqa: PLR0124, NaN of any type

@@ -14,7 +14,7 @@ from tests.helpers.run_tool import run_tool
 
 def terms_of(output):
     """Pairs of the value now and the value then, as printed."""
-    found = re.findall(r'^(\S+) = (\S+) \(recorded: (\S+)\)$', output, re.M)
+    found = re.findall(r'^(\S+) = (\S+) \(recorded: (\S+)\)$', output, re.MULTILINE)
     return {name: (now, then) for name, now, then in found}
 
 

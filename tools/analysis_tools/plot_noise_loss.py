@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.errors import UserError
 from reprefine.methods.denoiserep.plot import noise_series, plot_noise_losses
@@ -35,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
     series = noise_series(records)
     plot_noise_losses(series, out)
     for name, (_, values) in series.items():
-        logged = values[~(values != values)]
+        logged = values[~np.isnan(values)]
         print(f'{name}: {logged[0]:.4f} -> {logged[-1]:.4f}')
     print(f'wrote {out}')
 

@@ -148,7 +148,9 @@ def test_turning_moves_the_nose_to_that_side():
         points = paint(make_face(yaw=yaw, roll=0))[1].landmarks
         return (points[54] - (points[60] + points[72]) / 2)[0] / np.linalg.norm(points[72] - points[60])
 
-    assert nose_offset(35) > 0.2 > 0.02 > abs(nose_offset(0)) and nose_offset(-35) < -0.2
+    assert nose_offset(35) > 0.2
+    assert abs(nose_offset(0)) < 0.02
+    assert nose_offset(-35) < -0.2
 
 
 def test_expression_moves_the_landmarks():

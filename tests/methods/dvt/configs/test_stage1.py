@@ -21,7 +21,7 @@ BRIEF = [
 @pytest.mark.parametrize('path', configs_below('dvt/stage1'), ids=lambda path: path.stem)
 def test_denoises(path, tmp_path, toy_folder):
     root = toy_folder(['data/VOCdevkit'])
-    name = sorted((root / 'VOC2012/JPEGImages').glob('*.jpg'))[0].relative_to(root).as_posix()
+    name = min((root / 'VOC2012/JPEGImages').glob('*.jpg')).relative_to(root).as_posix()
     (tmp_path / 'list.txt').write_text(f'data/VOCdevkit/{name}\n')
     cfg = load_config(str(path))
     patch = 14 if 'dinov2' in path.stem else 16
