@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reprefine.engine.errors import UserError
 from reprefine.engine.files import natural_key
+from reprefine.engine.lock import is_first_process
 
 SUFFIX = '.sha256'
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -132,11 +133,11 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
     Raises:
         UserError: If there are checkpoints, but none is valid.
     """
-    skipped = []
+    skipped: list[str] = []
     for checkpoint in _candidates(Path(work_dir)):
         corruption = find_corruption(checkpoint)
         if corruption is None:
-            if os.environ.get('RANK', '0') == '0':
+            if is_first_process():
                 for line in skipped:
                     print(f'not resumed from {line}', file=sys.stderr)
             return str(checkpoint)

@@ -4,12 +4,14 @@ Such a module has an attribute ``requires_pretrained``: the reason as a string, 
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import nn
+
+from reprefine.engine.config_check.walk import find_values
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def warn_random_init(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = 
         loaded: The modules that were loaded.
         model_cfg: Config of the model. With ``pretrained``, host libraries also load in constructors.
     """
-    if _has_pretrained(model_cfg):
+    if any(find_values(model_cfg, 'pretrained')):
         return
     for name, module in model.named_modules():
         reason = getattr(module, 'requires_pretrained', None)
@@ -46,9 +48,3 @@ def warn_random_init(model: nn.Module, loaded: set[nn.Module], model_cfg: Any = 
                 'current',
                 logging.WARNING,
             )
-
-
-def _has_pretrained(node: Any) -> bool:
-    if isinstance(node, Mapping):
-        return bool(node.get('pretrained')) or any(map(_has_pretrained, node.values()))
-    return isinstance(node, list | tuple) and any(map(_has_pretrained, node))

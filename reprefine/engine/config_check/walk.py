@@ -18,3 +18,8 @@ def iter_dicts(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from iter_dicts(value, f'{path}.{index}')
+
+
+def find_values(cfg: Any, key: str) -> Iterator[Any]:
+    """Yield the values of ``key`` in all nested dicts of a config, outermost first."""
+    return (node[key] for _, node in iter_dicts(cfg) if key in node)

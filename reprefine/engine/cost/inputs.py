@@ -1,7 +1,6 @@
 """Input batches for cost measurements: from a data loader, or random images."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
-from reprefine.engine.config_check.walk import iter_dicts
+from reprefine.engine.config_check.walk import find_values
 from reprefine.engine.errors import UserError
 from reprefine.engine.runner import Runner
 
@@ -130,8 +129,3 @@ def _height_width(size: int | tuple[int, int], width_first: bool) -> tuple[int, 
         return size, size
     height, width = reversed(size) if width_first else size
     return math.ceil(height), math.ceil(width)
-
-
-def find_values(cfg: Any, key: str) -> Iterator[Any]:
-    """Yield the values of ``key`` in all nested dicts of a config, outermost first."""
-    return (node[key] for _, node in iter_dicts(cfg) if key in node)

@@ -1,6 +1,5 @@
 """Stopping a run by a signal: a checkpoint of the training, a resume hint and an exit code."""
 
-import os
 import shlex
 import signal
 import sys
@@ -19,6 +18,7 @@ from mmengine.runner import Runner
 from reprefine.engine.checkpoints.checkpoint_hook import STOP_CHECKPOINT
 from reprefine.engine.checkpoints.integrity import find_latest_checkpoint
 from reprefine.engine.errors import find_interruption
+from reprefine.engine.lock import is_first_process
 
 from .loops import ExactLoop
 from .resume import ResumeHook
@@ -81,7 +81,7 @@ def stop_on_signals(work_dir: str) -> Iterator[None]:
         interrupt = find_interruption(error)
         if not isinstance(interrupt, Interrupted):
             raise
-        if os.environ.get('RANK', '0') == '0':
+        if is_first_process():
             print(f'\n{_resume_hint(interrupt, work_dir)}', file=sys.stderr)
         raise SystemExit(128 + interrupt.signal) from None
     finally:

@@ -1,11 +1,11 @@
 """Non-blocking copies of batches to a GPU."""
 
-from typing import Any
-
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
+
+from reprefine.engine.config_check.walk import find_values
 
 
 def should_copy_non_blocking(cfg: Config) -> bool:
@@ -15,7 +15,7 @@ def should_copy_non_blocking(cfg: Config) -> bool:
         cfg: Complete config.
     """
     pinned = (cfg.get('train_dataloader') or {}).get('pin_memory', False)
-    return torch.cuda.is_available() and bool(pinned) and not _has_key(cfg.to_dict(), 'non_blocking')
+    return torch.cuda.is_available() and bool(pinned) and not list(find_values(cfg.to_dict(), 'non_blocking'))
 
 
 def set_non_blocking(model: nn.Module) -> None:
@@ -27,9 +27,3 @@ def set_non_blocking(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BaseDataPreprocessor):
             module._non_blocking = True
-
-
-def _has_key(cfg: Any, key: str) -> bool:
-    if isinstance(cfg, dict):
-        return key in cfg or any(_has_key(value, key) for value in cfg.values())
-    return isinstance(cfg, (list, tuple)) and any(_has_key(value, key) for value in cfg)
