@@ -88,9 +88,9 @@ def compare(
     """
     failures: list[Exception] = []
     for features, dtype in product((False, True), TOLERANCES):
-        forms = [evaluated_copy(model, dtype) for model in (trained, deployed, written or deployed)]
+        before, after, whole = (evaluated_copy(model, dtype) for model in (trained, deployed, written or deployed))
         try:
-            return _compare(*forms, examples, layers, dtype, features)
+            return _compare(before, after, whole, examples, layers, dtype, features)
         except UserError:
             raise
         except Exception as error:  # any error of a model that does not run in this dtype or mode

@@ -22,7 +22,7 @@ def class_of(registry: Registry, cfg: Mapping[str, Any]) -> Any:
         return active.get(kind)
 
 
-def base_config(kind: Any, cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def base_config(kind: Any, cfg: dict[str, Any]) -> dict[str, Any]:
     """Return the config of the base model from that of a refined one, which has a ``base_type`` and a method's options.
 
     Args:

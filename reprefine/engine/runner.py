@@ -49,6 +49,8 @@ class Runner(CheckpointRunner):
     Its constructor calls :func:`reprefine.set_up.set_up`.
     """
 
+    _train_dataloader: DataLoader | dict | None
+
     @functools.wraps(MMEngineRunner.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         set_up()
@@ -204,7 +206,6 @@ class Runner(CheckpointRunner):
 
 def _without_collate_scope(dataloader: DataLoader | dict) -> DataLoader | dict:
     """Drop ``_scope_``, set by inheriting from another package, which mmengine would pass to the collate function."""
-    collate = dataloader.get('collate_fn') if isinstance(dataloader, dict) else None
-    if not isinstance(collate, dict):
+    if not isinstance(dataloader, dict) or not isinstance(collate := dataloader.get('collate_fn'), dict):
         return dataloader
     return {**dataloader, 'collate_fn': {key: value for key, value in collate.items() if key != '_scope_'}}

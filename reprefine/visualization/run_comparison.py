@@ -34,13 +34,10 @@ def read_run_result(folder: str | Path) -> RunResult:
     Raises:
         UserError: If there is no log, or one is corrupted.
     """
-    folder, curves, seed = Path(folder), {}, None
+    folder, seed = Path(folder), None
+    curves: dict[str, list[float]] = {}
     logs = sorted(
-        (
-            path
-            for path in folder.glob('*/**/*.json')
-            if path.parent.name == 'vis_data' or path.stem == path.parent.name
-        ),
+        (path for path in folder.glob('*/**/*.json') if path.parent.name in ('vis_data', path.stem)),
         key=lambda path: (path.relative_to(folder).parts[0], path.parent.name != 'vis_data'),
     )
     # vis_data has every line twice, in scalars.json and in <timestamp>.json.

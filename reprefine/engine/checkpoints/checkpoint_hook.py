@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import BaseStorageBackend, LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
@@ -38,6 +38,8 @@ class SafeCheckpointHook(CheckpointHook):
     mmengine deletes the checkpoints beyond ``max_keep_ckpts`` and the former best one before it writes the next one: if
     the disk is full or the process is killed then, no checkpoint is left. This hook deletes them afterwards.
     """
+
+    file_backend: BaseStorageBackend
 
     def before_train(self, runner: Runner) -> None:
         """Prepare as mmengine does, with deferred removals on the local disk.

@@ -34,6 +34,9 @@ class CheckpointRunner(Runner):
     :func:`.entries.select_weights`.
     """
 
+    _load_from: str | None
+    _resume: bool
+
     def _init_model_weights(self) -> None:
         model = self._bare_model()
         # A resumed run loads its own weights afterwards.

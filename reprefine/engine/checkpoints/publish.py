@@ -145,7 +145,8 @@ def copy_tensors(state_dict: Mapping[str, Any], shared: bool) -> dict[str, Any]:
     Raises:
         UserError: If there is a value that is no tensor, and ``shared`` is False.
     """
-    copies, result = {}, OrderedDict()
+    copies: dict[Any, torch.Tensor] = {}
+    result: OrderedDict[str, Any] = OrderedDict()
     if hasattr(state_dict, '_metadata'):  # the versions of modules
         result._metadata = state_dict._metadata
     for name, value in state_dict.items():

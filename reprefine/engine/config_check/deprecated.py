@@ -107,7 +107,7 @@ def _rename_below(node: Any, path: str) -> None:
     if isinstance(node, list | tuple):
         for index, item in enumerate(node):
             _rename_below(item, f'{path}.{index}')
-    elif isinstance(node, MutableMapping):
+    elif isinstance(node, dict):
         for key in ('type', 'base_type'):
             kind = _entry(node, key)
             if isinstance(kind, str) and kind.startswith(SCOPE):

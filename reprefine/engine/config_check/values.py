@@ -139,7 +139,7 @@ def match_paths(node: Any, keys: list[str], path: str) -> Iterator[tuple[str, An
     elif isinstance(node, list | tuple):
         for index, item in enumerate(node):
             yield from match_paths(item, keys, f'{path}.{index}')
-    elif isinstance(node, Mapping):
+    elif isinstance(node, dict):
         key, *rest = keys
         if key == '**':
             yield from match_paths(node, rest, path)

@@ -56,7 +56,7 @@ def remove_method(cfg: Config, method: Method) -> Config:
 
 def _strip(node: Any, package: str) -> Any:
     """Return a model config without the modules of a method, unless the method is a training of its own."""
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         if _package(MODELS, node) == package:
             baseline = _baseline(node)
             return node if baseline == node else _strip(baseline, package)
@@ -67,7 +67,7 @@ def _strip(node: Any, package: str) -> Any:
     return node
 
 
-def _baseline(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _baseline(node: dict[str, Any]) -> dict[str, Any] | None:
     """Return the dict of the baseline for a dict of a method, which may be the same, or None for no module."""
     kind = class_of(MODELS, node)
     if 'base_type' in node and getattr(kind, 'config_options', {}):

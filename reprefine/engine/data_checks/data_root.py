@@ -61,7 +61,7 @@ def _replace_root(node: Any, key: str, old: str, new: str) -> Any:
     """Return ``node``, the value of ``key``, with ``old`` replaced by ``new`` at the start of every path."""
     if key in NOT_DATA:
         return node
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         # ConfigDict.items() would resolve lazy imports, and the config could no longer be dumped.
         return ConfigDict({name: _replace_root(value, name, old, new) for name, value in dict.items(node)})
     if isinstance(node, list | tuple):

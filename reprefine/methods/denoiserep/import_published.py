@@ -106,7 +106,8 @@ def split_parts(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
         below it.
     """
     names = {layer for key in weights if (layer := _layer_of(key, weights))}
-    base, parts = {}, {}
+    base: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
     for key, value in weights.items():
         layer = next((key[:end] for end in _dots(key) if key[:end] in names), None)
         if layer is None or key[len(layer) + 1 :] in ('weight', 'bias'):

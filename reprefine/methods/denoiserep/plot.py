@@ -8,8 +8,11 @@ import numpy as np
 
 matplotlib.use('Agg')  # files only, no display
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from reprefine.engine.errors import UserError
 
@@ -52,9 +55,7 @@ def plot_noise_losses(series: dict[str, tuple[np.ndarray, np.ndarray]], out: Pat
         axis.plot(steps, values, color=plt.cm.viridis(norm(depth)), linewidth=1.4)
     axis.set(xlabel='iteration', ylabel='noise loss of the layer', title='noise loss of every denoised layer')
     axis.grid(alpha=0.3)
-    bar = figure.colorbar(ScalarMappable(norm, 'viridis'), ax=axis, label='layer, from input to output')
-    bar.locator.set_params(integer=True)
-    bar.update_ticks()
+    _add_layer_colorbar(figure, norm, axis)
     figure.savefig(out, dpi=130)
     plt.close(figure)
 
@@ -81,8 +82,12 @@ def plot_spectra(spectra: Spectra, out: Path) -> None:
     below.set(xlabel='rank of the eigenvalue / width of the layer', ylabel='change by the merge (%)')
     for axis in (above, below):
         axis.grid(alpha=0.3)
-    bar = figure.colorbar(ScalarMappable(norm, 'viridis'), ax=(above, below), label='layer, from input to output')
-    bar.locator.set_params(integer=True)
-    bar.update_ticks()
+    _add_layer_colorbar(figure, norm, (above, below))
     figure.savefig(out, dpi=130)
     plt.close(figure)
+
+
+def _add_layer_colorbar(figure: Figure, norm: Normalize, axes: Axes | Sequence[Axes]) -> None:
+    """Add a colour bar that numbers the layers."""
+    ticks = MaxNLocator('auto', steps=[1, 2, 2.5, 5, 10], integer=True)
+    figure.colorbar(ScalarMappable(norm, 'viridis'), ax=axes, label='layer, from input to output', ticks=ticks)

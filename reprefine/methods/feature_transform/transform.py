@@ -141,7 +141,7 @@ class FeatureTransform(nn.Module):
             )
         if not self.active:
             return TransformDraws()
-        return draws or self.sample(*q.shape[:1], queue.shape[1], q.shape[1], q.device)
+        return draws or self.sample(q.shape[0], queue.shape[1], q.shape[1], q.device)
 
     def _positives(self, q: Tensor, k: Tensor, draws: TransformDraws) -> tuple[Tensor, Tensor]:
         if draws.lam is None:

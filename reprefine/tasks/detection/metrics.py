@@ -56,10 +56,10 @@ class VOCAveragePrecision(VOCMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return the metrics of ``(annotation, detections by class)`` of all images."""
         annotations, detections = zip(*results, strict=True)
-        per_class = [
-            class_average_precision(*get_cls_results(detections, annotations, label), self.iou_thrs, self.eval_mode)
-            for label in range(len(self.dataset_meta['classes']))
-        ]
+        per_class = []
+        for label in range(len(self.dataset_meta['classes'])):
+            found, boxes, ignored = get_cls_results(detections, annotations, label)
+            per_class.append(class_average_precision(found, boxes, ignored, self.iou_thrs, self.eval_mode))
         means = np.mean(
             [values for values in per_class if values is not None] or [np.zeros(len(self.iou_thrs))], axis=0
         )

@@ -85,7 +85,7 @@ def _momentum_layers(
     layers = {tuple(name.split('.')): location for name, *location in walk_layers(averaged.module)}
     children = {name[0] for name in layers} | {''}
     layers[()] = averaged, 'module', averaged.module
-    copies = {}  # path in the average of the copy of each direct child of the model
+    copies: dict[str, tuple[str, ...]] = {}  # path in the average of the copy of each direct child of the model
     for candidate in chosen:
         child, *inner = candidate.name.split('.')
         paths = [path for path in _paths(inner, children) if _matches(layers.get(path), candidate.layer)]

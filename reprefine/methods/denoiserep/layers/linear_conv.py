@@ -13,6 +13,8 @@ from .base import DenoiseLayer
 class _WeightLayer(DenoiseLayer):
     """A denoising layer with a single weight, into which the denoising step is merged."""
 
+    weight: Tensor
+
     def __init__(self, *args: Any, denoise: dict[str, Any], **kwargs: Any) -> None:
         """Build the base layer and the predictor.
 

@@ -21,6 +21,7 @@ class DenoiseReplaced(DenoiseLayer):
     """
 
     default_side = 'output'
+    out_channels: int
 
     @property
     def channel_dim(self) -> int:

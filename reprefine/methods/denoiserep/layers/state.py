@@ -90,7 +90,7 @@ class DenoiseState:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave out the generator and what belongs to the current pass, such as graphs."""
-        transient = {'_losses': {}, '_sizes': {}, '_recorded': set(), '_in_eval': [], '_stochastic': None}
+        transient: dict[str, Any] = dict(_losses={}, _sizes={}, _recorded=set(), _in_eval=[], _stochastic=None)
         return self.__dict__ | transient | {'generator': None}
 
     @property

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +140,7 @@ def _norm_cfg(candidate: ConvCandidate, norm_cfg: dict | None) -> dict:
     if candidate.norm is None:
         return norm_cfg or dict(type='BN')
     norm = getattr(candidate.parent, candidate.norm)
-    kind = dict(type='SyncBN' if isinstance(norm, nn.SyncBatchNorm) else 'BN')
+    kind: dict[str, Any] = dict(type='SyncBN' if isinstance(norm, nn.SyncBatchNorm) else 'BN')
     if isinstance(norm, SplitBatchNorm2d):
         kind = dict(type='reprefine.SplitBN', num_splits=norm.num_splits)
     requires_grad = dict(requires_grad=norm.weight.requires_grad)

@@ -54,7 +54,8 @@ def _lottery_modules(conv: PDConv, generator: torch.Generator | None) -> dict[st
     norm = nn.BatchNorm2d(conv.out_channels).to(kernel)
     norm.weight.copy_(elementwise_maximum([norm.weight for norm in norms]))
     norm.bias.copy_(elementwise_maximum([norm.bias for norm in norms]))
-    return {'': build_standard_conv(conv, kernel, torch.zeros_like(norm.bias)), conv.replaced_norm: norm}
+    modules = {'': build_standard_conv(conv, kernel, torch.zeros_like(norm.bias))}
+    return modules if conv.replaced_norm is None else {**modules, conv.replaced_norm: norm}
 
 
 def maximum_kernel(conv: PDConv) -> Tensor:

@@ -113,8 +113,10 @@ class PDLinear(nn.Module):
         """
         if not self.deploy:
             raise RuntimeError('map_output() needs the deployed form: call switch_to_deploy() first')
-        halves = (tensor.unflatten(0, (-1, self.out_features)) for tensor in (self.reparam.weight, self.reparam.bias))
-        mapped, mapped_biases = compose_map(*halves, weight, shift)
+        weights, biases = (
+            tensor.unflatten(0, (-1, self.out_features)) for tensor in (self.reparam.weight, self.reparam.bias)
+        )
+        mapped, mapped_biases = compose_map(weights, biases, weight, shift)
         self.reparam.weight.copy_(mapped.flatten(0, 1))
         self.reparam.bias.copy_(mapped_biases.flatten())
 

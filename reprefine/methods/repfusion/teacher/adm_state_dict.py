@@ -112,7 +112,8 @@ def convert_state_dict(
     Raises:
         UserError: If names or shapes do not match.
     """
-    unused, result = dict(state), {}
+    unused = dict(state)
+    result: dict[str, Tensor] = {}
     try:
         for kind, adm, diffusers in _iter_modules(config):
             if kind == 'attn':

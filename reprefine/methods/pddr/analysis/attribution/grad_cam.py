@@ -32,7 +32,7 @@ def grad_cam(
         UserError: If the layer does not run exactly once, has no feature maps as output, or the logits do not depend
             on it.
     """
-    outputs = []
+    outputs: list[Tensor] = []
 
     def save_output(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
         if not torch.is_tensor(output) or output.ndim != 4:
