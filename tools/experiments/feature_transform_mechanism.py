@@ -109,54 +109,69 @@ def pretrain(args: argparse.Namespace) -> Path:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Compute what is missing and write the two records.
+    """Compute what is missing and write three records, each as soon as its parts are computed.
 
     Raises:
         UserError: If the pre-training fails, or the user interrupts.
     """
     folder, seeds = pretrain(args), list(range(args.seeds))
-    last = folder / f'epoch_{LAST}.pth'
-    scores = run_parts(score_part, {f'scores_seed{s}': (last, s) for s in seeds}, args.out / 'parts', args.jobs)
-    common = dict(kind='mechanism', data=DATA, seeds=seeds, threads=args.jobs, **environment())
-    rows = [Row(name, _columns(scores, 'scores_seed{}', name, FIXED, seeds)) for name in SETTINGS]
-    deviation = max(part[name]['deviation'] for part in scores.values() for name in SETTINGS)
-    fixed = Record(
-        title='scores of a trained MoCo under feature transformation, weights fixed',
-        metrics=FIXED,
-        rows=rows,
-        minutes=round(total_seconds(scores) / 60, 2),
-        notes=dict(draws=f'{DRAWS:,}', deviation=f'{deviation:.0e}'),
-        **common,
-    )
-    save_record(args.results / 'mechanism_scores.json', fixed)
-    parts = {f'epoch{LAST}_seed{seed}': (last, seed, VARIANTS) for seed in seeds}
-    parts |= {
+    last, parts = folder / f'epoch_{LAST}.pth', args.out / 'parts'
+    scores = run_parts(score_part, {f'scores_seed{s}': (last, s) for s in seeds}, parts, args.jobs)
+    save_record(args.results / 'mechanism_scores.json', score_record(scores, seeds))
+    arguments = {f'epoch{LAST}_seed{seed}': (last, seed, VARIANTS) for seed in seeds}
+    trained = run_parts(training_part, arguments, parts, args.jobs)
+    title = f'MoCo trained on with feature transformation for {EPOCHS} epochs from one checkpoint'
+    rows = [
+        Row(
+            v.name, _columns(trained, f'epoch{LAST}_seed{{}}', v.name, TRAINED, seeds), None if v is MOCO else MOCO.name
+        )
+        for v in VARIANTS
+    ]
+    save_record(args.results / 'mechanism_training.json', training_record(title, rows, trained, seeds))
+    arguments = {
         f'epoch{start}_seed{seed}': (folder / f'epoch_{start}.pth' if start else None, seed, (MOCO, FT))
         for seed in seeds
         for start in STARTS
     }
-    trained = run_parts(training_part, parts, args.out / 'parts', args.jobs)
-    rows = [
-        Row(variant.name, _columns(trained, f'epoch{LAST}_seed{{}}', variant.name, TRAINED, seeds), _control(variant))
-        for variant in VARIANTS
-    ]
-    for start in STARTS:
-        for variant in (MOCO, FT):
-            values = _columns(trained, f'epoch{start}_seed{{}}', variant.name, TRAINED, seeds)
-            control = f'MoCo, epoch {start}' if variant is FT else None
-            rows.append(Row(f'{variant.name}, epoch {start}', values, control))
-    training = Record(
-        title=f'MoCo trained on with feature transformation for {EPOCHS} epochs from one checkpoint',
-        metrics=TRAINED,
-        rows=rows,
-        minutes=round(total_seconds(trained) / 60, 2),
-        **common,
+    started = run_parts(training_part, arguments, parts, args.jobs)
+    title = f'feature transformation for {EPOCHS} epochs from random weights and from checkpoints of MoCo'
+    save_record(
+        args.results / 'mechanism_start.json', training_record(title, start_rows(started, seeds), started, seeds)
     )
-    save_record(args.results / 'mechanism_training.json', training)
 
 
-def _control(variant: Variant) -> str | None:
-    return None if variant is MOCO else MOCO.name
+def score_record(scores: dict[str, Any], seeds: list[int]) -> Record:
+    """Return the record of the scores with fixed weights."""
+    deviation = max(part[name]['deviation'] for part in scores.values() for name in SETTINGS)
+    return Record(
+        title='scores of a trained MoCo under feature transformation, weights fixed',
+        kind='mechanism',
+        data=DATA,
+        seeds=seeds,
+        metrics=FIXED,
+        rows=[Row(name, _columns(scores, 'scores_seed{}', name, FIXED, seeds)) for name in SETTINGS],
+        minutes=round(total_seconds(scores) / 60, 2),
+        threads=1,
+        notes=dict(draws=f'{DRAWS:,}', deviation=f'{deviation:.0e}'),
+        **environment(),
+    )
+
+
+def training_record(title: str, rows: list[Row], parts: dict[str, Any], seeds: list[int]) -> Record:
+    """Return a record of trainings."""
+    minutes = round(total_seconds(parts) / 60, 2)
+    return Record(title, 'mechanism', DATA, seeds, TRAINED, rows, minutes=minutes, threads=1, **environment())
+
+
+def start_rows(started: dict[str, Any], seeds: list[int]) -> list[Row]:
+    """Return the rows of MoCo and FT for each epoch of the start."""
+    rows = []
+    for start in STARTS:
+        moco = f'MoCo from epoch {start}'
+        for variant in (MOCO, FT):
+            values = _columns(started, f'epoch{start}_seed{{}}', variant.name, TRAINED, seeds)
+            rows.append(Row(f'{variant.name} from epoch {start}', values, moco if variant is FT else None))
+    return rows
 
 
 def _columns(

@@ -129,7 +129,7 @@ def train_together(
             optimizers[name].zero_grad()
             out['loss'].backward()
             optimizers[name].step()
-            history[name].append({key: float(value) for key, value in out.items()})
+            history[name].append({key: float(value.detach()) for key, value in out.items()})
         after_step(step + 1)
     return models, history
 

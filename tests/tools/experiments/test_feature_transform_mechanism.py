@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from reprefine.methods.feature_transform import FeatureTransform
 from tests.helpers.run_tool import import_beside
 
-mechanism, scores, training = (
+mechanism, scores, training, records = (
     import_beside('experiments/feature_transform_mechanism.py', name)
-    for name in ('feature_transform_mechanism', 'feature_transform_scores', 'moco_training')
+    for name in ('feature_transform_mechanism', 'feature_transform_scores', 'moco_training', 'records')
 )
 
 
@@ -72,3 +72,18 @@ def test_fixed_weights_are_those_of_the_checkpoint():
     q, k, queue = scores.training_features(weights, 0)
     assert q.shape == k.shape == (64, 128)
     assert queue.shape == (128, 2048)
+
+
+def test_records_have_a_row_for_each_setting_and_start_with_its_control():
+    values = dict.fromkeys((*scores.MEASURED, *(f'expected_{name}' for name in scores.MEASURED), 'deviation'), 0.5)
+    parts = {f'scores_seed{seed}': dict.fromkeys(mechanism.SETTINGS, values) | dict(seconds=60) for seed in (0, 1)}
+    record = mechanism.score_record(parts, [0, 1])
+    records.check_record(record)
+    assert [row.name for row in record.rows] == list(mechanism.SETTINGS)
+    assert record.minutes == 2
+    trained = {name: dict.fromkeys(mechanism.TRAINED, 0.5) for name in ('MoCo', 'FT')}
+    parts = {f'epoch{start}_seed0': {**trained, 'seconds': 30} for start in mechanism.STARTS}
+    record = mechanism.training_record('t', mechanism.start_rows(parts, [0]), parts, [0])
+    records.check_record(record)
+    assert {row.name: row.control for row in record.rows}['FT from epoch 5'] == 'MoCo from epoch 5'
+    assert record.minutes == 2
