@@ -1,6 +1,6 @@
 """Shared by the experiments on DenoiseRep in plain PyTorch: images, corruptions, and small classifiers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -160,7 +160,7 @@ def moments_over(model: nn.Module, images: Images) -> dict[str, FeatureMoments]:
 
 
 @contextmanager
-def noise_on_inputs(model: nn.Module, names: list[str], scale: float, std: float, seed: int) -> Iterator[None]:
+def noise_on_inputs(model: nn.Module, names: Sequence[str], scale: float, std: float, seed: int) -> Iterator[None]:
     """Scale the inputs of some layers and add Gaussian noise to them while the context is open.
 
     Args:

@@ -1,14 +1,16 @@
 """Choose the denoising step of DenoiseRep on validation images, for clean and corrupted images and for few labels.
 
 A ViT is trained on clean images. Its feature moments come from one pass over the clean training images; timestep, step
-and layers are chosen on validation images of the same corruption as the test images. Controls are the baseline and
-two ways to shrink the weights of the same layers without any feature, chosen in the same way from as many candidates.
+and layers are chosen on validation images of the same corruption as the test images, or with noise of the same strength
+in the network, on the inputs of its MLP layers. Controls are the baseline and two ways to shrink the weights of these
+layers without any feature, chosen in the same way from as many candidates.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from denoiserep_models import (
@@ -19,6 +21,7 @@ from denoiserep_models import (
     load_images,
     make_network,
     moments_over,
+    noise_on_inputs,
     train,
 )
 from parts import Values, run_parts, total_seconds
@@ -46,6 +49,9 @@ DATA = {
 }
 PER_CLASS = 10  # labelled images of training and of validation with few labels
 FEW_STEPS = 1020  # iterations of their training: those of 30 epochs on the digits
+# Standard deviation on the inputs of the MLP layers, of clean images.
+LAYER_NOISE = {'noise 0.5 in the layers': 0.5, 'noise 1.0 in the layers': 1.0}
+CONDITIONS = (*CORRUPTIONS, *LAYER_NOISE)
 LAYERS = ('all', 'first')
 TIMESTEPS = (100, 300, 500, 999)
 STEPS = ('ddpm', 'ddim')
@@ -81,14 +87,35 @@ def measure(source: str, few: bool, seed: int, steps: int | None = None) -> Valu
     convert(model.network, 'mlp', step='selected')
     moments = {name.removeprefix('network.'): m for name, m in moments_over(model, images).items()}
     values = {}
-    for name, corrupt in CORRUPTIONS.items():
+    for name in CONDITIONS:
+        corrupt, std = CORRUPTIONS.get(name, CORRUPTIONS['clean']), LAYER_NOISE.get(name, 0.0)
         # other draws of the noise in validation than in testing
-        values[name] = compare(base, model, moments, corrupt(validation, 2 * seed), corrupt(test, 2 * seed + 1))
+        pairs = ((corrupt(images, draw), draw) for images, draw in ((validation, 2 * seed), (test, 2 * seed + 1)))
+        values[name] = compare(base, model, moments, *(Measured(*pair, std) for pair in pairs))
     return values
 
 
+class Measured(NamedTuple):
+    """Images, and noise on the inputs of the MLP layers, that a network is evaluated with.
+
+    Attributes:
+        images: The images.
+        seed: Seed of the noise.
+        std: Standard deviation of the noise.
+    """
+
+    images: Images
+    seed: int
+    std: float
+
+    def accuracy(self, model: PixelNet, layers: Sequence[str]) -> float:
+        """Return the accuracy in percent of a network; ``layers`` are the names of its MLP layers."""
+        with noise_on_inputs(model.network, layers if self.std else (), 1.0, self.std, self.seed):
+            return accuracy(model, self.images)
+
+
 def compare(
-    base: PixelNet, model: PixelNet, moments: dict[str, FeatureMoments], validation: Images, test: Images
+    base: PixelNet, model: PixelNet, moments: dict[str, FeatureMoments], validation: Measured, test: Measured
 ) -> dict[str, tuple[float, str]]:
     """Return test accuracy and choice of every method.
 
@@ -96,15 +123,17 @@ def compare(
         base: The baseline.
         model: The same network, converted with ``step='selected'``.
         moments: Moments of its features.
-        validation: Images of the choice.
-        test: Images of the test.
+        validation: What is chosen on.
+        test: What is tested on.
     """
-    found = {BASELINE: (accuracy(base, test), '')}
     names = list(denoise_layers(model.network))
+    found = {BASELINE: (test.accuracy(base, names), '')}
     set_layer_steps(model.network, moments, assign_timesteps(names, 'descending', 1000))
-    found[PUBLISHED] = (accuracy(model, test), '')
-    chosen, *_ = select_step(model.network, moments, lambda: accuracy(model, validation), TIMESTEPS, STEPS, LAYERS)
-    found[SELECTED] = (accuracy(model, test), str(chosen))
+    found[PUBLISHED] = (test.accuracy(model, names), '')
+    chosen, *_ = select_step(
+        model.network, moments, lambda: validation.accuracy(model, names), TIMESTEPS, STEPS, LAYERS
+    )
+    found[SELECTED] = (test.accuracy(model, names), str(chosen))
     layers = {selection: layers_named(model.network, selection) for selection in LAYERS}
     for label, strengths, change in ((SCALED, FACTORS, scale_weight), (SHRUNK, RIDGES, shrink_weight)):
         found[label] = choose_change(base, layers, strengths, change, validation, test)
@@ -127,16 +156,17 @@ def choose_change(
     layers: dict[str, list[str]],
     strengths: tuple[float, ...],
     change: Callable[[Tensor, float], Tensor],
-    validation: Images,
-    test: Images,
+    validation: Measured,
+    test: Measured,
 ) -> tuple[float, str]:
     """Return test accuracy and name of the change of weights that is best in validation; no change wins ties."""
-    best, result = accuracy(base, validation), (accuracy(base, test), 'none')
+    every = layers['all']
+    best, result = validation.accuracy(base, every), (test.accuracy(base, every), 'none')
     for label, names in layers.items():
         for strength in strengths:
             with changed_weights(base.network, names, lambda weight, s=strength: change(weight, s)):
-                if (value := accuracy(base, validation)) > best:
-                    best, result = value, (accuracy(base, test), f'{strength}, layers {label}')
+                if (value := validation.accuracy(base, every)) > best:
+                    best, result = value, (test.accuracy(base, every), f'{strength}, layers {label}')
     return result
 
 
@@ -177,7 +207,7 @@ def main(args: argparse.Namespace) -> None:
 def make_rows(values: dict[str, Values], settings: list[tuple[str, bool]], seeds: list[int]) -> list[Row]:
     """Return the rows of the record; the control of each is the baseline on the same images."""
     rows = []
-    for corruption in CORRUPTIONS:
+    for corruption in CONDITIONS:
         for method in (BASELINE, PUBLISHED, SELECTED, SCALED, SHRUNK):
             found = {_key(*s): [values[_part(*s, seed)][corruption][method][0] for seed in seeds] for s in settings}
             control = None if method == BASELINE else f'{corruption}: {BASELINE}'
@@ -189,7 +219,7 @@ def _choices(values: dict[str, Values], settings: list[tuple[str, bool]], seeds:
     return {
         f'{_key(*s)}, {corruption}: {method}': [values[_part(*s, seed)][corruption][method][1] for seed in seeds]
         for s in settings
-        for corruption in CORRUPTIONS
+        for corruption in CONDITIONS
         for method in (SELECTED, SCALED, SHRUNK)
     }
 

@@ -17,7 +17,7 @@ def values():
 
 def test_every_method_is_tested_on_every_kind_of_images(values):
     methods = [selected.BASELINE, selected.PUBLISHED, selected.SELECTED, selected.SCALED, selected.SHRUNK]
-    assert list(values) == list(models.CORRUPTIONS)
+    assert list(values) == [*models.CORRUPTIONS, *selected.LAYER_NOISE]
     assert all(list(found) == methods for found in values.values())
     rows = selected.make_rows({'digits_few_0': values}, [('digits', True)], [0])
     assert {row.name for row in rows} == {f'{c}: {m}' for c in values for m in methods}
@@ -52,6 +52,7 @@ def test_the_change_that_helps_is_chosen_and_undone():
     network[0].weight.data = torch.tensor([[0.0], [1.0]]).expand(2, 4).clone()
     base, own = models.PixelNet(network, 0.0, 1.0, flat=True), network[0].weight.clone()
     images = models.Images(torch.ones(5, 1, 2, 2), torch.zeros(5, dtype=torch.long))
+    images = selected.Measured(images, 0, 0.0)
     layers = {'all': ['0']}
     found = selected.choose_change(base, layers, (0.5, -1.0), selected.scale_weight, images, images)
     assert found == (100.0, '-1.0, layers all')
@@ -67,3 +68,12 @@ def test_corruptions_change_the_images_and_repeat(name):
     assert (found - images.pixels).abs().mean() > 5
     assert torch.equal(found, corrupt(images, 3).pixels)
     assert torch.equal(models.CORRUPTIONS['clean'](images, 3).pixels, images.pixels)
+
+
+def test_noise_in_the_layers_changes_the_accuracy_and_is_the_same_for_every_network():
+    model = models.train(models.make_network('vit', 'digits', 0), models.load_images('digits', 'train'), 0, 30)
+    images = models.load_images('digits', 'val')
+    layers = ['backbone.layers.0.ffn.layers.0.0', 'backbone.layers.1.ffn.layers.1']
+    assert selected.Measured(images, 3, 0.0).accuracy(model, layers) == models.accuracy(model, images)
+    found = [selected.Measured(images, 3, 5.0).accuracy(model, layers) for _ in range(2)]
+    assert found[0] == found[1] < models.accuracy(model, images)
