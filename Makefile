@@ -2,6 +2,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
+DOCS_STAMP := $(VENV)/.installed-docs
 FORKS := .venv-forks
 FORKS_STAMP := $(FORKS)/.installed
 
@@ -16,7 +17,7 @@ FORK_TESTS += $(addprefix --ignore=tests/methods/,repfusion/policy/test_bandit.p
 	repfusion/policy/test_bandit_small.py dvt/stage1/solvers/test_recovery.py)
 FORK_TESTS += --ignore-glob='tests/methods/*/configs/*'
 
-.PHONY: help demo test test-forks install install-forks lint pages clean
+.PHONY: help demo test test-forks install install-forks lint docs pages clean
 
 help:
 	@echo 'make demo           set up what the demo needs, run the main job on real images and show the result'
@@ -25,6 +26,7 @@ help:
 	@echo 'make install        set everything up in $(VENV) (make -B install repeats it)'
 	@echo 'make install-forks  the same with the forks, in $(FORKS)'
 	@echo 'make lint           check style, types, spelling, links and paths'
+	@echo 'make docs           build the documentation as a site: docs/_build/html/index.html'
 	@echo 'make pages          write what is generated: model-index.yml, tables of docs/ and reprefine/methods/README.md'
 	@echo 'make clean          remove build products, caches and what the demo wrote; $(VENV) and $(FORKS) stay'
 
@@ -66,6 +68,15 @@ lint: $(STAMP)
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q -p no:cacheprovider tests/test_repository.py # links, paths, sizes, docstrings
 
+$(DOCS_STAMP): $(STAMP) requirements/docs.txt
+	@$(PY) -m pip --disable-pip-version-check install -q -c requirements/build.txt -r requirements/docs.txt
+	@touch $@
+
+# A warning, such as a link to nowhere, is an error.
+docs: $(DOCS_STAMP)
+	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
+
 PAGES := tests.configs.model_index tests.configs.published tests.combinations.matrix_page tests.helpers.methods_page
 
 pages: $(STAMP)
@@ -73,5 +84,5 @@ pages: $(STAMP)
 	@$(PY) tools/experiments/tables.py
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache work_dirs/demo
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache docs/_build docs/api/generated work_dirs/demo
 	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,7 +27,7 @@ TAIL = """\
 
 Save the configs of a method in a folder, change the baseline and the values in the table below them, and run them in
 order, each by `python tools/train.py FILE`. `--data-root` sets the path of your data or of
-[toy data](../README.md#data-and-toy-data-for-every-benchmark), and `--cfg-options` changes single values:
+[toy data](get_started/use.md#data-and-toy-data-for-every-benchmark), and `--cfg-options` changes single values:
 
     python tools/dataset_tools/make_toy_data.py --out data/toy --only coco
     python tools/train.py train.py --data-root data/toy/coco --cfg-options train_cfg.max_epochs=1
