@@ -1,13 +1,13 @@
 """The Python code in docs/ runs, block by block, as a reader would type it."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.helpers.methods_page import PAGE, page
+from tests.helpers.repository import ROOT, files
 
-DOCS = sorted((Path(__file__).parents[1] / 'docs').rglob('*.md'))
+DOCS = [path for path in files('*.md') if path.is_relative_to(ROOT / 'docs')]
 # Not those of configs, which tests/combinations trains.
 BLOCK = re.compile(r'^```python\n((?!_base_ =).*?)^```$', re.DOTALL | re.MULTILINE)
 
