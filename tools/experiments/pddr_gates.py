@@ -15,6 +15,7 @@ from parts import Values, run_parts, total_seconds
 from pddr_digits import DATA, accuracy
 from pddr_polarity import (
     BOTH,
+    CONSTANT,
     PDB,
     PLAIN,
     SETTINGS,
@@ -30,6 +31,7 @@ from records import ROOT, Metric, Record, Row, environment, save_record
 from runner import add_run_arguments
 
 from reprefine.engine.cli.tool import run_as_tool
+from reprefine.visualization.results import paired_difference
 
 EXAMPLE = """example:
   python tools/experiments/pddr_gates.py --jobs 2
@@ -98,6 +100,10 @@ def main(args: argparse.Namespace) -> None:
     runs = [(setting, p, rate, s) for setting in SETTINGS for p in POLARITIES for rate in RATES for s in seeds]
     values = run_parts(compute, {part_name(*run): run for run in runs}, args.out, args.jobs)
     rows, rates = make_rows(values, seeds)
+    sizes = {setting.label: size(setting) for setting in SETTINGS}
+    by_name = {row.name: row.values for row in rows}
+    # Of the gates alone: PD-B minus PD-B with equal gates.
+    effect = {f'gates_{p}': paired_difference(by_name[PDB.label][p], by_name[CONSTANT.label][p], 1) for p in POLARITIES}
     record = Record(
         title='Gates of PD-B on digits of random polarity, one convolution of two channels',
         kind='mechanism',
@@ -107,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
         rows=rows,
         minutes=total_seconds(values) / 60,
         threads=args.jobs,
-        notes=dict(learning_rates=rates, parameters={setting.label: size(setting) for setting in SETTINGS}),
+        notes=dict(learning_rates=rates, parameters=sizes, **effect),
         **environment(),
     )
     save_record(args.result, record)

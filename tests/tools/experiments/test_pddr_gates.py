@@ -1,11 +1,14 @@
 """Digits of random polarity, and the gates of PD-B on them."""
 
+import argparse
+
 import pytest
 import torch
 
 from tests.helpers.run_tool import import_beside
 
 tool = import_beside('experiments/pddr_gates.py', 'pddr_gates')
+records = import_beside('experiments/records.py', 'records')
 polarity = import_beside('experiments/pddr_gates.py', 'pddr_polarity')
 PLAIN, PDA, PDB, CONSTANT = polarity.PLAIN, polarity.PDA, polarity.PDB, polarity.CONSTANT
 
@@ -76,3 +79,18 @@ def test_a_part_has_the_values_of_its_row(few, monkeypatch):
     monkeypatch.setattr(tool, 'train', lambda *arguments: polarity.train(*arguments, epochs=1))
     assert set(tool.compute(PLAIN, 'fixed', 0.03, 0)) == {'val', 'test'}
     assert set(tool.compute(PDB, 'random', 0.03, 0)) == {'val', 'test', 'difference', 'swapped'}
+
+
+def test_the_record_has_the_effect_of_the_gates_alone(tmp_path, monkeypatch):
+    def computed(function, parts, out, jobs):
+        accuracy = {PDB: 90.0, CONSTANT: 87.5}
+        values = {name: accuracy.get(setting, 85.0) + seed for name, (setting, _, _, seed) in parts.items()}
+        return {name: dict(val=v, test=v, difference=0.9, swapped=20.0, seconds=1.0) for name, v in values.items()}
+
+    monkeypatch.setattr(tool, 'run_parts', computed)
+    tool.main(argparse.Namespace(seeds=2, jobs=1, out=tmp_path, result=tmp_path / 'gates.json'))
+    record = records.read_record(tmp_path / 'gates.json')
+    assert record.notes['gates_random'] == record.notes['gates_fixed'] == '+2.5 ± 0.0'
+    assert (
+        record.row(tool.SWAPPED).values['random'] == [20, 20] and record.notes['parameters']['plain']['training'] == 406
+    )
