@@ -10,8 +10,7 @@ from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.functional import mixed_outputs_conv
 from reprefine.methods.pddr.layers.branches import ConvNorm
 
-CHANNELS, GRID, WIDTH = 4, 4, 2
-EPOCHS, BATCH = 20, 100
+CHANNELS, GRID, WIDTH, BATCH = 4, 4, 2, 100
 BOTH = (1, -1)
 
 
@@ -53,10 +52,15 @@ def signed_digits(split: str) -> tuple[Tensor, Tensor]:
     return nn.functional.pixel_unshuffle(2 * images - 1, 2), labels
 
 
-def build(setting: Setting, seed: int) -> nn.Sequential:
+def build(setting: Setting, seed: int, linear: bool = False) -> nn.Sequential:
     """Return the network: convolution 3x3, ReLU, average pooling to 4x4 positions, linear classifier.
 
     The gate of PD-B has as many hidden units as the image has channels.
+
+    Args:
+        setting: Form of the convolution.
+        seed: Seed of the weights.
+        linear: Whether the ReLU is left out.
     """
     torch.manual_seed(seed)
     one = 1, 1
@@ -68,10 +72,13 @@ def build(setting: Setting, seed: int) -> nn.Sequential:
         nn.init.zeros_(conv.gate.fc2.weight)
         conv.gate.fc2.weight.requires_grad_(False)
     classifier = nn.Linear(setting.width * GRID**2, 10)
-    return nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), classifier)
+    activation = nn.Identity() if linear else nn.ReLU()
+    return nn.Sequential(conv, activation, nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), classifier)
 
 
-def train(setting: Setting, random_polarity: bool, rate: float, seed: int, epochs: int = EPOCHS) -> nn.Sequential:
+def train(
+    setting: Setting, random_polarity: bool, rate: float, seed: int, epochs: int, linear: bool = False
+) -> nn.Sequential:
     """Train with Adam and a cosine schedule, and return the reparameterised network in evaluation mode.
 
     Args:
@@ -80,8 +87,9 @@ def train(setting: Setting, random_polarity: bool, rate: float, seed: int, epoch
         rate: Initial learning rate.
         seed: Seed of weights, order and polarity.
         epochs: Number of epochs.
+        linear: See :func:`build`.
     """
-    net, generator = build(setting, seed), torch.Generator().manual_seed(seed)
+    net, generator = build(setting, seed, linear), torch.Generator().manual_seed(seed)
     images, labels = signed_digits('train')
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=rate)
     steps = epochs * -(-len(images) // BATCH)

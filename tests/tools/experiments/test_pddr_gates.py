@@ -1,6 +1,7 @@
 """Digits of random polarity, and the gates of PD-B on them."""
 
 import argparse
+import dataclasses
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tests.helpers.run_tool import import_beside
 tool = import_beside('experiments/pddr_gates.py', 'pddr_gates')
 records = import_beside('experiments/records.py', 'records')
 polarity = import_beside('experiments/pddr_gates.py', 'pddr_polarity')
+LINEAR, RELU = tool.NETWORKS['linear'], tool.NETWORKS['relu']
 PLAIN, PDA, PDB, CONSTANT = polarity.PLAIN, polarity.PDA, polarity.PDB, polarity.CONSTANT
 
 
@@ -65,32 +67,38 @@ def test_rates_are_chosen_on_validation_images(few):
     values = {}
     for setting in polarity.SETTINGS:
         for p in tool.POLARITIES:
-            for rate in tool.RATES:
+            for rate in RELU.rates:
                 part = dict(val=rate if p == 'random' else -rate, test=rate, difference=0.5, swapped=1.0)
-                values[tool.part_name(setting, p, rate, 0)] = part
-    rows, rates = tool.make_rows(values, [0])
+                values[tool.part_name(RELU, setting, p, rate, 0)] = part
+    rows, rates = tool.make_rows(values, RELU, [0])
     assert rates['PD-B'] == dict(random=0.1, fixed=0.01)
     by_name = {row.name: row for row in rows}
     assert by_name['PD-B'].values == dict(random=[0.1], fixed=[0.01], difference=[0.5])
     assert by_name[tool.SWAPPED].values == dict(random=[1.0], fixed=[1.0]) and by_name['plain'].control is None
 
 
-def test_a_part_has_the_values_of_its_row(few, monkeypatch):
-    monkeypatch.setattr(tool, 'train', lambda *arguments: polarity.train(*arguments, epochs=1))
-    assert set(tool.compute(PLAIN, 'fixed', 0.03, 0)) == {'val', 'test'}
-    assert set(tool.compute(PDB, 'random', 0.03, 0)) == {'val', 'test', 'difference', 'swapped'}
+def test_a_part_has_the_values_of_its_row(few):
+    short = dataclasses.replace(RELU, epochs=1)
+    assert set(tool.compute(short, PLAIN, 'fixed', 0.03, 0)) == {'val', 'test'}
+    assert set(tool.compute(short, PDB, 'random', 0.03, 0)) == {'val', 'test', 'difference', 'swapped'}
 
 
-def test_the_record_has_the_effect_of_the_gates_alone(tmp_path, monkeypatch):
+def test_a_linear_network_needs_the_gates_for_random_polarity():
+    values = {s: tool.compute(LINEAR, s, 'random', 0.03, 0) for s in (PDB, CONSTANT)}
+    assert values[PDB]['test'] > 75 and values[PDB]['swapped'] < 25 and values[PDB]['difference'] > 0.9
+    assert values[CONSTANT]['test'] < 25 and values[CONSTANT]['difference'] == 0
+
+
+def test_the_records_have_the_effect_of_the_gates_alone(tmp_path, monkeypatch):
     def computed(function, parts, out, jobs):
         accuracy = {PDB: 90.0, CONSTANT: 87.5}
-        values = {name: accuracy.get(setting, 85.0) + seed for name, (setting, _, _, seed) in parts.items()}
+        values = {name: accuracy.get(setting, 85.0) + seed for name, (_, setting, _, _, seed) in parts.items()}
         return {name: dict(val=v, test=v, difference=0.9, swapped=20.0, seconds=1.0) for name, v in values.items()}
 
     monkeypatch.setattr(tool, 'run_parts', computed)
-    tool.main(argparse.Namespace(seeds=2, jobs=1, out=tmp_path, result=tmp_path / 'gates.json'))
-    record = records.read_record(tmp_path / 'gates.json')
-    assert record.notes['gates_random'] == record.notes['gates_fixed'] == '+2.5 ± 0.0'
-    assert (
-        record.row(tool.SWAPPED).values['random'] == [20, 20] and record.notes['parameters']['plain']['training'] == 406
-    )
+    tool.main(argparse.Namespace(seeds=2, jobs=1, out=tmp_path, results=tmp_path, networks=['linear', 'relu']))
+    for name in ('linear', 'relu'):
+        record = records.read_record(tmp_path / f'gates_{name}.json')
+        assert record.notes['gates_random'] == record.notes['gates_fixed'] == '+2.5 ± 0.0'
+        assert record.row(tool.SWAPPED).values['random'] == [20, 20]
+        assert record.notes['parameters']['plain']['training'] == 406
