@@ -12,7 +12,7 @@ from tests.helpers.run import assert_equal
 LOOP = """train_cfg = dict(_delete_=True, type='reprefine.DenoiseFitLoop')
 custom_hooks = [hook for hook in custom_hooks if hook['type'] != 'reprefine.DenoisePhaseHook']
 """
-STUDENT = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px'
+STUDENT = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_30e_mnist5k-32px'
 # Config of the tree, what is denoised, and the shape of an image.
 CASES = {
     'PD-A': ('pddr/classification/resnet18-w32-pda_10e_mnist5k', "include=['layer', 'head']", (3, 28, 28)),

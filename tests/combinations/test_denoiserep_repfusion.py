@@ -12,7 +12,7 @@ from reprefine.methods.denoiserep.conversion.converted import denoise_layers
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
-DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px'
+DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_30e_mnist5k-32px'
 DOWNSTREAM = 'repfusion/classification/resnet14-narrow_repfusion-pre_5e_mnist5k-32px'
 PREFIX = 'student.backbone.'
 LEARNS = "model.student_layers=['backbone.layer3.1.conv2']"

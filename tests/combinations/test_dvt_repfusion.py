@@ -9,7 +9,7 @@ from reprefine.methods.repfusion.distillation.export import export_backbone
 from tests.combinations import cells, checks
 from tests.helpers.run import assert_equal
 
-DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px'
+DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-uniform-hint_30e_mnist5k-32px'
 SEGMENT = 'dvt/demo/vit-p4-dvt_linear_120_ade20k-64px'
 # The student's patches and table of positions are those of the segmentor.
 STUDENT = """_base_ = '{base}'

@@ -34,7 +34,7 @@ TRAINED = (
     'pddr/detection/retinanet_r50-pda_fpn_1x_coco',
     'pddr/landmarks/r50-pda_2xb64-60e_wflw-256x256',
     'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k',
-    'repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px',
+    'repfusion/distill/resnet14-narrow_repfusion-rl-hint_30e_mnist5k-32px',
     'repfusion/face_parsing/bisenetv1_r18-repfusion-pre_2xb8-160k_celebamask-hq-19classes-448x448',
     'dvt/segmentation/vit-b-mae-dvt_linear_8xb2-40k_voc12-512x512',
     'dvt/depth/vit-b-mae-dvt_linear_8xb2-38k_nyu-416x544',

@@ -18,7 +18,7 @@ from tests.helpers.run_tool import run_tool
 from tests.methods.repfusion.tiny import tiny_teacher
 
 PLOT, PROBE = 'analysis_tools/plot_timesteps.py', 'analysis_tools/probe_timesteps.py'
-CONFIG = ROOT / 'configs/repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px.py'
+CONFIG = ROOT / 'configs/repfusion/distill/resnet14-narrow_repfusion-rl-hint_30e_mnist5k-32px.py'
 
 
 def write_run(folder, epochs, best, classes=2):

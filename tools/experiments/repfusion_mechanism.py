@@ -20,7 +20,7 @@ EXAMPLE = """example:
   python tools/experiments/repfusion_mechanism.py --seeds 5
 """
 CLASSIFIER = 'baselines/classification/resnet14-narrow_5e_mnist5k-32px'
-DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-{}-hint_6e_mnist5k-32px'
+DISTILL = 'repfusion/distill/resnet14-narrow_repfusion-{}-hint_30e_mnist5k-32px'
 TIMESTEPS = 20
 PER_CLASS = 3
 FILE = 'configs/repfusion/results/mechanism.json'
@@ -58,6 +58,7 @@ SETTINGS = (
         'one useful t, policy', 'on', is_useful_once=True, policy='on', control='one useful t, policy switched off'
     ),
 )
+BY_KEY = {setting.key: setting for setting in SETTINGS}
 METRICS = dict(
     mass=Metric('useful t in the last epoch, %', 1),
     r2=Metric('R², validation images', 3),
@@ -140,7 +141,9 @@ def teacher_config(setting: Setting, seed: int, classifier: str) -> dict[str, An
 
 def distill_options(setting: Setting, seed: int, epochs: int) -> dict[str, Any]:
     """Return the options of the distillation; see :func:`evaluate_student` for the arguments."""
-    options = {'randomness.seed': seed, 'train_cfg.max_epochs': epochs, 'param_scheduler.0.T_max': epochs}
+    options = {'randomness.seed': seed, 'train_cfg.val_interval': epochs}
+    options |= {'train_cfg.max_epochs': epochs, 'param_scheduler.0.T_max': epochs}
+    options['model.eval_timesteps'] = [useful_timestep(seed)]
     if not setting.policy:
         return options | {'model.timestep_source.seed': seed}
     # In the warm-up of the hook timesteps are uniform, and only the head of the reward is trained.

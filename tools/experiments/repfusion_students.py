@@ -1,5 +1,6 @@
 """Shared by the experiments of RepFusion: training in this process, and the evaluation of a student."""
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +18,8 @@ from reprefine.methods.repfusion import r_squared
 from reprefine.methods.repfusion.teacher.linear_probe import logistic_regression_accuracy
 from reprefine.tasks.classification.datasets.digits import SmallDigits, draw_per_class
 
+# Runs of one second must not share their log.
+_RUNS = itertools.count()
 FINETUNE = 'repfusion/classification/resnet14-narrow_repfusion-pre_5e_mnist5k-32px'
 
 
@@ -33,7 +36,7 @@ def build_runner(
     """
     shutil.rmtree(work_dir, ignore_errors=True)
     cfg = load_config(str(config_file(config)), {**options, 'default_hooks.checkpoint.interval': -1})
-    cfg.work_dir, cfg.log_level = str(work_dir), 'WARNING'
+    cfg.work_dir, cfg.log_level, cfg.experiment_name = str(work_dir), 'WARNING', f'{work_dir.name}{next(_RUNS)}'
     if teacher is not None:
         cfg.model.teacher = teacher
     return Runner.from_cfg(cfg)
@@ -58,7 +61,7 @@ def load_split(split: str) -> tuple[Tensor, np.ndarray]:
 
 def preprocess(model: nn.Module, images: Tensor) -> Tensor:
     """Return images ``[N, 3, 32, 32]`` of :func:`load_split` as inputs of a model."""
-    return model.data_preprocessor(dict(inputs=list(images)))['inputs']
+    return model.data_preprocessor(dict(inputs=images, data_samples=None))['inputs']
 
 
 @torch.no_grad()
@@ -94,20 +97,24 @@ def student_r2(model: nn.Module, timestep: int) -> float:
     return r_squared(student, torch.stack([sample.teacher_feats[0][0] for sample in samples]))
 
 
-def finetuned_accuracy(distiller: nn.Module, per_class: int, epochs: int, seed: int, folder: Path) -> float:
-    """Return the test accuracy in percent of a student that is fine-tuned with few labelled images.
+def finetuned_accuracy(
+    model: nn.Module, per_class: int, epochs: int, seed: int, folder: Path, prefix: str = 'student.backbone.'
+) -> float:
+    """Return the test accuracy in percent of a backbone that is fine-tuned with few labelled images.
 
     Args:
-        distiller: Trained distiller.
+        model: Trained model.
         per_class: Labelled images of each class.
         epochs: Number of epochs.
         seed: Seed of the choice of images and of the training.
         folder: Folder of the checkpoint and of the work dir.
+        prefix: Prefix of the backbone's weights in the model.
     """
     file = folder / 'student.pth'
-    torch.save(dict(state_dict=distiller.state_dict()), file)
+    torch.save(dict(state_dict=model.state_dict()), file)
     data = {'train_dataloader.dataset.per_class': per_class, 'train_dataloader.dataset.subset_seed': seed}
-    start = {'model.backbone.init_cfg.checkpoint': str(file), 'randomness.seed': seed}
+    start = {'model.backbone.init_cfg.checkpoint': str(file), 'model.backbone.init_cfg.prefix': prefix}
+    start['randomness.seed'] = seed
     runner = build_runner(FINETUNE, {**schedule(epochs), **data, **start}, folder / 'finetune')
     runner.train()
     return runner.message_hub.get_scalar('val/accuracy/top1').current()

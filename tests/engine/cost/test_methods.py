@@ -187,7 +187,7 @@ def test_a_denoiser_in_a_list_of_necks_is_taken_out_of_it():
     [
         'dvt/denoiser/vit-b-dinov2_denoiser_8xb8-100k_voc10k',
         'feature_transform/selfsup/moco-v2-ft_resnet14-narrow_12e_mnist5k',
-        'repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px',
+        'repfusion/distill/resnet14-narrow_repfusion-rl-hint_30e_mnist5k-32px',
         'baselines/classification/vit-tiny_digits',
     ],
 )

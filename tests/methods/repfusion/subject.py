@@ -2,7 +2,7 @@
 
 from tests.methods.repfusion.tiny import tiny_teacher_folder
 
-CONFIG = 'repfusion/distill/resnet14-narrow_repfusion-rl-hint_6e_mnist5k-32px'
+CONFIG = 'repfusion/distill/resnet14-narrow_repfusion-rl-hint_30e_mnist5k-32px'
 CHANGES = """
 model = dict(teacher=dict(source='{teacher}', layers=[['mid_block.resnets.1.conv2', 16]]))
 custom_hooks[-1].update(warmup_epochs=1)

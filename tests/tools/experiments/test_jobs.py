@@ -30,11 +30,6 @@ def feature_transform():
     ]
 
 
-def repfusion():
-    experiment = import_beside('experiments/repfusion.py', 'repfusion')
-    return [*experiment.teacher_jobs(OUT), *(job for seed in (0, 1) for job in experiment.seed_jobs(seed, OUT, 50))]
-
-
 def toy_baselines():
     experiment = import_beside('experiments/toy_baselines.py', 'toy_baselines')
     recipes = experiment.RECIPES
@@ -42,7 +37,7 @@ def toy_baselines():
     return [experiment.data_job(recipes, OUT / 'data', OUT), *jobs]
 
 
-@pytest.fixture(params=[denoiserep, dvt, feature_transform, repfusion, toy_baselines], ids=lambda make: make.__name__)
+@pytest.fixture(params=[denoiserep, dvt, feature_transform, toy_baselines], ids=lambda make: make.__name__)
 def jobs(request):
     return request.param()
 

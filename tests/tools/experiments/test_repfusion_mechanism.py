@@ -11,7 +11,7 @@ from tests.helpers.run_tool import import_beside
 TOOL = 'experiments/repfusion_mechanism.py'
 mechanism, oracle = import_beside(TOOL, 'repfusion_mechanism'), import_beside(TOOL, 'oracle_teacher')
 students, records = import_beside(TOOL, 'repfusion_students'), import_beside(TOOL, 'records')
-BY_KEY = {setting.key: setting for setting in mechanism.SETTINGS}
+BY_KEY = mechanism.BY_KEY
 SMALL = {'train_dataloader.dataset.per_class': 8, 'train_dataloader.batch_size': 16}
 
 

@@ -12,10 +12,8 @@ model = dict(
     teacher=_base_.teacher,
     loss=dict(type='reprefine.HintLoss'),
     timestep_source=dict(type='reprefine.UniformTimesteps'),
+    eval_timesteps=(0, 250, 500, 750),
 )
 custom_hooks = [dict(type='reprefine.DrawCountHook')]
-# Nothing is evaluated.
-val_dataloader = None
-val_evaluator = None
-test_dataloader = None
-test_evaluator = None
+val_evaluator = dict(_delete_=True, type='reprefine.StudentR2')
+test_evaluator = dict(_delete_=True, type='reprefine.StudentR2')

@@ -1,3 +1,0 @@
-_base_ = './resnet14-narrow_repfusion-uniform-hint_6e_mnist5k-32px.py'
-
-model = dict(timestep_source=dict(_delete_=True, type='reprefine.FixedTimesteps', timestep=0))
