@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from reprefine.engine.cli.launch import load_config
-from reprefine.methods.dvt import FeaturePairs, Stage1Config
+from reprefine.methods.dvt import FeaturePairDataset, FeaturePairs, Stage1Config
 from tests.configs.walk import configs_below
+from tests.helpers.repository import ROOT
 from tests.helpers.run_tool import run_tool
 
 BRIEF = [
@@ -49,3 +50,15 @@ def test_each_solver_writes_where_its_denoiser_reads():
         assert dataset.indices == 10000  # as "voc10k" says
         assert made[dataset.data_root, dataset.model_id] == dict(profile=None) | dataset.made_with.to_dict()
     assert len(made) == len(denoisers) == 3 * 7
+
+
+@pytest.mark.parametrize('made', [dict(solver='closed-form'), dict(solver='field', profile='cpu')])
+def test_the_denoiser_of_the_small_vit_is_trained_on_features_of_either_solver(made, tmp_path):
+    """The README's commands on the CPU, and the experiment, which compares both solvers."""
+    cfg = load_config(str(ROOT / 'configs/dvt/demo/vit-p4_denoiser_300_ade20k-64px.py'))
+    settings = {**cfg.train_dataloader.dataset.to_dict(), 'data_root': str(tmp_path)}
+    del settings['type']
+    pairs = FeaturePairs(tmp_path, settings['model_id'])
+    pairs.write('a.jpg', *np.random.default_rng(0).normal(size=(2, 16, 16, 96)))
+    pairs.write_meta(made)
+    assert len(FeaturePairDataset(**settings)) == 1
