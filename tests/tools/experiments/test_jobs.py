@@ -20,7 +20,11 @@ def denoiserep():
 
 
 def dvt():
-    return import_beside('experiments/dvt.py', 'dvt').make_jobs(2, OUT)
+    experiment = import_beside('experiments/dvt.py', 'dvt_parts.jobs')
+    repetitions = [experiment.Repetition(number, number % 2, OUT) for number in range(3)]
+    chosen = experiment.choice_jobs(repetitions[0], 1500)
+    names = {job.name for job in chosen}
+    return [*chosen, *(job for job in experiment.make_jobs(repetitions, 1500, 300) if job.name not in names)]
 
 
 def feature_transform():
