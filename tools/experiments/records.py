@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'mmengine', 'numpy', 'scikit-learn')
 KINDS = ('mechanism', 'end to end')
 # What lies in these folders decides the values; a change of a page does not.
-CODE = ('reprefine', 'configs', 'tools', ':!configs/*/results', ':!*.md')
+CODE = ('reprefine', 'configs', 'tools', ':!configs/*/results/*', ':!*.md')
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def command() -> str:
 
 def commit() -> str:
     """Return the abbreviated commit of the code, with ``+changes`` if the code was changed; ``unknown`` without git."""
-    head, changes = (_git(*words) for words in (('rev-parse', '--short=7', 'HEAD'), ('status', '--porcelain', *CODE)))
+    head = _git('rev-parse', '--short=7', 'HEAD')
+    changes = _git('status', '--porcelain', '--untracked-files=all', *CODE)
     return 'unknown' if not head else f'{head}+changes' if changes else head
 
 

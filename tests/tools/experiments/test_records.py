@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import subprocess
 
 import pytest
 
@@ -99,3 +100,19 @@ def test_finished_parts_are_not_computed_again(tmp_path, capsys):
     assert second['a'] == dict(number=5, seconds=1.5) and second['b'] == first['b']
     assert parts.total_seconds(second) == pytest.approx(1.5 + first['b']['seconds'])
     assert capsys.readouterr().out.count('parts to compute') == 1
+
+
+def test_a_first_record_is_no_change_of_the_code(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@b', *words], check=True)
+
+    monkeypatch.setattr(records, 'ROOT', tmp_path)
+    (tmp_path / 'configs/dvt/results').mkdir(parents=True)
+    (tmp_path / 'configs/dvt/a.py').touch()
+    git('init', '-q')
+    git('add', '.')
+    git('commit', '-qm', 'a')
+    (tmp_path / 'configs/dvt/results/a.json').touch()
+    assert re.fullmatch('[0-9a-f]{7}', records.commit())
+    (tmp_path / 'configs/dvt/b.py').touch()
+    assert re.fullmatch(r'[0-9a-f]{7}\+changes', records.commit())
