@@ -20,7 +20,7 @@ FORK_TESTS += --ignore-glob='tests/methods/*/configs/*'
 .PHONY: help demo test test-forks install install-forks lint docs pages clean
 
 help:
-	@echo 'make demo           set up what the demo needs, run the main job on real images and show the result'
+	@echo 'make demo           set up what the demo needs, show each method on real images; ONLY="dvt pddr" shows some'
 	@echo 'make test           set everything up, then run the tests'
 	@echo 'make test-forks     set up the maintained forks of OpenMMLab, then run the tests that depend on the family'
 	@echo 'make install        set everything up in $(VENV) (make -B install repeats it)'
@@ -51,7 +51,7 @@ install-forks: $(FORKS_STAMP)
 	@echo '$(FORKS) is ready'
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
-	@PYTHONWARNINGS='ignore:Fail to import' $(PY) tools/experiments/denoiserep.py # of compiled ops, which it does without
+	@PYTHONWARNINGS='ignore:Fail to import' $(PY) tools/experiments/tour.py $(if $(ONLY),--only $(ONLY)) # of ops
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile

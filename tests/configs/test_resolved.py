@@ -12,6 +12,7 @@ from mmengine.config import Config
 from reprefine.engine.cli.launch import default_work_dir
 from tests.configs.brief import LOADERS, ROOT
 from tests.configs.walk import CONFIGS
+from tests.helpers.repository import files
 
 TRAINED = {default_work_dir(str(path)): path for path in CONFIGS}
 # What hooks write beside the last checkpoint.
@@ -23,12 +24,7 @@ BESIDE = {
 # What a tool adds to the folder of a run.
 CONVERTED = {'work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/vit.pth': 'tools/model_converters/mae_to_timm.py'}
 TOOLS = [path for suffix in ('py', 'sh') for path in (ROOT / 'tools').rglob(f'*.{suffix}')]
-TEXTS = [
-    *ROOT.glob('*.md'),
-    ROOT / 'data/README.md',
-    *(ROOT / 'docs').rglob('*.md'),
-    *(ROOT / 'configs').rglob('*.md'),
-]
+TEXTS = files('*.md')
 PATH = re.compile(r"work_dirs/(?:\{[^}\s]*\}|[^\s`'\",(){}])+")
 OUTPUT = re.compile(r"(?:--out |--work-dir |RUNS=|ROOT / '|Path\('|_arguments\(parser, ')(work_dirs/[^\s';]+)")
 

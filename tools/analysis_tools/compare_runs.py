@@ -11,7 +11,8 @@ from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/compare_runs.py \\
-      MoCo='work_dirs/contrastive_demo/moco_seed*' MoCo+FT='work_dirs/contrastive_demo/moco-ft_seed*' \\
+      MoCo='work_dirs/feature_transform_demo/moco_queue2048_seed*' \\
+      MoCo+FT='work_dirs/feature_transform_demo/moco-ft_queue2048_seed*' \\
       --metrics knn_top1 accuracy/top1
 """
 

@@ -8,7 +8,8 @@ from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
   python tools/analysis_tools/plot_score_stats.py \\
-      work_dirs/contrastive_demo/moco_seed0 work_dirs/contrastive_demo/moco-ft_seed0 --names MoCo MoCo+FT \\
+      work_dirs/feature_transform_demo/moco_queue2048_seed0 \\
+      work_dirs/feature_transform_demo/moco-ft_queue2048_seed0 --names MoCo MoCo+FT \\
       --smooth 50 --out scores.png --csv scores.csv
 """
 

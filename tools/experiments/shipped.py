@@ -17,7 +17,7 @@ from reprefine.engine.cli.tool import run_as_tool
 from reprefine.engine.errors import UserError
 
 EXAMPLE = """example:
-  python tools/experiments/shipped.py work_dirs/mae/iter_4000.pth dvt_vit --half \\
+  python tools/experiments/shipped.py work_dirs/dvt/demo/mae_vit-p4_ade20k-64px/iter_4000.pth dvt_vit --half \\
       --command 'python tools/train.py configs/dvt/demo/mae_vit-p4_ade20k-64px.py'
 """
 FOLDER = Path(__file__).resolve().parent / 'checkpoints'

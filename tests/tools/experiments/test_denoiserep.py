@@ -84,9 +84,3 @@ def test_every_row_of_the_ablation_changes_a_setting_of_denoiserep():
 def test_the_conclusion_follows_from_the_paired_differences(accuracy, control, conclusion):
     report = import_beside(TOOL, 'reports.denoiserep')
     assert conclusion in report.verdict(accuracy, control)
-
-
-def test_make_demo_runs_this_experiment():
-    makefile = Path(__file__).parents[3] / 'Makefile'
-    _, recipe = makefile.read_text().split('\ndemo:')
-    assert f'tools/{TOOL}' in recipe.partition('\n\n')[0]

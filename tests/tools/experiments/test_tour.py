@@ -73,3 +73,8 @@ def test_a_checkpoint_is_shipped_with_checksum_and_refused_when_changed(tmp_path
         shipped.shipped_weights('y')
     with pytest.raises(UserError, match='more than the 4000000'):
         shipped.ship(dict(a=torch.rand(1_100_000)), 'z', 'python train.py')
+
+
+def test_make_demo_runs_the_tour():
+    recipe = (TOOLS.parent / 'Makefile').read_text().split('\ndemo:')[1].partition('\n\n')[0]
+    assert 'tools/experiments/tour.py $(if $(ONLY),--only $(ONLY))' in recipe
