@@ -1,6 +1,5 @@
 """The jobs of the DenoiseRep experiment, which `make demo` runs, and the conclusion of its report."""
 
-from pathlib import Path
 
 import pytest
 
