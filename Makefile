@@ -82,6 +82,7 @@ PAGES := tests.configs.model_index tests.configs.published tests.combinations.ma
 pages: $(STAMP)
 	@for page in $(PAGES); do $(PY) -m $$page --write; done
 	@$(PY) tools/experiments/tables.py
+	@$(PY) tools/analysis_tools/list_configs.py --page docs/model_zoo.md
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache docs/_build docs/api/generated work_dirs/demo

@@ -35,6 +35,7 @@ html_theme = 'furo'
 html_title = f'reprefine {release}'
 html_static_path = ['static']
 html_css_files = ['site.css']
+html_js_files = ['zoo.js']
 html_theme_options = {'navigation_with_keys': True}
 html_show_sourcelink = False
 html_show_copyright = False

@@ -1,6 +1,6 @@
 """Writes ``docs/published_rows.md`` from the recipes of the methods: ``python -m tests.configs.published --write``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import yaml
 from mmengine.config import Config
 
 from reprefine.engine.cli.launch import default_work_dir
+from reprefine.engine.config_check.walk import find_checkpoints
 from tests.configs.brief import ROOT
 from tests.configs.published_recipes import RECIPES, config_of, rows
 from tests.helpers.pages import write_as_tool
@@ -44,28 +45,8 @@ def _table(method: str) -> str:
 def _line(row: Mapping[str, Any]) -> str:
     path = f'configs/{row["config"]}.py'
     cfg = config_of(row['config'])
-    starts = ', '.join(f'`{start}`' for start in _starts(cfg)) or 'random weights'
+    starts = ', '.join(f'`{start}`' for start in find_checkpoints(cfg)) or 'random weights'
     return f'| {row["row"]} | [{Path(path).stem}](../{path}) | {starts} | {_evaluation(path, cfg)} |'
-
-
-def _starts(cfg: Config) -> list[str]:
-    """Return what a run loads, each once: the checkpoint of the whole model, or those of its parts and teachers."""
-    named = [cfg.get('load_from'), *_named_in(cfg.get('model') or cfg.get('backbone') or {})]
-    return list(dict.fromkeys(start for start in named if start))
-
-
-def _named_in(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if isinstance(value, str) and (key in ('checkpoint', 'source') or key == 'pretrained'):
-                yield value
-            elif key == 'pretrained' and value is True:
-                yield f'timm: {node["model_name"]}'
-            else:
-                yield from _named_in(value)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from _named_in(item)
 
 
 def _evaluation(path: str, cfg: Config) -> str:

@@ -23,3 +23,30 @@ def iter_dicts(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
 def find_values(cfg: Any, key: str) -> Iterator[Any]:
     """Yield the values of ``key`` in all nested dicts of a config, outermost first."""
     return (node[key] for _, node in iter_dicts(cfg) if key in node)
+
+
+def find_checkpoints(cfg: Any) -> list[str]:
+    """Return what a run loads, each once: the checkpoint of the whole model, or those of its parts and teachers.
+
+    Args:
+        cfg: A whole config.
+
+    Returns:
+        Paths and URLs, and ``timm: NAME`` for pretrained weights that timm finds by the name of the model.
+    """
+    named = [cfg.get('load_from'), *_named_in(cfg.get('model') or cfg.get('backbone') or {})]
+    return list(dict.fromkeys(start for start in named if start))
+
+
+def _named_in(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if isinstance(value, str) and key in ('checkpoint', 'source', 'pretrained'):
+                yield value
+            elif key == 'pretrained' and value is True:
+                yield f'timm: {node["model_name"]}'
+            else:
+                yield from _named_in(value)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _named_in(item)

@@ -1,6 +1,5 @@
 """The jobs of the DenoiseRep experiment, which `make demo` runs, and the conclusion of its report."""
 
-
 import pytest
 
 from reprefine.engine.cli.launch import load_config
