@@ -1,6 +1,6 @@
 """Sphinx extension that includes Markdown pages of the repository, with their links changed to fit the site.
 
-A page of the site that consists of one ``{include}`` directive shows the file that it names. Links to files shown in
+A page of the site that begins with an ``{include}`` directive shows the file that it names. Links to files shown in
 the same way lead to their pages; links to other files of the repository become downloads.
 """
 
@@ -12,8 +12,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 DOCS = Path(__file__).resolve().parents[1]
-ROOT = DOCS.parent
-INCLUDE = re.compile(r'\A(?:# .*\n+)?```\{include\} (\S+)\n```\n*\Z')
+INCLUDE = re.compile(r'\A```\{include\} (\S+)\n```\n')
 LINK = re.compile(r'(?<!`)(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)')
 FENCE = re.compile(r'(^```.*?^```)', re.MULTILINE | re.DOTALL)
 
@@ -28,8 +27,7 @@ def included_file(page: Path) -> Path | None:
 def page_of() -> dict[Path, Path]:
     """Return the page of the site by the file that it includes."""
     pages = [page for page in DOCS.rglob('*.md') if '_build' not in page.parts]
-    shown = {file: page for page in pages if (file := included_file(page))}
-    return shown | {ROOT / 'README.md': DOCS / 'index.md'}
+    return {file: page for page in pages if (file := included_file(page))}
 
 
 def fit_link(match: re.Match, source: Path, page: Path) -> str:
@@ -59,15 +57,16 @@ def fit_text(text: str, source: Path, page: Path) -> str:
 
 
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
-    """Replace a page that includes a file by its text, and fit the links of every page."""
+    """Replace the directive of a page that includes a file by its text, and fit the links of every page."""
     page = Path(app.env.doc2path(name))
     if page.suffix != '.md':
         return
     file = included_file(page)
     if file:
         app.env.note_dependency(str(file))
-        source[0] = file.read_text()
-    source[0] = fit_text(source[0], file or page, page)
+        source[0] = fit_text(file.read_text(), file, page) + INCLUDE.sub('\n', source[0])
+    else:
+        source[0] = fit_text(source[0], page, page)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -14,7 +14,7 @@ EXAMPLE = """example:
   python tools/analysis_tools/list_configs.py --method pddr --task detection
 """
 ROOT = Path(__file__).resolve().parents[2]
-COLUMNS = ('method', 'task', 'dataset', 'published', 'baseline', 'measured here', 'training', 'config')
+COLUMNS = ('method', 'task', 'dataset', 'config', 'published', 'baseline', 'measured here', 'training')
 PAGE_HEAD = """<!-- Written by `tools/analysis_tools/list_configs.py --page docs/model_zoo.md` from the metafiles. -->
 
 # Model zoo
@@ -93,7 +93,7 @@ def zoo_page(rows: list[dict[str, str]]) -> str:
         cfg = Config.fromfile(ROOT / row['config'], import_custom_modules=False)
         starts = '<br>'.join(f'`{start}`' for start in find_checkpoints(cfg)) or 'random weights'
         link = f'[{Path(row["config"]).stem}](../{row["config"]})'
-        lines.append(f'| {" | ".join([*(row[key] for key in COLUMNS[:-1]), link, starts])} |')
+        lines.append(f'| {" | ".join([*(row | dict(config=link)).values(), starts])} |')
     return PAGE_HEAD + '\n'.join(lines) + '\n'
 
 
