@@ -25,6 +25,7 @@ EXAMPLE = """example:
 """
 TABLE = re.compile(r'^<!-- table: (?P<arguments>.*?) -->\n.*?^<!-- end -->$', re.MULTILINE | re.DOTALL)
 VALUE = re.compile(r'<!-- value: (?P<arguments>.*?) -->(?:(?!<!--).)*<!-- end -->', re.DOTALL)
+MAX_HEADER = 20  # characters of a control's name in the head of a column
 
 
 def record_table(record: Record, rows: list[str] | None = None, metrics: list[str] | None = None) -> str:
@@ -44,7 +45,8 @@ def record_table(record: Record, rows: list[str] | None = None, metrics: list[st
         raise UserError(f'the record has no metric {min(unknown)!r}: use {", ".join(record.metrics)}')
     compared = {name for name in names if record.metrics[name].compare and any(row.control for row in chosen)}
     controls = {row.control for row in chosen} - {None}
-    difference = f'minus {controls.pop()}' if len(controls) == 1 else 'minus control'
+    (control,) = controls if len(controls) == 1 else ('control',)
+    difference = f'minus {control if len(control) <= MAX_HEADER else "control"}'
     header = ['']
     for name in names:
         header += [record.metrics[name].label, *([difference] if name in compared else [])]
