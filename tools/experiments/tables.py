@@ -95,7 +95,12 @@ def _value(page: Path, match: re.Match) -> str:
         'note': lambda: str(record.notes[metric]),
         'source': lambda: source_line(record, file),
     }
-    return f'<!-- value: {match["arguments"]} -->{texts[form]()}<!-- end -->'
+    try:
+        return f'<!-- value: {match["arguments"]} -->{texts[form]()}<!-- end -->'
+    except KeyError as error:
+        raise UserError(
+            f'{page.name}: {match["arguments"]}: {error} is no metric, note or form of this record'
+        ) from error
 
 
 def updated(page: Path) -> str:

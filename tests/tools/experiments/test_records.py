@@ -116,3 +116,10 @@ def test_a_first_record_is_no_change_of_the_code(tmp_path, monkeypatch):
     assert re.fullmatch('[0-9a-f]{7}', records.commit())
     (tmp_path / 'configs/dvt/b.py').touch()
     assert re.fullmatch(r'[0-9a-f]{7}\+changes', records.commit())
+
+
+def test_a_number_that_the_record_does_not_have_is_named(tmp_path):
+    records.save_record(tmp_path / 'a.json', record())
+    (tmp_path / 'page.md').write_text('<!-- value: a.json | refined | speed | mean -->?<!-- end -->')
+    with pytest.raises(UserError, match=r"page\.md: a\.json \| refined \| speed \| mean: 'speed' is no metric"):
+        tables.updated(tmp_path / 'page.md')
