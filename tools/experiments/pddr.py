@@ -87,9 +87,10 @@ def make_jobs(out: Path, size: Size, label: str, seed: int) -> list[Job]:
     checkpoint = folder / f'epoch_{size.epochs}.pth'
     starts, start_options = [], []
     if label == MATCHED:
-        start = folder / 'start.pth'
+        # Beside the work dir, in which it would be taken for a checkpoint to resume from.
+        start = out / 'starts' / f'{folder.name}.pth'
         arguments = [config_file(PDA), start, '--seed', seed, *(['--cfg-options', *options] if options else [])]
-        log = folder / 'start.log'
+        log = start.with_suffix('.log')
         starts = [tool_job(f'start {name}', 'experiments/pddr_matched_start.py', arguments, log, product=start)]
         start_options = [f'load_from={start}']
     options = [f'randomness.seed={seed}', *options]

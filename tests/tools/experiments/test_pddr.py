@@ -118,3 +118,9 @@ def test_all_networks_run_as_many_iterations_and_the_record_has_them(tmp_path):
     record = tool.make_record(args, list(tool.SIZES), 60)
     records.check_record(record)
     assert record.row('PD-B').values == dict(images3000=[94, 94.1], images300=[94, 94.1])
+
+
+def test_the_start_is_not_a_checkpoint_of_the_work_dir(tmp_path):
+    start, train, _ = tool.make_jobs(tmp_path, tool.SIZES[0], tool.MATCHED, 0)
+    assert f'load_from={start.product}' in train.command and train.after == (start.name,)
+    assert start.product.parent != tool.work_dir(tmp_path, tool.SIZES[0], tool.MATCHED, 0)
