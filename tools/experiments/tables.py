@@ -58,7 +58,8 @@ def _cells(record: Record, row: Row, names: list[str], compared: set[str]) -> li
     for name in names:
         cells.append(mean_std(row.values[name], record.metrics[name].digits) if name in row.values else '')
         if name in compared:
-            cells.append(row_difference(record, row, name) if row.control and name in row.values else '')
+            both = row.control and name in row.values and name in record.row(row.control).values
+            cells.append(row_difference(record, row, name) if both else '')
     return cells
 
 

@@ -51,6 +51,11 @@ def test_tables_hold_means_and_paired_differences():
         '| plain | 91.0 ± 1.0 |  |  |',
         '| refined | 91.8 ± 0.8 | +0.8 ± 0.8 | 1 ± 0 |',
     ]
+    rows = [*record().rows, records.Row('other', {'accuracy': [1.0, 2.0, 3.0]}, 'refined')]
+    rows.append(records.Row('fast', {'seconds': [1.0, 2.0, 3.0]}, 'plain'))  # which the control has not measured
+    metrics = {name: records.Metric(name) for name in ('accuracy', 'seconds')}
+    table = tables.record_table(record(rows=rows, metrics=metrics))
+    assert table.splitlines()[-1] == '| fast |  |  | 2.00 ± 1.00 |  |'
     assert 'minus plain' in tables.record_table(record())
     assert tables.record_table(record(), ['refined'], ['seconds']).splitlines()[-1] == '| refined | 1 ± 0 |'
     with pytest.raises(UserError, match="no metric 'x'"):
