@@ -96,7 +96,7 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
-TARGETS = ('demo', 'test', 'test-forks', 'install', 'install-forks', 'lint', 'clean')
+TARGETS = ('demo', 'test', 'test-forks', 'install', 'install-forks', 'lint', 'docs', 'pages', 'clean')
 NINJA = ''.join(
     f'  [{index}/3] c++ -MMD -c roi_align.cpp -o build/temp/roi_align.o -I[1/2]\n  warning: [9/9]\n'
     for index in (1, 2, 3)

@@ -1,7 +1,7 @@
 """Write the tables and numbers of Markdown pages from the records of experiments.
 
 A page marks a table by `<!-- table: RECORD -->` and `<!-- end -->` on lines of their own, and a number by
-`<!-- value: RECORD | ROW | METRIC | FORM -->...<!-- end -->`; the tool writes what is between the marks. RECORD is
+`<!-- value: RECORD :: ROW :: METRIC :: FORM -->...<!-- end -->`; the tool writes what is between the marks. RECORD is
 relative to the page. FORM is `mean` (± standard deviation), `difference` (to the control of the row, pair by pair),
 `note` (the note METRIC; ROW is empty), or `source` (seeds, command, commit and time; ROW and METRIC are empty). A table
 takes ` | rows: A; B` and ` | metrics: a; b` after RECORD.
@@ -88,7 +88,7 @@ def _table(page: Path, match: re.Match) -> str:
 
 
 def _value(page: Path, match: re.Match) -> str:
-    file, name, metric, form = [part.strip() for part in match['arguments'].split('|')]
+    file, name, metric, form = [part.strip() for part in match['arguments'].split('::')]  # | would end a table's cell
     record = read_record(page.parent / file)
     texts = {
         'mean': lambda: mean_std(record.row(name).values[metric], record.metrics[metric].digits),

@@ -67,13 +67,13 @@ def test_marked_tables_and_numbers_of_a_page_are_written(tmp_path):
     page = tmp_path / 'page.md'
     page.write_text(
         'before\n\n<!-- table: a.json | rows: refined | metrics: accuracy -->\nold\n<!-- end -->\n'
-        'gains <!-- value: a.json | refined | accuracy | difference -->?<!-- end --> of '
-        '<!-- value: a.json | | images | note -->?<!-- end -->. <!-- value: a.json | | | source --><!-- end -->'
+        'gains <!-- value: a.json :: refined :: accuracy :: difference -->?<!-- end --> of '
+        '<!-- value: a.json ::  :: images :: note -->?<!-- end -->. <!-- value: a.json ::  :: :: source --><!-- end -->'
     )
     page.write_text(tables.updated(page))
     assert tables.updated(page) == page.read_text()
     assert '| refined | 91.8 ± 0.8 | +0.8 ± 0.8 |\n<!-- end -->' in page.read_text()
-    assert '-->+0.8 ± 0.8<!-- end --> of <!-- value: a.json | | images | note -->7<!-- end -->' in page.read_text()
+    assert '-->+0.8 ± 0.8<!-- end --> of <!-- value: a.json ::  :: images :: note -->7<!-- end -->' in page.read_text()
     assert re.search(
         r'Seeds 0 to 2.*commit `[0-9a-f]{7}.*3 minutes on 1 thread \(\[record\]\(a.json\)\)', page.read_text()
     )
@@ -125,6 +125,6 @@ def test_a_first_record_is_no_change_of_the_code(tmp_path, monkeypatch):
 
 def test_a_number_that_the_record_does_not_have_is_named(tmp_path):
     records.save_record(tmp_path / 'a.json', record())
-    (tmp_path / 'page.md').write_text('<!-- value: a.json | refined | speed | mean -->?<!-- end -->')
-    with pytest.raises(UserError, match=r"page\.md: a\.json \| refined \| speed \| mean: 'speed' is no metric"):
+    (tmp_path / 'page.md').write_text('<!-- value: a.json :: refined :: speed :: mean -->?<!-- end -->')
+    with pytest.raises(UserError, match=r"page\.md: a\.json :: refined :: speed :: mean: 'speed' is no metric"):
         tables.updated(tmp_path / 'page.md')
