@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.helpers import errors_page
 from tests.helpers.methods_page import PAGE, page
 from tests.helpers.repository import ROOT, files
 
@@ -34,3 +35,8 @@ def test_each_part_of_the_guide_to_any_model_is_code():
 
 def test_the_page_of_methods_lists_their_files():
     assert PAGE.read_text() == page(), 'run make pages'
+
+
+def test_the_page_of_errors_has_every_message():
+    assert errors_page.PAGE.read_text() == errors_page.page(), 'run make pages'
+    assert 'the model of the config has no deployable layer' in errors_page.page()

@@ -1,9 +1,11 @@
 """Scenes of real digits with their annotations, drawn by ``tools/dataset_tools/make_ade20k_scenes.py``."""
 
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -19,10 +21,16 @@ TOOL = ROOT / 'tools/dataset_tools/make_ade20k_scenes.py'
 IGNORED = 255
 
 
+@cache
+def probe_recipe() -> Config:
+    """Return the recipe of the linear probe, without its base of mmseg, which the environment of the demo lacks."""
+    text = config_file('_base_/recipes/linear_120_ade20k-64px').read_text()
+    return Config.fromstring(re.sub('^_base_ = .*$', '', text, flags=re.MULTILINE), '.py')
+
+
 def class_names() -> tuple[str, ...]:
     """Return the names of the classes of the scenes, in the order of the recipe of the linear probe."""
-    recipe = Config.fromfile(config_file('_base_/recipes/linear_120_ade20k-64px'))
-    return (*recipe.stuff, *recipe.things)
+    return (*probe_recipe().stuff, *probe_recipe().things)
 
 
 def draw_scenes(folder: Path, train: int, test: int, seed: int) -> None:
@@ -77,5 +85,5 @@ def read_scenes(folder: Path, split: str, count: int | None = None) -> Scenes:
         table[category[name]] = number
     files = sorted((folder / 'images' / split).glob('*.jpg'))[:count]
     annotations = [folder / 'annotations' / split / f'{file.stem}.png' for file in files]
-    labels = [torch.from_numpy(table[cv2.imread(str(file), cv2.IMREAD_UNCHANGED)]) for file in annotations]
+    labels = [torch.from_numpy(table[read_image(file)[..., 0]]) for file in annotations]
     return Scenes([read_image(file) for file in files], labels)

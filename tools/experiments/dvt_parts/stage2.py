@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from reprefine.methods.dvt import FeatureDenoiser, FeatureLoss
 from reprefine.methods.dvt.denoiser.schedulers import denoiser_lr
 
-from .scenes import IGNORED, Scenes, class_names
+from .scenes import IGNORED, Scenes, class_names, probe_recipe
 
 DENOISER = 'dvt/demo/vit-p4_denoiser_300_ade20k-64px'
-PROBE = '_base_/recipes/linear_120_ade20k-64px'
 
 
 def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -66,7 +65,7 @@ def train_probe(features: Tensor, labels: Tensor, seed: int) -> nn.Module:
         labels: Indices of classes ``[N, height, width]``, 255 is ignored.
         seed: Seed of weights and order.
     """
-    config = Config.fromfile(config_file(PROBE))
+    config = probe_recipe()
     iterations, settings = config.train_cfg.max_iters, config.optim_wrapper.optimizer
     torch.manual_seed(seed)
     probe = nn.Sequential(nn.BatchNorm2d(features.shape[-1]), nn.Conv2d(features.shape[-1], len(class_names()), 1))
