@@ -77,8 +77,7 @@ docs: $(DOCS_STAMP)
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
-PAGES := tests.configs.model_index tests.configs.published tests.combinations.matrix_page tests.helpers.methods_page \
-	tests.helpers.errors_page
+PAGES := tests.configs.model_index tests.configs.published tests.combinations.matrix_page tests.helpers.methods_page tests.helpers.errors_page
 
 pages: $(STAMP)
 	@for page in $(PAGES); do $(PY) -m $$page --write; done

@@ -86,7 +86,7 @@ CHANGES = {
     'optimiser': step_of_sgd,
     'load_state_dict': load,
     'load_state_dict, assign': lambda model: load(model, assign=True),
-    'timestep': lambda model: model.get_submodule(LAYER).denoiser._set_step(600),
+    'timestep': lambda model: model.get_submodule(LAYER).denoiser.set_step(600, 'ddpm'),
     'data in place, then eval': write_data_and_set_mode,
     'cast': lambda model: model.float(),
 }
