@@ -14,8 +14,8 @@ from reprefine.registry import LOOPS
 
 from ..conversion.checks import check_no_momentum_encoder
 from ..conversion.converted import denoise_layers
-from ..functional import expected_l2_loss, optimal_predictor
-from .moments import FeatureMoments, collect_moments
+from ..functional import expected_l2_loss
+from .moments import FeatureMoments, collect_moments, set_optimal_predictor
 from .selection import candidate_table, select_step
 
 
@@ -34,9 +34,7 @@ def fit_closed_form(model: nn.Module, moments: dict[str, FeatureMoments]) -> dic
     """
     before = expected_noise_losses(model, moments)
     for name, layer in denoise_layers(model).items():
-        step, has_constant = layer.denoiser.step, layer.denoiser.bias is not None
-        m = moments[name]
-        layer.denoiser.set_predictor(*optimal_predictor(m.covariance, m.mean, step, has_constant))
+        set_optimal_predictor(layer.denoiser, moments[name])
     after = expected_noise_losses(model, moments)
     return {name: (before[name], after[name]) for name in before}
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from reprefine.engine.errors import UserError
 
 from ..conversion.converted import denoise_layers, denoise_state
+from ..functional import optimal_predictor
 from ..layers.base import DenoiseLayer
+from ..layers.noise_predictor import NoisePredictor
 
 CHUNK = 2048  # positions per matrix product
 BLOCK = 256  # channels per matrix product; blocks below the diagonal are left out
@@ -147,3 +149,14 @@ def _collector(moments: FeatureMoments, fraction: float, generator: torch.Genera
         moments.add(feature, layer.channel_dim, positions)
 
     return collect
+
+
+def set_optimal_predictor(predictor: NoisePredictor, moments: FeatureMoments) -> None:
+    """Set a predictor to the minimiser of its expected L2 noise loss at its timestep.
+
+    Args:
+        predictor: The predictor.
+        moments: Moments of its feature.
+    """
+    optimum = optimal_predictor(moments.covariance, moments.mean, predictor.step, predictor.bias is not None)
+    predictor.set_predictor(*optimum)

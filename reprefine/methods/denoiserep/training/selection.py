@@ -11,8 +11,7 @@ from reprefine.engine.errors import UserError
 from ..conversion.converted import denoise_layers, denoise_state
 from ..conversion.select import PRESETS
 from ..conversion.timesteps import TimestepPolicy, assign_timesteps
-from ..functional import optimal_predictor
-from .moments import FeatureMoments
+from .moments import FeatureMoments, set_optimal_predictor
 
 NO_STEP = 'none'
 
@@ -70,17 +69,17 @@ def select_step(
         UserError: If an option is invalid, or the model was converted with another ``step``.
     """
     _check(model, timesteps, steps, rule)
-    named = [(selection, layers_named(model, selection)) for selection in layers]
+    for selection in layers:
+        layers_named(model, selection)  # an invalid one is refused before anything is evaluated
     candidates = [StepCandidate()]
-    candidates += [StepCandidate(step, t, selection) for selection, _ in named for t in timesteps for step in steps]
-    names = {str(selection): chosen for selection, chosen in named}
+    candidates += [StepCandidate(step, t, selection) for selection in layers for t in timesteps for step in steps]
     values = []
     for candidate in candidates:
-        _set_candidate(model, moments, candidate, names, to)
+        _set_candidate(model, moments, candidate, to)
         values.append(evaluate())
     sign = 1 if rule == 'greater' else -1
     best = max(range(len(values)), key=lambda index: sign * values[index])  # the first of equal ones
-    _set_candidate(model, moments, candidates[best], names, to)
+    _set_candidate(model, moments, candidates[best], to)
     scored = [StepCandidate(c.step, c.timestep, c.layers, value) for c, value in zip(candidates, values, strict=True)]
     return [scored.pop(best), *scored]
 
@@ -131,24 +130,16 @@ def set_layer_steps(
             predictor.set_step(int(predictor.timestep), NO_STEP)
             continue
         predictor.set_step(timesteps[name], step, to if step == 'ddim' else None)
-        optimum = optimal_predictor(
-            moments[name].covariance, moments[name].mean, predictor.step, predictor.bias is not None
-        )
-        predictor.set_predictor(*optimum)
+        set_optimal_predictor(predictor, moments[name])
 
 
-def _set_candidate(
-    model: nn.Module,
-    moments: dict[str, FeatureMoments],
-    candidate: StepCandidate,
-    names: dict[str, list[str]],
-    to: int,
-) -> None:
+def _set_candidate(model: nn.Module, moments: dict[str, FeatureMoments], candidate: StepCandidate, to: int) -> None:
     if candidate.step == NO_STEP:
         set_layer_steps(model, moments, {})
         return
-    chosen, length = names[str(candidate.layers)], next(iter(denoise_layers(model).values())).denoiser.steps
-    set_layer_steps(model, moments, assign_timesteps(chosen, candidate.timestep, length), candidate.step, to)
+    length = next(iter(denoise_layers(model).values())).denoiser.steps
+    timesteps = assign_timesteps(layers_named(model, candidate.layers), candidate.timestep, length)
+    set_layer_steps(model, moments, timesteps, candidate.step, to)
 
 
 def _check(model: nn.Module, timesteps: Sequence[TimestepPolicy], steps: Sequence[str], rule: str) -> None:
