@@ -112,8 +112,9 @@ def _score(folder: Path, metric: str) -> float:
 
 def _parameters(cfg: Config) -> int:
     from reprefine.engine.build import build_model
+    from reprefine.engine.cost.counting import count_parameters
 
-    return sum(parameter.numel() for parameter in build_model(cfg).parameters())
+    return count_parameters(build_model(cfg))
 
 
 def _time_ratios(folders: Sequence[Path], controls: Sequence[Path]) -> list[float]:

@@ -26,15 +26,11 @@ No checkpoint of a full training is hosted. `tools/analysis_tools/list_configs.p
 """
 
 
-def zoo_rows(root: Path = ROOT) -> Iterator[dict[str, str]]:
-    """Yield a row for each config and each of its published or measured results.
-
-    Args:
-        root: The repository.
-    """
+def zoo_rows() -> Iterator[dict[str, str]]:
+    """Yield a row for each config of the metafiles and each of its published or measured results."""
     import yaml
 
-    for file in sorted(root.glob('configs/*/metafile.yml')):
+    for file in sorted(ROOT.glob('configs/*/metafile.yml')):
         content = yaml.safe_load(file.read_text())
         for model in content['Models']:
             results = [('published', found) for found in model.get('Published', ())]

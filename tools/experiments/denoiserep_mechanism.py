@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from denoiserep_models import Images, accuracy, load_images, make_network, moments_over, noise_on_inputs, train
+from denoiserep_models import accuracy, make_network, moments_over, noise_on_inputs, train
+from digit_images import Images, load_images
 from parts import Values, run_parts, total_seconds
 from records import Metric, Record, Row, environment, save_record
 from runner import ROOT, add_run_arguments
@@ -57,7 +58,6 @@ def measure(kind: str, seed: int, steps: int | None = None) -> Values:
     base.load_state_dict(model.state_dict())
     convert(model.network, NETWORKS[kind], step='selected')
     moments = moments_over(model, images)
-    moments = {name.removeprefix('network.'): moment for name, moment in moments.items()}
     values = {}
     for layers in ('first', 'all'):
         names = layers_named(model.network, layers)

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from digit_images import Images
 from runner import config_file
 from torch import Tensor, nn
 
@@ -13,30 +13,10 @@ from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
 from reprefine.engine.cost.models import quiet_log
 from reprefine.methods.denoiserep import FeatureMoments, collect_moments
-from reprefine.tasks.classification.datasets.digits import SOURCES, draw_per_class, split_mask
 
 BATCH, EPOCHS, WARM_UP = 32, 30, 3
 NOISE = 64.0  # standard deviation, in grey levels
 CONTRAST = 0.5
-
-
-class Images(NamedTuple):
-    """Images as grey levels 0 to 255, float32 ``[N, 1, H, W]``, and labels ``[N]``."""
-
-    pixels: Tensor
-    labels: Tensor
-
-    def subset(self, per_class: int, seed: int) -> 'Images':
-        """Return a random subset with the same number of images of each class."""
-        chosen = draw_per_class(self.labels.tolist(), per_class, seed)
-        return Images(self.pixels[chosen], self.labels[chosen])
-
-
-def load_images(source: str, split: str) -> Images:
-    """Return a split of ``digits`` or ``mnist5k``."""
-    pixels, labels = SOURCES[source]()
-    mask = split_mask(labels, split)
-    return Images(torch.from_numpy(pixels[mask]).float()[:, None], torch.from_numpy(labels[mask]).long())
 
 
 def noisy(images: Images, seed: int) -> Images:
@@ -151,9 +131,9 @@ def accuracy(model: nn.Module, images: Images) -> float:
 
 
 @torch.no_grad()
-def moments_over(model: nn.Module, images: Images) -> dict[str, FeatureMoments]:
-    """Return the moments of the features of a converted model."""
-    with collect_moments(model.eval()) as moments:
+def moments_over(model: PixelNet, images: Images) -> dict[str, FeatureMoments]:
+    """Return the moments of the features of a network whose ``network`` is converted, by the names of its layers."""
+    with collect_moments(model.eval().network) as moments:
         for pixels in images.pixels.split(500):
             model(pixels)
     return moments

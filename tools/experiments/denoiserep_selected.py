@@ -13,17 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from denoiserep_models import (
-    CORRUPTIONS,
-    Images,
-    PixelNet,
-    accuracy,
-    load_images,
-    make_network,
-    moments_over,
-    noise_on_inputs,
-    train,
-)
+from denoiserep_models import CORRUPTIONS, PixelNet, accuracy, make_network, moments_over, noise_on_inputs, train
+from digit_images import Images, load_images
 from parts import Values, run_parts, total_seconds
 from records import Metric, Record, Row, environment, save_record
 from runner import ROOT, add_run_arguments
@@ -85,7 +76,7 @@ def measure(source: str, few: bool, seed: int, steps: int | None = None) -> Valu
     model = make_network('vit', source, seed).eval()
     model.load_state_dict(base.state_dict())
     convert(model.network, 'mlp', step='selected')
-    moments = {name.removeprefix('network.'): m for name, m in moments_over(model, images).items()}
+    moments = moments_over(model, images)
     values = {}
     for name in CONDITIONS:
         corrupt, std = CORRUPTIONS.get(name, CORRUPTIONS['clean']), LAYER_NOISE.get(name, 0.0)

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from digit_images import load_images
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-
-from reprefine.tasks.classification.datasets.digits import mnist5k, split_mask
 
 DATA = 'MNIST-5k: 3,000 training, 1,000 validation and 1,000 test images'
 Labelled = tuple[Tensor, Tensor]
@@ -19,9 +18,8 @@ def digits(split: str) -> Labelled:
     Args:
         split: ``train``, ``val`` or ``test``.
     """
-    images, labels = mnist5k()
-    mask = split_mask(labels, split)
-    return torch.from_numpy(images[mask]).float()[:, None] / 255, torch.from_numpy(labels[mask])
+    images = load_images('mnist5k', split)
+    return images.pixels / 255, images.labels
 
 
 def batches(count: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
@@ -54,8 +52,3 @@ def accuracy(network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
     logits = network(images)
     logits = logits[0] if isinstance(logits, tuple) else logits  # a backbone returns a tuple
     return 100 * (logits.argmax(1) == labels).double().mean().item()
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Return the number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from pddr_digits import accuracy, batches, digits, parameter_count, step
+from pddr_digits import accuracy, batches, digits, step
 from torch import Tensor, nn
 
+from reprefine.engine.cost.counting import count_parameters
 from reprefine.methods.pddr import PDConv
 from reprefine.methods.pddr.functional import mixed_outputs_conv
 from reprefine.methods.pddr.layers.branches import ConvNorm
@@ -128,7 +129,7 @@ def gate_difference(net: nn.Sequential) -> float:
 def size(setting: Setting) -> dict[str, int]:
     """Return parameters in training form, and of the deployed network, classifier included."""
     net = build(setting, 0)
-    trained = parameter_count(net)
+    trained = count_parameters(net)
     if isinstance(net[0], PDConv):
         net[0].switch_to_deploy()
-    return dict(training=trained, deployed=parameter_count(net))
+    return dict(training=trained, deployed=count_parameters(net))

@@ -7,7 +7,8 @@ from torch import nn
 from tests.helpers.run_tool import import_beside
 
 TOOL = 'experiments/denoiserep_selected.py'
-selected, models = (import_beside(TOOL, name) for name in ('denoiserep_selected', 'denoiserep_models'))
+NAMES = ('denoiserep_selected', 'denoiserep_models', 'digit_images')
+selected, models, digit_images = (import_beside(TOOL, name) for name in NAMES)
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +52,7 @@ def test_the_change_that_helps_is_chosen_and_undone():
     network = nn.Sequential(nn.Linear(4, 2, bias=False))
     network[0].weight.data = torch.tensor([[0.0], [1.0]]).expand(2, 4).clone()
     base, own = models.PixelNet(network, 0.0, 1.0, flat=True), network[0].weight.clone()
-    images = models.Images(torch.ones(5, 1, 2, 2), torch.zeros(5, dtype=torch.long))
+    images = digit_images.Images(torch.ones(5, 1, 2, 2), torch.zeros(5, dtype=torch.long))
     images = selected.Measured(images, 0, 0.0)
     layers = {'all': ['0']}
     found = selected.choose_change(base, layers, (0.5, -1.0), selected.scale_weight, images, images)
@@ -62,7 +63,7 @@ def test_the_change_that_helps_is_chosen_and_undone():
 
 @pytest.mark.parametrize('name', ['noise', 'blur', 'low contrast'])
 def test_corruptions_change_the_images_and_repeat(name):
-    images, corrupt = models.load_images('digits', 'val'), models.CORRUPTIONS[name]
+    images, corrupt = digit_images.load_images('digits', 'val'), models.CORRUPTIONS[name]
     found = corrupt(images, 3).pixels
     assert found.shape == images.pixels.shape
     assert (found - images.pixels).abs().mean() > 5
@@ -71,8 +72,8 @@ def test_corruptions_change_the_images_and_repeat(name):
 
 
 def test_noise_in_the_layers_changes_the_accuracy_and_is_the_same_for_every_network():
-    model = models.train(models.make_network('vit', 'digits', 0), models.load_images('digits', 'train'), 0, 30)
-    images = models.load_images('digits', 'val')
+    model = models.train(models.make_network('vit', 'digits', 0), digit_images.load_images('digits', 'train'), 0, 30)
+    images = digit_images.load_images('digits', 'val')
     layers = ['backbone.layers.0.ffn.layers.0.0', 'backbone.layers.1.ffn.layers.1']
     assert selected.Measured(images, 3, 0.0).accuracy(model, layers) == models.accuracy(model, images)
     found = [selected.Measured(images, 3, 5.0).accuracy(model, layers) for _ in range(2)]

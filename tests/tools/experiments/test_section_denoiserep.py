@@ -6,7 +6,7 @@ from tests.helpers.run_tool import import_beside
 
 TOOL = 'experiments/tour.py'
 denoiserep = import_beside(TOOL, 'sections.denoiserep')
-models = import_beside(TOOL, 'denoiserep_models')
+models, digit_images = (import_beside(TOOL, name) for name in ('denoiserep_models', 'digit_images'))
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +31,7 @@ def test_the_step_is_chosen_by_the_validation_images(measured):
 
 def test_the_shipped_network_is_the_baseline_of_the_config():
     model = denoiserep.trained_network()
-    assert models.accuracy(model, models.load_images('digits', 'val')) > 93
+    assert models.accuracy(model, digit_images.load_images('digits', 'val')) > 93
 
 
 def test_the_section_has_figure_table_and_limits(measured, tmp_path, monkeypatch):

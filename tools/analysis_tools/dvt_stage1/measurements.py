@@ -16,8 +16,9 @@ from reprefine.methods.dvt.stage1.solvers.encoding import HashGrid
 from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, FitConfig, fit_fields
 from reprefine.methods.dvt.stage1.solvers.solver import Solution
 from reprefine.methods.dvt.stage1.views import draw_views
+from reprefine.methods.dvt.visualization.position_metrics import centered_correlation
 
-from .synthetic import SyntheticViews, centered_correlation, synthetic_views
+from .synthetic import SyntheticViews, synthetic_views
 
 CASES: dict[str, dict[str, float]] = dict(
     clean={}, outliers=dict(outliers=0.02), noise=dict(noise=0.3), both=dict(outliers=0.02, noise=0.3)

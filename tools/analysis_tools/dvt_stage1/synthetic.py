@@ -75,9 +75,3 @@ def synthetic_views(
         features += noise * torch.randn(features.shape, generator=generator)
     coords = view_coords(views, size, patch, patch, mode)
     return SyntheticViews(features, coords, function(centers[-1]), artifact)
-
-
-def centered_correlation(estimate: Tensor, truth: Tensor) -> float:
-    """Return the correlation of two feature maps ``[rows, columns, C]`` after subtracting the mean of each channel."""
-    pair = [(values - values.mean((0, 1))).flatten().double() for values in (estimate, truth)]
-    return float(torch.corrcoef(torch.stack(pair))[0, 1])

@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from reprefine.methods.dvt import Stage1, Stage1Config
+from reprefine.methods.dvt.visualization.position_metrics import centered_correlation
 
 from .stage1 import (
     ImageViews,
-    centered_correlation,
     denoise_views,
     extract_views,
     known_pattern,

@@ -101,14 +101,3 @@ def whole_features(stage1: Stage1, images: Sequence[np.ndarray], batch_size: int
             batch = torch.stack([extractor.prepare(image) for image in images[first : first + batch_size]])
             batches.append(extractor.backbone(batch)[-1].movedim(1, -1))
     return torch.cat(batches)
-
-
-def centered_correlation(a: Tensor, b: Tensor) -> float:
-    """Return the correlation over all elements, with the mean of each channel over the grid of an image subtracted.
-
-    Args:
-        a: Features ``[N, rows, columns, C]``.
-        b: Features of the same shape.
-    """
-    a, b = (x.double() - x.double().mean((1, 2), keepdim=True) for x in (a, b))
-    return ((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()).item()

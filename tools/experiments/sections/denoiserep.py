@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import torch
-from denoiserep_models import PixelNet, load_images, make_network, moments_over
+from denoiserep_models import PixelNet, make_network, moments_over
 from denoiserep_selected import PUBLISHED, SCALED, SELECTED, TIMESTEPS, Measured
+from digit_images import load_images
 from matplotlib import pyplot as plt
 from records import Record, read_record
 from runner import ROOT
@@ -51,7 +52,7 @@ def measure(levels: tuple[float, ...], progress: Progress) -> tuple[dict[float, 
     images, validation, test = (load_images('digits', split) for split in ('train', 'val', 'test'))
     base, model = trained_network(), trained_network()
     convert(model.network, 'mlp', step='selected')
-    moments = {name.removeprefix('network.'): m for name, m in moments_over(model, images).items()}
+    moments = moments_over(model, images)
     names = list(denoise_layers(model.network))
     published = assign_timesteps(names, 'descending', 1000)
     found, choices, difference = {}, {}, 0.0

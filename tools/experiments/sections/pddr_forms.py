@@ -1,16 +1,18 @@
 """A trained PD-A network with its branches and as one convolution a layer: outputs, parameters and latency."""
 
 import statistics
-import time
+from functools import partial
 
 import torch
-from pddr_digits import Labelled, parameter_count
+from pddr_digits import Labelled
 from records import ROOT
 from shipped import shipped_weights
 from torch import Tensor, nn
 
 from reprefine.engine.build import build_model
 from reprefine.engine.cli.launch import load_config
+from reprefine.engine.cost.counting import count_parameters
+from reprefine.engine.cost.timing import interleave
 from reprefine.methods.pddr import PDConv
 from reprefine.visualization.results import markdown_table
 
@@ -47,7 +49,7 @@ def compare_forms(data: Labelled, rounds: int) -> tuple[str, int]:
     rows = []
     for name, net, y, milliseconds in zip(NAMES, (branches, deployed), outputs, times, strict=True):
         right = 100 * (y.argmax(1) == labels).float().mean().item()
-        rows.append([name, f'{parameter_count(net):,}', f'{right:.1f}', f'{milliseconds:.1f}'])
+        rows.append([name, f'{count_parameters(net):,}', f'{right:.1f}', f'{milliseconds:.1f}'])
     table = markdown_table(['PD-A', 'parameters', 'test accuracy (%)', 'one image (ms)'], rows)
     largest = outputs[0].abs().max().item()
     return f'{table}\n\nLargest difference of the outputs: {difference:.0e}; largest output: {largest:.0f}.', layers
@@ -55,10 +57,5 @@ def compare_forms(data: Labelled, rounds: int) -> tuple[str, int]:
 
 def latencies(networks: tuple[nn.Module, ...], image: Tensor, rounds: int) -> list[float]:
     """Return the median time in milliseconds of each network, in interleaved rounds."""
-    times: list[list[float]] = [[] for _ in networks]
-    for _ in range(rounds):
-        for net, measured in zip(networks, times, strict=True):
-            start = time.perf_counter()
-            net(image)
-            measured.append(1000 * (time.perf_counter() - start))
-    return [statistics.median(measured) for measured in times]
+    passes = [partial(partial, net, image) for net in networks]
+    return [1000 * statistics.median(seconds) for seconds in interleave(passes, rounds, warmup=0)]

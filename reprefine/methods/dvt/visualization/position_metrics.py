@@ -1,4 +1,4 @@
-"""Metrics of how strongly features depend on the token position."""
+"""Metrics of feature maps: dependence on the token position, and correlation of two maps."""
 
 import torch
 from torch import Tensor
@@ -51,3 +51,14 @@ def variance_ratio(component: Tensor, raw: Tensor) -> float:
     """
     variances = [(x.double() - x.double().mean((1, 2), keepdim=True)).square().mean() for x in (component, raw)]
     return (variances[0] / variances[1]).item()
+
+
+def centered_correlation(a: Tensor, b: Tensor) -> float:
+    """Return the correlation over all elements, with the mean of each channel over the grid of a map subtracted.
+
+    Args:
+        a: Feature maps of shape ``[..., rows, columns, C]``.
+        b: Feature maps of the same shape.
+    """
+    a, b = (x.double() - x.double().mean((-3, -2), keepdim=True) for x in (a, b))
+    return ((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()).item()

@@ -7,6 +7,7 @@ import torch
 
 from reprefine.methods.dvt.stage1.solvers.closed_form import ClosedForm, ClosedFormConfig
 from reprefine.methods.dvt.stage1.solvers.field_solver import PROFILES, fit_fields
+from reprefine.methods.dvt.visualization.position_metrics import centered_correlation
 from tests.helpers.run_tool import import_beside
 
 synthetic = import_beside('analysis_tools/bench_dvt_stage1.py', 'dvt_stage1.synthetic')
@@ -26,8 +27,8 @@ def outliers():
 
 
 def correlations(data, solution):
-    semantics = synthetic.centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
-    return semantics, synthetic.centered_correlation(solution.artifact, data.artifact)
+    semantics = centered_correlation(solution.semantics(data.coords[-1]), data.semantics)
+    return semantics, centered_correlation(solution.artifact, data.artifact)
 
 
 def fit(data, **changes):
@@ -35,7 +36,7 @@ def fit(data, **changes):
 
 
 def test_raw_features_are_far_from_the_semantics(clean):
-    assert synthetic.centered_correlation(clean.features[-1], clean.semantics) == pytest.approx(0.67, abs=0.05)
+    assert centered_correlation(clean.features[-1], clean.semantics) == pytest.approx(0.67, abs=0.05)
     assert clean.semantics.var().item() == pytest.approx(1, abs=0.3)
 
 
